@@ -1,0 +1,1 @@
+"""Pure queries: SQL and parameters from validated values."""

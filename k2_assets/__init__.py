@@ -1,0 +1,1 @@
+"""Dagster around pure transforms: drains Kafka into bronze and silver, refines gold."""

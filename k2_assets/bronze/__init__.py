@@ -1,0 +1,1 @@
+"""Frames as received, byte for byte."""

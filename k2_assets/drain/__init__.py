@@ -1,0 +1,1 @@
+"""The long-running run that moves Kafka into bronze, rejected and silver."""

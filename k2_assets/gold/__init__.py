@@ -1,0 +1,1 @@
+"""Every trade once, and candles."""

@@ -1,0 +1,1 @@
+"""Dagster resources around the catalog and the settings."""

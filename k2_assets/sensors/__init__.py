@@ -1,0 +1,1 @@
+"""What keeps the drain alive."""

@@ -1,0 +1,1 @@
+"""Trades parsed and validated, and what was rejected."""

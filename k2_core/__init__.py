@@ -1,0 +1,1 @@
+"""The nouns and contracts that all rooms share; imports no framework."""

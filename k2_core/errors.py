@@ -1,0 +1,66 @@
+"""Every error that K2 raises on purpose.
+
+K2Error
+├── SettingsError            a settings value cannot be used
+├── MalformedFrame           a venue's frame, or a trade in it, cannot become a row; carries a reason
+├── RegistryError            the schema registry refused or did not answer
+│   └── IncompatibleSchema   a schema would break readers of what was already written
+├── TopicError               a topic is missing, or its settings differ from what K2 needs
+├── OffsetError              a committed offset no longer lies within the topic's log
+├── CommitConflict           another writer moved the table's offsets first
+├── PartError                a part of the platform did not start or did not answer
+├── DownloadError            something could not be fetched, or its SHA-256 is not the locked one
+└── RecordingError           a recording cannot be read
+"""
+
+
+class K2Error(Exception):
+    """Root of all errors that K2 raises on purpose. Its text is one sentence a user can act on."""
+
+
+class SettingsError(K2Error):
+    """A settings value cannot be used."""
+
+
+class MalformedFrame(K2Error):
+    """A frame, or one trade in it, cannot become a row.
+
+    ``reason`` is one of :data:`k2_core.trades.REASONS`; ``detail`` says what was found.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class RegistryError(K2Error):
+    """The schema registry refused or did not answer."""
+
+
+class IncompatibleSchema(RegistryError):
+    """A schema would break readers of what was already written."""
+
+
+class TopicError(K2Error):
+    """A topic is missing, or its settings differ from what K2 needs."""
+
+
+class OffsetError(K2Error):
+    """A committed offset no longer lies within the topic's log."""
+
+
+class CommitConflict(K2Error):
+    """Another writer moved the table's offsets first; the batch must be thrown away."""
+
+
+class PartError(K2Error):
+    """A part of the platform did not start or did not answer."""
+
+
+class DownloadError(K2Error):
+    """Something could not be fetched, or its SHA-256 is not the locked one."""
+
+
+class RecordingError(K2Error):
+    """A recording cannot be read."""

@@ -1,0 +1,203 @@
+"""The only module that reads the environment. Settings are built once at an entry point and passed down."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2_core.errors import SettingsError
+
+DEVELOPMENT_API_KEY = "k2-dev-api-key-2026"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ports(_Section):
+    """TCP ports on 127.0.0.1."""
+
+    kafka: int = Field(9092, ge=1, le=65535)
+    kafka_controller: int = Field(9093, ge=1, le=65535)
+    registry: int = Field(8081, ge=1, le=65535)
+    registry_management: int = Field(8082, ge=1, le=65535)
+    dagster: int = Field(3000, ge=1, le=65535)
+    dagster_code: int = Field(4000, ge=1, le=65535)
+    api: int = Field(8000, ge=1, le=65535)
+    feed_health: int = Field(9101, ge=1, le=65535)
+    metrics: int = Field(9102, ge=1, le=65535)
+    simulator: int = Field(9443, ge=1, le=65535)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        used: dict[int, str] = {}
+        for name, port in self:
+            if port in used:
+                msg = f"ports {used[port]} and {name} are both {port}"
+                raise ValueError(msg)
+            used[port] = name
+        return self
+
+
+class Kafka(_Section):
+    """Where Kafka is, and how K2's topics are made."""
+
+    bootstrap_servers: str | None = Field(None, description="your own Kafka; unset: K2 runs one itself")
+    topic_partitions: int = Field(4, ge=1, le=1000)
+    topic_replication: int = Field(1, ge=1, le=10)
+    retention_days: int = Field(7, ge=1)
+
+
+class Registry(_Section):
+    """Where the schema registry is."""
+
+    url: str | None = Field(None, description="Confluent-compatible API of your own registry; unset: K2 runs one")
+
+
+class Catalog(_Section):
+    """The Iceberg catalog and its warehouse."""
+
+    uri: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite under the home folder")
+    warehouse: str | None = Field(None, description="folder or s3:// URL; unset: under the home folder")
+    namespace: str = "market_data"
+    properties: dict[str, str] = Field(default_factory=dict, description="passed to pyiceberg, such as s3.endpoint")
+
+
+class Binance(_Section):
+    """Binance spot: public market data, no key."""
+
+    url: str = "wss://stream.binance.com:9443"
+    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+
+
+class Feeds(_Section):
+    """Which venues are fed, and how patient the feed is."""
+
+    binance: Binance = Binance()
+    backoff_first_s: float = Field(1.0, gt=0)
+    backoff_last_s: float = Field(128.0, gt=0)
+    silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
+    rotate_after_s: float = Field(23 * 3600.0, gt=0, description="reconnect before the venue's 24-hour cut")
+
+
+class Drain(_Section):
+    """How the drain commits and how long one run lives."""
+
+    name: str = "main"
+    commit_interval_s: float = Field(10.0, gt=0)
+    commit_rows: int = Field(500_000, ge=1)
+    work_minutes: float = Field(15.0, gt=0)
+    report_interval_s: float = Field(15.0, ge=0)
+    beat_interval_s: float = Field(5.0, gt=0)
+    dead_after_s: float = Field(30.0, gt=0)
+    hung_after_s: float = Field(300.0, gt=0)
+
+
+class Api(_Section):
+    """The REST API."""
+
+    host: str = "127.0.0.1"
+    key: SecretStr = SecretStr(DEVELOPMENT_API_KEY)
+
+    @model_validator(mode="after")
+    def _development_key_stays_at_home(self) -> Self:
+        loopback = self.host in {"127.0.0.1", "::1", "localhost"}
+        if self.key.get_secret_value() == DEVELOPMENT_API_KEY and not loopback:
+            msg = f"the development key is refused on {self.host}: set K2_API__KEY, or listen on 127.0.0.1"
+            raise ValueError(msg)
+        return self
+
+
+class Simulator(_Section):
+    """Our own venue server's random market."""
+
+    seed: int = 2026
+    trades_per_second: float = Field(50.0, gt=0, le=1_000_000)
+    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+
+
+class Settings(BaseSettings):
+    """All settings: ``K2_HOME``, ``K2_PORTS__API``, ``K2_KAFKA__BOOTSTRAP_SERVERS`` and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="K2_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    home: Path = Path(".k2")
+    ports: Ports = Ports()
+    kafka: Kafka = Kafka()
+    registry: Registry = Registry()
+    catalog: Catalog = Catalog()
+    feeds: Feeds = Feeds()
+    drain: Drain = Drain()
+    api: Api = Api()
+    simulator: Simulator = Simulator()
+
+    @model_validator(mode="after")
+    def _absolute_home(self) -> Self:
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+        return self
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's address: the user's own, or the broker that K2 runs."""
+        return self.kafka.bootstrap_servers or f"127.0.0.1:{self.ports.kafka}"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's Confluent-compatible API."""
+        return self.registry.url or f"http://127.0.0.1:{self.ports.registry}/apis/ccompat/v7"
+
+    @property
+    def catalog_uri(self) -> str:
+        """SQLAlchemy URL of the Iceberg catalog."""
+        return self.catalog.uri or f"sqlite:///{self.home / 'catalog.db'}?timeout=30"
+
+    @property
+    def warehouse(self) -> str:
+        """Root of all table files."""
+        return self.catalog.warehouse or f"file://{self.home / 'warehouse'}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Build the settings from the environment.
+
+    Raises:
+        SettingsError: one sentence that names the variable and what is wrong with it.
+    """
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic validates what it is given
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "K2_" + "__".join(str(part) for part in first["loc"]).upper()
+        msg = f"{name} cannot be used: {first['msg'].removeprefix('Value error, ')}."
+        raise SettingsError(msg) from None
+    except ValueError as error:  # pydantic-settings: a value that should be JSON is not
+        msg = f"a K2_ variable cannot be read: {error}."
+        raise SettingsError(msg) from None
+    _refuse_unknown(os.environ)
+    return settings
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for a child process: ours with ``extra`` on top."""
+    return {**os.environ, **extra}
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for downloads, ``$XDG_CACHE_HOME/k2`` or ``~/.cache/k2``."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "k2"
+
+
+def _refuse_unknown(environment: "os._Environ[str]") -> None:
+    known = {f"K2_{name.upper()}" for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith("K2_") and name.split("__")[0] not in known | _INTERNAL:
+            msg = f"{name} is not a setting of K2: check its spelling against docs/settings.md."
+            raise SettingsError(msg)
+
+
+_INTERNAL = {"K2_TEST_RECORDINGS"}

@@ -1,0 +1,227 @@
+"""One TableSpec per Iceberg table: columns with their meaning, partition, properties. Nothing here opens a table."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import DayTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+
+_TEXT: Final = StringType()
+_LONG: Final = LongType()
+_INT: Final = IntegerType()
+_TIME: Final = TimestamptzType()
+_PRICE: Final = DecimalType(PRICE_PRECISION, PRICE_SCALE)
+_QUANTITY: Final = DecimalType(QUANTITY_PRECISION, QUANTITY_SCALE)
+_LIST: Final = "list of strings"
+_MAP: Final = "map of strings"
+
+_KEEP_SNAPSHOTS: Final = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "commit.retry.num-retries": "0",
+}
+_DRAINED: Final = {
+    **_KEEP_SNAPSHOTS,
+    "write.delete.isolation-level": "snapshot",
+    "write.update.isolation-level": "snapshot",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``kind`` is an Iceberg type, or the name of a list or map of strings."""
+
+    name: str
+    kind: IcebergType | str
+    doc: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Everything about one table that its writers and readers must agree on."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    partition_by: str
+    properties: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The Iceberg schema; ids are given in order of the columns."""
+        nested = iter(range(1000, 2000))
+        fields = [
+            NestedField(index, column.name, _iceberg_type(column.kind, nested), column.required, doc=column.doc)
+            for index, column in enumerate(self.columns, 1)
+        ]
+        return Schema(*fields)
+
+    @cached_property
+    def partition_spec(self) -> PartitionSpec:
+        """Daily partitions of ``partition_by``."""
+        source = self.schema.find_field(self.partition_by).field_id
+        return PartitionSpec(PartitionField(source, 5000, DayTransform(), f"{self.partition_by}_day"))
+
+
+def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:
+    if kind == _LIST:
+        return ListType(next(ids), _TEXT, element_required=True)  # type: ignore[call-overload]  # an iterator of ids
+    if kind == _MAP:
+        return MapType(next(ids), _TEXT, next(ids), _TEXT, value_required=True)  # type: ignore[call-overload]  # same
+    assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
+    return kind
+
+
+_ORIGIN = (
+    Column("kafka_topic", _TEXT, "topic that the frame stands in"),
+    Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
+    Column("kafka_partition", _INT, "partition of the topic"),
+    Column("kafka_offset", _LONG, "offset in the partition"),
+    Column("frame_index", _INT, "position of the trade in its frame, from 0"),
+)
+
+TRADE_COLUMNS = (
+    Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, trade_id)"),
+    Column("trade_id", _TEXT, "the venue's id of the trade"),
+    Column("symbol", _TEXT, "base + quote, upper case, modern codes: BTCUSDT"),
+    Column("exchange", _TEXT, "the market: binance is Binance spot"),
+    Column("asset_class", _TEXT, "equities, crypto, futures or options"),
+    Column("timestamp", _TIME, "when the trade happened, by the venue's clock (UTC, µs)"),
+    Column("price", _PRICE, "exactly as the venue wrote it"),
+    Column("quantity", _QUANTITY, "in units of the base asset, exactly as the venue wrote it"),
+    Column("currency", _TEXT, "the quote asset, in which the price is given"),
+    Column("side", _TEXT, "the aggressor's: BUY, SELL, SELL_SHORT or UNKNOWN"),
+    Column("trade_conditions", _LIST, "the venue's condition codes"),
+    Column("source_sequence", _LONG, "the venue's trade id as an integer"),
+    Column("ingestion_timestamp", _TIME, "received_ns in microseconds (UTC)"),
+    Column("platform_sequence", _LONG, "the Kafka offset"),
+    Column("vendor_data", _MAP, "other fields of the venue's message, as text"),
+)
+
+
+def bronze_trades(venue: str) -> TableSpec:
+    """Return the table of a venue's frames on its trades topic, byte for byte."""
+    return TableSpec(
+        f"bronze_{venue}_trades",
+        f"Every Kafka message of {venue}'s trades topic, verbatim, and where it came from.",
+        (
+            Column("topic", _TEXT, "Kafka topic"),
+            Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
+            Column("kafka_partition", _INT, "partition of the topic"),
+            Column("kafka_offset", _LONG, "offset in the partition"),
+            Column("kafka_timestamp", _TIME, "when the broker appended the message (UTC)"),
+            Column("key", BinaryType(), "the message's key; null if it has none", required=False),
+            Column("schema_id", _INT, "registry's id of the envelope's schema; null if unreadable", required=False),
+            Column("venue", _TEXT, "from the envelope; null if unreadable", required=False),
+            Column("channel", _TEXT, "trade, control, …; null if the envelope is unreadable", required=False),
+            Column("symbol", _TEXT, "the venue's own symbol; null if unreadable", required=False),
+            Column("connection_id", _TEXT, "the feed's connection; null if unreadable", required=False),
+            Column("connection_seq", _LONG, "position in the connection; null if unreadable", required=False),
+            Column("received_ns", _LONG, "receipt by the feed, ns since 1970; null if unreadable", required=False),
+            Column("payload", BinaryType(), "the frame; the whole Kafka value if the envelope is unreadable"),
+            Column("min_event_ts", _TIME, "earliest trade time in the frame; null if it has none", required=False),
+            Column("max_event_ts", _TIME, "latest trade time in the frame; null if it has none", required=False),
+            Column("ingestion_timestamp", _TIME, "received_ns in µs; kafka_timestamp if unreadable"),
+        ),
+        "ingestion_timestamp",
+        {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+    )
+
+
+def silver_trades(venue: str) -> TableSpec:
+    """Return the table of a venue's trades, parsed and validated; it may repeat a trade."""
+    return TableSpec(
+        f"silver_{venue}_trades",
+        f"Every trade of {venue}, parsed and validated; repeats of the venue are kept.",
+        (
+            *TRADE_COLUMNS,
+            *_ORIGIN,
+            Column("received_ns", _LONG, "when the feed received the frame, ns since 1970 (UTC)"),
+        ),
+        "timestamp",
+        _DRAINED,
+    )
+
+
+def silver_rejected(venue: str) -> TableSpec:
+    """Return the table of what could not become silver, with the reason and the bytes."""
+    return TableSpec(
+        f"silver_{venue}_rejected",
+        f"What {venue} sent that could not become a row of silver: reason, error and bytes.",
+        (
+            *_ORIGIN,
+            Column("received_ns", _LONG, "receipt by the feed, ns since 1970; null if unreadable", required=False),
+            Column("ingestion_timestamp", _TIME, "received_ns in µs; Kafka's time if unreadable"),
+            Column("reason", _TEXT, "one of the reasons listed in the data dictionary"),
+            Column("error", _TEXT, "what was found, for a person"),
+            Column("payload", BinaryType(), "the frame; the whole Kafka value if the envelope is unreadable"),
+        ),
+        "ingestion_timestamp",
+        {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+    )
+
+
+GOLD_TRADES = TableSpec(
+    "gold_crypto_trades",
+    "Every trade of every crypto venue, each exactly once.",
+    TRADE_COLUMNS,
+    "timestamp",
+    _DRAINED,
+)
+
+GOLD_OHLCV_1M = TableSpec(
+    "gold_ohlcv_1m",
+    "One-minute candles of gold_crypto_trades; a minute without a trade has none.",
+    (
+        Column("symbol", _TEXT, "base + quote: BTCUSDT"),
+        Column("exchange", _TEXT, "the market"),
+        Column("window_start", _TIME, "start of the window, inclusive (UTC)"),
+        Column("window_end", _TIME, "end of the window, exclusive (UTC)"),
+        Column("window_date", DateType(), "UTC date of window_start"),
+        Column("open_price", _PRICE, "price of the first trade by (timestamp, source_sequence, trade_id)"),
+        Column("high_price", _PRICE, "highest price"),
+        Column("low_price", _PRICE, "lowest price"),
+        Column("close_price", _PRICE, "price of the last trade by (timestamp, source_sequence, trade_id)"),
+        Column("volume", DecimalType(38, 8), "Σ quantity, exact"),
+        Column("quote_volume", DecimalType(38, 20), "Σ price × quantity, exact"),
+        Column("trade_count", _LONG, "number of trades"),
+        Column("vwap", _PRICE, "quote_volume / volume, rounded once, half even, within [low, high]"),
+        Column("first_trade_id", _TEXT, "trade_id of the open"),
+        Column("last_trade_id", _TEXT, "trade_id of the close"),
+        Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
+        Column("missing_trades", _LONG, "ids between the bounding trades that do not stand in gold"),
+        Column("created_at", _TIME, "when the candle was first written (UTC)"),
+        Column("updated_at", _TIME, "when its content last changed (UTC)"),
+    ),
+    "window_start",
+    _DRAINED,
+)
+
+
+def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
+    """Return every table of a platform that feeds ``venues``, in the order data flows."""
+    drained = [make(venue) for venue in venues for make in (bronze_trades, silver_rejected, silver_trades)]
+    return [*drained, GOLD_TRADES, GOLD_OHLCV_1M]

@@ -1,0 +1,1 @@
+"""Sockets to Kafka: venue feeds and the venue simulator; knows no lake."""

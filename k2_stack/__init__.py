@@ -1,0 +1,1 @@
+"""The whole platform on one machine under one command, and the k2 command."""
