@@ -100,6 +100,8 @@ class Api(_Section):
 
     host: str = "127.0.0.1"
     key: SecretStr = SecretStr(DEVELOPMENT_API_KEY)
+    query_timeout_s: float = Field(30.0, gt=0, description="a query that takes longer is ended and answered with 504")
+    query_memory_mb: int = Field(1024, ge=64, description="memory that all queries together may use")
 
     @model_validator(mode="after")
     def _development_key_stays_at_home(self) -> Self:
