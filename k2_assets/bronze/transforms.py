@@ -1,0 +1,129 @@
+"""Kafka messages to bronze rows. Pure: messages and known schemas in, Arrow out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k2_assets.bronze.envelopes import Envelopes, WriterSchema, decode_all
+from k2_assets.kafka_reader import Messages, Topic
+from k2_core.errors import MalformedFrame
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+_NO_TIME = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What silver is made of, in the order of the messages: bronze rows without their event times.
+
+    ``errors`` maps a position to why its envelope could not be decoded; its payload is then the whole Kafka value.
+    """
+
+    topic: str
+    topic_id: str
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    received_ns: npt.NDArray[np.int64]
+    ingestion_us: npt.NDArray[np.int64]
+    payloads: list[bytes]
+    errors: dict[int, MalformedFrame]
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+
+def decode_messages(messages: Messages, topic: Topic, schemas: Mapping[int, WriterSchema]) -> tuple[Frames, Envelopes]:
+    """Decode the envelopes of one batch of messages."""
+    envelopes = decode_all(messages.values, schemas)
+    ingestion_us = envelopes.received_ns // 1000
+    for position in envelopes.errors:
+        ingestion_us[position] = messages.timestamps_ms[position] * 1000
+    frames = Frames(
+        topic.name,
+        topic.topic_id,
+        messages.partitions,
+        messages.offsets,
+        envelopes.received_ns,
+        ingestion_us,
+        envelopes.payloads,
+        envelopes.errors,
+    )
+    return frames, envelopes
+
+
+def bronze_rows(
+    messages: Messages,
+    frames: Frames,
+    envelopes: Envelopes,
+    event_us: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Return the bronze rows of one batch.
+
+    Args:
+        messages: as read from Kafka.
+        frames: the same messages decoded.
+        envelopes: their envelopes' other columns.
+        event_us: earliest and latest event time of each frame, µs; the smallest int64 where a frame has none.
+        schema: Arrow schema of the bronze table.
+    """
+    count = len(frames)
+    bad = np.zeros(count, dtype=bool)
+    bad[list(frames.errors)] = True
+    streams = _stream_columns(envelopes.streams, bad)
+    columns: dict[str, Any] = {
+        "topic": _repeat(frames.topic, count),
+        "topic_id": _repeat(frames.topic_id, count),
+        "kafka_partition": pa.array(messages.partitions, pa.int32()),
+        "kafka_offset": pa.array(messages.offsets, pa.int64()),
+        "kafka_timestamp": pa.array(np.array(messages.timestamps_ms, dtype=np.int64) * 1000, TIMESTAMP),
+        "key": pa.array(messages.keys, pa.binary()),
+        "schema_id": pa.array(envelopes.schema_ids, pa.int32()),
+        **streams,
+        "connection_seq": pa.array(envelopes.connection_seqs, pa.int64(), mask=bad),
+        "received_ns": pa.array(envelopes.received_ns, pa.int64(), mask=bad),
+        "payload": pa.array(envelopes.payloads, pa.binary()),
+        "min_event_ts": pa.array(event_us[0], TIMESTAMP, mask=event_us[0] == _NO_TIME),
+        "max_event_ts": pa.array(event_us[1], TIMESTAMP, mask=event_us[1] == _NO_TIME),
+        "ingestion_timestamp": pa.array(frames.ingestion_us, TIMESTAMP),
+    }
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def frames_of_bronze(rows: pa.Table, schemas: Mapping[int, WriterSchema]) -> Frames:
+    """Return the frames of bronze rows of one topic, to make silver from them again.
+
+    A row whose envelope could not be decoded is decoded once more, so that its error is the same as at first.
+    """
+    payloads = rows["payload"].to_pylist()
+    unread = np.flatnonzero(rows["received_ns"].is_null().to_numpy()).tolist()
+    again = decode_all([payloads[position] for position in unread], schemas)
+    first = rows.slice(0, 1)
+    return Frames(
+        "".join(first["topic"].to_pylist()),
+        "".join(first["topic_id"].to_pylist()),
+        rows["kafka_partition"].to_pylist(),
+        rows["kafka_offset"].to_pylist(),
+        rows["received_ns"].fill_null(0).to_numpy(),
+        rows["ingestion_timestamp"].cast(pa.int64()).to_numpy(),
+        payloads,
+        {unread[position]: error for position, error in again.errors.items()},
+    )
+
+
+def _stream_columns(streams: list[tuple[str, str, str, str]], bad: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """Spread (venue, channel, symbol, connection_id) into columns; few distinct values, so by dictionary."""
+    index: dict[tuple[str, str, str, str], int] = {}
+    codes = pa.array([index.setdefault(stream, len(index)) for stream in streams], pa.int32(), mask=bad)
+    names = ("venue", "channel", "symbol", "connection_id")
+    return {
+        name: pa.array([stream[place] for stream in index], pa.string()).take(codes) for place, name in enumerate(names)
+    }
+
+
+def _repeat(value: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), count)

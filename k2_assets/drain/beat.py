@@ -1,0 +1,110 @@
+"""The drain's sign of life: one row in a small SQLite store of its own, written by a thread every few seconds."""
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from k2_core import clock
+from k2_core.logs import logger
+
+log = logger(__name__)
+
+WAITING = "waiting"
+_COLUMNS = "drain, pid, process_started, run_id, phase, beat_at, progress_at, detail"
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The last sign of life of a drain; times in seconds since 1970 (UTC)."""
+
+    drain: str
+    pid: int
+    process_started: float
+    run_id: str
+    phase: str
+    beat_at: float
+    progress_at: float
+    detail: str
+
+    def process_lives(self) -> bool:
+        """Tell whether the very process that wrote this is still there, not another with its pid."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.process_started) < 1.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def read_beat(store: Path, drain: str) -> Beat | None:
+    """Return the last beat of a drain; None when there never was one.
+
+    Raises:
+        sqlite3.Error: the store cannot be read, which means unknown, not dead.
+    """
+    if not store.exists():
+        return None
+    with closing(_open(store)) as connection:
+        row = connection.execute(f"SELECT {_COLUMNS} FROM beat WHERE drain = ?", (drain,)).fetchone()  # noqa: S608  # constant names
+    return Beat(*row) if row else None
+
+
+class Heart:
+    """Beats in a thread of its own while the drain works; use as a context manager."""
+
+    def __init__(self, store: Path, drain: str, run_id: str, interval_s: float) -> None:
+        self._store = store
+        self._drain = drain
+        self._run_id = run_id
+        self._interval_s = interval_s
+        self._started = psutil.Process().create_time()
+        self._state = ("starting", self._now(), "")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+
+    def progress(self, phase: str, detail: str = "") -> None:
+        """Say what the drain does now; counts as progress."""
+        self._state = (phase, self._now(), detail)
+
+    def __enter__(self) -> "Heart":
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self._interval_s)
+        self.progress("stopped")
+        self._write()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._write()
+
+    def _write(self) -> None:
+        phase, progress_at, detail = self._state
+        row = (self._drain, os.getpid(), self._started, self._run_id, phase, self._now(), progress_at, detail)
+        try:
+            with closing(_open(self._store)) as connection, connection:
+                connection.execute(f"INSERT OR REPLACE INTO beat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", row)  # noqa: S608
+        except sqlite3.Error as error:  # the next beat may succeed; the sensor reads a missing beat with the pid
+            log.warning("beat not written", error=str(error))
+
+    @staticmethod
+    def _now() -> float:
+        return clock.now_ns() / clock.NS_PER_SECOND
+
+
+def _open(store: Path) -> sqlite3.Connection:
+    store.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(store, timeout=5)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS beat (drain TEXT PRIMARY KEY, pid INT, process_started REAL, run_id TEXT,"
+        " phase TEXT, beat_at REAL, progress_at REAL, detail TEXT)"
+    )
+    return connection

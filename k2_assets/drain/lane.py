@@ -1,0 +1,146 @@
+"""One venue's way from Kafka into bronze, rejected and silver: read, refine, commit while reading on."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from k2_assets.bronze.transforms import bronze_rows, decode_messages
+from k2_assets.drain.layers import Batch, Layers
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import KafkaReader, Messages
+from k2_assets.silver.transforms import Refined
+from k2_core import clock
+from k2_core.offsets import Offsets
+
+_REFINE_MESSAGES: Final = 20_000
+_FIRST_COMMIT_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A batch that stands in all three tables, and how long its commits took."""
+
+    batch: Batch
+    seconds: float
+
+
+class Lane:
+    """Drains one topic. Not safe for threads, but for the commits that it runs in one of its own."""
+
+    def __init__(
+        self, layers: Layers, reader: KafkaReader, schemas: SchemaLookup, commit_rows: int, commit_interval_s: float
+    ) -> None:
+        self.layers = layers
+        self.reader = reader
+        self._schemas = schemas
+        self._commit_rows = commit_rows
+        self._commit_interval_s = commit_interval_s
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._in_flight: Future[Committed] | None = None
+        self._clear()
+
+    def start(self) -> None:
+        """Go on from the tables' vectors: whatever was read but not committed is forgotten and read again."""
+        self._settle_quietly()
+        self._clear()
+        self.layers.reload()
+        self.layers.catch_up(self._schemas, lambda _: None)
+        self._tip = self.layers.vector("bronze")
+        self.reader.seek(self._tip)
+        self._due_at = clock.monotonic() + min(_FIRST_COMMIT_S, self._commit_interval_s)
+
+    def step(self, timeout_s: float) -> list[Committed]:
+        """Read for at most ``timeout_s`` and commit what is due; return the batches that stand since the last call.
+
+        Raises:
+            CommitConflict, RegistryError, OSError and the database's errors: call :meth:`start` again.
+        """
+        self._buffer_up(self.reader.read(timeout_s))
+        settled = self._settle(wait=False)
+        due = clock.monotonic() >= self._due_at
+        if self._rows >= self._commit_rows or (due and self._in_flight is None):
+            settled += self._settle(wait=True)
+            self._hand_over()
+        return settled
+
+    def finish(self) -> list[Committed]:
+        """Commit what was read and wait for it."""
+        settled = self._settle(wait=True)
+        self._hand_over()
+        return settled + self._settle(wait=True)
+
+    def close(self) -> None:
+        """Let a commit under way end, and leave Kafka."""
+        self._settle_quietly()
+        self._committer.shutdown(wait=True)
+        self.reader.close()
+
+    @property
+    def rows(self) -> int:
+        """Messages read and not yet handed to a commit."""
+        return self._rows
+
+    def _clear(self) -> None:
+        self._tip = Offsets()
+        self._waiting = Messages()
+        self._bronze: list[pa.Table] = []
+        self._refined: list[Refined] = []
+        self._following = Offsets()
+        self._rows = 0
+        self._due_at = 0.0
+
+    def _buffer_up(self, messages: Messages) -> None:
+        self._waiting.absorb(messages)
+        self._rows += len(messages)
+        if len(self._waiting) >= _REFINE_MESSAGES:
+            self._refine()
+
+    def _refine(self) -> None:
+        messages, self._waiting = self._waiting, Messages()
+        if not messages:
+            return
+        topic = self.reader.topic
+        frames, envelopes = decode_messages(messages, topic, self._schemas.of(messages.values))
+        refined = self.layers.refine(frames)
+        times = (refined.first_event_us, refined.last_event_us)
+        self._bronze.append(bronze_rows(messages, frames, envelopes, times, self.layers.schemas["bronze"]))
+        self._refined.append(refined)
+        self._following = self._following.advanced(messages.following(topic.topic_id))
+
+    def _hand_over(self) -> None:
+        """Start the commit of everything read so far, in the other thread."""
+        self._refine()
+        self._due_at = clock.monotonic() + self._commit_interval_s
+        if not self._bronze:
+            return
+        batch = Batch(
+            self._tip,
+            self._following,
+            pa.concat_tables(self._bronze),
+            pa.concat_tables([refined.rejected for refined in self._refined]),
+            pa.concat_tables([refined.silver for refined in self._refined]),
+            sum(refined.control_frames for refined in self._refined),
+        )
+        self._tip = self._tip.advanced(self._following)
+        self._bronze, self._refined, self._following, self._rows = [], [], Offsets(), 0
+        self._in_flight = self._committer.submit(self._commit, batch)
+
+    def _commit(self, batch: Batch) -> Committed:
+        began = clock.monotonic()
+        self.layers.commit(batch)
+        self.reader.show_progress(batch.following)
+        return Committed(batch, clock.monotonic() - began)
+
+    def _settle(self, *, wait: bool) -> list[Committed]:
+        if self._in_flight is None or not (wait or self._in_flight.done()):
+            return []
+        future, self._in_flight = self._in_flight, None
+        return [future.result()]
+
+    def _settle_quietly(self) -> None:
+        """Wait for a commit under way; its outcome is read from the tables afterwards."""
+        if self._in_flight is not None:
+            self._in_flight.exception()
+            self._in_flight = None

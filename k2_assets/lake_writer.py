@@ -1,0 +1,105 @@
+"""The only module that writes tables: compare-and-set commits of rows together with what a writer remembers.
+
+Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+
+from k2_core.errors import CommitConflict
+from k2_core.offsets import Offsets
+from k2_core.tables import TableSpec
+
+_ATTEMPTS = 5
+
+
+def arrow_schema(spec: TableSpec) -> pa.Schema:
+    """Return the Arrow schema that rows of a table are written with."""
+    schema: pa.Schema = schema_to_pyarrow(spec.schema, include_field_ids=False)
+    return schema
+
+
+def commit_drained(table: Table, rows: pa.Table, start: Offsets, following: Offsets) -> Table:
+    """Append ``rows`` and move the table's vector from ``start`` to ``following`` in one commit.
+
+    Compare-and-set on the partitions of ``following`` alone, so that other drains may share the table. A batch without
+    rows still appends an empty table: without a snapshot of its own a stale commit would not be refused.
+
+    Args:
+        table: as last loaded.
+        rows: any number of rows in the table's Arrow schema.
+        start: next offset of each partition before this batch; a partition that the table does not know is absent.
+        following: next offset of each partition after it.
+
+    Returns:
+        The table after the commit.
+
+    Raises:
+        CommitConflict: the table's vector is no longer ``start``: another writer was first, throw the batch away.
+    """
+    keys = {key for key, _ in following.items()}
+    for attempt in range(_ATTEMPTS):
+        standing = Offsets.from_properties(table.properties)
+        if standing.only(keys) != start.only(keys):
+            if attempt and standing.only(keys) == following:
+                return table  # the answer of our own commit was lost, the commit was not
+            msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
+            raise CommitConflict(msg)
+        remembered = standing.advanced(following).to_properties()
+        if _try_commit(table, rows, remembered, None):
+            return table.refresh()
+        table = table.refresh()
+    msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    raise CommitConflict(msg)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a derived table's run wants to commit: rows, what they replace, what to remember."""
+
+    rows: pa.Table
+    replace: BooleanExpression | None
+    remember: Mapping[str, str]
+
+
+def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change | None]) -> tuple[Table, Change | None]:
+    """Compute a change from the table as it stands and commit it; computed anew after every conflict.
+
+    Args:
+        load: loads the table's newest state.
+        compute: returns the change for that state, or None when there is nothing to do. Must be idempotent.
+
+    Returns:
+        The table after the commit, and the change that was committed.
+
+    Raises:
+        CommitConflict: other writers were first again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        table = load()
+        change = compute(table)
+        if change is None or _try_commit(table, change.rows, change.remember, change.replace):
+            return load(), change
+    msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    raise CommitConflict(msg)
+
+
+def _try_commit(table: Table, rows: pa.Table, remember: Mapping[str, str], replace: BooleanExpression | None) -> bool:
+    """Commit once; False when the outcome is a conflict or unknown, to be judged by what then stands in the table."""
+    properties = dict(remember)
+    try:
+        with table.transaction() as transaction:
+            if replace is None:
+                transaction.append(rows, snapshot_properties=properties)
+            else:
+                transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=properties)
+            transaction.set_properties(properties)
+    except (CommitFailedException, CommitStateUnknownException):
+        return False
+    return True
