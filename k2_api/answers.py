@@ -1,0 +1,133 @@
+"""What answers look like, for OpenAPI and for tests. Answers themselves are written by envelope.py."""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+MAX_GAPS = 20
+Data = TypeVar("Data")
+Number = Annotated[str, Field(description="decimal text: no trailing zeros, no exponent", examples=["61837.63"])]
+Time = Annotated[str, Field(description="RFC 3339, UTC, microseconds", examples=["2024-08-08T23:55:00.000000Z"])]
+
+
+class Trade(BaseModel):
+    """One trade of gold; each stands there once."""
+
+    message_id: str = Field(description="UUIDv5 of (exchange, symbol, trade_id)")
+    trade_id: str
+    symbol: str = Field(examples=["BTCUSDT"])
+    exchange: str = Field(examples=["binance"])
+    asset_class: str = Field(examples=["crypto"])
+    timestamp: Time
+    price: Number
+    quantity: Number
+    currency: str = Field(examples=["USDT"])
+    side: Literal["BUY", "SELL", "SELL_SHORT", "UNKNOWN"] = Field(description="the aggressor's")
+    trade_conditions: list[str]
+    source_sequence: int = Field(description="the venue's trade id as an integer")
+    ingestion_timestamp: Time
+    platform_sequence: int = Field(description="the Kafka offset")
+    vendor_data: dict[str, str]
+
+
+class Candle(BaseModel):
+    """One candle; a window without a trade has none."""
+
+    symbol: str = Field(examples=["BTCUSDT"])
+    exchange: str = Field(examples=["binance"])
+    window_start: Time
+    window_end: Time
+    window_date: str = Field(examples=["2024-08-08"])
+    open_price: Number
+    high_price: Number
+    low_price: Number
+    close_price: Number
+    volume: Number
+    quote_volume: Number
+    trade_count: int
+    vwap: Number
+    first_trade_id: str
+    last_trade_id: str
+    is_complete: bool = Field(description="ids run without a hole from the last trade before to the first one after")
+    missing_trades: int = Field(description="ids missing between the trades that bound the window")
+    created_at: Time
+    updated_at: Time
+
+
+class Symbol(BaseModel):
+    """One symbol of one exchange."""
+
+    symbol: str = Field(examples=["BTCUSDT"])
+    exchange: str = Field(examples=["binance"])
+    trade_count: int
+    first_trade_at: Time
+    last_trade_at: Time
+
+
+class Pagination(BaseModel):
+    """Whether there is more, and how to ask for it."""
+
+    limit: int | None
+    next_cursor: str | None = Field(description="send it as `cursor`, with the same other parameters")
+    has_more: bool
+
+
+class Gap(BaseModel):
+    """Trades known to be missing; start and end are the times of the trades on either side."""
+
+    exchange: str
+    symbol: str
+    start: Time
+    end: Time
+    missing: int
+    state: Literal["open"]
+
+
+class Completeness(BaseModel):
+    """What the answer lacks. `unknown`: nothing is known to be missing, but not everything is proven to be there."""
+
+    status: Literal["complete", "partial", "unknown"]
+    missing_trades: int = Field(description="ids known to be missing, each counted once")
+    gaps: list[Gap] = Field(description=f"the first {MAX_GAPS} of them")
+    data_until: Time | None = Field(description="newest trade of this symbol and exchange; null if there is none")
+
+
+class ErrorMeta(BaseModel):
+    """Where to look when something went wrong."""
+
+    correlation_id: str = Field(description="of X-Correlation-ID; it stands in every log line of the request")
+    timestamp: Time
+
+
+class Meta(ErrorMeta):
+    """What the answer was read from."""
+
+    table: str
+    snapshot_id: str | None = Field(description="null while the table has no rows")
+    as_of: Time | None = Field(description="when that snapshot was committed")
+    completeness: Completeness
+
+
+class Envelope(BaseModel, Generic[Data]):
+    """Every answer of a data route."""
+
+    success: Literal[True]
+    data: list[Data]
+    pagination: Pagination
+    meta: Meta
+
+
+class Problem(BaseModel):
+    """What went wrong, for programs and for people."""
+
+    code: str = Field(examples=["invalid_parameters"])
+    message: str
+    details: Any = None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every answer that is an error."""
+
+    success: Literal[False]
+    error: Problem
+    meta: ErrorMeta

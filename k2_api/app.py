@@ -1,0 +1,77 @@
+"""Build the application from settings."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from k2_api import openapi
+from k2_api.deps import Services
+from k2_api.envelope import problem
+from k2_api.errors import HTTP_CODES, STATUS, ApiError
+from k2_api.lake_reader import LakeReader
+from k2_api.middleware import Observed
+from k2_api.paging import load_cursors
+from k2_api.routes import ohlcv, symbols, system, trades
+from k2_api.version import VERSION
+from k2_core.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the API over the lake that the settings name. The lake may still be away, or empty."""
+    app = FastAPIOffline(title="K2 market data", version=VERSION, description=openapi.DESCRIPTION, lifespan=_lifespan)
+    app.state.services = Services(settings, LakeReader(settings), load_cursors(settings.home))
+    for module in (trades, ohlcv, symbols, system):
+        app.include_router(module.router)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Observed)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.services.lake.close()
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
+    status, code = STATUS[type(error)]
+    return problem(status, code, str(error), error.details)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
+    details = _details(error.errors())
+    message = "; ".join(f"{each['parameter']}: {each['problem']}" for each in details)
+    return problem(422, HTTP_CODES[422], message, details)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+    code = HTTP_CODES.get(error.status_code, "http_error")
+    answer = problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _details(errors: Sequence[Any]) -> list[dict[str, str]]:
+    return [{"parameter": _parameter(error), "problem": _words(error)} for error in errors]
+
+
+def _parameter(error: Any) -> str:
+    names = [str(part) for part in error["loc"] if part != "query"]
+    return ".".join(names) or "query"
+
+
+def _words(error: Any) -> str:
+    if error.get("type") == "extra_forbidden":
+        return "is not a parameter of this route"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,42 @@
+"""Times as callers write them. Answers write them with :func:`k2_core.clock.iso`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_MOMENT: Final = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?P<zone>[Zz]|[+\- ]\d\d:\d\d)?)?",
+    re.ASCII,
+)
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the aware UTC datetime of an RFC 3339 time; one without a zone is UTC, a date alone its midnight.
+
+    A ``+`` that was not escaped in a URL arrives as a space, and is read as the ``+`` it was.
+
+    >>> parse_moment("2024-08-09T01:55:00 02:00").isoformat()
+    '2024-08-08T23:55:00+00:00'
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
+    found = _MOMENT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a time such as 2024-08-08T23:55:00Z (at most microseconds)")
+    try:
+        moment = datetime.fromisoformat(f"{found['day']}T{found['time'] or '00:00'}").replace(tzinfo=UTC)
+        return moment - _offset(found["zone"])
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a time that exists") from None
+
+
+def _offset(zone: str | None) -> timedelta:
+    if zone is None or zone in "Zz":
+        return timedelta()
+    hours, minutes = int(zone[1:3]), int(zone[4:6])
+    if hours > 23 or minutes > 59:  # noqa: PLR2004  # a zone's hours and minutes
+        raise ValueError(zone)
+    offset = timedelta(hours=hours, minutes=minutes)
+    return -offset if zone[0] == "-" else offset

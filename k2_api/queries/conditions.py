@@ -1,0 +1,43 @@
+"""The WHERE clause of a filter, with named parameters. Values never stand in the SQL text."""
+
+from dataclasses import replace
+
+from k2_api.file_index import Filter
+from k2_core.clock import from_us
+
+Key = tuple[int | str, ...]
+"""The values that a row is sorted by; the first is its time in µs since 1970."""
+
+
+def conditions(where: Filter, time_column: str) -> tuple[list[str], dict[str, object]]:
+    """Return the conditions of a filter, and their parameters."""
+    clauses: list[str] = []
+    params: dict[str, object] = {}
+    if where.symbol is not None:
+        clauses.append("symbol = $symbol")
+        params["symbol"] = where.symbol
+    if where.exchange is not None:
+        clauses.append("exchange = $exchange")
+        params["exchange"] = where.exchange
+    if where.start_us != Filter.start_us:
+        clauses.append(f"{time_column} >= $start_time")
+        params["start_time"] = from_us(where.start_us)
+    if where.end_us != Filter.end_us:
+        clauses.append(f"{time_column} < $end_time")
+        params["end_time"] = from_us(where.end_us)
+    return clauses, params
+
+
+def where_clause(clauses: list[str]) -> str:
+    """Return ``WHERE …``, or nothing when there are no conditions."""
+    return f"WHERE {' AND '.join(clauses)}" if clauses else ""
+
+
+def beyond(where: Filter, after: Key | None, *, newest: bool) -> Filter:
+    """Return the filter without the times that lie before a page's start; rows at the key's own time remain."""
+    if after is None:
+        return where
+    moment = int(after[0])
+    if newest:
+        return replace(where, end_us=min(where.end_us, moment + 1))
+    return replace(where, start_us=max(where.start_us, moment))

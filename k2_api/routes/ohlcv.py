@@ -1,0 +1,69 @@
+"""GET /v1/ohlcv/1m."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from k2_api.answers import Candle, Envelope
+from k2_api.caching import conditional
+from k2_api.deps import Reading, TheReading, once_each
+from k2_api.envelope import completeness, page_of, pagination
+from k2_api.file_groups import CANDLES_1M, TRADES
+from k2_api.file_index import Filter
+from k2_api.lake_reader import PinnedTable
+from k2_api.openapi import READ_ERRORS
+from k2_api.paging import Position
+from k2_api.parameters import CandlesParameters
+from k2_api.queries.candles import candles_page
+from k2_api.queries.holes import judge_candles
+
+router = APIRouter(prefix="/v1/ohlcv", tags=["candles"], dependencies=[Depends(once_each)])
+
+
+@router.get("/1m", response_model=Envelope[Candle], responses=READ_ERRORS, summary="One-minute candles")
+def get_candles(query: Annotated[CandlesParameters, Query()], reading: TheReading) -> Response:
+    """Return one-minute candles, oldest first within an answer; every candle that is stored is served.
+
+    With `start`, the first answer holds the oldest `limit` candles of the range and the cursor goes forward in time.
+    Without it, the first answer holds the **newest** `limit` candles (before `end`, if given) and the cursor goes back.
+    A minute without a trade has no candle.
+
+    **Completeness**: `complete` when every candle of the answer is; `partial` when trades are known to be missing;
+    `unknown` when nothing is known to be missing but a candle is not proven complete, such as the newest one, or when
+    there are no candles. `missing_trades` counts each missing id once: a hole on the boundary of two windows stands in
+    the `missing_trades` of both candles. `data_until` is the newest trade that these candles could be built from.
+    """
+    return reading.answer(lambda: _answer(query, reading))
+
+
+def _answer(query: CandlesParameters, reading: Reading) -> Response:
+    position = reading.position(query.cursor, query.canonical())
+    candles, trades = _pin(query, reading, position)
+    pinned = (candles, trades)
+    return conditional(reading.request, pinned, 5, lambda: _body(query, reading, pinned, position))
+
+
+def _pin(query: CandlesParameters, reading: Reading, position: Position | None) -> tuple[PinnedTable, PinnedTable]:
+    lake = reading.services.lake
+    if position is not None:
+        of_candles, of_trades = position.snapshots
+        return lake.pin_id(CANDLES_1M, of_candles), lake.pin_id(TRADES, of_trades)
+    candles = lake.pin(CANDLES_1M, query.as_of)
+    return candles, lake.pin_beside(TRADES, candles)
+
+
+def _body(
+    query: CandlesParameters, reading: Reading, pinned: tuple[PinnedTable, PinnedTable], position: Position | None
+) -> bytes:
+    candles, trades = pinned
+    after = position.last if position else None
+    page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
+    verdict = judge_candles(trades, page.rows)
+    cursor = None
+    if page.last is not None:
+        cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), query.canonical())
+    until = reading.services.lake.data_until(trades, Filter(query.symbol, query.exchange))
+    for row in page.rows:
+        del row["start_us"], row["end_us"]
+    return page_of(page.rows, pagination(query.limit, cursor), candles, completeness(verdict, until))

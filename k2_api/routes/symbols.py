@@ -1,0 +1,39 @@
+"""GET /v1/symbols."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from k2_api.answers import Envelope, Symbol
+from k2_api.caching import conditional
+from k2_api.deps import Reading, TheReading, once_each
+from k2_api.envelope import completeness, page_of, pagination
+from k2_api.file_groups import TRADES
+from k2_api.lake_reader import PinnedTable
+from k2_api.openapi import READ_ERRORS
+from k2_api.parameters import SymbolsParameters
+from k2_api.queries.holes import Verdict
+from k2_api.queries.symbols import list_symbols
+
+router = APIRouter(prefix="/v1", tags=["symbols"], dependencies=[Depends(once_each)])
+
+
+@router.get("/symbols", response_model=Envelope[Symbol], responses=READ_ERRORS, summary="Symbols that have trades")
+def get_symbols(query: Annotated[SymbolsParameters, Query()], reading: TheReading) -> Response:
+    """Return every symbol of every exchange that has trades in gold, in order of symbol and exchange, in one answer.
+
+    Completeness is not judged here: its `status` is always `unknown`.
+    """
+    return reading.answer(lambda: _answer(query, reading))
+
+
+def _answer(query: SymbolsParameters, reading: Reading) -> Response:
+    trades = reading.services.lake.pin(TRADES, query.as_of)
+    return conditional(reading.request, [trades], 300, lambda: _body(query, reading, trades))
+
+
+def _body(query: SymbolsParameters, reading: Reading, trades: PinnedTable) -> bytes:
+    rows = list_symbols(trades, query.where())
+    until = reading.services.lake.data_until(trades, query.where())
+    return page_of(rows, pagination(None, None), trades, completeness(Verdict("unknown", 0, ()), until))
