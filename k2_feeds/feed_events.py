@@ -1,0 +1,41 @@
+"""What happens to a feed, in the words of ``schemas/feed_event.avsc``, as Kafka values."""
+
+import io
+import json
+import struct
+from typing import Final, Literal, NamedTuple
+
+import fastavro
+from fastavro.types import Schema
+
+from k2_core import topics
+from k2_core.raw_frame import CONFLUENT_MAGIC
+
+Kind = Literal["connect", "subscribe", "ack", "gap", "disconnect", "oversized"]
+HEAD_BYTES: Final = 1024
+
+
+class FeedEvent(NamedTuple):
+    """One event. ``details`` are texts, such as first_missing, last_missing, reason."""
+
+    at_ns: int
+    venue: str
+    kind: Kind
+    symbol: str
+    connection_id: str
+    details: dict[str, str]
+
+
+class EventEncoder:
+    """Encode feed events in Confluent's wire format: a 0 byte, the schema id, the Avro record."""
+
+    def __init__(self, schema_id: int) -> None:
+        self._header = struct.pack(">bI", CONFLUENT_MAGIC, schema_id)
+        self._schema: Schema = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
+
+    def encode(self, event: FeedEvent) -> bytes:
+        """Return the Kafka value of one event."""
+        out = io.BytesIO(self._header)
+        out.seek(len(self._header))
+        fastavro.schemaless_writer(out, self._schema, event._asdict())
+        return out.getvalue()

@@ -1,0 +1,157 @@
+"""Make the topics a feed writes to, and register their schemas. Runs before the first frame; blocks."""
+
+import threading
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, Final, NamedTuple, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from k2_core import topics
+from k2_core.errors import IncompatibleSchema, RegistryError, TopicError
+from k2_core.logs import logger
+from k2_core.registry import Registry
+from k2_core.settings import Settings
+
+_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 1.0
+_log = logger(__name__)
+_T = TypeVar("_T")
+Report = Callable[[str], None]
+
+
+class Provisioned(NamedTuple):
+    """What a publisher must know of its topics."""
+
+    raw_topic: str
+    partitions: int
+    raw_schema_id: int
+    event_schema_id: int
+
+
+class Stopped(Exception):  # not an error: the process was asked to end while it waited
+    """The wait was ended from outside."""
+
+
+def provision(settings: Settings, venue: ModuleType, report: Report, stop: threading.Event) -> Provisioned:
+    """Wait for Kafka and the registry, then make or check a venue's topics and schemas.
+
+    ``report`` is told in one sentence what is waited for.
+
+    Raises:
+        TopicError: a topic exists with other partitions, or Kafka refused to make or to mend it.
+        IncompatibleSchema: a subject holds a schema that ours would break.
+        Stopped: ``stop`` was set meanwhile.
+    """
+    raw = topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE)
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
+    _await_kafka(admin, settings.bootstrap_servers, report, stop)
+    ensure_topic(admin, raw, settings)
+    ensure_topic(admin, topics.FEED_EVENTS, settings)
+    registry = Registry(settings.registry_url)
+    raw_id = _register(registry, raw, topics.raw_frame_schema(), report, stop)
+    event_id = _register(registry, topics.FEED_EVENTS, topics.feed_event_schema(), report, stop)
+    return Provisioned(raw, settings.kafka.topic_partitions, raw_id, event_id)
+
+
+def ensure_topic(admin: AdminClient, topic: str, settings: Settings) -> None:
+    """Make ``topic`` with K2's settings, or bring the settings of an existing one back to them.
+
+    Raises:
+        TopicError: it has another number of partitions, which would tear symbols apart, or Kafka refused.
+    """
+    wanted = topics.topic_settings(settings.kafka.retention_days)
+    if _make(admin, topic, wanted, settings):
+        return
+    _check_partitions(admin, topic, settings.kafka.topic_partitions)
+    _mend(admin, topic, wanted)
+
+
+def _make(admin: AdminClient, topic: str, config: dict[str, str], settings: Settings) -> bool:
+    kafka = settings.kafka
+    new = NewTopic(topic, kafka.topic_partitions, kafka.topic_replication, config=config)
+    try:
+        admin.create_topics([new], operation_timeout=_TIMEOUT_S)[topic].result(timeout=_TIMEOUT_S * 2)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        msg = f"Kafka refuses to make the topic {topic}: {error.args[0].str()}."
+        raise TopicError(msg) from None
+    _log.info("topic made", topic=topic, partitions=kafka.topic_partitions, settings=config)
+    return True
+
+
+def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
+    found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
+    if found != wanted:
+        msg = (
+            f"topic {topic} has {found} partitions and the settings say {wanted}: "
+            f"set K2_KAFKA__TOPIC_PARTITIONS={found}, "
+            "since a symbol that changed its partition would lose the order of its frames."
+        )
+        raise TopicError(msg)
+
+
+def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
+    found = _describe(admin, topic)
+    differing = {name: value for name, value in wanted.items() if found.get(name) != value}
+    if not differing:
+        return
+    changes = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in differing.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)
+    try:
+        admin.incremental_alter_configs([resource])[resource].result(timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        spelled = ", ".join(f"{name} is {found.get(name)} and must be {value}" for name, value in differing.items())
+        msg = f"Kafka refuses to correct the settings of topic {topic} ({spelled}): {error.args[0].str()}."
+        raise TopicError(msg) from None
+    _log.warning("topic settings corrected", topic=topic, were={n: found.get(n) for n in differing}, now=differing)
+
+
+def _describe(admin: AdminClient, topic: str) -> dict[str, str | None]:
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    entries: dict[str, Any] = admin.describe_configs([resource])[resource].result(timeout=_TIMEOUT_S)
+    return {name: entry.value for name, entry in entries.items()}
+
+
+def _await_kafka(admin: AdminClient, address: str, report: Report, stop: threading.Event) -> None:
+    def ask() -> bool:
+        try:
+            return bool(admin.list_topics(timeout=_RETRY_S).brokers)
+        except KafkaException as error:
+            report(f"waiting for Kafka at {address}: {error.args[0].str()}")
+            return False
+
+    _until(lambda: ask() or None, stop)
+
+
+def _register(registry: Registry, topic: str, schema: str, report: Report, stop: threading.Event) -> int:
+    def ask() -> int | None:
+        try:
+            return registry.register(topics.subject(topic), schema)
+        except IncompatibleSchema:
+            raise
+        except RegistryError as error:
+            report(f"waiting for the schema registry: {error}")
+            return None
+
+    return _until(ask, stop)
+
+
+def _until(ask: Callable[[], _T | None], stop: threading.Event) -> _T:
+    while not stop.is_set():
+        answer = ask()
+        if answer is not None:
+            return answer
+        stop.wait(_RETRY_S)
+    raise Stopped

@@ -1,0 +1,75 @@
+"""Write what a venue sends into a recording: one frame a line, ``<receive time in ns> <frame>``."""
+
+import gzip
+import os
+from pathlib import Path
+from typing import IO
+
+from k2_core.errors import RecordingError
+from k2_core.logs import logger
+from k2_feeds.feed_events import Kind
+
+_log = logger(__name__)
+_LEVEL = 6
+
+
+class Recorder:
+    """A sink of frames. Nothing stands at ``path`` before :meth:`finish`: until then it is ``<path>.part``.
+
+    Every frame is written verbatim, control frames too. A frame that holds a line feed has no place in this format:
+    it is counted in ``unrecordable`` and logged.
+
+    Raises:
+        RecordingError: the file, or what an interrupted recording left of it, exists already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames = self.bytes = self.unrecordable = 0
+        self._part = path.with_name(f"{path.name}.part")
+        for existing in (path, self._part):
+            if existing.exists():
+                msg = f"{existing} exists already: move it away, or give another name."
+                raise RecordingError(msg)
+        self._file = self._open()
+
+    @property
+    def full(self) -> bool:
+        """Never: the disk is waited for."""
+        return False
+
+    async def room(self) -> None:
+        """Return at once."""
+
+    def opened(self, connection_id: str) -> None:
+        """Go on in the same file."""
+
+    def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
+        """Log what happened."""
+        _log.info(kind, symbol=symbol, **details)
+
+    def take(self, received_ns: int, payload: bytes) -> None:
+        """Write one frame."""
+        if b"\n" in payload:
+            self.unrecordable += 1
+            _log.error("a frame with a line feed cannot be recorded", bytes=len(payload), head=repr(payload[:100]))
+            return
+        self._file.write(b"%d %b\n" % (received_ns, payload))
+        self.frames += 1
+        self.bytes += len(payload)
+
+    def finish(self) -> None:
+        """Complete the file on disk and give it its name."""
+        self._file.close()
+        with self._part.open("rb") as written:
+            os.fsync(written.fileno())
+        self._part.rename(self.path)
+
+    def _open(self) -> IO[bytes]:
+        try:
+            if self.path.suffix == ".gz":
+                return gzip.open(self._part, "wb", compresslevel=_LEVEL)  # type: ignore[return-value]
+            return self._part.open("wb")
+        except OSError as error:
+            msg = f"{self._part} cannot be written: {error.strerror}."
+            raise RecordingError(msg) from None

@@ -1,0 +1,110 @@
+"""What a client may ask over Binance's WebSocket, and the replies. Pure.
+
+Source: Binance's "WebSocket Streams" documentation, "Live Subscribing/Unsubscribing to streams".
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+MAX_STREAMS: Final = 1024
+_METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+_STREAM: Final = re.compile(r"[0-9a-z]+@[0-9A-Za-z_@.]+|![0-9A-Za-z_@]+")
+_INVALID_VALUE, _INVALID_REQUEST, _INVALID_JSON = 1, 2, 3
+
+
+class Refused(Exception):  # an answer to the client, not an error of K2
+    """A request that is answered with an error: Binance's code and message."""
+
+    def __init__(self, code: int, message: str, request_id: int | str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.request_id = code, message, request_id
+
+
+class Subscriptions:
+    """The streams of one connection, and whether its frames are wrapped in ``{"stream":…,"data":…}``."""
+
+    def __init__(self, path: str) -> None:
+        """Read what the URL asks for: ``/stream?streams=a/b`` is combined, ``/ws/a`` is raw."""
+        parts = urlsplit(path)
+        self.combined = parts.path.startswith("/stream")
+        listed = parse_qs(parts.query).get("streams", [""])[0] if self.combined else parts.path.removeprefix("/ws")
+        self.streams: dict[str, None] = {}
+        for name in filter(None, listed.split("/")):
+            self._add([name])
+
+    def answer(self, message: str | bytes) -> bytes:
+        """Carry a request out and return the reply: ``{"result":null,"id":1}``.
+
+        A well-formed stream of a symbol that is not traded here is accepted and stays silent, as at Binance.
+        """
+        try:
+            request = _parse(message)
+            request_id = request["id"]
+            result = self._handlers()[request["method"]](request.get("params"))
+        except Refused as refused:
+            error: dict[str, Any] = {"error": {"code": refused.code, "msg": refused.message}}
+            return _json(error if refused.request_id is None else {**error, "id": refused.request_id})
+        return _json({"result": result, "id": request_id})
+
+    def _handlers(self) -> dict[str, Callable[[Any], Any]]:
+        methods = (self._subscribe, self._unsubscribe, self._list, self._set_property, self._get_property)
+        return dict(zip(_METHODS, methods, strict=True))
+
+    def _subscribe(self, params: Any) -> None:
+        self._add(_names(params))
+
+    def _unsubscribe(self, params: Any) -> None:
+        for name in _names(params):
+            self.streams.pop(name, None)
+
+    def _list(self, _params: Any) -> list[str]:
+        return list(self.streams)
+
+    def _set_property(self, params: Any) -> None:
+        if not isinstance(params, list) or len(params) != 2 or params[0] != "combined":  # noqa: PLR2004  # name, value
+            raise Refused(0, "Unknown property")
+        if not isinstance(params[1], bool):
+            raise Refused(_INVALID_VALUE, "Invalid value type: expected Boolean")
+        self.combined = params[1]
+
+    def _get_property(self, params: Any) -> bool:
+        if params != ["combined"]:
+            raise Refused(0, "Unknown property")
+        return self.combined
+
+    def _add(self, names: list[str]) -> None:
+        for name in names:
+            if not _STREAM.fullmatch(name):
+                raise Refused(_INVALID_REQUEST, f"Invalid request: unknown stream {name}")
+        if len(self.streams.keys() | set(names)) > MAX_STREAMS:
+            raise Refused(_INVALID_REQUEST, "Invalid request: too many streams")
+        self.streams.update(dict.fromkeys(names))
+
+
+def _parse(message: str | bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(message)
+    except ValueError:
+        raise Refused(_INVALID_JSON, "Invalid JSON: expected value at line 1 column 1") from None
+    if not isinstance(request, dict) or "method" not in request:
+        raise Refused(_INVALID_REQUEST, "Invalid request: missing field `method` at line 1 column 1")
+    request_id = request.get("id", False)
+    if isinstance(request_id, bool) or not isinstance(request_id, int | str | None):
+        raise Refused(_INVALID_REQUEST, "Invalid request: request ID must be an unsigned integer")
+    if request["method"] not in _METHODS:
+        message = f"Invalid request: unknown variant `{request['method']}`, expected one of {', '.join(_METHODS)}"
+        raise Refused(_INVALID_REQUEST, message, request_id)
+    return request
+
+
+def _names(params: Any) -> list[str]:
+    if not isinstance(params, list) or not all(isinstance(name, str) for name in params):
+        raise Refused(_INVALID_REQUEST, "Invalid request: params must be an array of stream names")
+    return params
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
