@@ -24,9 +24,14 @@ class Registry:
         """Register ``schema`` under ``subject`` with BACKWARD compatibility, and return its id.
 
         Raises:
-            IncompatibleSchema: with the registry's own reason.
+            IncompatibleSchema: with the registry's own reason, or ours (:func:`forbidden_change`).
             RegistryError: the registry refused for another reason, or did not answer.
         """
+        before = self.latest(subject)
+        change = forbidden_change(before, schema) if before is not None else None
+        if change is not None:
+            msg = f"the schema of {subject} would break what was already written: {change}"
+            raise IncompatibleSchema(msg)
         try:
             self._client.set_compatibility(subject_name=subject, level=COMPATIBILITY)
             return int(self._client.register_schema(subject, Schema(schema, "AVRO")))
@@ -53,6 +58,21 @@ class Registry:
         except httpx.HTTPError as error:
             raise self._failed(f"look up schema {schema_id}", error) from None
 
+    def latest(self, subject: str) -> str | None:
+        """Return the newest schema of a subject as JSON; None when it has none.
+
+        Raises:
+            RegistryError: the registry did not answer.
+        """
+        try:
+            return self._client.get_latest_version(subject).schema.schema_str
+        except SchemaRegistryError as error:
+            if error.http_status_code == _NOT_FOUND:
+                return None
+            raise self._failed(f"look up the schema of {subject}", error) from None
+        except httpx.HTTPError as error:
+            raise self._failed(f"look up the schema of {subject}", error) from None
+
     def _failed(self, what: str, error: Exception) -> RegistryError:
         return RegistryError(f"the schema registry at {self.url} could not {what}: {error}")
 
@@ -68,3 +88,53 @@ def _without_docs(node: object) -> object:
     if isinstance(node, list):
         return [_without_docs(value) for value in node]
     return node
+
+
+def forbidden_change(old: str, new: str) -> str | None:
+    """Say which change from ``old`` to ``new`` would misread old bytes though a registry lets it pass; None if none.
+
+    A registry judges by Avro's rules of resolution alone, and by those a decimal may change its scale and bytes may
+    become a string: old values would then be read without an error, and wrongly.
+    """
+    before, after = _leaves(json.loads(old), ""), _leaves(json.loads(new), "")
+    for path in before.keys() & after.keys():
+        was, becomes = before[path], after[path]
+        if was[1:] != becomes[1:] or {was[0], becomes[0]} == {"bytes", "string"}:
+            return f"field {path} was {_spell(was)} and would become {_spell(becomes)}"
+    return None
+
+
+_Leaf = tuple[object, object, object, object]  # type, logical type, precision, scale
+
+
+def _leaves(node: object, path: str) -> dict[str, _Leaf]:
+    if isinstance(node, list):
+        branches = [branch for branch in node if branch != "null"]
+        alone = len(branches) == 1
+        each = [_leaves(branch, path if alone else f"{path}|{_name(branch)}") for branch in branches]
+        return {key: leaf for leaves in each for key, leaf in leaves.items()}
+    if not isinstance(node, dict):
+        return {path: (node, None, None, None)}
+    inner = node.get("type")
+    if inner == "record":
+        leaves = [_leaves(field["type"], f"{path}.{field['name']}".lstrip(".")) for field in node["fields"]]
+        return {key: leaf for found in leaves for key, leaf in found.items()}
+    if inner in _CONTAINERS:
+        return _leaves(node[_CONTAINERS[inner]], f"{path}[]")
+    if isinstance(inner, dict | list):
+        return _leaves(inner, path)
+    return {path: (inner, node.get("logicalType"), node.get("precision"), node.get("scale"))}
+
+
+_CONTAINERS = {"array": "items", "map": "values"}
+
+
+def _name(branch: object) -> object:
+    return branch.get("name") or branch.get("type") if isinstance(branch, dict) else branch
+
+
+def _spell(leaf: _Leaf) -> str:
+    kind, logical, precision, scale = leaf
+    if logical is None:
+        return str(kind)
+    return f"{kind} as {logical}" + (f"({precision},{scale})" if logical == "decimal" else "")
