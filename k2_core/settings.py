@@ -117,6 +117,7 @@ class Simulator(_Section):
 
     seed: int = 2026
     trades_per_second: float = Field(50.0, gt=0, le=1_000_000)
+    cut_after_s: float = Field(24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does")
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
 
