@@ -1,5 +1,6 @@
 """Ask a part whether it serves. A probe returns what the part says of itself, or raises NotYet with the reason."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -11,11 +12,25 @@ from k2_core.registry import COMPATIBILITY
 _TIMEOUT_S: Final = 2.0
 
 
+_LOCATIONS: Final = """{ workspaceOrError { __typename ... on Workspace { locationEntries {
+    name locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+_DAEMONS: Final = """{ instance { daemonHealth { allDaemonStatuses {
+    daemonType required healthy lastHeartbeatTime } } } }"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a part that serves says of itself. ``trouble``: it serves, but its message is a warning."""
+
+    message: str = ""
+    trouble: bool = False
+
+
 class NotYet(Exception):  # the usual answer of a part that is starting, not an error of K2
     """The part does not serve yet; the text says why."""
 
 
-def broker(bootstrap_servers: str) -> str:
+def broker(bootstrap_servers: str) -> Answer:
     """Ask the broker for its cluster and topics."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000})
     try:
@@ -24,31 +39,103 @@ def broker(bootstrap_servers: str) -> str:
         raise NotYet(error.args[0].str()) from None
     if not found.brokers:
         raise NotYet("no broker has joined the cluster")
-    return ""
+    return Answer()
 
 
-def registry(url: str) -> str:
+def registry(url: str) -> Answer:
     """Ask the registry for its subjects."""
     _get(f"{url}/subjects")
-    return ""
+    return Answer()
 
 
-def own_registry(url: str) -> str:
+def own_registry(url: str) -> Answer:
     """Ask the registry for its subjects, and see to it that schemas stay BACKWARD compatible: its default is NONE."""
     registry(url)
     if _get(f"{url}/config").get("compatibilityLevel") != COMPATIBILITY:
         _request("PUT", f"{url}/config", json={"compatibility": COMPATIBILITY})
-    return ""
+    return Answer()
 
 
-def _get(url: str) -> Any:  # whatever JSON the service speaks
-    return _request("GET", url).json()
+def simulator(port: int) -> Answer:
+    """Ask the simulator what it plays, and how far it is."""
+    status = _get(f"http://127.0.0.1:{port}/status")
+    return Answer(str(status.get("message") or ""))
 
 
-def _request(method: str, url: str, **arguments: Any) -> httpx.Response:
+def simulated_symbols(port: int) -> list[str]:
+    """Return the symbols that the simulator has trades of."""
+    return [str(symbol) for symbol in _get(f"http://127.0.0.1:{port}/status")["symbols"]]
+
+
+def feed(port: int) -> Answer:
+    """Ask the feed how its connection is; it serves also while the venue cannot be reached."""
+    health = _get(f"http://127.0.0.1:{port}/health", any_status=True)
+    return Answer(str(health.get("message") or ""), trouble=not health.get("connected"))
+
+
+def feed_symbols(port: int) -> list[str]:
+    """Return the symbols that the feed asks its venue for."""
+    return [str(symbol) for symbol in _get(f"http://127.0.0.1:{port}/health", any_status=True)["symbols"]]
+
+
+def dagster_code(port: int) -> Answer:
+    """Ask the code server by gRPC's own health protocol."""
+    import grpc  # noqa: PLC0415  # only the supervisor of a whole platform needs it
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            request = health_pb2.HealthCheckRequest(service="DagsterApi")
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise NotYet(str(error.code().name).lower().replace("_", " ")) from None
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise NotYet("loading the definitions")
+    return Answer()
+
+
+def dagster_webserver(port: int) -> Answer:
+    """Ask Dagster's GraphQL whether every code location is loaded."""
+    workspace = _graphql(port, _LOCATIONS)["workspaceOrError"]
+    for entry in workspace.get("locationEntries", []):
+        found = entry["locationOrLoadError"] or {}
+        if found.get("__typename") != "RepositoryLocation":
+            raise NotYet(str(found.get("message") or "the definitions are loading").strip().splitlines()[0])
+    return Answer()
+
+
+def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
+    """Ask for the heartbeats of Dagster's daemons: all that are required, since the process was started."""
+    statuses = _graphql(webserver_port, _DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    late = [
+        status["daemonType"].lower()
+        for status in statuses
+        if status["required"] and not (status["healthy"] and (status["lastHeartbeatTime"] or 0) >= started_s)
+    ]
+    if late:
+        raise NotYet(f"no heartbeat yet of {', '.join(late)}")
+    return Answer()
+
+
+def api(url: str) -> Answer:
+    """Ask the API whether it can read the catalog."""
+    _get(f"{url}/ready")
+    return Answer()
+
+
+def _graphql(port: int, query: str) -> Any:
+    return _request("POST", f"http://127.0.0.1:{port}/graphql", json={"query": query}).json()["data"]
+
+
+def _get(url: str, *, any_status: bool = False) -> Any:  # whatever JSON the service speaks
+    return _request("GET", url, any_status=any_status).json()
+
+
+def _request(method: str, url: str, *, any_status: bool = False, **arguments: Any) -> httpx.Response:
     try:
         answer = httpx.request(method, url, timeout=_TIMEOUT_S, trust_env=False, **arguments)
-        answer.raise_for_status()
+        if not any_status:
+            answer.raise_for_status()
     except httpx.HTTPError as error:
         raise NotYet(str(error) or type(error).__name__) from None
     return answer

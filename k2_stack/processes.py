@@ -14,6 +14,7 @@ from k2_core import clock
 
 _SAME_START_S: Final = 2.0  # the kernel's clock of process starts is coarse, and moves when wall time is set
 _LOG_BYTES: Final = 20_000_000
+MARK: Final = "_K2_STACK"  # in the environment of every process of a platform: the home folder
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ def is_running(process: Identity) -> bool:
         return False
 
 
+def terminate(process: Identity) -> None:
+    """Ask that very process to end."""
+    if is_running(process):
+        os.kill(process.pid, signal.SIGTERM)
+
+
+def kill(process: Identity) -> None:
+    """Kill that very process, if it still runs."""
+    if is_running(process):
+        os.kill(process.pid, signal.SIGKILL)
+
+
 def members(leader: Identity) -> list[psutil.Process]:
     """Return the living processes of the leader's session, also when the leader itself is gone.
 
@@ -82,36 +95,74 @@ def _belongs(process: psutil.Process, leader: Identity) -> bool:
         return False
 
 
+def marked(home: Path) -> list[psutil.Process]:
+    """Return the living processes that a supervisor of this home started, and their descendants, whoever their parent.
+
+    They are known by their environment, so none is missed when the supervisor was killed before it noted a pid.
+    """
+    return [process for process in psutil.process_iter() if _mark_of(process) == str(home)]
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
+
+
+def end_marked(home: Path, grace_s: float) -> int:
+    """End everything that :func:`marked` finds, and return how many processes that were."""
+    found = marked(home)
+    _send(found, signal.SIGTERM)
+    psutil.wait_procs(found, timeout=grace_s)
+    while left := marked(home):
+        _send(left, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=0.1)
+    return len(found)
+
+
 def end(leaders: Iterable[Identity], grace_s: float) -> None:
     """End whole sessions: ask all of them with SIGTERM, and kill what is left after ``grace_s`` seconds."""
     wanted = list(leaders)
-    _signal(wanted, signal.SIGTERM)
+    _send(_members_of(wanted), signal.SIGTERM)
     deadline = clock.monotonic() + grace_s
-    while (left := [process for leader in wanted for process in members(leader)]) and clock.monotonic() < deadline:
+    while (left := _members_of(wanted)) and clock.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.1)
-    while _signal(wanted, signal.SIGKILL):
-        psutil.wait_procs([process for leader in wanted for process in members(leader)], timeout=0.1)
+    while left := _members_of(wanted):
+        _send(left, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=0.1)
 
 
-def _signal(leaders: list[Identity], number: signal.Signals) -> int:
-    found = [process for leader in leaders for process in members(leader)]
+def _members_of(leaders: list[Identity]) -> list[psutil.Process]:
+    return [process for leader in leaders for process in members(leader)]
+
+
+def _send(found: list[psutil.Process], number: signal.Signals) -> None:
     for process in found:
         try:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
-    return len(found)
 
 
-def memory_mb(leader: Identity) -> float:
-    """Return the resident memory of a session in MB: the sum of its processes' PSS.
+def memory_mb(leader: Identity, without: int | None = None) -> float:
+    """Return the memory of a session in MB, but for the process ``without``: the sum of its processes' PSS.
 
     PSS counts a page that n processes share as 1/n in each, so that a sum over processes counts it once.
     """
-    total = 0
-    for process in members(leader):
-        try:
-            total += getattr(process.memory_full_info(), "pss", 0) or process.memory_info().rss
-        except psutil.Error:
-            continue
-    return round(total / 1e6, 1)
+    return round(sum(_pss_mb(process) for process in members(leader) if process.pid != without), 1)
+
+
+def process_memory_mb(pid: int) -> float:
+    """Return the PSS of one process in MB; 0 when it is gone."""
+    try:
+        return round(_pss_mb(psutil.Process(pid)), 1)
+    except psutil.Error:
+        return 0.0
+
+
+def _pss_mb(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss) / 1e6
+    except psutil.Error:
+        return 0.0

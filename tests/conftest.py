@@ -69,7 +69,7 @@ def recordings() -> Path:
 
 
 @contextmanager
-def running(name: str, command: list[str], settings: Settings, probe: Callable[[], str]) -> Iterator[None]:
+def running(name: str, command: list[str], settings: Settings, probe: Callable[[], probes.Answer]) -> Iterator[None]:
     """Run a part until the block ends, and leave nothing of it behind."""
     log = settings.home / "logs" / f"{name}.log"
     process = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
@@ -83,7 +83,7 @@ def running(name: str, command: list[str], settings: Settings, probe: Callable[[
         process.wait()
 
 
-def _await_ready(name: str, poll: Callable[[], int | None], probe: Callable[[], str], log: Path) -> None:
+def _await_ready(name: str, poll: Callable[[], int | None], probe: Callable[[], probes.Answer], log: Path) -> None:
     deadline = time.monotonic() + READY_WITHIN_S  # noqa: TID251
     while True:
         try:

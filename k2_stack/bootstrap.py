@@ -1,0 +1,156 @@
+"""Install the locked environment into ``.venv``: ``python3 -m k2_stack.bootstrap``, with any Python that a system has.
+
+Only the standard library is there when this runs, and the Python may be too old: it must still be told so in words.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+OLDEST = (3, 11)
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / ".k2-installed"
+
+
+class CannotInstall(Exception):
+    """One sentence that says what to do."""
+
+
+def main() -> int:
+    """Bring ``.venv`` to what the lock says; do nothing when it is that already."""
+    try:
+        if not is_installed():
+            require_python()
+            install()
+    except CannotInstall as error:
+        sys.stderr.write("k2: {}\n".format(error))  # noqa: UP032  # also an old Python must say it
+        return 1
+    return 0
+
+
+def is_installed() -> bool:
+    """Tell whether ``.venv`` stands for this lock, this Python and this folder."""
+    return PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint()
+
+
+def fingerprint() -> str:
+    """Return what an installation depends on."""
+    parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
+
+
+def require_python() -> None:
+    """Check that this Python is new enough and can make a virtual environment with pip.
+
+    Raises:
+        CannotInstall: with the line that installs what is missing.
+    """
+    if sys.version_info < OLDEST:
+        msg = "Python 3.11 or newer is needed, and {} is {}: run `make PYTHON=python3.11 …` with a newer one.".format(  # noqa: UP032
+            sys.executable, sys.version.split()[0]
+        )
+        raise CannotInstall(msg)
+    try:
+        import ensurepip  # noqa: F401, PLC0415  # Debian and Ubuntu ship it apart
+        import venv  # noqa: F401, PLC0415
+    except ImportError:
+        msg = "Python's venv is missing: run `sudo apt install python3-venv`, and then the same command again."
+        raise CannotInstall(msg) from None
+
+
+def install() -> None:
+    """Make ``.venv``, get uv, and install exactly what the lock names, and the project itself.
+
+    Raises:
+        CannotInstall: one of these steps failed.
+    """
+    STAMP.unlink() if STAMP.exists() else None
+    if not _same_python():
+        shutil.rmtree(VENV, ignore_errors=True)
+        step("making .venv", [sys.executable, "-m", "venv", str(VENV)])
+    uv = find_uv()
+    network = "connect this machine to the internet, and run the same command again"
+    sync = [uv, "pip", "sync", "--quiet", "--python", str(PYTHON), "--require-hashes", str(LOCK)]
+    step("installing the locked packages", sync, network)
+    project = ["--quiet", "--python", str(PYTHON), "--no-deps", "--no-build-isolation", "--offline", "-e", str(ROOT)]
+    step("installing K2 itself", [uv, "pip", "install", *project])
+    STAMP.write_text(fingerprint())
+
+
+def _same_python() -> bool:
+    """Tell whether ``.venv`` can be used: it runs, and is of this Python's version."""
+    ask = [str(PYTHON), "-c", "import sys; print(sys.version)"]
+    try:
+        answer = subprocess.run(ask, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, timeout=30)
+    except OSError:
+        return False
+    return answer.stdout.decode().strip() == sys.version.strip()
+
+
+def find_uv() -> str:
+    """Return uv: of the system, or of ``.venv``, where pip installs the locked version of it.
+
+    Raises:
+        CannotInstall: it could not be fetched, or is not what the lock says.
+    """
+    system = shutil.which("uv")
+    if system:
+        return system
+    own = VENV / "bin" / "uv"
+    if not own.exists():
+        wanted = VENV / "uv.requirements.txt"
+        wanted.write_text(locked_lines("uv"))
+        pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        network = "connect this machine to the internet, and run the same command again"
+        step("fetching uv", [*pip, "--require-hashes", "-r", str(wanted)], network)
+    return str(own)
+
+
+def locked_lines(package: str) -> str:
+    """Return the lines of the lock that pin one package: its version and its hashes."""
+    found = re.search(rf"^{re.escape(package)}==.*?(?=^\S|\Z)", LOCK.read_text(), re.MULTILINE | re.DOTALL)
+    if not found:
+        msg = f"{LOCK.name} does not name {package}: restore that file from the repository."
+        raise CannotInstall(msg)
+    return found.group()
+
+
+def step(what: str, command: list[str], hint: str = "see the lines above") -> None:
+    """Run a command, and show how long it takes.
+
+    Raises:
+        CannotInstall: it failed; its own output has been shown.
+    """
+    done = threading.Event()
+    shown = threading.Thread(target=_show, args=(what, done), daemon=True)
+    shown.start()
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done.set()
+    shown.join()
+    if answer.returncode:
+        sys.stderr.write(answer.stdout.decode(errors="replace"))
+        msg = f"{what} failed: {hint}."
+        raise CannotInstall(msg)
+
+
+def _show(what: str, done: threading.Event) -> None:
+    tenths = 0
+    terminal = sys.stdout.isatty()
+    while not done.wait(0.1):
+        tenths += 1
+        if terminal:
+            sys.stdout.write(f"\r{what} … {tenths // 10} s ")
+            sys.stdout.flush()
+    sys.stdout.write(f"{chr(13) if terminal else ''}{what}: {tenths / 10:.1f} s{' ' * 4}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

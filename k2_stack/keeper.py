@@ -1,0 +1,197 @@
+"""Keep one part: start it, ask until it serves, watch it, and start it again with back-off when it dies."""
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from k2_core import clock
+from k2_core.errors import PartError
+from k2_core.settings import Settings, child_environment
+from k2_stack import parts, processes, state
+from k2_stack.parts import Part
+from k2_stack.probes import Answer, NotYet
+from k2_stack.state import PartState
+
+READY_WITHIN_S: Final = 180.0
+ASK_STARTING_S: Final = 0.25
+ASK_READY_S: Final = 3.0
+LOOK_S: Final = 0.2
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_LAST_S: Final = 30.0
+SETTLED_S: Final = 60.0
+FAILURES_UNTIL_SAID: Final = 3
+END_ONE_S: Final = 5.0
+
+_PYTHON: Final = {"PYTHONUNBUFFERED": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
+
+Process = subprocess.Popen[bytes]
+
+
+class Keeper:
+    """One part of a running platform.
+
+    Args:
+        part: what to keep.
+        now: the part's state, which this keeper alone changes.
+        settings: of the home.
+        publish: called after every change of ``now``.
+    """
+
+    def __init__(self, part: Part, now: PartState, settings: Settings, publish: Callable[[], None]) -> None:
+        self.ready = asyncio.Event()
+        self.process: Process | None = None
+        self._part = part
+        self._now = now
+        self._settings = settings
+        self._publish = publish
+        self._log = log_of(settings, part.name)
+        self._started_s = 0.0
+
+    async def keep(self, after: list[asyncio.Event], elapsed: Callable[[], float]) -> None:
+        """Wait for what comes first, then keep the part for ever; a step once.
+
+        Raises:
+            PartError: the part did not come up the first time.
+        """
+        for event in after:
+            await event.wait()
+        self._now.began_s = elapsed()
+        await self._start()
+        await (self._await_step() if self._part.is_step else self._await_ready())
+        self._now.took_s = elapsed() - self._now.began_s
+        self.ready.set()
+        self._publish()
+        while not self._part.is_step:
+            await self._watch()
+            await self._restart()
+
+    async def _start(self) -> None:
+        self._now.state, self._now.trouble = state.STARTING, False
+        if self._part.command is None:
+            return
+        extra = await asyncio.to_thread(self._part.environment)
+        environment = child_environment(
+            K2_HOME=str(self._settings.home), DAGSTER_HOME=str(parts.dagster_home(self._settings)), **_PYTHON, **extra
+        )
+        environment[processes.MARK] = str(self._settings.home)
+        if self._part.is_step:
+            self._log.unlink(missing_ok=True)  # its last line is its message
+        command = await asyncio.to_thread(self._part.command)
+        self._started_s = clock.now_ns() / clock.NS_PER_SECOND
+        self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
+        leader = processes.identity(self.process.pid)
+        self._now.pid, self._now.process_started = self.process.pid, leader.started if leader else None
+        self._publish()
+
+    async def _await_step(self) -> None:
+        while self._exited() is None:
+            self._now.message = last_line(self._log)
+            await asyncio.sleep(LOOK_S)
+        if self._exited():
+            raise PartError(last_line(self._log) or f"{self._part.name} failed: see {self._log}.")
+        self._now.state, self._now.message, self._now.pid = state.READY, "", None
+
+    async def _await_ready(self) -> None:
+        deadline = clock.monotonic() + READY_WITHIN_S
+        while True:
+            died = self._exited()
+            try:
+                answer = await self._ask()
+            except NotYet as reason:
+                self._now.message = str(reason)
+                if died is not None or clock.monotonic() > deadline:
+                    raise PartError(self._why_not(died, str(reason))) from None
+                await asyncio.sleep(ASK_STARTING_S)
+            else:
+                if died is not None:  # whoever answered, it was not ours
+                    raise PartError(self._why_not(died, "another process answers in its place"))
+                self._serves(answer)
+                return
+
+    async def _watch(self) -> None:
+        """Return when the process has exited; ask it now and then, and say so when it answers no more."""
+        failures = 0
+        while self._exited() is None:
+            for _ in range(int(ASK_READY_S / LOOK_S)):
+                await asyncio.sleep(LOOK_S)
+                if self._exited() is not None:
+                    return
+            try:
+                self._serves(await self._ask())
+                failures = 0
+            except NotYet as reason:
+                failures += 1
+                if failures >= FAILURES_UNTIL_SAID:
+                    self._now.state, self._now.message = state.FAILING, f"it does not answer: {reason}"
+                    self._publish()
+
+    async def _restart(self) -> None:
+        """Start the part again, and again with longer pauses, until it serves."""
+        why = f"it ended by itself ({_status(self._exited() or 0)})"
+        settled = clock.now_ns() / clock.NS_PER_SECOND - self._started_s > SETTLED_S
+        pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2**self._now.restarts, BACKOFF_LAST_S)
+        while True:
+            self._now.state, self._now.restarts = state.RESTARTING, self._now.restarts + 1
+            self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
+            self._publish()
+            await self._end_rest()
+            await asyncio.sleep(pause)
+            try:
+                await self._start()
+                await self._await_ready()
+            except (PartError, NotYet) as error:
+                why, pause = str(error), min(pause * 2, BACKOFF_LAST_S)
+            else:
+                return
+
+    async def _end_rest(self) -> None:
+        """End what the dead process left in its session: it may hold the port that the next one needs."""
+        if self._now.identity:
+            await asyncio.to_thread(processes.end, [self._now.identity], END_ONE_S)
+
+    async def _ask(self) -> Answer:
+        assert self._part.probe is not None  # noqa: S101  # only steps have none, and nobody asks them
+        return await asyncio.to_thread(self._part.probe, self._started_s)
+
+    def _serves(self, answer: Answer) -> None:
+        message = answer.message
+        if self._now.restarts and not answer.trouble:
+            message = f"restarted {self._now.restarts} times{'; ' if message else ''}{message}"
+        if (self._now.state, self._now.message, self._now.trouble) != (state.READY, message, answer.trouble):
+            self._now.state, self._now.message, self._now.trouble = state.READY, message, answer.trouble
+            self._publish()
+
+    def _exited(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def _why_not(self, died: int | None, reason: str) -> str:
+        name = self._part.name
+        if self._part.command is None:
+            return (
+                f"your own {name} at {self._part.url} does not answer ({reason}): check that it runs and the address."
+            )
+        if died is None:
+            return f"the {name} did not serve within {READY_WITHIN_S:.0f} s ({reason}): see {self._log}."
+        return f"the {name} ended while starting ({_status(died)}): {last_line(self._log)} (log: {self._log})."
+
+
+def log_of(settings: Settings, name: str) -> Path:
+    """Return the log file of a part."""
+    return settings.home / "logs" / f"{name}.log"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, even if it is empty; an empty text when there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1].strip() if lines else ""
+
+
+def _status(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

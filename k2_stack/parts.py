@@ -1,0 +1,203 @@
+"""The parts of the platform as data: what starts each, what it waits for, how it is asked whether it serves."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from k2_core.settings import Settings
+from k2_stack import java, probes
+from k2_stack.probes import Answer
+from k2_stack.sources import Source
+
+STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
+LAST_TO_END: Final = ("registry", "broker")  # the others still write to them while they end
+
+
+def _nothing() -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part, or a step: work that must have ended before parts can start.
+
+    Args:
+        name: as users see it.
+        after: parts and steps that must serve, or have ended, first.
+        command: makes the command; None for a part that the user runs, which is only asked.
+        probe: asks the part, given when its process was started (seconds since the epoch); None for a step.
+        ports: port → the field of ``settings.ports`` that it comes from.
+        url: where people or programs find it.
+        environment: makes what is added to the environment, just before the start.
+    """
+
+    name: str
+    after: tuple[str, ...] = ()
+    command: Callable[[], list[str]] | None = None
+    probe: Callable[[float], Answer] | None = None
+    ports: dict[int, str] = field(default_factory=dict)
+    url: str | None = None
+    environment: Callable[[], dict[str, str]] = _nothing
+
+    @property
+    def is_step(self) -> bool:
+        """Whether this is work that ends."""
+        return self.probe is None
+
+
+def plan(settings: Settings, source: Source) -> list[Part]:
+    """Return the steps and parts of a platform, in the order in which they are shown."""
+    parts = [
+        *_broker(settings),
+        *_registry(settings),
+        *([_simulator(settings, source)] if source.simulated else []),
+        _step("tables"),
+        _step("dagster-home"),
+        _feed(settings, source),
+        _dagster_code(settings),
+        _dagster_webserver(settings),
+        _dagster_daemon(settings),
+        _api(settings),
+    ]
+    names = {part.name for part in parts}
+    assert all(name in names for part in parts for name in part.after)  # noqa: S101  # a misspelt name waits for ever
+    return parts
+
+
+def _step(name: str) -> Part:
+    return Part(name, command=lambda: [sys.executable, "-m", "k2_stack.prepare", name])
+
+
+def _broker(settings: Settings) -> list[Part]:
+    address = settings.bootstrap_servers
+    if settings.kafka.bootstrap_servers:
+        return [Part("broker", probe=lambda _: probes.broker(address), url=address)]
+    ports = {settings.ports.kafka: "kafka", settings.ports.kafka_controller: "kafka_controller"}
+    return [
+        _step("kafka-files"),
+        Part(
+            "broker",
+            after=("kafka-files",),
+            command=lambda: java.broker_command(settings),
+            probe=lambda _: probes.broker(address),
+            ports=ports,
+            url=address,
+        ),
+    ]
+
+
+def _registry(settings: Settings) -> list[Part]:
+    url = settings.registry_url
+    if settings.registry.url:
+        return [Part("registry", probe=lambda _: probes.registry(url), url=url)]
+    ports = {settings.ports.registry: "registry", settings.ports.registry_management: "registry_management"}
+    return [
+        _step("registry-files"),
+        Part(
+            "registry",
+            after=("registry-files",),
+            command=lambda: java.registry_command(settings),
+            probe=lambda _: probes.own_registry(url),
+            ports=ports,
+            url=url,
+        ),
+    ]
+
+
+def _simulator(settings: Settings, source: Source) -> Part:
+    port = settings.ports.simulator
+    return Part(
+        "simulator",
+        command=lambda: _k2("feed", "simulate", "--port", str(port), *source.simulator_arguments()),
+        probe=lambda _: probes.simulator(port),
+        ports={port: "simulator"},
+        url=f"ws://127.0.0.1:{port}",
+    )
+
+
+def _feed(settings: Settings, source: Source) -> Part:
+    port, simulator_port = settings.ports.feed_health, settings.ports.simulator
+
+    def from_simulator() -> dict[str, str]:
+        return {
+            "K2_FEEDS__BINANCE__URL": f"ws://127.0.0.1:{simulator_port}",
+            "K2_FEEDS__BINANCE__SYMBOLS": json.dumps(probes.simulated_symbols(simulator_port)),
+        }
+
+    return Part(
+        "feed",
+        after=("broker", "registry", *(("simulator",) if source.simulated else ())),
+        command=lambda: _k2("feed", "run", "binance"),
+        probe=lambda _: probes.feed(port),
+        ports={port: "feed_health"},
+        url=f"http://127.0.0.1:{port}/health",
+        environment=from_simulator if source.simulated else _nothing,
+    )
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Return the folder of Dagster's own data."""
+    return settings.home / "dagster"
+
+
+def workspace_file(settings: Settings) -> Path:
+    """Return the file that tells webserver and daemon where the code server is."""
+    return dagster_home(settings) / "workspace.yaml"
+
+
+def _dagster_code(settings: Settings) -> Part:
+    port = settings.ports.dagster_code
+    flags = ("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2")
+    serve = ("api", "grpc", "-m", "k2_assets.definitions", "--host", "127.0.0.1", "--port", str(port), *flags)
+    return Part(
+        "dagster-code",
+        after=("tables", "dagster-home"),
+        command=lambda: [sys.executable, "-m", "dagster", *serve],
+        probe=lambda _: probes.dagster_code(port),
+        ports={port: "dagster_code"},
+    )
+
+
+def _dagster_webserver(settings: Settings) -> Part:
+    port = settings.ports.dagster
+    where = ("-h", "127.0.0.1", "-p", str(port), "-w", str(workspace_file(settings)))
+    return Part(
+        "dagster-webserver",
+        after=("dagster-code",),
+        command=lambda: [_script("dagster-webserver"), *where],
+        probe=lambda _: probes.dagster_webserver(port),
+        ports={port: "dagster"},
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+def _dagster_daemon(settings: Settings) -> Part:
+    return Part(
+        "dagster-daemon",
+        after=("dagster-code", "feed"),  # the feed has made the topics that a drain reads
+        command=lambda: [_script("dagster-daemon"), "run", "-w", str(workspace_file(settings))],
+        probe=lambda started_s: probes.dagster_daemon(settings.ports.dagster, started_s),
+    )
+
+
+def _api(settings: Settings) -> Part:
+    port, url = settings.ports.api, f"http://127.0.0.1:{settings.ports.api}"
+    return Part(
+        "api",
+        after=("tables",),
+        command=lambda: _k2("api"),
+        probe=lambda _: probes.api(url),
+        ports={port: "api"},
+        url=url,
+    )
+
+
+def _k2(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "k2_stack", *arguments]
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))

@@ -1,0 +1,96 @@
+"""The steps before parts can start, each in a process of its own: ``python -m k2_stack.prepare STEP``.
+
+They load much (pyiceberg, Dagster) that the supervisor, which lives as long as the platform, need not keep in memory.
+The last line that a step prints is what users see of it.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Final
+
+from k2_core.errors import K2Error, PartError
+from k2_core.settings import Settings, load_settings
+from k2_stack import artifacts, java, parts
+
+VENUES: Final = ("binance",)
+
+
+def kafka_files(settings: Settings) -> None:
+    """Fetch Kafka's jars, and format the broker's storage the first time."""
+    artifacts.fetch(java.jars(), java.artifacts_folder(), report=_say)
+    _say("formatting the storage")
+    java.prepare_broker(settings)
+    _say("")
+
+
+def registry_files(_: Settings) -> None:
+    """Fetch and unpack the schema registry."""
+    _say(f"fetching {java.registry_archive().file_name}")
+    artifacts.unpacked(java.registry_archive(), java.artifacts_folder())
+    _say("")
+
+
+def tables(settings: Settings) -> None:
+    """Make the catalog and its tables."""
+    from k2_core.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
+    from k2_core.tables import all_tables  # noqa: PLC0415
+
+    ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(VENUES))
+
+
+def dagster_home(settings: Settings) -> None:
+    """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
+    from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
+
+    home = parts.dagster_home(settings)
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", home / "dagster.yaml")
+    parts.workspace_file(settings).write_text(
+        "load_from:\n  - grpc_server:\n      host: 127.0.0.1\n"
+        f"      port: {settings.ports.dagster_code}\n      location_name: k2\n"
+    )
+    with DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs(limit=1)
+        instance.get_daemon_statuses()
+        _fail_orphaned_runs(instance)
+
+
+def _fail_orphaned_runs(instance: object) -> None:
+    if util.find_spec("k2_assets.drain.supervision") is None:
+        return
+    from k2_assets.drain import supervision  # noqa: PLC0415
+
+    supervision.fail_orphaned_runs(instance)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+_WORK: Final[dict[str, Callable[[Settings], None]]] = {
+    "kafka-files": kafka_files,
+    "registry-files": registry_files,
+    "tables": tables,
+    "dagster-home": dagster_home,
+}
+
+
+def main(step: str) -> int:
+    """Do one step; on failure, the last line on standard output is its reason."""
+    try:
+        _WORK[step](load_settings())
+    except K2Error as error:
+        _say(str(error))
+        return 1
+    except OSError as error:
+        _say(str(PartError(f"{step} failed: {error}.")))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""Show a platform that starts: a live table on a terminal, one line a change in a pipe or a log."""
+
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from k2_stack import state
+from k2_stack.state import PartState, StackState
+
+_STEPS: Final = {
+    "kafka-files": "Kafka's files",
+    "registry-files": "the registry's files",
+    "tables": "catalog and tables",
+    "dagster-home": "Dagster's home",
+}
+
+
+class Progress:
+    """A view of the state; call it with every change."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._said: dict[str, tuple[str, int]] = {}
+        self._spinners: dict[str, Spinner] = {}
+
+    def __call__(self, now: StackState) -> None:
+        """Show what changed."""
+        if now.phase == "starting" and self._console.is_terminal:
+            self._show(now)
+            return
+        if now.phase != "starting":
+            self.close()
+        self._say(now)
+
+    def close(self) -> None:
+        """Leave the last picture standing."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _show(self, now: StackState) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(self._table(now), refresh=True)
+
+    def _table(self, now: StackState) -> Table:
+        title = Text(f"K2 starts, source {now.source} · {now.elapsed_s:.0f} s")
+        table = Table(box=None, show_header=False, title=title, title_justify="left", title_style="bold")
+        for part in now.parts:
+            seconds = part.took_s if part.took_s is not None else _running_s(part, now)
+            took = f"{seconds:.1f} s" if seconds is not None else ""
+            table.add_row(self._mark(part), title_of(part), Text(took, justify="right"), Text(_detail(part), "dim"))
+            self._said[part.name] = (part.state, part.restarts)
+        return table
+
+    def _mark(self, part: PartState) -> Text | Spinner:
+        if part.state == state.READY:
+            return Text("!", "yellow") if part.trouble else Text("✓", "green")
+        if part.state == state.WAITING:
+            return Text("·", "dim")
+        return self._spinners.setdefault(part.name, Spinner("dots"))
+
+    def _say(self, now: StackState) -> None:
+        """Print a line for each part whose state changed; nothing while all of them end."""
+        if now.phase not in {"starting", "running"}:
+            return
+        for part in now.parts:
+            before, self._said[part.name] = self._said.get(part.name), (part.state, part.restarts)
+            if before != self._said[part.name] and part.state != state.WAITING:
+                line = f"[{now.elapsed_s:7.1f} s] {title_of(part)}: {part.state}"
+                self._console.print(
+                    f"{line}{', ' if _detail(part) else ''}{_detail(part)}", markup=False, highlight=False
+                )
+
+
+def title_of(part: PartState) -> str:
+    """Return how users are told of a part."""
+    return _STEPS.get(part.name, part.name)
+
+
+def _running_s(part: PartState, now: StackState) -> float | None:
+    return None if part.began_s is None else max(0.0, now.elapsed_s - part.began_s)
+
+
+def _detail(part: PartState) -> str:
+    if part.state == state.WAITING:
+        return "waits"
+    return part.message or (part.url or "" if part.state == state.READY else "")

@@ -1,0 +1,170 @@
+"""Run a supervisor in the foreground or detached, and end one. One home has one supervisor at most."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from typing import Final
+
+from rich.console import Console
+
+from k2_core import clock
+from k2_core.errors import PartError
+from k2_core.settings import Settings, child_environment
+from k2_stack import banner, parts, ports, processes, state, supervisor
+from k2_stack.keeper import log_of
+from k2_stack.parts import Part
+from k2_stack.progress import Progress
+from k2_stack.sources import Source, absolute
+from k2_stack.state import Lock, StackState
+from k2_stack.supervisor import Supervisor
+
+LOOK_S: Final = 0.1
+END_WITHIN_S: Final = 18.5
+
+
+def foreground(settings: Settings, source: Source) -> None:
+    """Run the whole platform; see :func:`supervise`."""
+    supervise(settings, parts.plan(settings, source), str(source))
+
+
+def supervise(settings: Settings, plan: list[Part], source: str) -> None:
+    """Run the parts of ``plan`` until SIGINT or SIGTERM, and end them.
+
+    Raises:
+        PartError: it is already running, a port is taken, or something did not start; then nothing is left behind.
+    """
+    lock = Lock(settings)
+    if not lock.acquire():
+        raise _already(settings, lock)
+    try:
+        console = Console(highlight=False, soft_wrap=False)
+        _clear(settings, console)
+        ports.require_free(plan, settings.api.host)
+        asyncio.run(_run(settings, plan, source, console))
+    finally:
+        lock.release()
+
+
+async def _run(settings: Settings, plan: list[Part], source: str, console: Console) -> None:
+    progress, shown = Progress(console), False
+
+    def changed(now: StackState) -> None:
+        nonlocal shown
+        progress(now)
+        if now.phase == "running" and not shown:
+            shown = True
+            console.print(banner.banner(settings, now), soft_wrap=True, markup=False)
+        if now.phase == "stopping":
+            console.print("Ending all parts …")
+
+    platform = Supervisor(settings, plan, source, changed)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, platform.stop)
+    try:
+        await platform.run()
+    finally:
+        progress.close()
+    console.print("K2 has ended; `k2 up` goes on where it stopped.")
+
+
+def detached(settings: Settings, source: Source) -> None:
+    """Start a supervisor of its own session, show how it gets on, and return when the platform is ready.
+
+    Raises:
+        PartError: it is already running, or did not start.
+    """
+    lock = Lock(settings)
+    if lock.holder() is not None:
+        raise _already(settings, lock)
+    log = log_of(settings, "supervisor")
+    began = log.stat().st_size if log.exists() else 0
+    command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
+    child = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
+    console = Console(highlight=False, soft_wrap=False)
+    progress = Progress(console)
+    try:
+        now = _watch(settings, child, progress)
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+    finally:
+        progress.close()
+    if now is None:
+        with log.open(errors="replace") as file:
+            file.seek(began)
+            last = [line for line in file.read().splitlines() if line.startswith("k2: ")][-1:]
+        raise PartError(last[0].removeprefix("k2: ") if last else f"the platform did not start: see {log}.")
+    console.print(banner.banner(settings, now, detached=True), soft_wrap=True, markup=False)
+
+
+def _options(source: Source) -> list[str]:
+    speed = ["--speed", source.speed] if source.speed else []
+    rate = ["--rate", str(source.rate)] if source.rate else []
+    return [*speed, *rate, *map(absolute, source.files)]
+
+
+def _watch(settings: Settings, child: subprocess.Popen[bytes], progress: Progress) -> StackState | None:
+    """Return the state once the platform runs; None when its supervisor has ended."""
+    while child.poll() is None:
+        now = state.read(settings)
+        if now is not None and now.pid == child.pid:
+            progress(now)
+            if now.phase == "running":
+                child.returncode = 0  # it lives on by itself: nothing here will wait for it
+                return now
+        time.sleep(LOOK_S)
+    return None
+
+
+def end(settings: Settings) -> str:
+    """End the platform of this home within 20 s, and say in a sentence what was ended."""
+    lock = Lock(settings)
+    holder = lock.holder()
+    if holder is not None:
+        _end_supervisor(lock, holder)
+    with_lock = lock.acquire()
+    try:
+        left = _end_orphans(settings) if with_lock else 0
+    finally:
+        lock.release()
+    if holder is None and not left:
+        return f"Nothing of {settings.home} is running."
+    return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."
+
+
+def _end_supervisor(lock: Lock, pid: int) -> None:
+    leader = processes.identity(pid)
+    if leader is None:
+        return
+    processes.terminate(leader)
+    deadline = clock.monotonic() + END_WITHIN_S
+    while lock.holder() is not None and clock.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    processes.kill(leader)
+
+
+def _end_orphans(settings: Settings) -> int:
+    """End what a supervisor that was killed left; return how many processes that were."""
+    found = state.read(settings)
+    count = len(processes.marked(settings.home))
+    if count and found:
+        supervisor.end_all(settings, found)
+        found.phase = "stopped"
+        state.write(settings, found)
+    processes.end_marked(settings.home, supervisor.END_REST_S)
+    return count
+
+
+def _clear(settings: Settings, console: Console) -> None:
+    if left := _end_orphans(settings):
+        console.print(f"Ended {left} processes that an earlier run had left.")
+
+
+def _already(settings: Settings, lock: Lock) -> PartError:
+    return PartError(
+        f"K2 is already running in {settings.home} (pid {lock.holder()}): see `k2 status`, or end it with `k2 down`."
+    )

@@ -1,0 +1,137 @@
+"""Put together what ``k2 status`` says: the supervisor's state, and what the lake, Kafka and the processes say."""
+
+import sqlite3
+from typing import Any, Final
+
+from confluent_kafka import KafkaException
+from pyiceberg.exceptions import RESTError
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
+
+from k2_assets.drain.beat import read_beat
+from k2_core.catalog import open_catalog
+from k2_core.settings import Settings
+from k2_stack import banner, lake, processes, state
+from k2_stack.state import PartState, StackState
+
+_NUMBERS: Final = {"pid", "port", "MB", "restarts"}
+_SAID: Final = "address and message"
+
+
+def gather(settings: Settings) -> dict[str, Any]:
+    """Return the status of a home: ready, source, api_key, home, parts, lag, tables and newest_candle.
+
+    Memory is in MB: for each part the PSS of all processes of its session, the drain's run counted on its own.
+    """
+    now = state.read(settings)
+    running = state.Lock(settings).holder() is not None
+    parts = _parts(settings, now, running=running) if now else []
+    return {
+        "ready": bool(now and running and now.ready),
+        "source": now.source if now else None,
+        "api_key": banner.api_key(settings),
+        "home": str(settings.home),
+        "parts": parts,
+        **_lake(settings, now, running=running),
+    }
+
+
+def _parts(settings: Settings, now: StackState, *, running: bool) -> list[dict[str, Any]]:
+    drain = _drain(settings) if running else None
+    parts = [
+        _part(part, running=running, without=drain["pid"] if drain else None) for part in now.parts if not part.step
+    ]
+    return [*parts, drain] if drain else parts
+
+
+def _part(part: PartState, *, running: bool, without: int | None) -> dict[str, Any]:
+    left = part.identity if part.identity and processes.members(part.identity) else None
+    said, message = part.state, part.message
+    if not running:
+        said, message = state.STOPPED, ""
+        if left:
+            said, message = "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
+    return {
+        "name": part.name,
+        "state": said,
+        "pid": part.pid if left else None,
+        "port": part.port,
+        "url": part.url,
+        "rss_mb": processes.memory_mb(left, without) if left else 0.0,
+        "restarts": part.restarts,
+        "message": message,
+    }
+
+
+def _drain(settings: Settings) -> dict[str, Any] | None:
+    """Read the drain's own heartbeat; None before the first."""
+    name = settings.drain.name
+    try:
+        beat = read_beat(state.run_folder(settings) / f"{name}.db", name)
+    except sqlite3.Error:
+        return None
+    if beat is None:
+        return None
+    alive = beat.process_lives()
+    said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
+    return {
+        "name": "drain",
+        "state": state.READY if alive else state.RESTARTING,
+        "pid": beat.pid if alive else None,
+        "port": None,
+        "url": None,
+        "rss_mb": processes.process_memory_mb(beat.pid) if alive else 0.0,
+        "restarts": 0,
+        "message": said if alive else "its run has ended, and the sensor starts the next one",
+    }
+
+
+def _lake(settings: Settings, now: StackState | None, *, running: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"lag": {}, "tables": {}, "newest_candle": None}
+    if settings.catalog.uri is None and not (settings.home / "catalog.db").exists():
+        return found
+    namespace = settings.catalog.namespace
+    try:
+        catalog = open_catalog(settings)
+        found["tables"] = lake.rows_by_table(catalog, namespace)
+        found["newest_candle"] = lake.newest_candle(catalog, namespace)
+        broker = now.part("broker") if now else None
+        if running and broker and broker.url and broker.state == state.READY:
+            found["lag"] = lake.lag_by_topic(catalog, namespace, broker.url)
+    except (KafkaException, SQLAlchemyError, RESTError, OSError) as error:
+        found["message"] = f"lake or broker cannot be read: {error}"
+    return found
+
+
+def render(found: dict[str, Any]) -> RenderableType:
+    """Return the status for people."""
+    lines = [f"{'ready' if found['ready'] else 'not ready'} · source {found['source'] or '–'} · {found['home']}"]
+    after = [
+        *(f"lag     {topic}: {lag:,} messages" for topic, lag in found["lag"].items()),
+        *(f"rows    {table}: {rows:,}" for table, rows in found["tables"].items()),
+        f"newest  {_candle(found['newest_candle'])}",
+        *([f"note    {found['message']}"] if "message" in found else []),
+    ]
+    return Group(Text("\n".join(lines), "bold"), _table(found["parts"]), Text("\n".join(after)))
+
+
+def _table(parts: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in ("part", "state", "pid", "port", "MB", "restarts", _SAID):
+        table.add_column(title, justify="right" if title in _NUMBERS else "left", no_wrap=title != _SAID)
+    for part in parts:
+        said = " · ".join(text for text in (part["url"], part["message"]) if text)
+        numbers = (str(part["pid"] or ""), str(part["port"] or ""), f"{part['rss_mb']:.0f}", str(part["restarts"]))
+        table.add_row(part["name"], part["state"], *numbers, Text(said))
+    total = sum(part["rss_mb"] for part in parts)
+    table.add_row("all", "", "", "", f"{total:.0f}", "", "")
+    return table
+
+
+def _candle(candle: dict[str, Any] | None) -> str:
+    if candle is None:
+        return "no candle yet"
+    complete = "complete" if candle["is_complete"] else "not complete yet"
+    return f"{candle['symbol']} {candle['window_start']} close {candle['close_price']} ({complete})"
