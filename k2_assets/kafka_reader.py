@@ -77,7 +77,10 @@ def describe_topic(bootstrap_servers: str, name: str) -> Topic:
 
 
 class KafkaReader:
-    """Reads one topic, all its partitions, from a vector."""
+    """Reads one topic, all its partitions, from a vector.
+
+    Not safe for threads: a commit of group offsets in one thread while another consumes never returned.
+    """
 
     def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
         self.topic = topic

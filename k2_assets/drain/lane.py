@@ -130,14 +130,15 @@ class Lane:
     def _commit(self, batch: Batch) -> Committed:
         began = clock.monotonic()
         self.layers.commit(batch)
-        self.reader.show_progress(batch.following)
         return Committed(batch, clock.monotonic() - began)
 
     def _settle(self, *, wait: bool) -> list[Committed]:
         if self._in_flight is None or not (wait or self._in_flight.done()):
             return []
         future, self._in_flight = self._in_flight, None
-        return [future.result()]
+        committed = future.result()
+        self.reader.show_progress(committed.batch.following)
+        return [committed]
 
     def _settle_quietly(self) -> None:
         """Wait for a commit under way; its outcome is read from the tables afterwards."""
