@@ -218,9 +218,9 @@ def _expression(where: Filter, time_column: str) -> BooleanExpression:
     if where.exchange is not None:
         conditions.append((EqualTo, "exchange", where.exchange))
     if where.start_us != Filter.start_us:
-        conditions.append((GreaterThanOrEqual, time_column, iso(from_us(where.start_us))))
+        conditions.append((GreaterThanOrEqual, time_column, from_us(where.start_us).isoformat()))
     if where.end_us != Filter.end_us:
-        conditions.append((LessThan, time_column, iso(from_us(where.end_us))))
+        conditions.append((LessThan, time_column, from_us(where.end_us).isoformat()))
     expression: BooleanExpression = AlwaysTrue()
     for predicate, column, value in conditions:
         expression = And(expression, predicate(column, value))
