@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from k2_core import clock
-from k2_core.errors import PartError
+from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import parts, processes, state
 from k2_stack.parts import Part
@@ -71,7 +71,10 @@ class Keeper:
         self._now.state, self._now.trouble = state.STARTING, False
         if self._part.command is None:
             return
-        extra = await asyncio.to_thread(self._part.environment)
+        try:
+            extra = await asyncio.to_thread(self._part.environment)
+        except NotYet as reason:
+            raise PartError(f"the {self._part.name} cannot be started: {reason}.") from None
         environment = child_environment(
             K2_HOME=str(self._settings.home), DAGSTER_HOME=str(parts.dagster_home(self._settings)), **_PYTHON, **extra
         )
@@ -141,7 +144,7 @@ class Keeper:
             try:
                 await self._start()
                 await self._await_ready()
-            except (PartError, NotYet) as error:
+            except K2Error as error:
                 why, pause = str(error), min(pause * 2, BACKOFF_LAST_S)
             else:
                 return

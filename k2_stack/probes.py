@@ -124,11 +124,18 @@ def api(url: str) -> Answer:
 
 
 def _graphql(port: int, query: str) -> Any:
-    return _request("POST", f"http://127.0.0.1:{port}/graphql", json={"query": query}).json()["data"]
+    return _json(_request("POST", f"http://127.0.0.1:{port}/graphql", json={"query": query}))["data"]
 
 
 def _get(url: str, *, any_status: bool = False) -> Any:  # whatever JSON the service speaks
-    return _request("GET", url, any_status=any_status).json()
+    return _json(_request("GET", url, any_status=any_status))
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise NotYet(f"{answer.url} answers, but not in JSON") from None
 
 
 def _request(method: str, url: str, *, any_status: bool = False, **arguments: Any) -> httpx.Response:

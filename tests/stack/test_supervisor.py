@@ -1,0 +1,232 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from k2_core.settings import Ports, Settings, child_environment
+from k2_stack import processes, state
+
+PROGRAM = Path(__file__).with_name("small_platform.py")
+WITHIN_S = 60
+
+
+class Small:
+    """The small platform in a home of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        ports = {f"K2_PORTS__{name.upper()}": str(port) for name, port in settings.ports}
+        self.environment = child_environment(K2_HOME=str(settings.home), **ports)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(PROGRAM), *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def k2(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "k2_stack", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.k2("status", "--json").stdout)
+        return found
+
+    def part(self, name: str) -> state.PartState:
+        now = state.read(self.settings)
+        assert now
+        found = now.part(name)
+        assert found
+        return found
+
+    def runs(self) -> bool:
+        now = state.read(self.settings)
+        return now is not None and now.ready
+
+    def left(self) -> list[psutil.Process]:
+        return processes.marked(self.settings.home)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN_S  # noqa: TID251
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {WITHIN_S} s"  # noqa: TID251
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def small(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[Small]:
+    platform = Small(Settings(home=tmp_path, ports=free_ports()))
+    yield platform
+    now = state.read(platform.settings)
+    if now:
+        processes.kill(now.identity)
+    processes.end_marked(tmp_path, grace_s=0)
+
+
+@pytest.fixture
+def running(small: Small) -> Iterator[tuple[Small, subprocess.Popen[str]]]:
+    with small.start() as supervisor:
+        until(lambda: small.runs() or supervisor.poll() is not None)
+        assert supervisor.poll() is None, supervisor.communicate()
+        yield small, supervisor
+        supervisor.kill()
+
+
+def test_status_tells_each_part_when_the_platform_runs(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, _ = running
+
+    found = small.status()
+
+    assert set(found) == {"ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle"}
+    assert (found["ready"], found["source"], found["home"]) == (True, "simulator", str(small.settings.home))
+    registry, feed = found["parts"]
+    assert set(registry) == {"name", "state", "pid", "port", "url", "rss_mb", "restarts", "message"}
+    assert (registry["name"], registry["state"], registry["port"]) == (
+        "registry",
+        "ready",
+        small.settings.ports.registry,
+    )
+    assert psutil.pid_exists(feed["pid"])
+    assert feed["rss_mb"] > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_supervisor_leaves_no_process_when_it_is_told_to_end(
+    running: tuple[Small, subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    small, supervisor = running
+    assert len(small.left()) == 3
+
+    supervisor.send_signal(number)
+
+    assert supervisor.wait(WITHIN_S) == 0
+    assert small.left() == []
+
+
+def test_down_leaves_no_process_when_the_platform_runs(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, supervisor = running
+
+    done = small.k2("down")
+
+    assert (done.returncode, done.stdout) == (0, "K2 has ended.\n")
+    assert supervisor.wait(WITHIN_S) == 0
+    assert small.left() == []
+    assert small.status()["ready"] is False
+
+
+def test_down_ends_orphans_when_the_supervisor_was_killed(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, supervisor = running
+    supervisor.kill()
+    supervisor.wait()
+    assert [part["state"] for part in small.status()["parts"]] == ["orphaned", "orphaned"]
+
+    done = small.k2("down")
+
+    assert done.stdout == "K2 has ended, with 3 processes that no supervisor held any more.\n"
+    assert small.left() == []
+    assert small.k2("down").stdout == f"Nothing of {small.settings.home} is running.\n"
+
+
+def test_down_ends_orphans_when_nothing_was_noted(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, supervisor = running
+    supervisor.kill()
+    supervisor.wait()
+    (small.settings.home / "run" / "stack.json").unlink()
+
+    assert small.k2("down").returncode == 0
+
+    assert small.left() == []
+
+
+def test_up_takes_over_when_the_supervisor_before_was_killed(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, supervisor = running
+    supervisor.kill()
+    supervisor.wait()
+    before = small.part("registry").pid
+
+    with small.start() as second:
+        until(lambda: small.runs() and small.part("registry").pid != before)
+        second.terminate()
+        said, _ = second.communicate(timeout=WITHIN_S)
+
+    assert "Ended 3 processes that an earlier run had left." in said
+    assert small.left() == []
+
+
+def test_up_says_so_when_it_runs_already(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, supervisor = running
+
+    second = small.k2("up", "--source", "simulator")
+
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"k2: K2 is already running in {small.settings.home} (pid {supervisor.pid}): see `k2 status`, or end it with "
+        "`k2 down`.\n"
+    )
+    assert small.runs()
+
+
+def test_part_is_started_again_when_it_was_killed(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, _ = running
+    before = small.part("feed").pid
+    assert before
+
+    os.kill(before, signal.SIGKILL)
+
+    until(lambda: small.part("feed").restarts == 1)
+    assert "killed by signal 9" in small.part("feed").message
+    until(small.runs)
+    feed = next(part for part in small.status()["parts"] if part["name"] == "feed")
+    assert (feed["restarts"], feed["message"]) == (1, "restarted 1 times")
+    assert feed["pid"] not in {None, before}
+
+
+def test_up_starts_nothing_when_a_port_is_taken(small: Small) -> None:
+    port = small.settings.ports.feed_health
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with small.start() as supervisor:
+            said, _ = supervisor.communicate(timeout=WITHIN_S)
+
+    name = psutil.Process().name()
+    assert supervisor.returncode == 1
+    assert said == (
+        f"k2: port {port}, which the feed needs, is taken by {name} (pid {os.getpid()}): stop that, or choose another "
+        "port with K2_PORTS__FEED_HEALTH=…\n"
+    )
+    assert not (small.settings.home / "logs").exists()
+
+
+def test_up_leaves_nothing_when_a_step_fails(small: Small) -> None:
+    with small.start(
+        "import time; time.sleep(2); print('Kafka cannot be fetched.'); raise SystemExit(1)"
+    ) as supervisor:
+        said, _ = supervisor.communicate(timeout=WITHIN_S)
+
+    assert (supervisor.returncode, said.splitlines()[-1]) == (1, "k2: Kafka cannot be fetched.")
+    assert small.left() == []
+
+
+def test_up_leaves_nothing_when_a_part_ends_while_starting(small: Small) -> None:
+    program = "import pathlib; pathlib.Path('http.py').write_text('not Python')"
+    with small.start(program) as supervisor:  # parts run in the home folder, where the feed now finds another http
+        said, _ = supervisor.communicate(timeout=WITHIN_S)
+
+    assert supervisor.returncode == 1
+    assert "ended while starting (exit status 1): NameError" in said.splitlines()[-1]
+    assert small.left() == []
