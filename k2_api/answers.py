@@ -43,7 +43,7 @@ class Candle(BaseModel):
     low_price: Number
     close_price: Number
     volume: Number
-    quote_volume: Number
+    quote_volume: Number | None = Field(description="Σ price × quantity; null when it has over 18 whole digits")
     trade_count: int
     vwap: Number
     first_trade_id: str

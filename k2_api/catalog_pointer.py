@@ -53,6 +53,9 @@ class CatalogPointer:
         if known is not None and known.metadata_location == location:
             return known
         with self._loading:
+            known = self._tables.get(name)  # another request may have followed the pointer while this one waited
+            if known is not None and known.metadata_location == location:
+                return known
             table = catalog.load_table((self._settings.catalog.namespace, name))
             self._tables[name] = table
             return table

@@ -1,7 +1,7 @@
 """Run SQL with DuckDB over a list of files. Nothing here knows what the rows mean."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Timer
 from typing import Any, Final
 from urllib.parse import urlparse
@@ -61,7 +61,7 @@ class Engine:
     @contextmanager
     def _cursor(self, query_type: str) -> Iterator[duckdb.DuckDBPyConnection]:
         cursor = self._database.cursor()
-        deadline = Timer(self._timeout_s, cursor.interrupt)
+        deadline = Timer(self._timeout_s, _interrupt, [cursor])
         deadline.daemon = True
         deadline.start()
         started = monotonic()
@@ -100,6 +100,11 @@ def _open(settings: Settings) -> duckdb.DuckDBPyConnection:
     database.execute("SET GLOBAL enable_external_access = false")
     database.execute("SET GLOBAL parquet_metadata_cache = true")
     return database
+
+
+def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.ConnectionException):  # the query ended, and its cursor was closed, in this very moment
+        cursor.interrupt()
 
 
 def _fetch(result: duckdb.DuckDBPyConnection, query_type: str) -> list[Row]:

@@ -112,7 +112,14 @@ def _first_halves(snapshots: list[Snapshot]) -> set[int]:
 
 def _is_half(parent: Snapshot, child: Snapshot) -> bool:
     took_away = _operation(parent) in {Operation.DELETE, Operation.OVERWRITE}
-    return took_away and child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
+    soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
+    return took_away and soon and _remembered(parent) == _remembered(child)
+
+
+def _remembered(snapshot: Snapshot) -> dict[str, str]:
+    """Return what the writer remembers with a commit; both snapshots of one commit carry the same."""
+    properties = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+    return {name: value for name, value in properties.items() if name.startswith("k2.")}
 
 
 def _operation(snapshot: Snapshot) -> Operation | None:

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+from pyiceberg.expressions import EqualTo
 from pyiceberg.table.snapshots import Operation
 from starlette.testclient import TestClient
 
@@ -76,3 +77,13 @@ def test_pages_of_an_earlier_snapshot_stay_with_it(lake: Lake, client: TestClien
     page = client.get("/v1/trades", params=params).json()
     more = client.get("/v1/trades", params=params | {"cursor": page["pagination"]["next_cursor"]}).json()
     assert [row["trade_id"] for row in page["data"] + more["data"]] == ["5", "4", "3", "2", "1"]
+
+
+def test_deletion_of_a_commit_of_its_own_is_a_state_that_can_be_asked_for(lake: Lake, client: TestClient) -> None:
+    lake.add(trades_from(1, 3))
+    table = lake.table()
+    table.delete(EqualTo("trade_id", "3"), snapshot_properties={"k2.commit": "1"})
+    deleted = table.current_snapshot()
+    lake.add(trades_from(4, 1, at="2024-08-08T23:56:00Z"))
+    assert deleted is not None
+    assert ids(client, str(deleted.snapshot_id)) == ["1", "2"]

@@ -190,3 +190,8 @@ def test_repair_that_candles_have_not_seen_leaves_their_own_count(lake: Lake, cl
     lake.add([row for row in rows if row["source_sequence"] == 3])
     found = completeness(client)
     assert (found["status"], found["missing_trades"]) == ("partial", 1)
+
+
+def test_quote_volume_that_did_not_fit_is_null(lake: Lake, client: TestClient) -> None:
+    lake.add_candles([a_candle(quote_volume=None)])
+    assert client.get("/v1/ohlcv/1m?symbol=BTCUSDT").json()["data"][0]["quote_volume"] is None
