@@ -1,0 +1,79 @@
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_api.file_groups import FileGroups, Group
+from k2_api.file_index import FileEntry, Filter
+from k2_api.newest import surely_first
+
+TIMES = st.integers(0, 50)
+ROWS = st.lists(st.tuples(TIMES, st.sampled_from(["A", "B"])), min_size=1, max_size=6)
+FILES = st.lists(ROWS, max_size=8)
+FILTERS = st.builds(Filter, st.sampled_from([None, "A", "C"]), st.none(), st.integers(-1, 30), st.integers(20, 60))
+
+
+class KnownGroups:
+    """What the files hold, without files."""
+
+    def __init__(self, files: Sequence[list[tuple[int, str]]]) -> None:
+        self.entries = [_entry(number, rows) for number, rows in enumerate(files)]
+        self._groups = {entry.path: _groups(rows) for entry, rows in zip(self.entries, files, strict=True)}
+
+    def walk(self, entries: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, tuple[Group, ...]]]:
+        for entry in entries:
+            yield entry, self._groups[entry.path]
+
+
+def _entry(number: int, rows: list[tuple[int, str]]) -> FileEntry:
+    times = [time for time, _ in rows]
+    names = sorted(name for _, name in rows)
+    return FileEntry(str(number), len(rows), min(times), max(times), (names[0], names[-1]), ("x", "x"))
+
+
+def _groups(rows: list[tuple[int, str]]) -> tuple[Group, ...]:
+    return tuple(
+        Group("x", symbol, len(times), min(times), max(times), 0, 0)
+        for symbol in ("A", "B")
+        if (times := [time for time, name in rows if name == symbol])
+    )
+
+
+@given(FILES, FILTERS, st.integers(1, 10), st.booleans())
+def test_chosen_files_hold_the_first_rows_of_all(
+    files: list[list[tuple[int, str]]], where: Filter, rows: int, newest: bool
+) -> None:
+    known = KnownGroups(files)
+    candidates = [entry for entry in known.entries if entry.may_hold(where)]
+    chosen = surely_first(candidates, cast("FileGroups", known), where, rows, newest=newest)
+
+    def first(numbers: list[int]) -> list[int]:
+        fitting = [
+            time
+            for number in numbers
+            for time, name in files[number]
+            if where.symbol in {None, name} and where.start_us <= time < where.end_us
+        ]
+        return sorted(fitting, reverse=newest)[:rows]
+
+    assert first([int(entry.path) for entry in chosen]) == first(list(range(len(files))))
+
+
+@given(FILES, FILTERS, st.booleans())
+def test_every_row_at_the_last_time_is_within_the_chosen_files(
+    files: list[list[tuple[int, str]]], where: Filter, newest: bool
+) -> None:
+    """Rows of one time are ordered by their ids, which are not known yet: all of them must be read."""
+    known = KnownGroups(files)
+    candidates = [entry for entry in known.entries if entry.may_hold(where)]
+    chosen = {int(entry.path) for entry in surely_first(candidates, cast("FileGroups", known), where, 1, newest=newest)}
+    edges = [
+        (time, number)
+        for number, rows in enumerate(files)
+        for time, name in rows
+        if where.symbol in {None, name} and where.start_us <= time < where.end_us
+    ]
+    if edges:
+        edge = max(edges)[0] if newest else min(edges)[0]
+        assert {number for time, number in edges if time == edge} <= chosen
