@@ -20,8 +20,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from k2_assets.drain.drain import run_drain
-from k2_assets.drain.lane import Committed, Lane
+from k2_assets.drain.drain import drain
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_core.raw_frame import Encoder
@@ -76,23 +75,14 @@ def fill(settings: Settings, messages: int, poison: float) -> int:
 def drain_once(settings: Settings, messages: int) -> float:
     """Drain until every message is read; the end of the run commits the rest without waiting for the interval."""
     stop = threading.Event()
-    lanes: list[Lane] = []
     done = 0
-
-    def report(lane: Lane, committed: Committed) -> None:
-        nonlocal done
-        lanes[:] = [lane]
-        done += committed.batch.bronze.num_rows
-        print(f"  {done:>9,} committed, the last commit took {committed.seconds:.2f} s", flush=True)
-
-    def watch() -> None:
-        while not lanes or done + lanes[0].rows < messages:
-            time.sleep(0.02)
-        stop.set()
-
-    threading.Thread(target=watch, daemon=True).start()
     began = time.perf_counter()
-    run_drain(settings, "benchmark", stop, report)
+    for lane, committed in drain(settings, "benchmark", stop):
+        if committed is not None:
+            done += committed.batch.bronze.num_rows
+            print(f"  {done:>9,} committed, the last commit took {committed.seconds:.2f} s", flush=True)
+        if lane.read >= messages:
+            stop.set()
     return time.perf_counter() - began
 
 

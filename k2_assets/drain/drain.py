@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -38,53 +38,41 @@ def beat_store(settings: Settings) -> Path:
     return settings.home / "run" / f"{settings.drain.name}.db"
 
 
-def run_drain(
-    settings: Settings,
-    run_id: str,
-    stop: threading.Event,
-    report: Callable[[Lane, Committed], None],
-) -> None:
+def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane, Committed | None]]:
     """Drain until the settings' work time is over or ``stop`` is set; what was read is committed before the end.
 
     Args:
         settings: of the platform.
         run_id: who drains, for the beat.
         stop: set to end early.
-        report: called after every commit.
+
+    Yields:
+        The lane and what it committed; None with every step, so that the caller can do its own.
     """
     catalog = open_catalog(settings)
     ensure_tables(catalog, settings.catalog.namespace, all_tables(tuple(VENUES)))
     ends_at = clock.monotonic() + settings.drain.work_minutes * 60
-    drain = settings.drain
-    with Heart(beat_store(settings), drain.name, run_id, drain.beat_interval_s) as heart:
-        worker = _Worker(settings, catalog, heart, stop, report)
+    with Heart(beat_store(settings), settings.drain.name, run_id, settings.drain.beat_interval_s) as heart:
+        worker = _Worker(settings, catalog, heart, stop)
         while clock.monotonic() < ends_at and not stop.is_set():
-            worker.work_until(ends_at)
+            yield from worker.work_until(ends_at)
 
 
 class _Worker:
     """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        catalog: Catalog,
-        heart: Heart,
-        stop: threading.Event,
-        report: Callable[[Lane, Committed], None],
-    ) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, heart: Heart, stop: threading.Event) -> None:
         self._settings = settings
         self._catalog = catalog
         self._heart = heart
         self._stop = stop
-        self._report = report
         self._retry_s = _RETRY_FIRST_S
 
-    def work_until(self, ends_at: float) -> None:
+    def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         lanes: list[Lane] = []
         try:
             lanes = self._open_lanes()
-            self._work(lanes, ends_at)
+            yield from self._work(lanes, ends_at)
         except CommitConflict as error:
             log.info("another writer was first; going on from the tables", error=str(error))
         except _PASSING as error:
@@ -102,28 +90,27 @@ class _Worker:
             topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
             reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
             layers = Layers(self._catalog, settings.catalog.namespace, venue)
-            drain = settings.drain
-            lane = Lane(layers, reader, schemas, drain.commit_rows, drain.commit_interval_s)
+            lane = Lane(layers, reader, schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
             lanes.append(lane)
             self._heart.progress("catching up", name)
             lane.start()
         return lanes
 
-    def _work(self, lanes: list[Lane], ends_at: float) -> None:
+    def _work(self, lanes: list[Lane], ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         while clock.monotonic() < ends_at and not self._stop.is_set():
             for lane in lanes:
-                settled = lane.step(_READ_S / len(lanes))
-                self._tell(lane, settled)
+                yield from self._told(lane, lane.step(_READ_S / len(lanes)))
         for lane in lanes:
             self._heart.progress("committing", "the last batch of this run")
-            self._tell(lane, lane.finish())
+            yield from self._told(lane, lane.finish())
 
-    def _tell(self, lane: Lane, settled: list[Committed]) -> None:
-        for committed in settled:
+    def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
+        if settled:
             self._retry_s = _RETRY_FIRST_S
-            self._report(lane, committed)
         stopped = "; ".join(lane.reader.stopped.values())
         self._heart.progress("reading" if lane.rows else WAITING, stopped)
+        yield lane, None
+        yield from ((lane, committed) for committed in settled)
 
     def _wait_out(self, error: Exception) -> None:
         log.warning("waiting", error=str(error), retry_s=self._retry_s)

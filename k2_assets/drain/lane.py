@@ -78,6 +78,11 @@ class Lane:
         self.reader.close()
 
     @property
+    def read(self) -> int:
+        """Messages read since :meth:`start`."""
+        return self._read
+
+    @property
     def rows(self) -> int:
         """Messages read and not yet handed to a commit."""
         return self._rows
@@ -89,11 +94,13 @@ class Lane:
         self._refined: list[Refined] = []
         self._following = Offsets()
         self._rows = 0
+        self._read = 0
         self._due_at = 0.0
 
     def _buffer_up(self, messages: Messages) -> None:
         self._waiting.absorb(messages)
         self._rows += len(messages)
+        self._read += len(messages)
         if len(self._waiting) >= _REFINE_MESSAGES:
             self._refine()
 

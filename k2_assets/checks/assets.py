@@ -1,0 +1,83 @@
+"""The asset checks: shells that read a day, judge it, and say what they found."""
+
+from datetime import date
+from typing import Final
+
+import dagster as dg
+import polars as pl
+
+from k2_assets.checks import gold, silver
+from k2_assets.gold.assets import day_of
+from k2_assets.lake_files import live_files
+from k2_assets.presentation import table_metadata
+from k2_assets.resources.lake import Lake
+from k2_core import tables
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+
+_PARTITION_TAG: Final = "dagster/partition"
+
+
+@dg.asset_check(
+    asset=GOLD_TRADES.name,
+    name="unique_message_id",
+    description="No trade stands twice in the day that was written.",
+)
+def unique_message_id(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+    """Count repeated message ids of the day."""
+    day = _day(context, lake, GOLD_TRADES.name, "timestamp")
+    ids = day_of(lake, GOLD_TRADES.name, "timestamp", day, ("message_id",))
+    twice = gold.repeated(ids)
+    return dg.AssetCheckResult(
+        passed=twice == 0, metadata={"day": day.isoformat(), "rows": ids.height, "repeated": twice}
+    )
+
+
+@dg.asset_check(
+    asset=GOLD_OHLCV_1M.name,
+    name="candle_invariants",
+    description="low ≤ open, close, vwap ≤ high; positive volume and count; one candle a window.",
+)
+def candle_invariants(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+    """Count candles of the day that break an invariant."""
+    day = _day(context, lake, GOLD_OHLCV_1M.name, "window_start")
+    candles = day_of(lake, GOLD_OHLCV_1M.name, "window_start", day, gold.CANDLE_COLUMNS)
+    broken = gold.broken_invariants(candles)
+    return dg.AssetCheckResult(
+        passed=not broken, metadata={"day": day.isoformat(), "candles": candles.height, **broken}
+    )
+
+
+def silver_check(venue: str) -> dg.AssetChecksDefinition:
+    """Return the check of a venue's silver; the drain evaluates it for every batch it commits as well."""
+    name = tables.silver_trades(venue).name
+
+    @dg.asset_check(
+        asset=name,
+        name=silver.NAME,
+        description="Schema, ids, positive prices and sizes, known sides. The drain judges every batch; run by hand, "
+        "it reads the newest day.",
+    )
+    def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        day = _day(context, lake, name, "timestamp")
+        rows = day_of(lake, name, "timestamp", day, silver.JUDGED)
+        return silver_result(rows, {"day": day.isoformat()})
+
+    return schema_and_ranges
+
+
+def silver_result(rows: pl.DataFrame, metadata: dict[str, str]) -> dg.AssetCheckResult:
+    """Judge rows of silver."""
+    found = silver.faults(rows)
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        check_name=silver.NAME,
+        metadata={**metadata, "rows": rows.height, "faults": table_metadata(found, found.columns)},
+    )
+
+
+def _day(context: dg.AssetCheckExecutionContext, lake: Lake, name: str, time_column: str) -> date:
+    """Return the day of the run's partition, or the newest day of the table."""
+    if key := context.run.tags.get(_PARTITION_TAG):
+        return date.fromisoformat(key)
+    days = [each.day for each in live_files(lake.table(name), time_column)]
+    return max(days, default=date(1970, 1, 1))

@@ -1,0 +1,36 @@
+"""The code location: everything that Dagster shows and runs. The settings are read here, once."""
+
+import dagster as dg
+
+from k2_assets.automation import automation_sensor
+from k2_assets.bronze.assets import bronze_assets
+from k2_assets.checks.assets import candle_invariants, silver_check, unique_message_id
+from k2_assets.drain.job import drain_job
+from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
+from k2_assets.resources.lake import Lake
+from k2_assets.sensors.backlog import backlog_sensor
+from k2_assets.sensors.feed import feed_sensor
+from k2_assets.silver.assets import silver_assets
+from k2_core import logs
+from k2_core.settings import Settings, load_settings
+from k2_core.venues import VENUES
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Return the code location for a platform with these settings."""
+    lake = Lake(settings)
+    job = drain_job(settings.drain)
+    drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue)]
+    gold = dg.AssetSelection.groups("gold")
+    return dg.Definitions(
+        assets=[*drained, gold_crypto_trades, gold_ohlcv_1m],
+        asset_checks=[*(silver_check(venue) for venue in VENUES), unique_message_id, candle_invariants],
+        jobs=[job],
+        sensors=[feed_sensor(settings, job), backlog_sensor(lake), automation_sensor(gold)],
+        resources={"lake": lake},
+        executor=dg.in_process_executor,
+    )
+
+
+logs.configure("dagster")
+defs = build_definitions(load_settings())

@@ -1,0 +1,120 @@
+"""What a drain tells Dagster: one materialization for each touched day at most every few seconds, and a check."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+
+from k2_assets.checks import silver
+from k2_assets.drain.lane import Committed, Lane
+from k2_assets.partitions import is_partition
+from k2_assets.presentation import microseconds
+from k2_core import clock
+
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+@dataclass
+class _Pending:
+    """What one lane committed since its last report."""
+
+    rows: dict[str, Counter[date]] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    faults: list[pl.DataFrame] = field(default_factory=list)
+    judged: int = 0
+    control_frames: int = 0
+    commit_seconds: float = 0.0
+    newest_us: int = 0
+
+
+class Reporter:
+    """Collects commits and turns them into Dagster's events, seldom enough to keep the event log small."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._pending: dict[int, tuple[Lane, _Pending]] = {}
+        self._due_at = clock.monotonic()
+
+    def add(self, lane: Lane, committed: Committed) -> None:
+        """Take in one commit."""
+        _, pending = self._pending.setdefault(id(lane), (lane, _Pending()))
+        batch, specs = committed.batch, lane.layers.specs
+        for layer, rows in (("bronze", batch.bronze), ("rejected", batch.rejected), ("silver", batch.silver)):
+            counter = pending.rows.setdefault(specs[layer].name, Counter())
+            counter.update(_rows_by_day(rows, specs[layer].partition_by))
+        pending.reasons.update(batch.rejected["reason"].to_pylist())
+        judged = pl.from_arrow(batch.silver.select(list(silver.JUDGED)))
+        assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
+        pending.faults.append(silver.faults(judged))
+        pending.judged += judged.height
+        pending.control_frames += batch.control_frames
+        pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
+        if judged.height:
+            pending.newest_us = max(pending.newest_us, _latest_us(judged))
+
+    def due(self, *, now: bool = False) -> Iterator[Event]:
+        """Yield what is due; with ``now``, all that is pending."""
+        if not now and clock.monotonic() < self._due_at:
+            return
+        pending, self._pending = self._pending, {}
+        if pending:
+            self._due_at = clock.monotonic() + self._interval_s
+        for lane, news in pending.values():
+            yield from _materializations(lane, news)
+            yield _check(lane, news)
+
+
+def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
+    common = _common(lane, news)
+    for table, days in news.rows.items():
+        of_table = {"rejected by reason": dict(news.reasons)} if table.endswith("_rejected") else {}
+        for day, count in sorted(days.items()):
+            if is_partition(day):
+                metadata = {"rows": count, **of_table, **common}
+                yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
+
+
+def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
+    vector = lane.layers.vector("silver")
+    topic = lane.reader.topic
+    metadata: dict[str, Any] = {
+        "offsets": {
+            f"{topic.name}-{partition}": offset
+            for (topic_id, partition), offset in vector.items()
+            if topic_id == topic.topic_id
+        },
+        "lag (messages)": lane.reader.lag(vector),
+        "slowest commit (s)": round(news.commit_seconds, 3),
+        "control frames": news.control_frames,
+    }
+    if news.newest_us:
+        metadata["newest trade"] = microseconds(news.newest_us)
+        metadata["behind the newest trade (s)"] = round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3)
+    return metadata
+
+
+def _check(lane: Lane, news: _Pending) -> dg.AssetCheckEvaluation:
+    found = pl.concat(news.faults).group_by("column", "check").agg(pl.col("failures").sum()).sort("column", "check")
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(lane.layers.specs["silver"].name),
+        check_name=silver.NAME,
+        passed=found.is_empty(),
+        metadata={
+            "rows": dg.MetadataValue.int(news.judged),
+            "faults": dg.MetadataValue.json(found.to_dicts()),
+        },
+    )
+
+
+def _latest_us(trades: pl.DataFrame) -> int:
+    return int(trades.select(pl.col("timestamp").to_physical().max()).item())
+
+
+def _rows_by_day(rows: pa.Table, time_column: str) -> dict[date, int]:
+    counts = rows[time_column].cast(pa.date32()).value_counts()
+    return {each["values"]: each["counts"] for each in counts.to_pylist()}

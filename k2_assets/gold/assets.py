@@ -1,0 +1,116 @@
+"""Gold in the asset graph: shells around the refreshes, a day at a time."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Final
+
+import dagster as dg
+import polars as pl
+
+from k2_assets.automation import FOLLOW
+from k2_assets.drain.supervision import record_process
+from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.gold.refresh_trades import TradesRefresh
+from k2_assets.lake_files import live_files, read_files
+from k2_assets.partitions import DAILY
+from k2_assets.presentation import OWNERS, ROW_COUNT, microseconds, spec_metadata, table_metadata
+from k2_assets.resources.lake import Lake
+from k2_core import tables
+from k2_core.candles import TIMEFRAMES
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.venues import VENUES
+
+SILVER: Final = tuple(tables.silver_trades(venue).name for venue in VENUES)
+_FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=2))
+_BY_MACHINE: Final = {"dagster/sensor_name", "dagster/from_automation_condition", "dagster/auto_materialize"}
+_NEWEST: Final = (
+    *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
+    *("volume", "trade_count", "is_complete", "missing_trades"),
+)
+
+
+@dg.asset(
+    key=GOLD_TRADES.name,
+    deps=SILVER,
+    partitions_def=DAILY,
+    automation_condition=FOLLOW,
+    freshness_policy=_FRESH,
+    group_name="gold",
+    kinds={"iceberg", "polars"},
+    owners=OWNERS,
+    pool=GOLD_TRADES.name,
+    description=f"{GOLD_TRADES.doc} Of several copies the first received stays.",
+    metadata=spec_metadata(GOLD_TRADES),
+)
+def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    """Append what silver has and gold has not; started by a person, make the day anew."""
+    record_process(context.instance, context.run_id)
+    day = date.fromisoformat(context.partition_key)
+    refresh = TradesRefresh(lake.catalog(), lake.namespace, SILVER, day)
+    outcome = refresh.append_new() if _is_by_machine(context.run.tags) else refresh.replace_day()
+    if outcome.conflicting:
+        context.log.warning("%d copies differ from the trade that stands", outcome.conflicting)
+    return dg.MaterializeResult(
+        metadata={
+            "rows added": outcome.rows_added,
+            "silver rows read": outcome.rows_read,
+            "repeats dropped": outcome.repeated,
+            "copies that differ": outcome.conflicting,
+            **_state(lake, GOLD_TRADES.name, "timestamp", day),
+        }
+    )
+
+
+@dg.asset(
+    key=GOLD_OHLCV_1M.name,
+    deps=[GOLD_TRADES.name],
+    partitions_def=DAILY,
+    automation_condition=FOLLOW,
+    freshness_policy=_FRESH,
+    group_name="gold",
+    kinds={"iceberg", "polars"},
+    owners=OWNERS,
+    pool=GOLD_OHLCV_1M.name,
+    description=f"{GOLD_OHLCV_1M.doc} A candle says itself whether it is proved complete.",
+    metadata=spec_metadata(GOLD_OHLCV_1M),
+)
+def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    """Recompute the windows that new trades touch; started by a person, every window of the day."""
+    record_process(context.instance, context.run_id)
+    day = date.fromisoformat(context.partition_key)
+    refresh = CandlesRefresh(lake.catalog(), lake.namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], day)
+    outcome = refresh.recompute_touched() if _is_by_machine(context.run.tags) else refresh.recompute_day()
+    candles = day_of(lake, GOLD_OHLCV_1M.name, "window_start", day, _NEWEST)
+    incomplete = candles.filter(~pl.col("is_complete")).height if candles.height else 0
+    return dg.MaterializeResult(
+        metadata={
+            "windows computed": outcome.windows_computed,
+            "windows changed": outcome.windows_changed,
+            "windows not complete": incomplete,
+            "newest candles": table_metadata(candles.sort("window_start", "symbol", descending=True).head(12), _NEWEST),
+            **_state(lake, GOLD_OHLCV_1M.name, "window_start", day),
+        }
+    )
+
+
+def day_of(lake: Lake, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Read some columns of one day of a table."""
+    table = lake.table(name)
+    return read_files(table, [each for each in live_files(table, time_column) if each.day == day], columns)
+
+
+def _state(lake: Lake, name: str, time_column: str, day: date) -> dict[str, dg.MetadataValue]:
+    """Return how the day stands now: rows, files, the newest row's time."""
+    files = [each for each in live_files(lake.table(name), time_column) if each.day == day]
+    state: dict[str, dg.MetadataValue] = {
+        ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
+        "files of the day": dg.MetadataValue.int(len(files)),
+    }
+    if files:
+        state["newest row"] = microseconds(max(each.last_us for each in files))
+    return state
+
+
+def _is_by_machine(tags: Iterable[str]) -> bool:
+    """Tell whether automation or a sensor started this run; a person's run makes the day anew."""
+    return not _BY_MACHINE.isdisjoint(tags)

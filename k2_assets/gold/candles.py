@@ -1,0 +1,174 @@
+"""Gold trades to candles, exact and with proof of completeness. Pure: Polars frames in and out.
+
+Prices and quantities are worked with as scaled integers: Polars' own product of decimals truncates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_SCALE
+
+TRADE_COLUMNS: Final = ("exchange", "symbol", "timestamp", "source_sequence", "trade_id", "price", "quantity")
+KEY: Final = ("exchange", "symbol")
+ORDER: Final = ("timestamp", "source_sequence", "trade_id")
+SHAPE: Final = (
+    "symbol",
+    "exchange",
+    "window_start",
+    "window_end",
+    "window_date",
+    "open_price",
+    "high_price",
+    "low_price",
+    "close_price",
+    "volume",
+    "quote_volume",
+    "trade_count",
+    "vwap",
+    "first_trade_id",
+    "last_trade_id",
+)
+_Ints = npt.NDArray[np.int64]
+_PRODUCT_SCALE: Final = PRICE_SCALE + QUANTITY_SCALE
+_INT128_SAFE: Final = 8.0e37  # a sum beyond is done in Python's integers: Polars wraps silently at 1.7e38
+_QUOTE_VOLUME_BELOW: Final = 10**38
+
+
+@dataclass(frozen=True)
+class Span:
+    """Windows of one instrument to compute: [first_us, end_us), both on the boundary of a window."""
+
+    exchange: str
+    symbol: str
+    first_us: int
+    end_us: int
+
+
+def candles(trades: pl.DataFrame, spans: list[Span], width_us: int) -> pl.DataFrame:
+    """Build the candles of ``spans``.
+
+    Args:
+        trades: :data:`TRADE_COLUMNS` of gold, each trade once; at least every trade of the spans, and of each
+            instrument the last one before and the first one after its span where there are such.
+        spans: at most one of each instrument.
+        width_us: of a window.
+
+    Returns:
+        The candles without ``created_at`` and ``updated_at``, a row for each window that has a trade.
+    """
+    parts = trades.partition_by(KEY, as_dict=True)
+    frames = []
+    for span in spans:
+        of_instrument = parts.get((span.exchange, span.symbol))
+        if of_instrument is not None:
+            frames.append(_of_instrument(of_instrument.sort(ORDER), span, width_us))
+    return pl.concat(frames) if frames else _of_instrument(trades.clear(), Span("", "", 0, 0), width_us)
+
+
+def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int) -> pl.DataFrame:
+    times = trades["timestamp"].to_physical()
+    windows = _windows(trades.filter((times >= span.first_us) & (times < span.end_us)), width_us)
+    return windows.with_columns(_proof(trades, windows["window_start"].to_physical().to_numpy(), width_us))
+
+
+def _windows(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
+    """Aggregate trades of one instrument, in :data:`ORDER`, by window."""
+    start_us = pl.col("timestamp").to_physical() // width_us * width_us
+    price = pl.col("price")
+    windows = trades.group_by(*KEY, start_us.alias("start_us"), maintain_order=True).agg(
+        price.first().alias("open_price"),
+        price.max().alias("high_price"),
+        price.min().alias("low_price"),
+        price.last().alias("close_price"),
+        pl.len().cast(pl.Int64).alias("trade_count"),
+        pl.col("trade_id").first().alias("first_trade_id"),
+        pl.col("trade_id").last().alias("last_trade_id"),
+    )
+    start = pl.col("start_us").cast(pl.Datetime("us", "UTC"))
+    return windows.with_columns(
+        start.alias("window_start"),
+        (pl.col("start_us") + width_us).cast(pl.Datetime("us", "UTC")).alias("window_end"),
+        start.dt.date().alias("window_date"),
+        *_sums(trades, start_us, windows),
+    ).select(SHAPE)
+
+
+def _sums(trades: pl.DataFrame, start_us: pl.Expr, windows: pl.DataFrame) -> list[pl.Series]:
+    """Return volume, quote_volume and vwap of every window, exact: integers of 8 and of 20 decimals."""
+    volumes, products = _scaled_sums(trades, start_us)
+    lows, highs = (_scaled(windows[name]) for name in ("low_price", "high_price"))
+    vwaps = [
+        min(max(_divide_half_even(product, volume), low), high)
+        for product, volume, low, high in zip(products, volumes, lows, highs, strict=True)
+    ]
+    fitting = [product if product < _QUOTE_VOLUME_BELOW else None for product in products]
+    return [
+        _decimals("volume", volumes, 38, QUANTITY_SCALE),
+        _decimals("quote_volume", fitting, 38, _PRODUCT_SCALE),
+        _decimals("vwap", vwaps, PRICE_PRECISION, PRICE_SCALE),
+    ]
+
+
+def _scaled_sums(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
+    price, quantity = (pl.col(name).to_physical() for name in ("price", "quantity"))
+    rough = trades.select((price.cast(pl.Float64) * quantity.cast(pl.Float64)).sum()).item()
+    if rough is not None and rough > _INT128_SAFE:
+        return _scaled_sums_in_python(trades, start_us)
+    sums = trades.group_by(start_us.alias("start_us"), maintain_order=True).agg(
+        quantity.cast(pl.Int128).sum().alias("volume"),
+        (price.cast(pl.Int128) * quantity.cast(pl.Int128)).sum().alias("product"),
+    )
+    return sums["volume"].to_list(), sums["product"].to_list()
+
+
+def _scaled_sums_in_python(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
+    volumes: dict[int, int] = {}
+    products: dict[int, int] = {}
+    starts = trades.select(start_us).to_series().to_list()
+    for start, price, quantity in zip(starts, _scaled(trades["price"]), _scaled(trades["quantity"]), strict=True):
+        volumes[start] = volumes.get(start, 0) + quantity
+        products[start] = products.get(start, 0) + price * quantity
+    return list(volumes.values()), list(products.values())
+
+
+def _scaled(column: pl.Series) -> list[int]:
+    return column.to_physical().to_list()
+
+
+def _divide_half_even(numerator: int, denominator: int) -> int:
+    quotient, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    return quotient + (twice > denominator or (twice == denominator and quotient % 2 == 1))
+
+
+def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: int) -> pl.Series:
+    values = [None if number is None else Decimal(f"{number}e-{scale}") for number in scaled]
+    return pl.Series(name, values, dtype=pl.Decimal(precision, scale))
+
+
+def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int) -> list[pl.Series]:
+    """Return is_complete and missing_trades of the windows of one instrument.
+
+    The bounding trades of a window are the last one before it and the first one at or after its end, by
+    :data:`ORDER`; every id between theirs must stand in gold, in whichever window. Where there is no bounding trade,
+    nothing is proved, and the ids are counted from the window's own.
+    """
+    times = trades["timestamp"].to_physical().to_numpy()
+    ids = trades["source_sequence"].to_numpy()
+    known = np.unique(ids)
+    first = np.searchsorted(times, starts_us, "left")
+    end = np.searchsorted(times, starts_us + width_us, "left")
+    bounded = (first > 0) & (end < len(ids))
+    lowest = np.array([ids[a:b].min() for a, b in zip(first, end, strict=True)], dtype=np.int64)
+    highest = np.array([ids[a:b].max() for a, b in zip(first, end, strict=True)], dtype=np.int64)
+    before = np.where(first > 0, ids[np.maximum(first - 1, 0)], lowest - 1)
+    after = np.where(end < len(ids), ids[np.minimum(end, len(ids) - 1)], highest + 1)
+    between = np.searchsorted(known, after, "left") - np.searchsorted(known, before, "right")
+    missing = np.maximum(after - before - 1, 0) - np.maximum(between, 0)
+    return [pl.Series("is_complete", bounded & (missing == 0)), pl.Series("missing_trades", missing)]

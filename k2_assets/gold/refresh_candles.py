@@ -1,0 +1,163 @@
+"""Bring a candle table up to what gold_crypto_trades holds of one day: recompute the touched windows, replace them."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2_assets.gold.candles import SHAPE, candles
+from k2_assets.gold.surroundings import Touched, surroundings, touched_by
+from k2_assets.lake_files import Seen, live_files, oldest_batch, read_files
+from k2_assets.lake_filters import day_bounds_us, time_between
+from k2_assets.lake_writer import Change, arrow_schema, commit_derived
+from k2_core import clock
+from k2_core.tables import GOLD_TRADES, TableSpec
+
+_BATCH_ROWS: Final = 1_000_000
+_WINDOW: Final = ("exchange", "symbol", "window_start")
+_CONTENT: Final = (*(name for name in SHAPE if name not in _WINDOW), "is_complete", "missing_trades")
+_COLUMNS: Final = (*SHAPE, "is_complete", "missing_trades", "created_at", "updated_at")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did, for its operator."""
+
+    windows_computed: int = 0
+    windows_changed: int = 0
+
+
+class CandlesRefresh:
+    """One day's run of one timeframe."""
+
+    def __init__(self, catalog: Catalog, namespace: str, spec: TableSpec, width_us: int, day: date) -> None:
+        self._catalog = catalog
+        self._namespace = namespace
+        self._spec = spec
+        self._width_us = width_us
+        self._day = day
+        self._schema = arrow_schema(spec)
+        self._outcome = Outcome()
+
+    def recompute_touched(self) -> Outcome:
+        """Recompute the windows that new gold files touch, and those of the trades around them.
+
+        Raises:
+            CommitConflict: other writers were first again and again.
+        """
+        total = Outcome()
+        while True:
+            self._outcome = Outcome()
+            _, change = commit_derived(self._load, self._touched_windows)
+            if change is None:
+                return total
+            total = Outcome(
+                total.windows_computed + self._outcome.windows_computed,
+                total.windows_changed + self._outcome.windows_changed,
+            )
+
+    def recompute_day(self) -> Outcome:
+        """Recompute every window of the day; nothing is committed when all stand so already.
+
+        Raises:
+            CommitConflict: other writers were first again and again.
+        """
+        commit_derived(self._load, self._whole_day)
+        return self._outcome
+
+    def _load(self) -> Table:
+        return self._catalog.load_table((self._namespace, self._spec.name))
+
+    def _touched_windows(self, table: Table) -> Change | None:
+        gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        files = live_files(gold, "timestamp")
+        seen = Seen.of(table)
+        batch = oldest_batch(seen.newer(gold, [each for each in files if each.day == self._day]), _BATCH_ROWS)
+        if not batch:
+            return None
+        touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
+        around = surroundings(gold, files, touched, self._width_us)
+        computed = candles(around.trades, around.spans, self._width_us)
+        remember = seen.with_files(gold, batch).to_properties()
+        first_us, end_us = min(s.first_us for s in around.spans), max(s.end_us for s in around.spans)
+        return self._change(table, computed, first_us, end_us, remember)
+
+    def _whole_day(self, table: Table) -> Change | None:
+        gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        files = live_files(gold, "timestamp")
+        of_day = [each for each in files if each.day == self._day]
+        seen = Seen.of(table)
+        start_us, end_us = day_bounds_us(self._day)
+        present = touched_by(read_files(gold, of_day, ("exchange", "symbol", "timestamp")))
+        whole = [Touched(each.exchange, each.symbol, start_us, end_us - 1) for each in present]
+        if not whole:
+            computed = candles(read_files(gold, [], ("exchange", "symbol", "timestamp")), [], self._width_us)
+        else:
+            around = surroundings(gold, files, whole, self._width_us)
+            computed = candles(around.trades, around.spans, self._width_us)
+            start_us = min(s.first_us for s in around.spans)
+            end_us = max(s.end_us for s in around.spans)
+        remembered = seen.with_files(gold, of_day)
+        change = self._change(table, computed, start_us, end_us, remembered.to_properties(), whole=True)
+        if not change.rows.num_rows and change.replace is None and remembered == seen:
+            return None
+        return change
+
+    def _change(
+        self,
+        table: Table,
+        computed: pl.DataFrame,
+        first_us: int,
+        end_us: int,
+        remember: dict[str, str],
+        *,
+        whole: bool = False,
+    ) -> Change:
+        """Put ``computed`` in the place of what stands between two times, where it differs.
+
+        ``whole``: windows that stand in between and were not computed have no trades any more, and go.
+        """
+        near = [each for each in live_files(table, "window_start") if each.last_us >= first_us]
+        standing = read_files(table, near, _COLUMNS, time_between("window_start", first_us, end_us))
+        merged = merge(standing, computed, pl.lit(clock.now()))
+        changed = merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW)
+        if whole:
+            gone = standing.join(computed, on=_WINDOW, how="anti").select(_WINDOW)
+            merged = merged.join(gone, on=_WINDOW, how="anti")
+            changed = pl.concat([changed, gone])
+        self._outcome = Outcome(computed.height, changed.height)
+        if changed.is_empty():
+            return Change(self._schema.empty_table(), None, remember)
+        starts = changed["window_start"].to_physical()
+        lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
+        rows = merged.filter(pl.col("window_start").to_physical().is_between(lowest, highest))
+        return Change(self._to_arrow(rows), time_between("window_start", lowest, highest + self._width_us), remember)
+
+    def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
+        ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")
+        return ordered.to_arrow().cast(self._schema)
+
+
+def merge(standing: pl.DataFrame, computed: pl.DataFrame, now: pl.Expr) -> pl.DataFrame:
+    """Return the candles as they should stand: ``created_at`` kept, ``updated_at`` moved only where content differs.
+
+    Windows that stand but were not computed are kept.
+
+    Args:
+        standing: candles with :data:`_COLUMNS`.
+        computed: candles without the two times.
+        now: the time of this run.
+    """
+    both = computed.join(standing, on=_WINDOW, how="left", suffix="_old")
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_old")) for name in _CONTENT)
+    stamp = now.cast(pl.Datetime("us", "UTC"))
+    judged = both.with_columns(
+        pl.coalesce("created_at", stamp).alias("created_at"),
+        pl.when(same).then(pl.col("updated_at")).otherwise(stamp).alias("updated_at"),
+    ).select(_COLUMNS)
+    kept = standing.join(computed, on=_WINDOW, how="anti").select(_COLUMNS)
+    return pl.concat([judged, kept])

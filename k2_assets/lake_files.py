@@ -1,0 +1,139 @@
+"""What a derived table's run reads: data files of a table by day and by age, and what was seen of them before.
+
+A file's age is its Iceberg data sequence number: it survives the expiry of snapshots.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
+from pyiceberg.table import FileScanTask, Table
+
+SEEN: Final = "k2.seen"
+ALL_ROWS: Final = AlwaysTrue()
+_DAYS_REMEMBERED: Final = 400
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """One live data file: its day, its age, and the bounds of the table's time column in µs."""
+
+    file: DataFile
+    day: date
+    sequence: int
+    first_us: int
+    last_us: int
+
+
+class ManifestCache:
+    """Entries of manifests by path; a manifest never changes once written."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[ManifestEntry]] = {}
+
+    def entries(self, table: Table, manifests: list[ManifestFile]) -> list[ManifestEntry]:
+        """Return the live entries of ``manifests``, and forget all others."""
+        self._entries = {m.manifest_path: self._entries.get(m.manifest_path) or _read(table, m) for m in manifests}
+        return [entry for entries in self._entries.values() for entry in entries]
+
+
+def live_files(table: Table, time_column: str, cache: ManifestCache | None = None) -> list[LakeFile]:
+    """Return every live data file of the table's current snapshot.
+
+    Args:
+        table: partitioned by the day of ``time_column``.
+        time_column: its name.
+        cache: of an earlier call, to read only new manifests.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return []
+    entries = (cache or ManifestCache()).entries(table, snapshot.manifests(table.io))
+    field = table.schema().find_field(time_column)
+    return [
+        LakeFile(
+            entry.data_file,
+            _EPOCH + timedelta(days=entry.data_file.partition[0]),
+            entry.sequence_number or 0,
+            int(from_bytes(field.field_type, entry.data_file.lower_bounds[field.field_id])),  # type: ignore[arg-type]
+            int(from_bytes(field.field_type, entry.data_file.upper_bounds[field.field_id])),  # type: ignore[arg-type]
+        )
+        for entry in entries
+        if entry.data_file.record_count > 0
+    ]
+
+
+def read_files(
+    table: Table, files: Iterable[LakeFile], columns: tuple[str, ...], where: BooleanExpression = ALL_ROWS
+) -> pl.DataFrame:
+    """Read some columns of some files: the rows that ``where`` asks for."""
+    tasks = [FileScanTask(data_file=each.file) for each in files]
+    scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), where)
+    rows: pa.Table = scan.to_table(tasks)
+    frame = pl.from_arrow(rows.select(list(columns)))
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # a table, not a column
+    return frame
+
+
+def oldest_batch(files: list[LakeFile], most_rows: int) -> list[LakeFile]:
+    """Return the oldest files that hold about ``most_rows`` rows, never parting those of one commit."""
+    batch: list[LakeFile] = []
+    rows = 0
+    for each in sorted(files, key=lambda file: file.sequence):
+        if rows >= most_rows and each.sequence != batch[-1].sequence:
+            break
+        batch.append(each)
+        rows += each.file.record_count
+    return batch
+
+
+class Seen:
+    """Which files of its sources a derived table has taken in: {source table's UUID: {day: sequence number}}."""
+
+    def __init__(self, days: Mapping[str, Mapping[str, int]]) -> None:
+        self._days = {uuid: dict(of) for uuid, of in days.items()}
+
+    @classmethod
+    def of(cls, derived: Table) -> "Seen":
+        """Read what ``derived`` remembers."""
+        return cls(json.loads(derived.properties.get(SEEN, "{}")))
+
+    def newer(self, source: Table, files: list[LakeFile]) -> list[LakeFile]:
+        """Return the files that came after what is remembered of their day."""
+        days = self._days.get(str(source.metadata.table_uuid), {})
+        return [each for each in files if each.sequence > days.get(each.day.isoformat(), 0)]
+
+    def with_files(self, source: Table, files: list[LakeFile]) -> "Seen":
+        """Return this memory with ``files`` of ``source`` taken in; the newest 400 days are kept."""
+        days = dict(self._days.get(str(source.metadata.table_uuid), {}))
+        for each in files:
+            day = each.day.isoformat()
+            days[day] = max(days.get(day, 0), each.sequence)
+        kept = dict(sorted(days.items())[-_DAYS_REMEMBERED:])
+        return Seen({**self._days, str(source.metadata.table_uuid): kept})
+
+    def to_properties(self) -> dict[str, str]:
+        """Return the property that carries this memory."""
+        return {SEEN: json.dumps(self._days, separators=(",", ":"), sort_keys=True)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seen) and self._days == other._days
+
+    __hash__ = None  # type: ignore[assignment]  # a memory is compared, never a key
+
+
+def _read(table: Table, manifest: ManifestFile) -> list[ManifestEntry]:
+    entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    if any(entry.data_file.content != DataFileContent.DATA for entry in entries):
+        msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
+        raise NotImplementedError(msg)
+    return entries

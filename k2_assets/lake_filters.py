@@ -1,0 +1,32 @@
+"""Iceberg row filters in the lake's terms."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan, LessThanOrEqual
+
+from k2_core import clock
+
+# pyiceberg's predicates take (column, value); their type stubs, made by pydantic, know keywords only.
+_equal: Final[Any] = EqualTo
+_at_least: Final[Any] = GreaterThanOrEqual
+_at_most: Final[Any] = LessThanOrEqual
+_below: Final[Any] = LessThan
+
+
+def time_between(column: str, first_us: int, end_us: int) -> BooleanExpression:
+    """Return first ≤ column < end, both µs since the epoch."""
+    first, end = (clock.from_us(moment).isoformat() for moment in (first_us, end_us))
+    return And(_at_least(column, first), _below(column, end))
+
+
+def instrument_ids(exchange: str, symbol: str, lowest: int, highest: int) -> BooleanExpression:
+    """Return the trades of one instrument with lowest ≤ id ≤ highest."""
+    ids = And(_at_least("source_sequence", lowest), _at_most("source_sequence", highest))
+    return And(_equal("exchange", exchange), _equal("symbol", symbol), ids)
+
+
+def day_bounds_us(day: date) -> tuple[int, int]:
+    """Return the start of a UTC day and of the next, µs since the epoch."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return clock.to_us(start), clock.to_us(start + timedelta(days=1))

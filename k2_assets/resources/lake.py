@@ -1,0 +1,33 @@
+"""The resource through which assets reach the lake: the settings, and tables opened when asked for."""
+
+from dataclasses import dataclass
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.settings import Settings
+from k2_core.tables import all_tables
+from k2_core.venues import VENUES
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The lake that the settings name."""
+
+    settings: Settings
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of all tables."""
+        return self.settings.catalog.namespace
+
+    def catalog(self) -> Catalog:
+        """Open the catalog; its tables are made if they do not exist yet."""
+        catalog = open_catalog(self.settings)
+        ensure_tables(catalog, self.namespace, all_tables(tuple(VENUES)))
+        return catalog
+
+    def table(self, name: str) -> Table:
+        """Load a table's newest state."""
+        return self.catalog().load_table((self.namespace, name))

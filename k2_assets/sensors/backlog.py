@@ -1,0 +1,67 @@
+"""The safety net below automation: days whose sources have files that the layer above has not taken in."""
+
+from datetime import date
+
+import dagster as dg
+
+from k2_assets.automation import REFINE_TAGS
+from k2_assets.gold.assets import SILVER
+from k2_assets.lake_files import ManifestCache, Seen, live_files
+from k2_assets.partitions import is_partition
+from k2_assets.resources.lake import Lake
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+
+
+def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
+    """Return the sensor that asks for what automation forgot, such as the days of failed runs."""
+    cache = {name: ManifestCache() for name in (*SILVER, GOLD_TRADES.name)}
+
+    @dg.sensor(
+        name="gold_backlog_sensor",
+        asset_selection=dg.AssetSelection.assets(GOLD_TRADES.name, GOLD_OHLCV_1M.name),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+        description="Asks for days that automation forgot: their silver or gold is newer than what stands above it.",
+    )
+    def ask_for_backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        behind = {
+            GOLD_TRADES.name: _days_behind(lake, SILVER, GOLD_TRADES.name, cache),
+            GOLD_OHLCV_1M.name: _days_behind(lake, (GOLD_TRADES.name,), GOLD_OHLCV_1M.name, cache),
+        }
+        busy = _busy_days(context.instance)
+        requests = []
+        for day in sorted({*behind[GOLD_TRADES.name], *behind[GOLD_OHLCV_1M.name]} - busy):
+            assets = [GOLD_TRADES.name, GOLD_OHLCV_1M.name] if day in behind[GOLD_TRADES.name] else [GOLD_OHLCV_1M.name]
+            selection = [dg.AssetKey(name) for name in assets]
+            requests.append(
+                dg.RunRequest(partition_key=day.isoformat(), asset_selection=selection, tags=dict(REFINE_TAGS))
+            )
+        if not requests:
+            return dg.SkipReason("all that silver and gold hold has been taken in, or is being taken in now")
+        return dg.SensorResult(run_requests=requests)
+
+    return ask_for_backlog
+
+
+def _days_behind(lake: Lake, sources: tuple[str, ...], derived: str, cache: dict[str, ManifestCache]) -> set[date]:
+    seen = Seen.of(lake.table(derived))
+    days: set[date] = set()
+    for name in sources:
+        source = lake.table(name)
+        days |= {each.day for each in seen.newer(source, live_files(source, "timestamp", cache[name]))}
+    return {day for day in days if is_partition(day)}
+
+
+def _busy_days(instance: dg.DagsterInstance) -> set[date]:
+    """Return the days for which a run of gold is queued or running."""
+    filters = dg.RunsFilter(
+        tags={"k2/queue": REFINE_TAGS["k2/queue"]},
+        statuses=[
+            dg.DagsterRunStatus.QUEUED,
+            dg.DagsterRunStatus.NOT_STARTED,
+            dg.DagsterRunStatus.STARTING,
+            dg.DagsterRunStatus.STARTED,
+        ],
+    )
+    keys = [run.tags.get("dagster/partition") for run in instance.get_runs(filters)]
+    return {date.fromisoformat(key) for key in keys if key}
