@@ -1,5 +1,8 @@
 """What a user needs to know once the platform runs."""
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
@@ -14,7 +17,7 @@ def banner(settings: Settings, now: StackState, *, detached: bool = False) -> st
     api = _url(now, "api")
     lines = [
         "─" * _WIDTH,
-        f"K2 runs (source {now.source}, ready after {now.elapsed_s:.0f} s)",
+        f"K2 runs (source {now.source}, ready after {now.ready_after_s or 0:.0f} s)",
         "",
         f"  Dagster UI   {_url(now, 'dagster-webserver')}",
         f"  API docs     {api}/docs",
@@ -22,9 +25,9 @@ def banner(settings: Settings, now: StackState, *, detached: bool = False) -> st
         f"  candles      {curl(settings, api, _symbol(settings))}",
         "",
         f"  data         {settings.home}",
-        f"  logs         {settings.home / 'logs'}, or: k2 logs PART",
-        f"  state        k2 status{_home_hint(settings)}",
-        f"  stop         {'' if detached else 'Ctrl-C here, or: '}k2 down{_home_hint(settings)}",
+        f"  logs         {settings.home / 'logs'}, or: {_command(settings, 'logs PART')}",
+        f"  state        {_command(settings, 'status')}",
+        f"  stop         {'' if detached else 'Ctrl-C here, or: '}{_command(settings, 'down')}",
         *_troubles(now),
         "─" * _WIDTH,
     ]
@@ -48,8 +51,7 @@ def trouble(now: StackState) -> str | None:
     feed = now.part("feed")
     if feed is None or not feed.trouble:
         return None
-    hint = " For data without the venue: k2 up --source simulator" if now.source == "live" else ""
-    return f"The feed has no connection and keeps trying: {feed.message.rstrip('.')}.{hint}"
+    return f"The feed has no connection yet and keeps trying: {feed.message}"
 
 
 def _troubles(now: StackState) -> list[str]:
@@ -70,6 +72,10 @@ def _symbol(settings: Settings) -> str:
         return settings.feeds.binance.symbols[0]
 
 
-def _home_hint(settings: Settings) -> str:
-    """Say how to find this home again when it is not the one that a bare command takes."""
-    return "" if settings.home == Path(".k2").absolute() else f"   (with K2_HOME={settings.home})"
+def _command(settings: Settings, arguments: str) -> str:
+    """Return a line for a shell that works where the user is now."""
+    home = "" if settings.home == Path(".k2").absolute() else f"K2_HOME={shlex.quote(str(settings.home))} "
+    program = Path(sys.executable).with_name("k2")
+    inside = program.is_relative_to(Path.cwd())
+    name = "k2" if shutil.which("k2") else str(program.relative_to(Path.cwd()) if inside else program)
+    return f"{home}{name} {arguments}"

@@ -12,6 +12,7 @@ from k2_stack.parts import STEPS
 from k2_stack.sources import Kind, Source, path_of
 
 DAGSTER = ("dagster-code", "dagster-daemon", "dagster-webserver")
+_PIPE_WIDTH = 200
 PARTS = ("broker", "registry", "simulator", "feed", *DAGSTER, "api", "supervisor", *STEPS)
 
 
@@ -88,7 +89,10 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    Console(soft_wrap=False).print(facts.render(found))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(facts.render(found))
 
 
 @click.command()

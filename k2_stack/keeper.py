@@ -16,7 +16,7 @@ from k2_stack.state import PartState
 
 READY_WITHIN_S: Final = 180.0
 ASK_STARTING_S: Final = 0.25
-ASK_READY_S: Final = 3.0
+ASK_READY_S: Final = 2.0
 LOOK_S: Final = 0.2
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LAST_S: Final = 30.0
@@ -48,6 +48,7 @@ class Keeper:
         self._publish = publish
         self._log = log_of(settings, part.name)
         self._started_s = 0.0
+        self._died = ""
 
     async def keep(self, after: list[asyncio.Event], elapsed: Callable[[], float]) -> None:
         """Wait for what comes first, then keep the part for ever; a step once.
@@ -68,7 +69,7 @@ class Keeper:
             await self._restart()
 
     async def _start(self) -> None:
-        self._now.state, self._now.trouble = state.STARTING, False
+        self._now.state, self._now.message, self._now.trouble = state.STARTING, "", False
         if self._part.command is None:
             return
         try:
@@ -132,7 +133,7 @@ class Keeper:
 
     async def _restart(self) -> None:
         """Start the part again, and again with longer pauses, until it serves."""
-        why = f"it ended by itself ({_status(self._exited() or 0)})"
+        self._died = why = f"it ended by itself ({_status(self._exited() or 0)})"
         settled = clock.now_ns() / clock.NS_PER_SECOND - self._started_s > SETTLED_S
         pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2**self._now.restarts, BACKOFF_LAST_S)
         while True:
@@ -160,8 +161,8 @@ class Keeper:
 
     def _serves(self, answer: Answer) -> None:
         message = answer.message
-        if self._now.restarts and not answer.trouble:
-            message = f"restarted {self._now.restarts} times{'; ' if message else ''}{message}"
+        if self._died and not answer.trouble:
+            message = f"restarted after {self._died}{'; ' if message else ''}{message}"
         if (self._now.state, self._now.message, self._now.trouble) != (state.READY, message, answer.trouble):
             self._now.state, self._now.message, self._now.trouble = state.READY, message, answer.trouble
             self._publish()

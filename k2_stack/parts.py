@@ -13,6 +13,7 @@ from k2_stack.probes import Answer
 from k2_stack.sources import Source
 
 STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
+WITHOUT_VENUE: Final = "for data without the venue: k2 up --source simulator"
 LAST_TO_END: Final = ("registry", "broker")  # the others still write to them while they end
 
 
@@ -131,7 +132,7 @@ def _feed(settings: Settings, source: Source) -> Part:
         "feed",
         after=("broker", "registry", *(("simulator",) if source.simulated else ())),
         command=lambda: _k2("feed", "run", "binance"),
-        probe=lambda _: probes.feed(port),
+        probe=lambda _: probes.feed(port, "" if source.simulated else WITHOUT_VENUE),
         ports={port: "feed_health"},
         url=f"http://127.0.0.1:{port}/health",
         environment=from_simulator if source.simulated else _nothing,

@@ -7,7 +7,6 @@ The last line that a step prints is what users see of it.
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +44,8 @@ def dagster_home(settings: Settings) -> None:
     """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
     from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
 
+    from k2_assets.drain.supervision import fail_orphaned_runs  # noqa: PLC0415
+
     home = parts.dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", home / "dagster.yaml")
@@ -55,15 +56,7 @@ def dagster_home(settings: Settings) -> None:
     with DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
-        _fail_orphaned_runs(instance)
-
-
-def _fail_orphaned_runs(instance: object) -> None:
-    if util.find_spec("k2_assets.drain.supervision") is None:
-        return
-    from k2_assets.drain import supervision  # noqa: PLC0415
-
-    supervision.fail_orphaned_runs(instance)
+        fail_orphaned_runs(instance)
 
 
 def _say(line: str) -> None:

@@ -67,10 +67,11 @@ def simulated_symbols(port: int) -> list[str]:
     return [str(symbol) for symbol in _get(f"http://127.0.0.1:{port}/status")["symbols"]]
 
 
-def feed(port: int) -> Answer:
-    """Ask the feed how its connection is; it serves also while the venue cannot be reached."""
+def feed(port: int, otherwise: str = "") -> Answer:
+    """Ask the feed how its connection is; it serves also while it has none: then ``otherwise`` says what else to do."""
     health = _get(f"http://127.0.0.1:{port}/health", any_status=True)
-    return Answer(str(health.get("message") or ""), trouble=not health.get("connected"))
+    message, connected = str(health.get("message") or ""), bool(health.get("connected"))
+    return Answer(message if connected or not otherwise else f"{message}; {otherwise}", trouble=not connected)
 
 
 def feed_symbols(port: int) -> list[str]:

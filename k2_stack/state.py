@@ -58,6 +58,7 @@ class StackState(msgspec.Struct):
     phase: str = "starting"
     error: str = ""
     elapsed_s: float = 0.0
+    ready_after_s: float | None = None
 
     @property
     def ready(self) -> bool:

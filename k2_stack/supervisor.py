@@ -79,13 +79,14 @@ class Supervisor:
         for keeper in self._keepers.values():
             await keeper.ready.wait()
         await self._first_connection()
-        self.state.phase, self.state.elapsed_s = "running", self._elapsed()
+        self.state.phase, self.state.ready_after_s = "running", self._elapsed()
         self._publish()
 
     async def _first_connection(self) -> None:
         """Give the feed the time for its first try, so that the banner can say how that went."""
         feed, waited = self.state.part("feed"), 0.0
-        while feed and feed.trouble and waited < FIRST_CONNECT_S:
+        first = feed.message if feed else ""
+        while feed and feed.trouble and feed.message == first and waited < FIRST_CONNECT_S:
             await asyncio.sleep(LOOK_S)
             waited += LOOK_S
 
@@ -99,6 +100,7 @@ class Supervisor:
         return clock.monotonic() - self._began
 
     def _publish(self) -> None:
+        self.state.elapsed_s = self._elapsed()
         state.write(self._settings, self.state)
         self._changed(self.state)
 

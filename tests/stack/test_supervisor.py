@@ -191,7 +191,7 @@ def test_part_is_started_again_when_it_was_killed(running: tuple[Small, subproce
     assert "killed by signal 9" in small.part("feed").message
     until(small.runs)
     feed = next(part for part in small.status()["parts"] if part["name"] == "feed")
-    assert (feed["restarts"], feed["message"]) == (1, "restarted 1 times")
+    assert (feed["restarts"], feed["message"]) == (1, "restarted after it ended by itself (killed by signal 9)")
     assert feed["pid"] not in {None, before}
 
 
