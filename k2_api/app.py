@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,12 @@ from k2_api.middleware import Observed
 from k2_api.paging import load_cursors
 from k2_api.routes import ohlcv, symbols, system, trades
 from k2_api.version import VERSION
+from k2_core.logs import logger
 from k2_core.settings import Settings
+
+_OUR_FAULT: Final = 500
+
+log = logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,6 +49,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
     status, code = STATUS[type(error)]
+    if status >= _OUR_FAULT:
+        log.warning("answer failed", code=code, error=str(error), cause=repr(error.__cause__))
     return problem(status, code, str(error), error.details)
 
 

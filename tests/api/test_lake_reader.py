@@ -7,6 +7,7 @@ import pytest
 from pyiceberg.types import StringType
 from starlette.testclient import TestClient
 
+from k2_api import app
 from k2_api.engine import Engine
 from k2_core.tables import GOLD_OHLCV_1M
 from tests.api.lakes import Lake, a_candle, a_trade, trades_from
@@ -98,12 +99,18 @@ def test_files_that_maintenance_removed_are_planned_again(
     assert removed
 
 
-def test_files_that_stay_away_are_503(lake: Lake, client: TestClient) -> None:
+def test_files_that_stay_away_are_503_and_the_log_says_which(
+    lake: Lake, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[dict[str, str]] = []
+    monkeypatch.setattr(app.log, "warning", lambda _, **facts: logged.append(facts))
     lake.add(trades_from(1, 3))
     for path in lake.table().inspect.files()["file_path"].to_pylist():
         Path(path.removeprefix("file://")).unlink()
     answer = client.get("/v1/trades")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "lake_unavailable")
+    assert ".parquet" not in answer.text
+    assert ".parquet" in logged[0]["cause"]
 
 
 @pytest.mark.parametrize("name", ["it's a home", "home [1]", "home *", "höme"])
