@@ -206,7 +206,7 @@ GOLD_OHLCV_1M = TableSpec(
         Column("low_price", _PRICE, "lowest price"),
         Column("close_price", _PRICE, "price of the last trade by (timestamp, source_sequence, trade_id)"),
         Column("volume", DecimalType(38, 8), "Σ quantity, exact"),
-        Column("quote_volume", DecimalType(38, 20), "Σ price × quantity, exact"),
+        Column("quote_volume", DecimalType(38, 20), "Σ price × quantity, exact; null from 10^18", required=False),
         Column("trade_count", _LONG, "number of trades"),
         Column("vwap", _PRICE, "quote_volume / volume, rounded once, half even, within [low, high]"),
         Column("first_trade_id", _TEXT, "trade_id of the open"),
