@@ -12,7 +12,13 @@ from k2_core.settings import Settings, cache_folder
 from k2_stack import artifacts
 from k2_stack.artifacts import Report
 
-_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+_JVM: Final = (
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "--enable-native-access=ALL-UNNAMED",  # what Java 25 would otherwise warn of: compression in native code
+    "--sun-misc-unsafe-memory-access=allow",
+)
 _FORMAT_TIMEOUT_S: Final = 60
 
 
@@ -129,7 +135,7 @@ def registry_command(settings: Settings) -> list[str]:
         "quarkus.http.port": settings.ports.registry,
         "quarkus.management.host": "127.0.0.1",
         "quarkus.management.port": settings.ports.registry_management,
-        "quarkus.log.console.json": "false",
+        "quarkus.http.access-log.enabled": "false",
         "apicurio.datasource.url": f"jdbc:h2:file:{data / 'registry'};DB_CLOSE_ON_EXIT=FALSE",
         "apicurio.datasource.jdbc.initial-size": 1,
         "apicurio.datasource.jdbc.min-size": 1,

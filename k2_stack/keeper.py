@@ -118,6 +118,7 @@ class Keeper:
         """Return when the process has exited; ask it now and then, and say so when it answers no more."""
         failures = 0
         while self._exited() is None:
+            processes.limit_log(self._log)
             for _ in range(int(ASK_READY_S / LOOK_S)):
                 await asyncio.sleep(LOOK_S)
                 if self._exited() is not None:

@@ -1,6 +1,7 @@
 """Start and end operating-system processes. Each part leads a session of its own, which its descendants stay in."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -28,8 +29,7 @@ class Identity:
 def start(command: list[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start ``command`` as the leader of a new session, its output appended to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+    limit_log(log)
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -40,6 +40,13 @@ def start(command: list[str], *, log: Path, env: Mapping[str, str], cwd: Path) -
             cwd=cwd,
             start_new_session=True,
         )
+
+
+def limit_log(log: Path) -> None:
+    """Set a log beyond 20 MB aside as ``.log.1``; its writer appends, and goes on in the emptied file."""
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def identity(pid: int) -> Identity | None:
