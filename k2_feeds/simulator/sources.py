@@ -1,6 +1,7 @@
 """Where the venue's frames come from: the random market, or recordings played by their own times."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -94,7 +95,7 @@ class Player:
         self._message = "the recording has been played to its end; connections stay open and silent"
 
     async def _play_at_full_speed(self, hub: Hub, lines: Iterator[Line]) -> None:
-        while batch := [line for line, _ in zip(lines, range(_BATCH), strict=False)]:
+        while batch := list(itertools.islice(lines, _BATCH)):
             await hub.subscribed()
             self._deliver(hub, batch)
             await hub.sent()

@@ -1,0 +1,190 @@
+"""Frames encoded and acknowledged per second by the feed's publishing path, on a real broker on the same machine.
+
+    python benchmarks/publish.py [--frames 500000] [--runs 7] [--profile] [--socket]
+
+The path is the one the feed runs for every frame (k2_feeds.feed.Feed.take): route, gap check, envelope, produce; a run
+ends when Kafka has acknowledged the last frame (idempotent, acks=all, lz4). Frames are the simulator's, of three
+symbols in combined streams, about 170 bytes each, in the order a venue would send them.
+
+With --socket the frames also travel through the WebSocket: the simulator's player, in a process of its own, at full
+speed, then the feed's own connection.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import os
+import platform
+import pstats
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+from confluent_kafka.admin import AdminClient
+
+from k2_core import clock, topics
+from k2_core.settings import Feeds, Ports, Settings, child_environment
+from k2_core.venues import binance
+from k2_feeds.connection import Connection
+from k2_feeds.feed import Feed
+from k2_feeds.provision import Provisioned, ensure_topic
+from k2_feeds.publisher import Publisher
+from k2_feeds.simulator.market import Market
+from k2_stack import java, probes, processes
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+
+
+def made_frames(count: int) -> list[bytes]:
+    start_ms = clock.now_ns() // 1_000_000
+    market = Market(7, SYMBOLS, 20_000, start_ms)
+    events = [event for s in range(count // 20_000 + 2) for batch in market.due(start_ms + s * 1000) for event in batch]
+    return [b'{"stream":"%b","data":%b}' % (event.stream.encode(), event.data) for event in events[:count]]
+
+
+def free_ports() -> Ports:
+    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in ("kafka", "kafka_controller", "simulator")}
+    ports = {name: each.getsockname()[1] for name, each in sockets.items()}
+    for each in sockets.values():
+        each.close()
+    return Ports(**ports)
+
+
+@contextmanager
+def broker() -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="k2-publish-") as home:
+        settings = Settings(home=Path(home), ports=free_ports())
+        java.prepare_broker(settings)
+        command = java.broker_command(settings)
+        process = processes.start(command, log=Path(home) / "broker.log", env=child_environment(), cwd=Path(home))
+        leader = processes.identity(process.pid)
+        assert leader
+        try:
+            await_broker(settings.bootstrap_servers, process)
+            yield settings
+        finally:
+            processes.end([leader], grace_s=10)
+
+
+def await_broker(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert process.poll() is None, "the broker ended"
+        try:
+            probes.broker(address)
+        except probes.NotYet:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the broker did not start")
+
+
+def publish(feed: Feed, publisher: Publisher, frames: list[bytes]) -> None:
+    take, now_ns = feed.take, clock.now_ns
+    for frame in frames:
+        take(now_ns(), frame)
+        if feed.full:
+            while not publisher.retry():
+                publisher.poll(0.005)
+    left = publisher.flush(120)
+    assert left == 0, f"{left} frames were not acknowledged"
+
+
+def one_run(settings: Settings, topic: str, frames: list[bytes]) -> float:
+    publisher = Publisher(settings.bootstrap_servers)
+    feed = Feed(binance, Provisioned(topic, settings.kafka.topic_partitions, 1, 2), publisher)
+    before = sum(end_offsets(settings, topic))
+    began = time.perf_counter()
+    publish(feed, publisher, frames)
+    took = time.perf_counter() - began
+    assert sum(end_offsets(settings, topic)) - before == len(frames)
+    assert feed.gaps_found.total() == 0
+    return took
+
+
+def end_offsets(settings: Settings, topic: str) -> list[int]:
+    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+
+    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "count"})
+    partitions = range(settings.kafka.topic_partitions)
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions]
+    consumer.close()
+    return ends
+
+
+def socket_run(settings: Settings, topic: str, recording: Path, count: int) -> float:
+    code = "from k2_feeds.cli import feed; feed()"
+    port = str(settings.ports.simulator)
+    arguments = ["simulate", "--recording", f"binance={recording}", "--speed", "max", "--port", port]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL) as simulator:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(_through_socket(settings, topic, port, count))
+        finally:
+            simulator.terminate()
+
+
+async def _through_socket(settings: Settings, topic: str, port: str, count: int) -> float:
+    publisher = Publisher(settings.bootstrap_servers)
+    feed = Feed(binance, Provisioned(topic, settings.kafka.topic_partitions, 1, 2), publisher)
+    feeds = Feeds(backoff_first_s=0.2)
+    connection = Connection(binance, f"ws://127.0.0.1:{port}", SYMBOLS, feeds, feed)
+    running = asyncio.create_task(connection.run())
+    while not feed.messages:  # noqa: ASYNC110  # an event in the measured path would cost time
+        await asyncio.sleep(0.001)
+    began = time.perf_counter()
+    while feed.messages < count:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    left = publisher.flush(60)
+    took = time.perf_counter() - began
+    assert left == 0
+    connection.stop()
+    await running
+    return took
+
+
+def show(name: str, seconds: list[float], frames: int, size: int) -> None:
+    rates = sorted(frames / each for each in seconds)
+    slowest = rates[0] if len(rates) < 100 else rates[len(rates) // 100]
+    print(
+        f"{name}: n={len(rates)} runs of {frames:,} frames ({size / 1e6:.0f} MB), frames/s: "
+        f"median {statistics.median(rates):,.0f}, slowest (p99) {slowest:,.0f}, fastest {rates[-1]:,.0f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, default=500_000)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--socket", action="store_true")
+    asked = parser.parse_args()
+    frames = made_frames(asked.frames)
+    size = sum(map(len, frames))
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()}")
+    with broker() as settings:
+        topic = topics.raw_topic("crypto", "trades", "binance")
+        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+        ensure_topic(admin, topic, settings)
+        ensure_topic(admin, topics.FEED_EVENTS, settings)
+        one_run(settings, topic, frames)
+        show("publish", [one_run(settings, topic, frames) for _ in range(asked.runs)], len(frames), size)
+        if asked.profile:
+            with cProfile.Profile() as profile:
+                one_run(settings, topic, frames)
+            pstats.Stats(profile).sort_stats("tottime").print_stats(14)
+        if asked.socket:
+            recording = settings.home / "frames"
+            recording.write_bytes(b"".join(b"%d %b\n" % (n, frame) for n, frame in enumerate(frames, 1)))
+            seconds = [socket_run(settings, topic, recording, len(frames)) for _ in range(asked.runs)]
+            show("socket to acknowledged", seconds, len(frames), size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What the feed's tests share: a venue of its own for each test, a simulator in this process, what Kafka holds."""
+
+import asyncio
+import io
+import json
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import fastavro
+from confluent_kafka import Consumer, TopicPartition
+
+from k2_core import topics
+from k2_core.venues import binance
+from k2_feeds.simulator.server import Hub, serve_venue
+from k2_feeds.simulator.sources import Source
+
+EVENT_SCHEMA = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
+RAW_SCHEMA = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))
+
+
+class Stored(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+
+
+def a_venue() -> ModuleType:
+    """Binance's module under a name of its own, so that a test's topics are its own."""
+    venue = ModuleType("venue")
+    venue.__dict__.update(vars(binance))
+    venue.VENUE = f"binance_{uuid.uuid4().hex[:8]}"  # type: ignore[attr-defined]
+    return venue
+
+
+def a_trade_frame(trade_id: int, symbol: str = "BTCUSDT", price: str = "61837.63000000") -> bytes:
+    data = f'"e":"trade","E":1723161255343,"s":"{symbol}","t":{trade_id},"p":"{price}","q":"0.02","T":1723161255342'
+    return f'{{"stream":"{symbol.lower()}@trade","data":{{{data},"m":true,"M":true}}}}'.encode()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def simulating(source: Source, cut_after_s: float = 3600.0, port: int = 0) -> AsyncIterator[str]:
+    """Serve a source in this process; yields ``ws://127.0.0.1:port``."""
+    hub = Hub(cut_after_s)
+    port = port or free_port()
+    async with await serve_venue(hub, port, source.status):
+        playing = asyncio.create_task(source.run(hub))
+        try:
+            yield f"ws://127.0.0.1:{port}"
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+
+
+def stored(broker: str, topic: str) -> list[Stored]:
+    """Return all that a topic holds, partition by partition in order of offset."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "tests", "enable.auto.commit": False})
+    found = []
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        for partition in sorted(partitions):
+            found += _read(consumer, topic, partition)
+    finally:
+        consumer.close()
+    return found
+
+
+def _read(consumer: Consumer, topic: str, partition: int) -> list[Stored]:
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    consumer.assign([TopicPartition(topic, partition, low)])
+    found: list[Stored] = []
+    while high > low and (not found or found[-1].offset < high - 1):
+        for message in consumer.consume(10_000, timeout=10):
+            assert message.error() is None, message.error()
+            found.append(Stored(partition, message.offset(), message.key(), message.value()))
+    return found
+
+
+def frames_of(broker: str, topic: str) -> list[dict[str, Any]]:
+    """Return a topic's envelopes, read by a standard Avro reader."""
+    return [_avro(each.value, RAW_SCHEMA) for each in stored(broker, topic)]
+
+
+def events_of(broker: str, venue: str) -> list[dict[str, Any]]:
+    """Return a venue's feed events."""
+    events = [_avro(each.value, EVENT_SCHEMA) for each in stored(broker, topics.FEED_EVENTS)]
+    return [event for event in events if event["venue"] == venue]
+
+
+def _avro(value: bytes, schema: Any) -> Any:
+    return fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
