@@ -32,6 +32,7 @@ def configure(part: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.getLogger("websockets").setLevel(max(level, logging.WARNING))  # it says every connection otherwise
     structlog.contextvars.bind_contextvars(part=part)
 
 
