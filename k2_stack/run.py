@@ -82,7 +82,8 @@ def detached(settings: Settings, source: Source) -> None:
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
-    child = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
+    environment = child_environment(K2_HOME=str(settings.home))  # it runs elsewhere, where .k2 is another folder
+    child = processes.start(command, log=log, env=environment, cwd=settings.home)
     console = Console(highlight=False, soft_wrap=False)
     progress = Progress(console)
     try:

@@ -230,3 +230,24 @@ def test_up_leaves_nothing_when_a_part_ends_while_starting(small: Small) -> None
     assert supervisor.returncode == 1
     assert "ended while starting (exit status 1): NameError" in said.splitlines()[-1]
     assert small.left() == []
+
+
+def test_detached_up_passes_on_why_it_cannot_start_when_the_home_is_relative(small: Small) -> None:
+    small.environment["K2_HOME"] = "here"
+    port = small.settings.ports.api
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "k2_stack", "up", "--source", "simulator", "--detach"],
+            env=small.environment,
+            cwd=small.settings.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"k2: port {port}, which the api needs, is taken by")
+    assert [path.name for path in small.settings.home.iterdir()] == ["here"]
+    assert not (small.settings.home / "here" / "here").exists()
