@@ -1,6 +1,7 @@
 """The schema registry, through its Confluent-compatible API: register what we write, look up what we read."""
 
 import json
+from typing import Self
 
 import httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -14,11 +15,21 @@ _CONFLICT = 409
 
 
 class Registry:
-    """The registry at ``url``."""
+    """The registry at ``url``; its connections last until :meth:`close`, or the end of a ``with`` block."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the registry."""
+        self._client.close()
 
     def register(self, subject: str, schema: str) -> int:
         """Register ``schema`` under ``subject`` with BACKWARD compatibility, and return its id.

@@ -56,9 +56,9 @@ def provision(settings: Settings, venue: ModuleType, report: Report, stop: threa
     _await_kafka(admin, settings.bootstrap_servers, report, stop)
     ensure_topic(admin, raw, settings)
     ensure_topic(admin, topics.FEED_EVENTS, settings)
-    registry = Registry(settings.registry_url)
-    raw_id = _register(registry, raw, topics.raw_frame_schema(), report, stop)
-    event_id = _register(registry, topics.FEED_EVENTS, topics.feed_event_schema(), report, stop)
+    with Registry(settings.registry_url) as registry:
+        raw_id = _register(registry, raw, topics.raw_frame_schema(), report, stop)
+        event_id = _register(registry, topics.FEED_EVENTS, topics.feed_event_schema(), report, stop)
     return Provisioned(raw, settings.kafka.topic_partitions, raw_id, event_id)
 
 

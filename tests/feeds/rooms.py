@@ -80,7 +80,7 @@ def _read(consumer: Consumer, topic: str, partition: int) -> list[Stored]:
     consumer.assign([TopicPartition(topic, partition, low)])
     found: list[Stored] = []
     while high > low and (not found or found[-1].offset < high - 1):
-        for message in consumer.consume(10_000, timeout=10):
+        for message in consumer.consume(min(10_000, high - low - len(found)), timeout=0.5):
             assert message.error() is None, message.error()
             found.append(Stored(partition, message.offset(), message.key(), message.value()))
     return found
