@@ -1,6 +1,7 @@
 """How assets look in Dagster: keys, column schemas, and tables in metadata."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
@@ -50,6 +51,8 @@ def microseconds(moment_us: int) -> dg.TimestampMetadataValue:
 def _shown(value: Any) -> str | int | float | bool:
     if isinstance(value, bool | int):
         return value
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%SZ")
     text = str(value)
     if "." in text and text.replace(".", "", 1).lstrip("-").isdigit():
         return text.rstrip("0").rstrip(".")

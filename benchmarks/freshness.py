@@ -1,0 +1,122 @@
+"""How fresh a running platform is, and how much memory it needs: watch it for some minutes.
+
+    k2 up --detach --source simulator --rate 1000
+    python benchmarks/freshness.py --minutes 20
+
+Trade → silver: for every row that a new silver snapshot adds, the time at which the catalog pointed to that snapshot
+less the trade's event time (simulator and platform share a clock). Candle: the time at which the API first served the
+candle with is_complete true, less the end of its minute. Memory: of each part, as k2 status counts it.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from k2_assets.lake_files import ManifestCache, live_files, read_files
+from k2_core.catalog import open_catalog
+from k2_core.settings import Settings, load_settings
+
+POLL_S = 0.1
+MEMORY_EVERY_S = 15
+
+
+def watch_silver(settings: Settings, until: float, latencies: list[np.ndarray], stamps: list[float]) -> None:
+    catalog, cache, known = open_catalog(settings), ManifestCache(), None
+    while time.time() < until:  # noqa: TID251
+        table = catalog.load_table((settings.catalog.namespace, "silver_binance_trades"))
+        seen_at = time.time()  # noqa: TID251
+        snapshot = table.current_snapshot()
+        sequence = snapshot.sequence_number or 0 if snapshot else 0
+        if known is not None and sequence > known:
+            files = [each for each in live_files(table, "timestamp", cache) if each.sequence > known]
+            events = read_files(table, files, ("timestamp",))["timestamp"].to_physical().to_numpy()
+            latencies.append(seen_at - events / 1e6)
+            stamps.append(seen_at)
+        known = sequence
+        time.sleep(POLL_S)
+
+
+def watch_candles(settings: Settings, until: float, complete_at: dict[tuple[str, str], float]) -> None:
+    started = time.time()  # noqa: TID251
+    while time.time() < until:  # noqa: TID251
+        for symbol in settings.simulator.symbols:
+            for candle in get(settings, f"/v1/ohlcv/1m?symbol={symbol}&limit=5"):
+                end = datetime.fromisoformat(candle["window_end"]).timestamp()
+                if candle["is_complete"] and end > started:
+                    complete_at.setdefault((symbol, candle["window_end"]), time.time() - end)  # noqa: TID251
+        time.sleep(0.5)
+
+
+def get(settings: Settings, path: str) -> list[dict[str, str]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{settings.ports.api}{path}", headers={"X-API-Key": settings.api.key.get_secret_value()}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.load(answer)["data"]  # type: ignore[no-any-return]
+
+
+def watch_memory(until: float, memory: dict[str, list[float]]) -> None:
+    k2 = Path(sys.executable).with_name("k2")
+    while time.time() < until:  # noqa: TID251
+        status = json.loads(
+            subprocess.run([k2, "status", "--json"], capture_output=True, text=True, check=False).stdout
+        )
+        parts = {part["name"]: part["rss_mb"] or 0 for part in status["parts"]}
+        for name, mb in {**parts, "all": sum(parts.values())}.items():
+            memory[name].append(mb)
+        time.sleep(MEMORY_EVERY_S)
+
+
+def line(name: str, values: np.ndarray) -> str:
+    p50, p99 = np.percentile(values, [50, 99])
+    return f"{name}: n={len(values):,} median={p50:.1f} s p99={p99:.1f} s max={values.max():.1f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--csv", type=Path, help="write the memory samples there")
+    options = parser.parse_args()
+    settings = load_settings()
+    until = time.time() + options.minutes * 60  # noqa: TID251
+    latencies: list[np.ndarray] = []
+    stamps: list[float] = []
+    complete_at: dict[tuple[str, str], float] = {}
+    memory: dict[str, list[float]] = defaultdict(list)
+    threads = [
+        threading.Thread(target=watch_silver, args=(settings, until, latencies, stamps)),
+        threading.Thread(target=watch_candles, args=(settings, until, complete_at)),
+        threading.Thread(target=watch_memory, args=(until, memory)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trades = np.concatenate(latencies)
+    print(f"{options.minutes:g} minutes, {len(trades) / options.minutes / 60:,.0f} trades/s, {len(stamps)} commits")
+    print(f"longest time between two commits: {np.diff(stamps).max():.1f} s (the planned replacement of the drain)")
+    print(line("trade → silver", trades))
+    print(line("minute's end → complete candle served", np.array(list(complete_at.values()))))
+    print("memory, MB: part, first quarter's median, last quarter's median, max")
+    for name, samples in memory.items():
+        quarter = max(len(samples) // 4, 1)
+        first, last = statistics.median(samples[:quarter]), statistics.median(samples[-quarter:])
+        print(f"  {name:<18} {first:7.0f} {last:7.0f} {max(samples):7.0f}")
+    if options.csv:
+        with options.csv.open("w") as file:
+            csv.writer(file).writerows([[name, *samples] for name, samples in memory.items()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The whole platform, started by the command its users type, on free ports and in a home of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from k2_core.settings import DEVELOPMENT_API_KEY, Ports, child_environment
+
+PATIENCE_S = 240
+K2 = Path(sys.executable).with_name("k2")
+
+
+class Platform:
+    """A platform that may be up."""
+
+    def __init__(self, home: Path, ports: Ports) -> None:
+        self.home = home
+        self._ports = ports
+        self._environment = child_environment(
+            K2_HOME=str(home), **{f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}
+        )
+
+    @contextmanager
+    def up(self, *arguments: str) -> Iterator[None]:
+        """Run ``k2 up --detach ARGUMENTS``, and ``k2 down`` in the end."""
+        self.k2("up", "--detach", *arguments)
+        try:
+            yield
+        finally:
+            self.k2("down")
+
+    def k2(self, *arguments: str) -> str:
+        """Run one k2 command and return what it printed; its failure is the test's."""
+        done = subprocess.run(
+            [K2, *arguments], env=self._environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+        assert done.returncode == 0, f"k2 {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """Return ``k2 status --json``."""
+        return json.loads(self.k2("status", "--json"))
+
+    def api(self, path: str) -> dict[str, Any]:
+        """Return the API's answer."""
+        url = f"http://127.0.0.1:{self._ports.api}{path}"
+        answer = httpx.get(url, headers={"X-API-Key": DEVELOPMENT_API_KEY}, timeout=30, trust_env=False)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return answer.json()
+
+    def trades(self, symbol: str) -> list[dict[str, Any]]:
+        """Return every trade of a symbol, page by page, oldest first."""
+        rows, cursor = [], ""
+        while True:
+            page = self.api(f"/v1/trades?symbol={symbol}&order=asc&limit=10000{cursor}")
+            rows += page["data"]
+            if not page["pagination"]["has_more"]:
+                return rows
+            cursor = f"&cursor={page['pagination']['next_cursor']}"
+
+
+def eventually(holds: Callable[[], bool], state: Callable[[], object]) -> None:
+    """Wait until something holds; the state is shown when patience ends."""
+    deadline = time.monotonic() + PATIENCE_S  # noqa: TID251  # a test's patience
+    while not holds():
+        assert time.monotonic() < deadline, f"never became true: {state()}"  # noqa: TID251
+        time.sleep(1)
