@@ -17,6 +17,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / ".k2-installed"
+SAID = ROOT / ".k2-install.log"
 
 
 class CannotInstall(Exception):
@@ -82,6 +83,7 @@ def install() -> None:
     project = ["--quiet", "--python", str(PYTHON), "--no-deps", "--no-build-isolation", "--offline", "-e", str(ROOT)]
     step("installing K2 itself", [uv, "pip", "install", *project])
     STAMP.write_text(fingerprint())
+    SAID.unlink() if SAID.exists() else None
 
 
 def _same_python() -> bool:
@@ -122,11 +124,11 @@ def locked_lines(package: str) -> str:
     return found.group()
 
 
-def step(what: str, command: list[str], hint: str = "see the lines above") -> None:
+def step(what: str, command: list[str], hint: str = "its own words are in that file") -> None:
     """Run a command, and show how long it takes.
 
     Raises:
-        CannotInstall: it failed; its own output has been shown.
+        CannotInstall: it failed; what it printed is kept in a file that the sentence names.
     """
     done = threading.Event()
     shown = threading.Thread(target=_show, args=(what, done), daemon=True)
@@ -135,8 +137,10 @@ def step(what: str, command: list[str], hint: str = "see the lines above") -> No
     done.set()
     shown.join()
     if answer.returncode:
-        sys.stderr.write(answer.stdout.decode(errors="replace"))
-        msg = f"{what} failed: {hint}."
+        SAID.write_bytes(answer.stdout)
+        if b"hash" in answer.stdout.lower():
+            hint = "a package is not what the lock says; if it happens twice, do not trust this network"
+        msg = f"{what} failed ({SAID}): {hint}."
         raise CannotInstall(msg)
 
 

@@ -21,6 +21,7 @@ from k2_stack.state import Lock, StackState
 from k2_stack.supervisor import Supervisor
 
 LOOK_S: Final = 0.1
+PIPE_WIDTH: Final = 200
 END_WITHIN_S: Final = 18.5
 
 
@@ -39,7 +40,7 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
     if not lock.acquire():
         raise _already(settings, lock)
     try:
-        console = Console(highlight=False, soft_wrap=False)
+        console = _console()
         _clear(settings, console)
         ports.require_free(plan, settings.api.host)
         asyncio.run(_run(settings, plan, source, console))
@@ -70,6 +71,13 @@ async def _run(settings: Settings, plan: list[Part], source: str, console: Conso
     console.print("K2 has ended; `k2 up` goes on where it stopped.")
 
 
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
 def detached(settings: Settings, source: Source) -> None:
     """Start a supervisor of its own session, show how it gets on, and return when the platform is ready.
 
@@ -84,7 +92,7 @@ def detached(settings: Settings, source: Source) -> None:
     command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
     environment = child_environment(K2_HOME=str(settings.home))  # it runs elsewhere, where .k2 is another folder
     child = processes.start(command, log=log, env=environment, cwd=settings.home)
-    console = Console(highlight=False, soft_wrap=False)
+    console = _console()
     progress = Progress(console)
     try:
         now = _watch(settings, child, progress)
