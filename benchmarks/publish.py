@@ -1,6 +1,6 @@
 """Frames encoded and acknowledged per second by the feed's publishing path, on a real broker on the same machine.
 
-    python benchmarks/publish.py [--frames 500000] [--runs 7] [--profile] [--socket]
+    python benchmarks/publish.py [--frames 500000] [--runs 7] [--profile] [--socket [--asyncio]]
 
 The path is the one the feed runs for every frame (k2_feeds.feed.Feed.take): route, gap check, envelope, produce; a run
 ends when Kafka has acknowledged the last frame (idempotent, acks=all, lz4). Frames are the simulator's, of three
@@ -118,13 +118,13 @@ def end_offsets(settings: Settings, topic: str) -> list[int]:
     return ends
 
 
-def socket_run(settings: Settings, topic: str, recording: Path, count: int) -> float:
+def socket_run(settings: Settings, topic: str, recording: Path, count: int, plain: bool) -> float:
     code = "from k2_feeds.cli import feed; feed()"
     port = str(settings.ports.simulator)
     arguments = ["simulate", "--recording", f"binance={recording}", "--speed", "max", "--port", port]
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL) as simulator:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=None if plain else uvloop.new_event_loop) as runner:
                 return runner.run(_through_socket(settings, topic, port, count))
         finally:
             simulator.terminate()
@@ -164,13 +164,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--socket", action="store_true")
+    parser.add_argument("--asyncio", action="store_true", help="with --socket: asyncio's own loop instead of uvloop")
     asked = parser.parse_args()
     frames = made_frames(asked.frames)
     size = sum(map(len, frames))
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()}")
     with broker() as settings:
         topic = topics.raw_topic("crypto", "trades", "binance")
-        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+        admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
         ensure_topic(admin, topic, settings)
         ensure_topic(admin, topics.FEED_EVENTS, settings)
         one_run(settings, topic, frames)
@@ -182,8 +183,9 @@ def main() -> None:
         if asked.socket:
             recording = settings.home / "frames"
             recording.write_bytes(b"".join(b"%d %b\n" % (n, frame) for n, frame in enumerate(frames, 1)))
-            seconds = [socket_run(settings, topic, recording, len(frames)) for _ in range(asked.runs)]
-            show("socket to acknowledged", seconds, len(frames), size)
+            seconds = [socket_run(settings, topic, recording, len(frames), asked.asyncio) for _ in range(asked.runs)]
+            loop = "asyncio" if asked.asyncio else "uvloop"
+            show(f"socket to acknowledged ({loop})", seconds, len(frames), size)
 
 
 if __name__ == "__main__":

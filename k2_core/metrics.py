@@ -50,7 +50,7 @@ FEED_LAST_MESSAGE = Gauge(
     "k2_feed_last_message_timestamp_seconds", "When the last frame was received, Unix time.", ["exchange"]
 )
 FEED_EVENT_LAG = Gauge(
-    "k2_feed_event_lag_seconds", "Receive time less event time of the newest sampled trade.", ["exchange"]
+    "k2_feed_event_lag_seconds", "Receive time less event time of the newest trade when this was read.", ["exchange"]
 )
 FEED_CLOCK_SKEW = Gauge(
     "k2_feed_clock_skew_seconds",

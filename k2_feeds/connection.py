@@ -1,33 +1,22 @@
 """One WebSocket to one venue, for ever: connect, subscribe, read, and begin again. Knows neither Kafka nor files."""
 
 import asyncio
-import random
-import ssl
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from types import ModuleType
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
-import certifi
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
-from websockets.frames import PONG, Frame
-from websockets.protocol import Event
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from k2_core import clock
-from k2_core.errors import SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Feeds
+from k2_feeds.backoff import Backoff
 from k2_feeds.feed_events import Kind
+from k2_feeds.sockets import VenueSocket, dial
 
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 ACKNOWLEDGE_S: Final = 10.0
-_OPEN_S: Final = 10.0
-_CLOSE_S: Final = 2.0
 _WATCH_S: Final = 0.2
-_QUEUED_FRAMES: Final = 4096
 _PONG_TIMEOUT: Final = "keepalive ping timeout"
 _log = logger(__name__)
 
@@ -50,34 +39,6 @@ class Sink(Protocol):
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
         """Take something that happened to the connection."""
-
-
-class _Socket(ClientConnection):
-    """A client connection that remembers when the venue last said anything of its own accord, pings included."""
-
-    heard_at = 0.0
-
-    def process_event(self, event: Event) -> None:
-        if not isinstance(event, Frame) or event.opcode is not PONG:
-            self.heard_at = clock.monotonic()
-        super().process_event(event)
-
-
-class Backoff:
-    """Delays that double from ``first_s`` to ``last_s``, each with jitter of ±50 %, and never end."""
-
-    def __init__(self, first_s: float, last_s: float, chance: Callable[[], float] = random.random) -> None:
-        self._first_s, self._last_s, self._chance = first_s, last_s, chance
-        self._next_s = first_s
-
-    def delay_s(self) -> float:
-        """Return how long to wait before the next attempt."""
-        delay, self._next_s = self._next_s, min(self._next_s * 2, self._last_s)
-        return delay * (0.5 + self._chance())
-
-    def reset(self) -> None:
-        """Begin again with the shortest delay."""
-        self._next_s = self._first_s
 
 
 class Connection:
@@ -117,9 +78,9 @@ class Connection:
                 await self._pause()
         self.message = "stopped"
 
-    async def _open(self) -> _Socket | None:
+    async def _open(self) -> VenueSocket | None:
         """Open the WebSocket; None when it cannot be, or the feed is stopped meanwhile."""
-        attempt = asyncio.ensure_future(_dial(self.url))
+        attempt = asyncio.ensure_future(dial(self.url))
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({attempt, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -132,7 +93,7 @@ class Connection:
             self._end("unreachable", f"{self.url} cannot be reached: {_spell(error)}")
             return None
 
-    async def _use(self, socket: _Socket) -> None:
+    async def _use(self, socket: VenueSocket) -> None:
         self._closing = ""
         self._sink.opened(str(uuid.uuid4()))
         self.connected_since_ns = clock.now_ns()
@@ -148,7 +109,7 @@ class Connection:
             watch.cancel()
             self.connected_since_ns = None
 
-    async def _subscribe(self, socket: _Socket) -> None:
+    async def _subscribe(self, socket: VenueSocket) -> None:
         """Send the subscriptions and take frames until the venue has acknowledged all of them."""
         frames = self._venue.subscribe_frames(self.symbols)
         for frame in frames:
@@ -166,7 +127,7 @@ class Connection:
         self.message = f"connected to {self.url}"
         self._sink.note("ack", symbols=",".join(self.symbols))
 
-    async def _read(self, socket: _Socket) -> None:
+    async def _read(self, socket: VenueSocket) -> None:
         """Take frames until the connection is closed. ``recv`` does not yield while frames are at hand."""
         recv, take, now_ns, sink = socket.recv, self._sink.take, clock.now_ns, self._sink
         while True:
@@ -175,14 +136,14 @@ class Connection:
             if sink.full:
                 await sink.room()
 
-    async def _take_one(self, socket: _Socket) -> bytes:
+    async def _take_one(self, socket: VenueSocket) -> bytes:
         payload = await socket.recv(decode=False)
         self._sink.take(clock.now_ns(), payload)
         if self._sink.full:
             await self._sink.room()
         return payload
 
-    async def _watch(self, socket: _Socket) -> None:
+    async def _watch(self, socket: VenueSocket) -> None:
         """Close the connection when the feed stops, the venue is silent, or its time is up."""
         opened = clock.monotonic()
         while not await self._stopped_within(_WATCH_S):
@@ -195,10 +156,10 @@ class Connection:
                 return
         self._close(socket, "stop")
 
-    def _unacknowledged(self, socket: _Socket) -> None:
+    def _unacknowledged(self, socket: VenueSocket) -> None:
         self._close(socket, "not_acknowledged")
 
-    def _close(self, socket: _Socket, reason: str) -> None:
+    def _close(self, socket: VenueSocket, reason: str) -> None:
         """Ask for the end of the connection; the reader goes on until everything sent before has been read."""
         self._closing = self._closing or reason
         self._closer = asyncio.ensure_future(socket.close())
@@ -214,7 +175,7 @@ class Connection:
             "not_acknowledged": f"the subscription was not acknowledged within {ACKNOWLEDGE_S:g} s",
             "stop": "the feed stops",
         }
-        self._end(reason, texts.get(reason, f"the connection ended: {said}"))
+        self._end(reason, texts.get(reason, f"the connection to {self.url} ended: {said}"))
         self._sink.note("disconnect", reason=reason, text=self.message)
 
     def _end(self, reason: str, text: str) -> None:
@@ -229,7 +190,7 @@ class Connection:
             self._closing = ""
             return
         delay_s = self._backoff.delay_s()
-        self.message = f"{self.message}; next attempt in {delay_s:.0f} s"
+        self.message = f"{self.message}; next attempt in {delay_s:.1f} s"
         await self._stopped_within(delay_s)
 
     async def _stopped_within(self, seconds: float) -> bool:
@@ -239,31 +200,6 @@ class Connection:
         except TimeoutError:
             return False
         return True
-
-
-async def _dial(url: str) -> _Socket:
-    parts = urlsplit(url)
-    secure = parts.scheme == "wss"
-    context = ssl.create_default_context(cafile=certifi.where()) if secure else None
-    at_home = parts.hostname in {"127.0.0.1", "localhost", "::1"}
-    try:
-        socket = await connect(
-            url,
-            compression=None,
-            open_timeout=_OPEN_S,
-            close_timeout=_CLOSE_S,
-            max_size=MAX_MESSAGE_BYTES,
-            max_queue=_QUEUED_FRAMES,
-            proxy=None if at_home else True,
-            create_connection=_Socket,
-            ssl=context,
-        )
-    except InvalidURI as error:
-        msg = f"{url} is not a WebSocket URL, such as wss://stream.binance.com:9443: {error}."
-        raise SettingsError(msg) from None
-    assert isinstance(socket, _Socket)  # noqa: S101  # create_connection made it
-    socket.heard_at = clock.monotonic()
-    return socket
 
 
 def _spell(error: BaseException) -> str:

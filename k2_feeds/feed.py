@@ -74,6 +74,7 @@ class Feed:
             return
         channel, symbol, first_id, last_id = self._route(payload)
         if first_id is not None:
+            self.last_trade = received_ns, payload
             gap = self._see(symbol, first_id, last_id)
             if gap is not None:
                 self._note_gap(gap)
@@ -83,7 +84,6 @@ class Feed:
         self._put(self.topic, partition, key, self._encode(received_ns, sequence, channel, symbol, payload))
         if not sequence % _POLL_EVERY:
             self._publisher.poll(0)
-            self.last_trade = (received_ns, payload) if first_id is not None else self.last_trade
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
         """Publish a feed event."""
