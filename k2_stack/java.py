@@ -14,7 +14,7 @@ from k2_stack.artifacts import Report
 
 _JVM: Final = (
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
+    "-XX:TieredStopAtLevel=1",  # 3 million messages cost the broker less CPU than with C2, and the start half
     "-XX:+ExitOnOutOfMemoryError",
     "--enable-native-access=ALL-UNNAMED",  # what Java 25 would otherwise warn of: compression in native code
     "--sun-misc-unsafe-memory-access=allow",

@@ -24,7 +24,11 @@ SETTLED_S: Final = 60.0
 FAILURES_UNTIL_SAID: Final = 3
 END_ONE_S: Final = 5.0
 
-_PYTHON: Final = {"PYTHONUNBUFFERED": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2"}
+_PYTHON: Final = {
+    "PYTHONUNBUFFERED": "1",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "MALLOC_ARENA_MAX": "2",  # API 144 MB instead of 175, daemon 118 instead of 145
+}
 
 Process = subprocess.Popen[bytes]
 
