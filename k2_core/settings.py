@@ -19,16 +19,16 @@ class _Section(BaseModel):
 class Ports(_Section):
     """TCP ports on 127.0.0.1."""
 
-    kafka: int = Field(9092, ge=1, le=65535)
-    kafka_controller: int = Field(9093, ge=1, le=65535)
-    registry: int = Field(8081, ge=1, le=65535)
-    registry_management: int = Field(8082, ge=1, le=65535)
-    dagster: int = Field(3000, ge=1, le=65535)
-    dagster_code: int = Field(4000, ge=1, le=65535)
-    api: int = Field(8000, ge=1, le=65535)
-    feed_health: int = Field(9101, ge=1, le=65535)
-    metrics: int = Field(9102, ge=1, le=65535)
-    simulator: int = Field(9443, ge=1, le=65535)
+    kafka: int = Field(9092, ge=1, le=65535, description="Kafka's broker")
+    kafka_controller: int = Field(9093, ge=1, le=65535, description="Kafka's controller")
+    registry: int = Field(8081, ge=1, le=65535, description="the schema registry")
+    registry_management: int = Field(8082, ge=1, le=65535, description="the schema registry's own health and metrics")
+    dagster: int = Field(3000, ge=1, le=65535, description="Dagster's webserver")
+    dagster_code: int = Field(4000, ge=1, le=65535, description="Dagster's code server (gRPC)")
+    api: int = Field(8000, ge=1, le=65535, description="the REST API")
+    feed_health: int = Field(9101, ge=1, le=65535, description="the feed's /health and /metrics")
+    metrics: int = Field(9102, ge=1, le=65535, description="reserved; nothing listens there")
+    simulator: int = Field(9443, ge=1, le=65535, description="the simulator's WebSocket and /status")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -45,9 +45,9 @@ class Kafka(_Section):
     """Where Kafka is, and how K2's topics are made."""
 
     bootstrap_servers: str | None = Field(None, description="your own Kafka; unset: K2 runs one itself")
-    topic_partitions: int = Field(4, ge=1, le=1000)
-    topic_replication: int = Field(1, ge=1, le=10)
-    retention_days: int = Field(7, ge=1)
+    topic_partitions: int = Field(4, ge=1, le=1000, description="of each topic when it is made")
+    topic_replication: int = Field(1, ge=1, le=10, description="replicas of each topic when it is made")
+    retention_days: int = Field(7, ge=1, description="how long Kafka keeps messages; the lake keeps them for ever")
 
 
 class Registry(_Section):
@@ -61,23 +61,25 @@ class Catalog(_Section):
 
     uri: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite under the home folder")
     warehouse: str | None = Field(None, description="folder or s3:// URL; unset: under the home folder")
-    namespace: str = "market_data"
+    namespace: str = Field("market_data", description="Iceberg namespace of all tables")
     properties: dict[str, str] = Field(default_factory=dict, description="passed to pyiceberg, such as s3.endpoint")
 
 
 class Binance(_Section):
     """Binance spot: public market data, no key."""
 
-    url: str = "wss://stream.binance.com:9443"
-    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+    url: str = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
+    symbols: tuple[str, ...] = Field(
+        ("BTCUSDT", "ETHUSDT", "BNBUSDT"), description="whose trades are fed, at most 1,024"
+    )
 
 
 class Feeds(_Section):
     """Which venues are fed, and how patient the feed is."""
 
     binance: Binance = Binance()
-    backoff_first_s: float = Field(1.0, gt=0)
-    backoff_last_s: float = Field(128.0, gt=0)
+    backoff_first_s: float = Field(1.0, gt=0, description="first pause before a reconnect; it doubles, ±50 %")
+    backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
     silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
     rotate_after_s: float = Field(23 * 3600.0, gt=0, description="reconnect before the venue's 24-hour cut")
 
@@ -85,21 +87,21 @@ class Feeds(_Section):
 class Drain(_Section):
     """How the drain commits and how long one run lives."""
 
-    name: str = "main"
-    commit_interval_s: float = Field(10.0, gt=0)
-    commit_rows: int = Field(500_000, ge=1)
-    work_minutes: float = Field(15.0, gt=0)
-    report_interval_s: float = Field(15.0, ge=0)
-    beat_interval_s: float = Field(5.0, gt=0)
-    dead_after_s: float = Field(30.0, gt=0)
-    hung_after_s: float = Field(300.0, gt=0)
+    name: str = Field("main", description="of its job, sensor and beat: main_drain, main_feed_sensor, run/main.db")
+    commit_interval_s: float = Field(10.0, gt=0, description="commit this often")
+    commit_rows: int = Field(500_000, ge=1, description="commit sooner once this many frames wait")
+    work_minutes: float = Field(15.0, gt=0, description="then the run ends itself, and the sensor starts the next one")
+    report_interval_s: float = Field(15.0, ge=0, description="tell Dagster of what was committed at most this often")
+    beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
+    dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
+    hung_after_s: float = Field(300.0, gt=0, description="without progress for so long, though it does not wait: hung")
 
 
 class Api(_Section):
     """The REST API."""
 
-    host: str = "127.0.0.1"
-    key: SecretStr = SecretStr(DEVELOPMENT_API_KEY)
+    host: str = Field("127.0.0.1", description="address that the API listens on")
+    key: SecretStr = Field(SecretStr(DEVELOPMENT_API_KEY), description="what callers send as X-API-Key")
     query_timeout_s: float = Field(30.0, gt=0, description="a query that takes longer is ended and answered with 504")
     query_memory_mb: int = Field(1024, ge=64, description="memory that all queries together may use")
 
@@ -115,10 +117,12 @@ class Api(_Section):
 class Simulator(_Section):
     """Our own venue server's random market."""
 
-    seed: int = 2026
-    trades_per_second: float = Field(50.0, gt=0, le=1_000_000)
-    cut_after_s: float = Field(24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does")
-    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+    seed: int = Field(2026, description="of the random market; the same seed walks the same prices")
+    trades_per_second: float = Field(50.0, gt=0, le=1_000_000, description="of all symbols together")
+    cut_after_s: float = Field(
+        24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does"
+    )
+    symbols: tuple[str, ...] = Field(("BTCUSDT", "ETHUSDT", "BNBUSDT"), description="that the random market trades")
 
 
 class Settings(BaseSettings):
@@ -128,7 +132,7 @@ class Settings(BaseSettings):
         env_prefix="K2_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    home: Path = Path(".k2")
+    home: Path = Field(Path(".k2"), description="the folder that holds everything")
     ports: Ports = Ports()
     kafka: Kafka = Kafka()
     registry: Registry = Registry()

@@ -1,0 +1,99 @@
+"""The reference of settings as Markdown: ``python -m k2_core.settings_reference > docs/settings.md``."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from k2_core.settings import Settings
+
+_HEAD: Final = """\
+# Settings
+
+Generated from `k2_core/settings.py` by `python -m k2_core.settings_reference`; a test holds this page against it.
+
+Settings are environment variables, read once when a process starts. An empty variable counts as unset. Lists and maps
+are written as JSON: `K2_FEEDS__BINANCE__SYMBOLS='["BTCUSDT","SOLUSDT"]'`. A variable that begins with `K2_` and is not
+listed here is refused, and so is a value out of bounds: one sentence names the variable, and nothing is started.
+`make up K2_HOME=/data/k2` passes a variable on.
+
+Downloads (Kafka, the schema registry) are kept in `$XDG_CACHE_HOME/k2`, or `~/.cache/k2`, for all homes.
+`K2_TEST_RECORDINGS` names the folder of recordings that the tests play.
+"""
+_NAMES: Final[dict[Any, str]] = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    SecretStr: "secret text",
+    tuple: "list",
+    dict: "map",
+    Path: "path",
+}
+
+
+def settings_reference(settings: type[BaseModel]) -> str:
+    """Return the reference of a settings class and of its sections as Markdown."""
+    return _HEAD + "".join(_sections("K2", "Home", settings, ""))
+
+
+def _sections(prefix: str, title: str, section: type[BaseModel], doc: str) -> Iterator[str]:
+    """Yield a section's own settings, then its subsections'."""
+    inner = {name: field for name, field in section.model_fields.items() if _is_section(field)}
+    own = [_row(prefix, name, field) for name, field in section.model_fields.items() if name not in inner]
+    if own:
+        rows = "\n".join(own)
+        yield f"\n## {title}\n\n{doc}| variable | type | default | meaning |\n|---|---|---|---|\n{rows}\n"
+    for name, field in inner.items():
+        kind = field.annotation
+        assert isinstance(kind, type)  # noqa: S101  # a section's class
+        words = f"{(kind.__doc__ or '').strip()}\n\n"
+        yield from _sections(_variable(prefix, name), name.capitalize(), kind, words)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _row(prefix: str, name: str, field: FieldInfo) -> str:
+    return f"| `{_variable(prefix, name)}` | {_kind(field)} | {_default(field)} | {field.description or ''} |"
+
+
+def _variable(prefix: str, name: str) -> str:
+    return f"{prefix}{'_' if prefix == 'K2' else '__'}{name.upper()}"
+
+
+def _kind(field: FieldInfo) -> str:
+    kind: Any = get_origin(field.annotation)
+    if kind not in {tuple, dict}:  # a plain type, or one that may be None
+        kind = (get_args(field.annotation) or (field.annotation,))[0]
+    return f"{_NAMES[kind]}{_bounds(field)}"
+
+
+def _bounds(field: FieldInfo) -> str:
+    found = [
+        f"{word} {getattr(bound, name)}"
+        for bound in field.metadata
+        for name, word in (("ge", "from"), ("gt", "above"), ("le", "to"))
+        if hasattr(bound, name)
+    ]
+    return f", {' '.join(found)}" if found else ""
+
+
+def _default(field: FieldInfo) -> str:
+    value = {} if field.default is PydanticUndefined else field.default
+    if value is None:
+        return "unset"
+    if isinstance(value, SecretStr):
+        return f"`{value.get_secret_value()}`"
+    if isinstance(value, tuple | dict):
+        return f"`{json.dumps(value, separators=(',', ':'))}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_reference(Settings))
