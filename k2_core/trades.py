@@ -1,12 +1,14 @@
 """The trade: its identity, its bounds, and why something cannot become one."""
 
 import hashlib
-import re
 import uuid
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
@@ -33,9 +35,8 @@ REASONS: Final = {
 }
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "k2:trade")
-_SEED: Final = hashlib.sha1(_NAMESPACE.bytes, usedforsecurity=False)
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-_PLAIN_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_HEX: Final = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint8).reshape(256, 2)
+_UUID_GROUPS: Final = ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24))
 
 
 class VenueTrade(msgspec.Struct, frozen=True, gc=False):
@@ -60,14 +61,29 @@ class BadTrade(msgspec.Struct, frozen=True, gc=False):
 
 
 def message_id(exchange: str, symbol: str, trade_id: str) -> str:
-    """Return the UUIDv5 of a trade's natural key, the same wherever and whenever it is read.
+    """Return the UUIDv5 (RFC 9562, section 5.5) of a trade's natural key, the same wherever and whenever it is read."""
+    return str(uuid.uuid5(_NAMESPACE, f"{exchange}|{symbol}|{trade_id}"))
 
-    Equal to ``uuid.uuid5(namespace, f"{exchange}|{symbol}|{trade_id}")`` (RFC 9562, section 5.5), three times as fast.
-    """
-    digest = _SEED.copy()
-    digest.update(f"{exchange}|{symbol}|{trade_id}".encode())
-    h = digest.hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
+
+def message_ids(exchange: str, symbols: Sequence[str], trade_ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """Return :func:`message_id` of many trades, made side by side: an array of 36 ASCII bytes each."""
+    seeds = {
+        symbol: hashlib.sha1(_NAMESPACE.bytes + f"{exchange}|{symbol}|".encode(), usedforsecurity=False)
+        for symbol in set(symbols)
+    }
+    digests = []
+    for symbol, trade_id in zip(symbols, trade_ids, strict=True):
+        digest = seeds[symbol].copy()
+        digest.update(trade_id.encode())
+        digests.append(digest.digest())
+    octets = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 20)[:, :16].copy()
+    octets[:, 6] = octets[:, 6] & 0x0F | 0x50  # version 5
+    octets[:, 8] = octets[:, 8] & 0x3F | 0x80  # the RFC's variant
+    hexadecimal = _HEX[octets].reshape(-1, 32)
+    text = np.full((len(digests), 36), ord("-"), dtype=np.uint8)
+    for first, end, at in _UUID_GROUPS:
+        text[:, at : at + end - first] = hexadecimal[:, first:end]
+    return text.view("S36").reshape(-1)
 
 
 def check(trade: VenueTrade, instrument: Instrument | None, received_ns: int) -> None:
@@ -122,11 +138,3 @@ def plain(number: Decimal, precision: int, scale: int) -> str | None:
     if -exponent > scale or len(significant) + exponent > precision - scale:
         return None
     return f"{'-' if sign else ''}{Decimal((0, tuple(map(int, significant)), exponent)):f}"
-
-
-def is_plain(text: str, precision: int, scale: int) -> bool:
-    """Tell whether ``text`` is digits, or digits, a point and digits, within decimal(precision, scale)."""
-    if _PLAIN_NUMBER.fullmatch(text) is None:
-        return False
-    whole, _, fraction = text.partition(".")
-    return len(whole) <= precision - scale and len(fraction) <= scale

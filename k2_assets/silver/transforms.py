@@ -26,7 +26,7 @@ from k2_core.trades import (
     VenueTrade,
     check,
     exact,
-    message_id,
+    message_ids,
     plain,
 )
 
@@ -207,7 +207,7 @@ def _silver_rows(  # noqa: PLR0917  # one batch in parallel columns
     offsets = np.array(frames.offsets, dtype=np.int64)[at]
     received = frames.received_ns[at]
     return {
-        "message_id": pa.array([message_id(venue.VENUE, s, i) for s, i in zip(symbols, ids, strict=True)], pa.string()),
+        "message_id": pa.array(message_ids(venue.VENUE, symbols, ids), pa.binary()).cast(pa.string()),
         "trade_id": pa.array(ids, pa.string()),
         "symbol": pa.array(symbols, pa.string()),
         "exchange": _repeat(venue.VENUE, count),
