@@ -57,8 +57,8 @@ class Encoder:
         self._venue = _string(venue)
         self._connection_id = _string(connection_id)
         self._streams: dict[tuple[str, str], bytes] = {}
-        self._high = -1
-        self._high_bytes = b""
+        self._high = self._sequence_high = -1
+        self._high_bytes = self._sequence_high_bytes = b""
 
     def encode(self, received_ns: int, connection_seq: int, channel: str, symbol: str, payload: bytes) -> bytes:
         """Return the Kafka value of one frame."""
@@ -67,18 +67,27 @@ class Encoder:
         high = zigzag >> (2 * _PAIR_BITS)
         if high != self._high:  # changes about every 0.13 s
             self._high, self._high_bytes = high, _varint(high)
+        length = len(payload) << 1
         return b"".join(
             (
                 self._header,
                 _PAIRS[zigzag & _PAIR_MASK],
                 _PAIRS[zigzag >> _PAIR_BITS & _PAIR_MASK],
                 self._high_bytes,
-                _varint(connection_seq << 1),
+                self._sequence(connection_seq << 1),
                 stream,
-                _varint(len(payload) << 1),
+                _SMALL[length] if length <= _PAIR_MASK else _varint(length),
                 payload,
             )
         )
+
+    def _sequence(self, zigzag: int) -> bytes:
+        if zigzag <= _PAIR_MASK:
+            return _SMALL[zigzag]
+        high = zigzag >> _PAIR_BITS
+        if high != self._sequence_high:
+            self._sequence_high, self._sequence_high_bytes = high, _varint(high)
+        return _PAIRS[zigzag & _PAIR_MASK] + self._sequence_high_bytes
 
     def _stream(self, channel: str, symbol: str) -> bytes:
         encoded = self._venue + _string(channel) + _string(symbol) + self._connection_id
@@ -104,10 +113,18 @@ def decode(value: bytes) -> RawFrame:
     if at != len(value):
         msg = f"{len(value) - at} bytes follow the record"
         raise MalformedFrame("malformed_envelope", msg)
-    if not 0 <= received_ns < 1 << 62:
-        msg = f"received_ns is {received_ns}"
-        raise MalformedFrame("malformed_envelope", msg)
-    return RawFrame(received_ns, connection_seq, venue, channel, symbol, connection_id, payload)
+    return checked(RawFrame(received_ns, connection_seq, venue, channel, symbol, connection_id, payload))
+
+
+def checked(frame: RawFrame) -> RawFrame:
+    """Return ``frame`` if its receipt is a time that K2 can work with: from 1970 to 2116.
+
+    Raises:
+        MalformedFrame: ``malformed_envelope``.
+    """
+    if not 0 <= frame.received_ns < 1 << 62:
+        raise MalformedFrame("malformed_envelope", f"received_ns is {frame.received_ns}")
+    return frame
 
 
 def _varint(number: int) -> bytes:
@@ -117,6 +134,9 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+_SMALL = tuple(_varint(n) for n in range(1 << _PAIR_BITS))
 
 
 def _string(text: str) -> bytes:
@@ -130,10 +150,13 @@ def _read_long(value: bytes, at: int) -> tuple[int, int]:
         byte = value[index]
         number |= (byte & _SEVEN_BITS) << shift
         if byte < _MORE:
-            return (number >> 1) ^ -(number & 1), index + 1
+            break
         shift += 7
-    msg = f"a number at byte {at} does not end"
-    raise MalformedFrame("malformed_envelope", msg)
+    else:
+        raise MalformedFrame("malformed_envelope", f"a number at byte {at} does not end")
+    if number >= 1 << 64:
+        raise MalformedFrame("malformed_envelope", f"a number at byte {at} has more than 64 bits")
+    return (number >> 1) ^ -(number & 1), index + 1
 
 
 def _read_bytes(value: bytes, at: int) -> tuple[bytes, int]:
