@@ -52,8 +52,9 @@ def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tu
     catalog = open_catalog(settings)
     ensure_tables(catalog, settings.catalog.namespace, all_tables(tuple(VENUES)))
     ends_at = clock.monotonic() + settings.drain.work_minutes * 60
-    with Heart(beat_store(settings), settings.drain.name, run_id, settings.drain.beat_interval_s) as heart:
-        worker = _Worker(settings, catalog, heart, stop)
+    beat = (beat_store(settings), settings.drain.name, run_id, settings.drain.beat_interval_s)
+    with Heart(*beat) as heart, Registry(settings.registry_url) as registry:
+        worker = _Worker(settings, catalog, registry, heart, stop)
         while clock.monotonic() < ends_at and not stop.is_set():
             yield from worker.work_until(ends_at)
 
@@ -61,9 +62,12 @@ def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tu
 class _Worker:
     """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, heart: Heart, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, registry: Registry, heart: Heart, stop: threading.Event
+    ) -> None:
         self._settings = settings
         self._catalog = catalog
+        self._schemas = SchemaLookup(registry)
         self._heart = heart
         self._stop = stop
         self._retry_s = _RETRY_FIRST_S
@@ -83,14 +87,13 @@ class _Worker:
 
     def _open_lanes(self) -> list[Lane]:
         settings = self._settings
-        schemas = SchemaLookup(Registry(settings.registry_url))
         lanes = []
         for name, venue in VENUES.items():
             self._heart.progress("starting", f"topic of {name}")
             topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
             reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
             layers = Layers(self._catalog, settings.catalog.namespace, venue)
-            lane = Lane(layers, reader, schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
+            lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
             lanes.append(lane)
             self._heart.progress("catching up", name)
             lane.start()

@@ -30,6 +30,7 @@ class _Pending:
     control_frames: int = 0
     commit_seconds: float = 0.0
     newest_us: int = 0
+    lag: int = 0
 
 
 class Reporter:
@@ -53,6 +54,7 @@ class Reporter:
         pending.faults.append(silver.faults(judged))
         pending.judged += judged.height
         pending.control_frames += batch.control_frames
+        pending.lag = lane.reader.lag(lane.layers.vector("silver"))  # now: at the last report Kafka has been left
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
         if judged.height:
             pending.newest_us = max(pending.newest_us, _latest_us(judged))
@@ -88,7 +90,7 @@ def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
             for (topic_id, partition), offset in vector.items()
             if topic_id == topic.topic_id
         },
-        "lag (messages)": lane.reader.lag(vector),
+        "lag (messages)": news.lag,
         "slowest commit (s)": round(news.commit_seconds, 3),
         "control frames": news.control_frames,
     }
