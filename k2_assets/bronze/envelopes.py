@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from k2_core import topics
 from k2_core.errors import MalformedFrame
-from k2_core.raw_frame import CONFLUENT_HEADER_BYTES, CONFLUENT_MAGIC, RawFrame, decode, schema_id_of
+from k2_core.raw_frame import CONFLUENT_HEADER_BYTES, CONFLUENT_MAGIC, RawFrame, checked, decode, schema_id_of
 from k2_core.registry import same_schema
 
 _Ints = npt.NDArray[np.int64]
@@ -25,6 +25,7 @@ _Bytes = npt.NDArray[np.uint8]
 _RECEIVED_BYTES: Final = 9  # the varint of any nanosecond time from 1974 to 2116
 _SEQUENCE_BYTES: Final = 5  # connection_seq up to 17 thousand million
 _LENGTH_BYTES: Final = 4  # payloads up to 128 MiB
+_LARGEST_SCHEMA_ID: Final = (1 << 31) - 1  # a registry's ids are positive ints; the header could hold more
 _SEVEN_BITS: Final = np.uint64(0x7F)
 _SHORTEST: Final = CONFLUENT_HEADER_BYTES + _RECEIVED_BYTES + 1 + 4 + 1
 _SHORT_STRING_BYTES: Final = 63  # whose length takes one byte
@@ -109,7 +110,7 @@ def _decode_usual(values: list[bytes], usual_ids: _Ints) -> _Usual:
         at = np.where(good, at + 1 + (size >> 1), 0)
     block_ends = at
     payload_lengths, at, whole = _longs(buffer, at, _LENGTH_BYTES)
-    good &= whole & (at + payload_lengths == ends)
+    good &= whole & (payload_lengths >= 0) & (at + payload_lengths == ends)
 
     heads = (at - starts).tolist()
     bounds = zip(values, (block_starts - starts).tolist(), (block_ends - starts).tolist(), good.tolist(), strict=True)
@@ -171,7 +172,7 @@ def _decode_unusual(value: bytes, schemas: Mapping[int, WriterSchema], envelopes
     envelopes.payloads[position] = value
     try:
         schema_id = schema_id_of(value)
-        envelopes.schema_ids[position] = schema_id
+        envelopes.schema_ids[position] = schema_id if schema_id <= _LARGEST_SCHEMA_ID else None
         frame = _decode_by(schemas[schema_id], schema_id, value)
     except MalformedFrame as error:
         envelopes.errors[position] = error
@@ -200,4 +201,4 @@ def _decode_evolved(writer_schema: str, value: bytes) -> RawFrame:
         raise MalformedFrame("malformed_envelope", f"{type(error).__name__}: {error}") from None
     if rest := body.read():
         raise MalformedFrame("malformed_envelope", f"{len(rest)} bytes follow the record")
-    return frame
+    return checked(frame)

@@ -123,19 +123,26 @@ def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
         return _parse_other(payload)
     if trade.e != "trade":
         raise MalformedFrame("unknown_event", f"event {trade.e!r}")
-    if not 0 <= trade.t < 1 << 63 or not 0 <= trade.T < 1 << 62:
-        return [BadTrade("wrong_type", f"trade id {trade.t} or time {trade.T} is out of range")]
-    event_us = trade.T * 1000 if trade.T < _MILLISECONDS_BELOW else trade.T
-    published = trade.E
-    if published is not None and published < _MILLISECONDS_BELOW:
-        published *= 1000
+    if not 0 <= trade.t < 1 << 63 or not 0 <= trade.T < 1 << 62 or not 0 <= (trade.E or 0) < 1 << 62:
+        return [BadTrade("wrong_type", f"trade id {trade.t} or a time ({trade.T}, {trade.E}) is out of range")]
+    event_us = _microseconds(trade.T)
+    published = None if trade.E is None else _microseconds(trade.E)
     side: Side = "SELL" if trade.m else "BUY"
     return [VenueTrade(trade.s, str(trade.t), trade.t, trade.p, trade.q, event_us, published, side)]
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
-    """Return base and quote of ``BTCUSDT``; None when they cannot be told apart."""
+    """Return base and quote of ``BTCUSDT``; None when they cannot be told apart.
+
+    Letters of any script and digits, upper case, as the venue lists them: a separator could make two keys one.
+    """
+    if not venue_symbol.isalnum() or venue_symbol != venue_symbol.upper():
+        return None
     return split_by_suffix(venue_symbol, QUOTE_ASSETS)
+
+
+def _microseconds(venue_time: int) -> int:
+    return venue_time * 1000 if venue_time < _MILLISECONDS_BELOW else venue_time
 
 
 def _route_other(payload: bytes) -> Route:
@@ -197,7 +204,7 @@ def _decode_any(raw: bytes) -> object:
 
 def _explain_trade(value: dict[str, object]) -> BadTrade:
     event = value.get("T")
-    event_us = event * 1000 if type(event) is int and 0 <= event < _MILLISECONDS_BELOW else None
+    event_us = _microseconds(event) if type(event) is int and 0 <= event < 1 << 62 else None
     for name, kind in _TRADE_FIELDS.items():
         if value.get(name) is None:
             return BadTrade("missing_field", f"field {name} is {'null' if name in value else 'missing'}", event_us)

@@ -78,3 +78,21 @@ def test_decode_refuses_an_envelope_that_is_cut_or_continued(data: st.DataObject
     for broken in (value[:cut], value + b"x"):
         with pytest.raises(MalformedFrame, match="malformed_envelope"):
             decode(broken)
+
+
+def test_decode_refuses_a_number_of_more_than_64_bits() -> None:
+    value = Encoder(1, "v", "c").encode(1_700_000_000_000_000_000, 0, "trade", "S", b"")
+    sequence_at = 14
+
+    with pytest.raises(MalformedFrame, match="more than 64 bits"):
+        decode(value[:sequence_at] + b"\xff" * 9 + b"\x7f" + value[sequence_at + 1 :])
+
+
+@pytest.mark.parametrize("received_ns", [-1, 1 << 62])
+def test_decode_refuses_a_receipt_outside_of_1970_to_2116(received_ns: int) -> None:
+    body = io.BytesIO()
+    record = RawFrame(received_ns, 0, "v", "trade", "S", "c", b"")._asdict()
+    fastavro.schemaless_writer(body, SCHEMA, record)
+
+    with pytest.raises(MalformedFrame, match="malformed_envelope: received_ns is"):
+        decode(b"\0\0\0\0\1" + body.getvalue())

@@ -1,0 +1,252 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from k2_core.errors import MalformedFrame
+from k2_core.instruments import Instrument
+from k2_core.trades import REASONS, BadTrade, VenueTrade
+from k2_core.venues import binance
+from k2_core.venues.binance import Route
+
+T_MS = 1_723_161_255_342
+TRADE = {"e": "trade", "E": T_MS + 1, "s": "BTCUSDT", "t": 7, "p": "61837.63", "q": "0.02", "T": T_MS, "m": True}
+
+
+def a_frame(stream: str = "btcusdt@trade", **fields: Any) -> bytes:
+    return json.dumps({"stream": stream, "data": TRADE | fields}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps(
+        {"stream": "btcusdt@trade", "data": {key: value for key, value in TRADE.items() if key != name}}
+    ).encode()
+
+
+def only_trade(payload: bytes) -> VenueTrade | BadTrade:
+    found = binance.parse(payload)
+    assert found is not None
+    (trade,) = found
+    return trade
+
+
+def reason_of(payload: bytes) -> str:
+    """Why a frame, or its one trade, is refused."""
+    try:
+        trade = only_trade(payload)
+    except MalformedFrame as error:
+        return error.reason
+    assert isinstance(trade, BadTrade), trade
+    return trade.reason
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*TRADE, "data", "stream"]), inner),
+    max_leaves=12,
+)
+NEAR_TRADES = st.fixed_dictionaries(
+    {"stream": st.just("btcusdt@trade") | JSON, "data": st.dictionaries(st.sampled_from(list(TRADE)), JSON)}
+).map(lambda frame: {**frame, "data": TRADE | frame["data"]})
+
+
+def test_parse_reads_a_trade_and_its_aggressor() -> None:
+    assert only_trade(a_frame()) == VenueTrade(
+        venue_symbol="BTCUSDT",
+        trade_id="7",
+        sequence=7,
+        price="61837.63",
+        quantity="0.02",
+        event_us=T_MS * 1000,
+        published_us=(T_MS + 1) * 1000,
+        side="SELL",
+    )
+    bought = only_trade(a_frame(m=False))
+    assert isinstance(bought, VenueTrade)
+    assert bought.side == "BUY"
+
+
+def test_parse_keeps_microseconds_when_the_venue_sends_them() -> None:
+    trade = only_trade(a_frame(T=T_MS * 1000 + 7, E=T_MS * 1000 + 9))
+
+    assert isinstance(trade, VenueTrade)
+    assert (trade.event_us, trade.published_us) == (T_MS * 1000 + 7, T_MS * 1000 + 9)
+
+
+def test_parse_reads_a_trade_without_a_publishing_time() -> None:
+    trade = only_trade(without("E"))
+
+    assert isinstance(trade, VenueTrade)
+    assert trade.published_us is None
+
+
+def test_parse_takes_the_frames_that_the_venue_documents(recordings: Path) -> None:
+    trade = only_trade(in_a_stream(recordings / "binance_trade_stream.json"))
+
+    assert isinstance(trade, VenueTrade)
+    assert binance.instrument_of(trade.venue_symbol) is not None
+    with pytest.raises(MalformedFrame, match="unknown_event"):
+        binance.parse(in_a_stream(recordings / "binance_book_ticker_stream.json"))
+
+
+def in_a_stream(file: Path) -> bytes:
+    """One event as the combined stream carries it."""
+    return b'{"stream":"btcusdt@trade","data":' + file.read_bytes() + b"}"
+
+
+def test_other_venues_frames_are_refused_and_never_mistaken(recordings: Path) -> None:
+    others = [p for p in recordings.glob("*.json") if not p.name.startswith("binance_") and p.stat().st_size < 10_000]
+
+    assert len(others) >= 5
+    for path in others:
+        payload = path.read_bytes()
+        assert binance.route(payload).channel in {"other", "unreadable", "control"}, path.name
+        try:
+            assert binance.parse(payload) is None, path.name
+        except MalformedFrame as error:
+            assert error.reason in REASONS  # noqa: PT017  # a reply of another venue may read as one of this
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b'{"result":null,"id":1}', b'{"error":{"code":2,"msg":"no"},"id":1}', b'{"e":"serverShutdown","E":1770123456789}'],
+)
+def test_control_frames_are_no_trades(payload: bytes) -> None:
+    assert binance.parse(payload) is None
+    assert binance.route(payload) == Route("control", "", None, None)
+
+
+def test_acknowledges_an_accepted_subscription_alone() -> None:
+    assert binance.acknowledges(b'{"result":null,"id":1}')
+    for other in (
+        b'{"result":["btcusdt@trade"],"id":1}',
+        b'{"result":null}',
+        b'{"error":{"code":2},"id":1}',
+        b"{",
+        b"",
+    ):
+        assert not binance.acknowledges(other)
+    assert not binance.acknowledges(a_frame())
+
+
+@pytest.mark.parametrize("name", ["s", "t", "p", "q", "T", "m"])
+def test_a_field_that_is_missing_or_null_or_of_another_type_is_said(name: str) -> None:
+    assert reason_of(without(name)) == "missing_field"
+    assert reason_of(a_frame(**{name: None})) == "missing_field"
+    assert reason_of(a_frame(**{name: [1]})) == "wrong_type"
+    bad = only_trade(a_frame(**{name: [1]}))
+    assert isinstance(bad, BadTrade)
+    assert f"field {name} " in bad.detail
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "malformed_json"),
+        (b"\xff\xfe", "malformed_json"),
+        (a_frame()[:-5], "malformed_json"),
+        (b"[]", "wrong_type"),
+        (b"null", "wrong_type"),
+        (b"{}", "unknown_event"),
+        (b'{"stream":"btcusdt@trade","data":null}', "missing_field"),
+        (b'{"stream":"btcusdt@trade","data":[1]}', "wrong_type"),
+        (b'{"e":"trade"}', "unknown_event"),
+        (a_frame(e="aggTrade"), "unknown_event"),
+        (a_frame(e=None), "missing_field"),
+        (without("e"), "missing_field"),
+        (a_frame(t=-1), "wrong_type"),
+        (a_frame(t=1 << 63), "wrong_type"),
+        (a_frame(T=-1), "wrong_type"),
+        (a_frame(T=1 << 62), "wrong_type"),
+        (a_frame(E=1 << 62), "wrong_type"),
+        (a_frame(E=-1), "wrong_type"),
+        (a_frame(E=10**40), "wrong_type"),
+        (a_frame(E="now"), "wrong_type"),
+        (a_frame(p=61837.63), "wrong_type"),
+        (a_frame(m="true"), "wrong_type"),
+        (a_frame(m=1), "wrong_type"),
+    ],
+)
+def test_what_cannot_be_a_trade_is_refused_with_its_reason(payload: bytes, reason: str) -> None:
+    assert reason_of(payload) == reason
+
+
+@pytest.mark.parametrize("event", [T_MS, T_MS * 1000])
+def test_a_bad_trade_keeps_its_time_so_that_its_day_can_be_found(event: int) -> None:
+    bad = only_trade(a_frame(p=1, T=event))
+
+    assert isinstance(bad, BadTrade)
+    assert bad.event_us == T_MS * 1000
+
+
+@given(
+    st.binary(max_size=300)
+    | JSON.map(lambda v: json.dumps(v).encode())
+    | NEAR_TRADES.map(lambda v: json.dumps(v).encode())
+)
+@example(b'{"stream":"x","data":{"e":"\\ud800"}}')
+@example(b'{"e":"\\ud800"}')
+@example(b'{"data":{"t":' + b"9" * 6000 + b"}}")
+def test_any_bytes_are_parsed_or_refused_and_always_routed(payload: bytes) -> None:
+    assert binance.acknowledges(payload) in {True, False}
+    route = binance.route(payload)
+    route.symbol.encode()
+    try:
+        found = binance.parse(payload)
+    except MalformedFrame as error:
+        assert error.reason in REASONS  # noqa: PT017  # most bytes raise, not all
+        error.detail.encode()
+        assert route.channel not in {"control", "trade"}
+        return
+    if found is None:
+        assert route.channel == "control"
+        return
+    for trade in found:
+        if isinstance(trade, BadTrade):
+            assert trade.reason in REASONS
+            trade.detail.encode()
+        else:
+            assert 0 <= trade.sequence < 1 << 63
+            assert 0 <= trade.event_us < 1 << 62
+            assert route == Route("trade", trade.venue_symbol, trade.sequence, trade.sequence)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 1000, 1100, 5_000, 100_000])
+@pytest.mark.parametrize("shape", ["%s", '{"e":%s}', '{"data":%s}', '{"stream":"x@trade","data":{"e":"trade","s":%s}}'])
+def test_deep_nesting_is_refused_and_never_overflows(depth: int, shape: str) -> None:
+    payload = (shape % ("[" * depth + "]" * depth)).encode()
+
+    assert binance.route(payload).channel in {"unreadable", "other"}
+    assert not binance.acknowledges(payload)
+    assert reason_of(payload) in REASONS
+
+
+@pytest.mark.parametrize(
+    ("venue_symbol", "expected"),
+    [
+        ("BTCUSDT", Instrument("BTCUSDT", "BTC", "USDT")),
+        ("BTCUSD", Instrument("BTCUSD", "BTC", "USD")),
+        ("1000SATSFDUSD", Instrument("1000SATSFDUSD", "1000SATS", "FDUSD")),
+        ("ETHBTC", Instrument("ETHBTC", "ETH", "BTC")),
+        ("币安人生USDT", Instrument("币安人生USDT", "币安人生", "USDT")),
+        ("USDT", None),
+        ("BTCXYZ", None),
+        ("", None),
+        ("btcUSDT", None),
+        ("A|BUSDT", None),
+        ("\x00USDT", None),
+        (" USDT", None),
+    ],
+)
+def test_instrument_of_splits_base_and_quote_or_says_none(venue_symbol: str, expected: Instrument | None) -> None:
+    assert binance.instrument_of(venue_symbol) == expected
+
+
+def test_subscription_names_streams_in_lower_case() -> None:
+    (frame,) = binance.subscribe_frames(("BTCUSDT", "ETHBTC"))
+
+    assert json.loads(frame) == {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethbtc@trade"], "id": 1}
+    assert binance.stream_url("wss://host:9443/") == "wss://host:9443/stream"
