@@ -8,25 +8,22 @@ A run ends when every message stands in bronze and in silver or rejected; the ro
 
 import argparse
 import cProfile
-import platform
 import pstats
-import socket
 import statistics
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from real_parts import machine, real_parts
 
 from k2_assets.drain.drain import drain
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_core.raw_frame import Encoder
 from k2_core.registry import Registry
-from k2_core.settings import Drain, Ports, Settings, child_environment
-from k2_stack import java, probes, processes
+from k2_core.settings import Drain, Settings
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 TOPIC = topics.raw_topic("crypto", "trades", "binance")
@@ -44,7 +41,8 @@ def frame(symbol: str, trade_id: int, now_ms: int) -> bytes:
 def fill(settings: Settings, messages: int, poison: float) -> int:
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
     admin.create_topics([NewTopic(TOPIC, 4, 1, config=topics.topic_settings(7))])[TOPIC].result()
-    schema_id = Registry(settings.registry_url).register(topics.subject(TOPIC), topics.raw_frame_schema())
+    with Registry(settings.registry_url) as registry:
+        schema_id = registry.register(topics.subject(TOPIC), topics.raw_frame_schema())
     encoder = Encoder(schema_id, "binance", "00000000-0000-4000-8000-000000000000")
     producer = Producer(
         {"bootstrap.servers": settings.bootstrap_servers, "linger.ms": 50, "compression.type": "lz4", "acks": "all"}
@@ -86,15 +84,6 @@ def drain_once(settings: Settings, messages: int) -> float:
     return time.perf_counter() - began
 
 
-def free_ports() -> Ports:
-    names = ("kafka", "kafka_controller", "registry", "registry_management")
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
-    ports = {name: each.getsockname()[1] for name, each in sockets.items()}
-    for each in sockets.values():
-        each.close()
-    return Ports(**ports)
-
-
 def rows(settings: Settings) -> dict[str, int]:
     catalog = open_catalog(settings)
     names = ("bronze_binance_trades", "silver_binance_trades", "silver_binance_rejected")
@@ -109,34 +98,18 @@ def main() -> None:
     parser.add_argument("--poison", type=float, default=0.0)
     parser.add_argument("--profile", action="store_true", help="cProfile of the reading thread; costs speed")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
-        broker = Settings(home=Path(folder) / "parts", ports=free_ports())
-        java.fetch_all(print)
-        java.prepare_broker(broker)
-        parts = {
-            "broker": (java.broker_command(broker), lambda: probes.broker(broker.bootstrap_servers)),
-            "registry": (java.registry_command(broker), lambda: probes.own_registry(broker.registry_url)),
-        }
-        running = []
-        try:
-            for name, (command, probe) in parts.items():
-                log = broker.home / "logs" / f"{name}.log"
-                process = processes.start(command, log=log, env=child_environment(), cwd=broker.home)
-                running.append(processes.identity(process.pid))
-                until_ready(probe)
-            size = fill(broker, options.messages, options.poison)
-            rates = [measure(broker, Path(folder) / f"run{run}", options) for run in range(options.runs)]
-        finally:
-            processes.end([each for each in running if each], grace_s=10)
+    with real_parts(registry=True) as parts:
+        size = fill(parts, options.messages, options.poison)
+        rates = [measure(parts, parts.home / f"run{run}", options) for run in range(options.runs)]
     print(
         f"drain: n={options.runs} median={statistics.median(rates):,.0f} msg/s "
         f"min={min(rates):,.0f} max={max(rates):,.0f}; {options.messages:,} messages, {size / 1e6:.0f} MB in Kafka, "
-        f"poison {options.poison:.0%}; {platform.processor() or platform.machine()}, {len(os_cores())} cores"
+        f"poison {options.poison:.0%}; {machine()}"
     )
 
 
-def measure(broker: Settings, home: Path, options: argparse.Namespace) -> float:
-    settings = broker.model_copy(update={"home": home, "drain": Drain(work_minutes=30)})
+def measure(parts: Settings, home: Path, options: argparse.Namespace) -> float:
+    settings = parts.model_copy(update={"home": home, "drain": Drain(work_minutes=30)})
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
@@ -152,21 +125,6 @@ def measure(broker: Settings, home: Path, options: argparse.Namespace) -> float:
     cost = f"{cpu / options.messages * 1e6:.1f} µs of CPU a message in the drain, all threads"
     print(f"run: {options.messages / seconds:,.0f} msg/s, {cost}; {counted}", flush=True)
     return float(options.messages / seconds)
-
-
-def os_cores() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0)
-
-
-def until_ready(probe: object) -> None:
-    while True:
-        try:
-            probe()  # type: ignore[operator]
-            return
-        except probes.NotYet:
-            time.sleep(0.2)
 
 
 if __name__ == "__main__":

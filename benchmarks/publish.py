@@ -13,32 +13,27 @@ speed, then the feed's own connection.
 import argparse
 import asyncio
 import cProfile
-import os
 import platform
 import pstats
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from real_parts import machine, real_parts
 
 from k2_core import clock, topics
-from k2_core.settings import Feeds, Ports, Settings, child_environment
+from k2_core.settings import Feeds, Settings
 from k2_core.venues import binance
 from k2_feeds.connection import Connection
 from k2_feeds.feed import Feed
 from k2_feeds.provision import Provisioned, ensure_topic
 from k2_feeds.publisher import Publisher
 from k2_feeds.simulator.market import Market
-from k2_stack import java, probes, processes
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
@@ -48,42 +43,6 @@ def made_frames(count: int) -> list[bytes]:
     market = Market(7, SYMBOLS, 20_000, start_ms)
     events = [event for s in range(count // 20_000 + 2) for batch in market.due(start_ms + s * 1000) for event in batch]
     return [b'{"stream":"%b","data":%b}' % (event.stream.encode(), event.data) for event in events[:count]]
-
-
-def free_ports() -> Ports:
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in ("kafka", "kafka_controller", "simulator")}
-    ports = {name: each.getsockname()[1] for name, each in sockets.items()}
-    for each in sockets.values():
-        each.close()
-    return Ports(**ports)
-
-
-@contextmanager
-def broker() -> Iterator[Settings]:
-    with tempfile.TemporaryDirectory(prefix="k2-publish-") as home:
-        settings = Settings(home=Path(home), ports=free_ports())
-        java.prepare_broker(settings)
-        command = java.broker_command(settings)
-        process = processes.start(command, log=Path(home) / "broker.log", env=child_environment(), cwd=Path(home))
-        leader = processes.identity(process.pid)
-        assert leader
-        try:
-            await_broker(settings.bootstrap_servers, process)
-            yield settings
-        finally:
-            processes.end([leader], grace_s=10)
-
-
-def await_broker(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert process.poll() is None, "the broker ended"
-        try:
-            probes.broker(address)
-        except probes.NotYet:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("the broker did not start")
 
 
 def publish(feed: Feed, publisher: Publisher, frames: list[bytes]) -> None:
@@ -165,8 +124,7 @@ def main() -> None:
     asked = parser.parse_args()
     frames = made_frames(asked.frames)
     size = sum(map(len, frames))
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()}")
-    with broker() as settings:
+    with real_parts() as settings:
         topic = topics.raw_topic("crypto", "trades", "binance")
         admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
         ensure_topic(admin, topic, settings)
@@ -186,6 +144,7 @@ def main() -> None:
             seconds = [socket_run(settings, topic, recording, len(frames), asked.asyncio) for _ in range(asked.runs)]
             loop = "asyncio" if asked.asyncio else "uvloop"
             show(f"socket to acknowledged ({loop})", seconds, len(frames), size)
+    print(f"         {machine()}, Python {platform.python_version()}")
 
 
 if __name__ == "__main__":
