@@ -134,7 +134,7 @@ def end(settings: Settings) -> str:
     lock = Lock(settings)
     holder = lock.holder()
     if holder is not None:
-        _end_supervisor(lock, holder)
+        _end_supervisor(holder)
     with_lock = lock.acquire()
     try:
         left = _end_orphans(settings) if with_lock else 0
@@ -145,13 +145,13 @@ def end(settings: Settings) -> str:
     return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."
 
 
-def _end_supervisor(lock: Lock, pid: int) -> None:
+def _end_supervisor(pid: int) -> None:
     leader = processes.identity(pid)
     if leader is None:
         return
     processes.terminate(leader)
     deadline = clock.monotonic() + END_WITHIN_S
-    while lock.holder() is not None and clock.monotonic() < deadline:
+    while processes.is_running(leader) and clock.monotonic() < deadline:
         time.sleep(LOOK_S)
     processes.kill(leader)
 
