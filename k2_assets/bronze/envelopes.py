@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import fastavro
@@ -38,10 +39,13 @@ class WriterSchema:
 
     text: str | None
 
-    @property
+    @cached_property
     def is_ours(self) -> bool:
         """Whether its records are laid out as ours are."""
-        return self.text is not None and same_schema(self.text, topics.raw_frame_schema())
+        try:
+            return self.text is not None and same_schema(self.text, topics.raw_frame_schema())
+        except ValueError:  # not JSON: registries keep Protobuf as well
+            return False
 
 
 @dataclass
