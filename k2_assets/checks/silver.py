@@ -18,7 +18,7 @@ class SilverTrades(pa.DataFrameModel):
     """What holds of every row of a silver trades table."""
 
     message_id: str = pa.Field(str_matches=_UUID5)
-    symbol: str = pa.Field(str_matches=r"^[A-Z0-9]{2,}$")
+    symbol: str = pa.Field(str_matches=r"^[^\Wa-z_]{2,}$")  # letters of any script, digits
     exchange: str = pa.Field(str_matches=r"^[a-z0-9_]+$")
     timestamp: Annotated[pl.Datetime, "us", "UTC"]
     price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0))
