@@ -14,6 +14,7 @@ from k2_core.errors import MalformedFrame
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _NO_TIME = np.iinfo(np.int64).min
+_LEARNED_SINCE = MalformedFrame("unknown_schema", "the registry did not know the schema id when the frame was read")
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,13 @@ def bronze_rows(
 def frames_of_bronze(rows: pa.Table, schemas: Mapping[int, WriterSchema]) -> Frames:
     """Return the frames of bronze rows of one topic, to make silver from them again.
 
-    A row whose envelope could not be decoded is decoded once more, so that its error is the same as at first.
+    A row whose envelope could not be decoded is decoded once more, so that its error is the same as at first; it stays
+    undecoded even if the registry has learned its schema since.
     """
     payloads = rows["payload"].to_pylist()
     unread = np.flatnonzero(rows["received_ns"].is_null().to_numpy()).tolist()
     again = decode_all([payloads[position] for position in unread], schemas)
+    errors = {position: again.errors.get(place, _LEARNED_SINCE) for place, position in enumerate(unread)}
     first = rows.slice(0, 1)
     return Frames(
         "".join(first["topic"].to_pylist()),
@@ -111,7 +114,7 @@ def frames_of_bronze(rows: pa.Table, schemas: Mapping[int, WriterSchema]) -> Fra
         rows["received_ns"].fill_null(0).to_numpy(),
         rows["ingestion_timestamp"].cast(pa.int64()).to_numpy(),
         payloads,
-        {unread[position]: error for position, error in again.errors.items()},
+        errors,
     )
 
 
