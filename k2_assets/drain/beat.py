@@ -14,6 +14,7 @@ from k2_core.logs import logger
 
 log = logger(__name__)
 
+READING = "reading"
 WAITING = "waiting"
 _COLUMNS = "drain, pid, process_started, run_id, phase, beat_at, progress_at, detail"
 
@@ -92,7 +93,10 @@ class Heart:
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO beat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", row)  # noqa: S608
-        except sqlite3.Error as error:  # the next beat may succeed; the sensor reads a missing beat with the pid
+        except (
+            sqlite3.Error,
+            OSError,
+        ) as error:  # the next beat may succeed; the sensor reads a missing beat with the pid
             log.warning("beat not written", error=str(error))
 
     @staticmethod

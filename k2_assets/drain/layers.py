@@ -117,6 +117,8 @@ class Layers:
             first = standing.get(topic_id, partition)
             if first is None:
                 first = self._oldest_in_bronze(topic_id, partition, end)
+            if standing.get(topic_id, partition) is None and first == end:
+                yield _Piece(topic_id, partition, end, end)  # bronze has no rows of it: only its vector is to be opened
             for begin in range(first, end, _CATCH_UP_OFFSETS):
                 yield _Piece(topic_id, partition, begin, min(begin + _CATCH_UP_OFFSETS, end))
 

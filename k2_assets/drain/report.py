@@ -9,12 +9,16 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pyarrow as pa
+from confluent_kafka import KafkaException
 
 from k2_assets.checks import silver
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.partitions import is_partition
 from k2_assets.presentation import microseconds
 from k2_core import clock
+from k2_core.logs import logger
+
+log = logger(__name__)
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
@@ -30,7 +34,7 @@ class _Pending:
     control_frames: int = 0
     commit_seconds: float = 0.0
     newest_us: int = 0
-    lag: int = 0
+    lag: int | None = None
 
 
 class Reporter:
@@ -54,7 +58,7 @@ class Reporter:
         pending.faults.append(silver.faults(judged))
         pending.judged += judged.height
         pending.control_frames += batch.control_frames
-        pending.lag = lane.reader.lag(lane.layers.vector("silver"))  # now: at the last report Kafka has been left
+        pending.lag = _lag(lane)  # now: at the last report Kafka has been left
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
         if judged.height:
             pending.newest_us = max(pending.newest_us, _latest_us(judged))
@@ -90,7 +94,7 @@ def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
             for (topic_id, partition), offset in vector.items()
             if topic_id == topic.topic_id
         },
-        "lag (messages)": news.lag,
+        "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
         "slowest commit (s)": round(news.commit_seconds, 3),
         "control frames": news.control_frames,
     }
@@ -98,6 +102,14 @@ def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
         metadata["newest trade"] = microseconds(news.newest_us)
         metadata["behind the newest trade (s)"] = round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3)
     return metadata
+
+
+def _lag(lane: Lane) -> int | None:
+    try:
+        return lane.reader.lag(lane.layers.vector("silver"))
+    except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
+        log.warning("lag not known", error=str(error))
+        return None
 
 
 def _check(lane: Lane, news: _Pending) -> dg.AssetCheckEvaluation:
