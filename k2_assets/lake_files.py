@@ -114,6 +114,8 @@ class Seen:
 
     def with_files(self, source: Table, files: list[LakeFile]) -> "Seen":
         """Return this memory with ``files`` of ``source`` taken in; the newest 400 days are kept."""
+        if not files:
+            return self
         days = dict(self._days.get(str(source.metadata.table_uuid), {}))
         for each in files:
             day = each.day.isoformat()

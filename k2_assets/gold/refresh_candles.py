@@ -9,9 +9,9 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.gold.candles import SHAPE, candles
+from k2_assets.gold.candles import KEY, SHAPE, Span, candles
 from k2_assets.gold.surroundings import Touched, surroundings, touched_by
-from k2_assets.lake_files import Seen, live_files, oldest_batch, read_files
+from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
 from k2_assets.lake_writer import Change, arrow_schema, commit_derived
 from k2_core import clock
@@ -80,66 +80,61 @@ class CandlesRefresh:
         if not batch:
             return None
         touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
-        around = surroundings(gold, files, touched, self._width_us)
-        computed = candles(around.trades, around.spans, self._width_us)
-        remember = seen.with_files(gold, batch).to_properties()
-        first_us, end_us = min(s.first_us for s in around.spans), max(s.end_us for s in around.spans)
-        return self._change(table, computed, first_us, end_us, remember)
+        return self._recomputed(table, gold, files, touched, seen.with_files(gold, batch))
 
     def _whole_day(self, table: Table) -> Change | None:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
         files = live_files(gold, "timestamp")
         of_day = [each for each in files if each.day == self._day]
-        seen = Seen.of(table)
+        standing = [each for each in live_files(table, "window_start") if each.day == self._day]
         start_us, end_us = day_bounds_us(self._day)
-        present = touched_by(read_files(gold, of_day, ("exchange", "symbol", "timestamp")))
-        whole = [Touched(each.exchange, each.symbol, start_us, end_us - 1) for each in present]
+        # Those that stand without a trade of the day are judged as well: their candles go.
+        both = pl.concat([read_files(gold, of_day, KEY), read_files(table, standing, KEY)]).unique().sort(KEY)
+        whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
         if not whole:
-            computed = candles(read_files(gold, [], ("exchange", "symbol", "timestamp")), [], self._width_us)
-        else:
-            around = surroundings(gold, files, whole, self._width_us)
-            computed = candles(around.trades, around.spans, self._width_us)
-            start_us = min(s.first_us for s in around.spans)
-            end_us = max(s.end_us for s in around.spans)
+            return None
+        seen = Seen.of(table)
         remembered = seen.with_files(gold, of_day)
-        change = self._change(table, computed, start_us, end_us, remembered.to_properties(), whole=True)
+        change = self._recomputed(table, gold, files, whole, remembered)
         if not change.rows.num_rows and change.replace is None and remembered == seen:
             return None
         return change
 
-    def _change(
-        self,
-        table: Table,
-        computed: pl.DataFrame,
-        first_us: int,
-        end_us: int,
-        remember: dict[str, str],
-        *,
-        whole: bool = False,
+    def _recomputed(
+        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remembered: Seen
     ) -> Change:
-        """Put ``computed`` in the place of what stands between two times, where it differs.
-
-        ``whole``: windows that stand in between and were not computed have no trades any more, and go.
-        """
-        near = [each for each in live_files(table, "window_start") if each.last_us >= first_us]
+        """Put what gold's trades say of the touched windows in the place of what stands there, where it differs."""
+        around = surroundings(gold, files, touched, self._width_us)
+        computed = candles(around.trades, around.spans, self._width_us)
+        first_us, end_us = min(s.first_us for s in around.spans), max(s.end_us for s in around.spans)
+        near = [
+            each for each in live_files(table, "window_start") if each.last_us >= first_us and each.first_us < end_us
+        ]
         standing = read_files(table, near, _COLUMNS, time_between("window_start", first_us, end_us))
-        merged = merge(standing, computed, pl.lit(clock.now()))
-        changed = merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW)
-        if whole:
-            gone = standing.join(computed, on=_WINDOW, how="anti").select(_WINDOW)
-            merged = merged.join(gone, on=_WINDOW, how="anti")
-            changed = pl.concat([changed, gone])
+        gone = without_trades(standing, computed, around.spans)
+        merged = merge(standing, computed, pl.lit(clock.now())).join(gone, on=_WINDOW, how="anti")
+        changed = pl.concat([merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
         self._outcome = Outcome(computed.height, changed.height)
         if changed.is_empty():
-            return Change(self._schema.empty_table(), None, remember)
+            return Change(self._schema.empty_table(), None, remembered.to_properties())
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
         rows = merged.filter(pl.col("window_start").to_physical().is_between(lowest, highest))
-        return Change(self._to_arrow(rows), time_between("window_start", lowest, highest + self._width_us), remember)
+        replace = time_between("window_start", lowest, highest + self._width_us)
+        return Change(self._to_arrow(rows), replace, remembered.to_properties())
 
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
         ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")
         return ordered.to_arrow().cast(self._schema)
+
+
+def without_trades(standing: pl.DataFrame, computed: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:
+    """Return the windows that stand in one of ``spans`` and were not computed: they have no trade any more."""
+    schema = {"exchange": pl.String, "symbol": pl.String, "first_us": pl.Int64, "end_us": pl.Int64}
+    judged = pl.DataFrame([vars(span) for span in spans], schema=schema)
+    start_us = pl.col("window_start").to_physical()
+    inside = standing.join(judged, on=KEY).filter(start_us >= pl.col("first_us"), start_us < pl.col("end_us"))
+    return inside.join(computed, on=_WINDOW, how="anti").select(_WINDOW)
 
 
 def merge(standing: pl.DataFrame, computed: pl.DataFrame, now: pl.Expr) -> pl.DataFrame:

@@ -107,7 +107,7 @@ class TradesRefresh:
         remember = _remember(seen, _largest_ids(gold), new.rows)
         same = rows.equals(standing)
         self._outcome = Outcome(0 if same else rows.num_rows, read.height, new.repeated, new.conflicting)
-        if same and all(gold.properties.get(name) == value for name, value in remember.items()):
+        if same and all(gold.properties.get(name, "{}") == value for name, value in remember.items()):
             return None
         if same:
             return Change(rows.slice(0, 0), None, remember)
