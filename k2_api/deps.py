@@ -17,7 +17,7 @@ from k2_api.paging import Cursors, Position
 from k2_core.settings import Settings
 
 _HEADER = APIKeyHeader(
-    name="X-API-Key", scheme_name="key", description="your key; `k2 status` shows it", auto_error=False
+    name="X-API-Key", scheme_name="key", description="your key; `k2 status --json` shows it", auto_error=False
 )
 
 

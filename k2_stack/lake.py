@@ -16,7 +16,8 @@ from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
 from k2_core.tables import GOLD_OHLCV_1M, all_tables, bronze_trades
 from k2_core.topics import raw_topic
-from k2_stack.prepare import VENUES
+from k2_core.venues import VENUES
+
 
 _CANDLE: Final = ("symbol", "exchange", "window_start", "close_price", "trade_count", "is_complete")
 
@@ -24,7 +25,7 @@ _CANDLE: Final = ("symbol", "exchange", "window_start", "close_price", "trade_co
 def rows_by_table(catalog: Catalog, namespace: str) -> dict[str, int]:
     """Return how many rows each table holds, from its current snapshot's summary."""
     found = {}
-    for spec in all_tables(VENUES):
+    for spec in all_tables(tuple(VENUES)):
         try:
             snapshot = catalog.load_table((namespace, spec.name)).current_snapshot()
         except NoSuchTableError:

@@ -14,8 +14,6 @@ from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, load_settings
 from k2_stack import artifacts, java, parts
 
-VENUES: Final = ("binance",)
-
 
 def kafka_files(settings: Settings) -> None:
     """Fetch Kafka's jars, and format the broker's storage the first time."""
@@ -36,8 +34,9 @@ def tables(settings: Settings) -> None:
     """Make the catalog and its tables."""
     from k2_core.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
     from k2_core.tables import all_tables  # noqa: PLC0415
+    from k2_core.venues import VENUES  # noqa: PLC0415
 
-    ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(VENUES))
+    ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(tuple(VENUES)))
 
 
 def dagster_home(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from k2_assets.drain.beat import read_beat
+from k2_assets.drain.beat import READING, WAITING, read_beat
 from k2_core.catalog import open_catalog
 from k2_core.settings import Settings
 from k2_stack import banner, lake, processes, state
@@ -75,10 +75,11 @@ def _drain(settings: Settings) -> dict[str, Any] | None:
     if beat is None:
         return None
     alive = beat.process_lives()
+    troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot read
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
     return {
         "name": "drain",
-        "state": state.READY if alive else state.RESTARTING,
+        "state": (state.FAILING if troubled else state.READY) if alive else state.RESTARTING,
         "pid": beat.pid if alive else None,
         "port": None,
         "url": None,

@@ -93,10 +93,7 @@ class Heart:
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO beat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", row)  # noqa: S608
-        except (
-            sqlite3.Error,
-            OSError,
-        ) as error:  # the next beat may succeed; the sensor reads a missing beat with the pid
+        except (sqlite3.Error, OSError) as error:  # the next may succeed; the sensor judges a missing one by the pid
             log.warning("beat not written", error=str(error))
 
     @staticmethod

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from pyiceberg.catalog import Catalog
 from sqlalchemy.exc import SQLAlchemyError
 
-from k2_assets.drain.beat import WAITING, Heart
+from k2_assets.drain.beat import READING, WAITING, Heart
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
@@ -111,7 +111,7 @@ class _Worker:
         if settled:
             self._retry_s = _RETRY_FIRST_S
         stopped = "; ".join(lane.reader.stopped.values())
-        self._heart.progress("reading" if lane.rows else WAITING, stopped)
+        self._heart.progress(READING if lane.rows else WAITING, stopped)
         yield lane, None
         yield from ((lane, committed) for committed in settled)
 
