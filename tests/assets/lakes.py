@@ -1,0 +1,125 @@
+"""Small lakes of real files with a real catalog, and builders of rows for their silver and gold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.gold.refresh_trades import TradesRefresh
+from k2_assets.lake_writer import arrow_schema
+from k2_core import tables
+from k2_core.candles import MINUTE_US
+from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.settings import Settings
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, TableSpec, all_tables
+from k2_core.trades import message_id
+
+Row = dict[str, Any]
+DAY = date(2024, 8, 9)
+NOON = datetime(2024, 8, 9, 12, tzinfo=UTC)
+SILVER = tables.silver_trades("binance")
+
+
+def a_trade(
+    trade_id: int = 1,
+    at: datetime | float = NOON,
+    *,
+    price: str = "100",
+    quantity: str = "1",
+    symbol: str = "BTCUSDT",
+    received_ns: int | None = None,
+    offset: int | None = None,
+    **other: Any,
+) -> Row:
+    """A row of silver; ``at`` is a time, or seconds after noon."""
+    moment = at if isinstance(at, datetime) else NOON + timedelta(seconds=at)
+    exchange = other.get("exchange", "binance")
+    return {
+        "message_id": message_id(exchange, symbol, str(trade_id)),
+        "trade_id": str(trade_id),
+        "symbol": symbol,
+        "exchange": exchange,
+        "asset_class": "crypto",
+        "timestamp": moment,
+        "price": Decimal(price),
+        "quantity": Decimal(quantity),
+        "currency": "USDT",
+        "side": "BUY",
+        "trade_conditions": [],
+        "source_sequence": trade_id,
+        "ingestion_timestamp": moment,
+        "platform_sequence": trade_id if offset is None else offset,
+        "vendor_data": {},
+        "kafka_topic": "topic",
+        "topic_id": "topic-uuid",
+        "kafka_partition": 0,
+        "kafka_offset": trade_id if offset is None else offset,
+        "frame_index": 0,
+        "received_ns": trade_id if received_ns is None else received_ns,
+    } | other
+
+
+def trades_of(ids: Sequence[int], seconds_apart: float = 1.0, start: float = 0.0, **other: Any) -> list[Row]:
+    return [a_trade(number, start + step * seconds_apart, **other) for step, number in enumerate(ids)]
+
+
+@dataclass
+class SmallLake:
+    """A lake in its own home folder."""
+
+    home: Path
+
+    def __post_init__(self) -> None:
+        self.settings = Settings(home=self.home)
+        self.catalog: Catalog = open_catalog(self.settings)
+        self.namespace = self.settings.catalog.namespace
+        ensure_tables(self.catalog, self.namespace, all_tables(("binance",)))
+
+    def table(self, spec: TableSpec) -> Table:
+        return self.catalog.load_table((self.namespace, spec.name))
+
+    def append(self, spec: TableSpec, rows: list[Row]) -> None:
+        """Append rows past our own writer; columns that the table does not have are left out."""
+        self.table(spec).append(to_arrow(spec, rows))
+
+    def rows(self, spec: TableSpec) -> list[Row]:
+        found: list[Row] = self.table(spec).scan().to_arrow().to_pylist()
+        return found
+
+    def snapshots(self, spec: TableSpec) -> int:
+        return len(self.table(spec).snapshots())
+
+    def metadata_location(self, spec: TableSpec) -> str:
+        return self.table(spec).metadata_location
+
+    def trades_refresh(self, day: date = DAY) -> TradesRefresh:
+        return TradesRefresh(self.catalog, self.namespace, (SILVER.name,), day)
+
+    def candles_refresh(self, day: date = DAY) -> CandlesRefresh:
+        return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, MINUTE_US, day)
+
+    def gold(self) -> dict[str, Row]:
+        """Gold's trades by message id; fails when one stands twice."""
+        rows = self.rows(GOLD_TRADES)
+        by_id = {row["message_id"]: row for row in rows}
+        assert len(by_id) == len(rows), "gold holds a trade twice"
+        return by_id
+
+    def candles(self) -> dict[tuple[str, datetime], Row]:
+        """The candles by symbol and start; fails when one stands twice."""
+        rows = self.rows(GOLD_OHLCV_1M)
+        by_window = {(row["symbol"], row["window_start"]): row for row in rows}
+        assert len(by_window) == len(rows), "a window has two candles"
+        return by_window
+
+
+def to_arrow(spec: TableSpec, rows: list[Row]) -> pa.Table:
+    schema = arrow_schema(spec)
+    return pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
