@@ -1,6 +1,7 @@
 """The resource through which assets reach the lake: the settings, and tables opened when asked for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -23,7 +24,11 @@ class Lake:
         return self.settings.catalog.namespace
 
     def catalog(self) -> Catalog:
-        """Open the catalog; its tables are made if they do not exist yet."""
+        """Return the catalog, opened once in a process; its tables are made if they do not exist yet."""
+        return self._catalog
+
+    @cached_property
+    def _catalog(self) -> Catalog:
         catalog = open_catalog(self.settings)
         ensure_tables(catalog, self.namespace, all_tables(tuple(VENUES)))
         return catalog
