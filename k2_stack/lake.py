@@ -18,7 +18,6 @@ from k2_core.tables import GOLD_OHLCV_1M, all_tables, bronze_trades
 from k2_core.topics import raw_topic
 from k2_core.venues import VENUES
 
-
 _CANDLE: Final = ("symbol", "exchange", "window_start", "close_price", "trade_count", "is_complete")
 
 
