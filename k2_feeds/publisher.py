@@ -27,7 +27,7 @@ class Item(NamedTuple):
 
 
 def producer_settings(bootstrap_servers: str) -> dict[str, object]:
-    """Return librdkafka's settings of the feed's producer; the figures behind them come from benchmarks/publish.py.
+    """Return librdkafka's settings of the feed's producer.
 
     ``message.timeout.ms`` 0: while Kafka is away nothing is given up. The bounded queue fills, the feed stops reading
     its socket, and what the venue could not send then shows as a gap.
