@@ -99,7 +99,7 @@ def test_openapi_describes_the_key_and_every_parameter(client: TestClient) -> No
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "your key; `k2 status` shows it",
+        "description": "your key; `k2 status --json` shows it",
     }
     operation = schema["paths"]["/v1/trades"]["get"]
     assert operation["security"] == [{"key": []}]
