@@ -66,7 +66,7 @@ def describe_topic(bootstrap_servers: str, name: str) -> Topic:
     Raises:
         TopicError: Kafka does not answer, or has no such topic.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": 10_000})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": 10_000, "log_level": 3})
     try:
         futures = admin.describe_topics(TopicCollection([name]), request_timeout=_ADMIN_TIMEOUT_S)
         described = futures[name].result()
