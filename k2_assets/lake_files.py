@@ -17,6 +17,8 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
 from pyiceberg.table import FileScanTask, Table
 
+from k2_core.errors import ForeignTable
+
 SEEN: Final = "k2.seen"
 ALL_ROWS: Final = AlwaysTrue()
 _DAYS_REMEMBERED: Final = 400
@@ -137,5 +139,5 @@ def _read(table: Table, manifest: ManifestFile) -> list[ManifestEntry]:
     entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
     if any(entry.data_file.content != DataFileContent.DATA for entry in entries):
         msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
-        raise NotImplementedError(msg)
+        raise ForeignTable(msg)
     return entries

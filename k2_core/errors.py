@@ -3,6 +3,7 @@
 K2Error
 ├── SettingsError            a settings value cannot be used
 ├── MalformedFrame           a venue's frame, or a trade in it, cannot become a row; carries a reason
+├── ForeignTable             a table holds what another engine wrote and K2 cannot read
 ├── RegistryError            the schema registry refused or did not answer
 │   └── IncompatibleSchema   a schema would break readers of what was already written
 ├── TopicError               a topic is missing, or its settings differ from what K2 needs
@@ -32,6 +33,10 @@ class MalformedFrame(K2Error):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class ForeignTable(K2Error):
+    """A table holds what another engine wrote and K2 cannot read."""
 
 
 class RegistryError(K2Error):

@@ -14,7 +14,6 @@ from k2_core.trades import BadTrade, Side, VenueTrade
 
 VENUE: Final = "binance"
 ASSET_CLASS: Final = "crypto"
-CONTIGUOUS_IDS: Final = True
 QUOTE_ASSETS: Final = (
     *("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USDP", "BTC", "ETH", "BNB", "EUR"),
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),
