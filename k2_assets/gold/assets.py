@@ -44,10 +44,10 @@ _NEWEST: Final = (
 )
 def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Append what silver has and gold has not; started by a person, make the day anew."""
-    record_process(context.instance, context.run_id)
+    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = TradesRefresh(lake.catalog(), lake.namespace, SILVER, day)
-    outcome = refresh.append_new() if _is_by_machine(context.run.tags) else refresh.replace_day()
+    outcome = refresh.append_new() if is_by_machine(context.run.tags) else refresh.replace_day()
     if outcome.conflicting:
         context.log.warning("%d copies differ from the trade that stands", outcome.conflicting)
     return dg.MaterializeResult(
@@ -76,10 +76,10 @@ def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam
 )
 def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Recompute the windows that new trades touch; started by a person, every window of the day."""
-    record_process(context.instance, context.run_id)
+    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = CandlesRefresh(lake.catalog(), lake.namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], day)
-    outcome = refresh.recompute_touched() if _is_by_machine(context.run.tags) else refresh.recompute_day()
+    outcome = refresh.recompute_touched() if is_by_machine(context.run.tags) else refresh.recompute_day()
     candles = day_of(lake, GOLD_OHLCV_1M.name, "window_start", day, _NEWEST)
     incomplete = candles.filter(~pl.col("is_complete")).height if candles.height else 0
     return dg.MaterializeResult(
@@ -111,6 +111,6 @@ def _state(lake: Lake, name: str, time_column: str, day: date) -> dict[str, dg.M
     return state
 
 
-def _is_by_machine(tags: Iterable[str]) -> bool:
+def is_by_machine(tags: Iterable[str]) -> bool:
     """Tell whether automation or a sensor started this run; a person's run makes the day anew."""
     return not _BY_MACHINE.isdisjoint(tags)

@@ -1,0 +1,98 @@
+"""The asset checks on small lakes: what passes, what is found, and how much of a day is read."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from k2_assets.checks import silver
+from k2_assets.checks.assets import beside_newest, candle_invariants, unique_message_id
+from k2_assets.checks.gold import broken_invariants
+from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
+from k2_assets.lake_files import live_files
+from k2_assets.resources.lake import Lake
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
+
+BY_MACHINE = {"dagster/sensor_name": "gold_automation"}
+
+
+def materialize(lake: SmallLake, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize(
+            [gold_crypto_trades, gold_ohlcv_1m, unique_message_id, candle_invariants],
+            partition_key=DAY.isoformat(),
+            resources={"lake": Lake(lake.settings)},
+            instance=instance,
+            tags=tags,
+            raise_on_error=True,
+        )
+
+
+@pytest.mark.parametrize("tags", [BY_MACHINE, {}], ids=["by automation", "by a person"])
+def test_gold_is_made_and_passes_its_checks(lake: SmallLake, tags: dict[str, str]) -> None:
+    lake.append(SILVER, trades_of(range(1, 200)))
+    run = materialize(lake, tags)
+    assert run.success
+    assert {check.check_name: check.passed for check in run.get_asset_check_evaluations()} == {
+        "unique_message_id": True,
+        "candle_invariants": True,
+    }
+    assert len(lake.gold()) == 199
+    assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [
+        *(60, 60, 60, 19),
+    ]
+
+
+def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:
+    lake.append(SILVER, trades_of(range(1, 10)))
+    materialize(lake, BY_MACHINE)
+    lake.append(GOLD_TRADES, [a_trade(5, NOON + timedelta(seconds=4))])  # past our own writer
+    lake.append(SILVER, trades_of(range(10, 12), start=9.0))
+    run = materialize(lake, BY_MACHINE)
+    (check,) = [each for each in run.get_asset_check_evaluations() if each.check_name == "unique_message_id"]
+    assert not check.passed
+    assert check.metadata["repeated"].value == 1
+
+
+def test_newest_files_are_judged_with_all_that_overlap_them_in_time(lake: SmallLake) -> None:
+    for start in (0, 100, 200, 50):  # the last one lies among the first ones' times
+        lake.append(GOLD_TRADES, trades_of(range(start, start + 60), start=float(start)))
+    files = live_files(lake.table(GOLD_TRADES), "timestamp")
+    judged = beside_newest(files, 1)
+    seconds = sorted((each.first_us - min(f.first_us for f in files)) // 1_000_000 for each in judged)
+    assert seconds == [0, 50, 100]
+    assert beside_newest(files, 10) == files
+    assert beside_newest([], 10) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "column"),
+    [
+        ({"price": Decimal(0)}, "price"),
+        ({"quantity": Decimal(-1)}, "quantity"),
+        ({"side": "buy"}, "side"),
+        ({"message_id": "1"}, "message_id"),
+        ({"source_sequence": -1}, "source_sequence"),
+    ],
+)
+def test_silver_row_out_of_range_is_named(fault: Row, column: str) -> None:
+    rows = pl.from_arrow(to_arrow(SILVER, [a_trade(1), a_trade(2) | fault]))
+    assert isinstance(rows, pl.DataFrame)
+    found = silver.faults(rows)
+    assert found["column"].to_list() == [column]
+    assert found["failures"].to_list() == [1]
+    assert silver.faults(rows.head(1)).is_empty()
+
+
+def test_broken_candle_is_found_by_its_invariant(lake: SmallLake) -> None:
+    lake.append(SILVER, trades_of(range(1, 100)))
+    materialize(lake, {})
+    stored = pl.from_arrow(lake.table(GOLD_OHLCV_1M).scan().to_arrow())
+    assert isinstance(stored, pl.DataFrame)
+    assert broken_invariants(stored) == {}
+    broken = stored.with_columns(pl.lit(Decimal(1)).cast(pl.Decimal(28, 12)).alias("high_price"))
+    assert set(broken_invariants(broken)) == {"low ≤ open ≤ high", "low ≤ close ≤ high", "low ≤ vwap ≤ high"}
+    assert broken_invariants(pl.concat([stored, stored.head(1)])) == {"one candle a window": 1}
