@@ -119,9 +119,12 @@ class CandlesRefresh:
             return Change(self._schema.empty_table(), None, remembered.to_properties())
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
-        rows = merged.filter(pl.col("window_start").to_physical().is_between(lowest, highest))
+        inside = pl.col("window_start").to_physical().is_between(lowest, highest)
         replace = time_between("window_start", lowest, highest + self._width_us)
-        return Change(self._to_arrow(rows), replace, remembered.to_properties())
+        nothing_stands = standing.filter(inside).is_empty()  # pyiceberg warns of a replacement of nothing
+        return Change(
+            self._to_arrow(merged.filter(inside)), None if nothing_stands else replace, remembered.to_properties()
+        )
 
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
         ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")

@@ -111,7 +111,8 @@ class TradesRefresh:
             return None
         if same:
             return Change(rows.slice(0, 0), None, remember)
-        return Change(rows, time_between("timestamp", *day_bounds_us(self._day)), remember)
+        replace = time_between("timestamp", *day_bounds_us(self._day)) if standing.num_rows else None
+        return Change(rows, replace, remember)
 
     def _gold_files(self, gold: Table) -> list[LakeFile]:
         return [each for each in live_files(gold, "timestamp") if each.day == self._day]
