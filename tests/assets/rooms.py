@@ -1,0 +1,157 @@
+"""A venue of its own for each test: its topic on the session's broker, its tables in a lake of its own."""
+
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from pyiceberg.catalog import Catalog
+
+from k2_assets.drain.lane import Committed, Lane
+from k2_assets.drain.layers import Layers
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import KafkaReader, Topic, describe_topic
+from k2_core import topics
+from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.offsets import Offsets
+from k2_core.registry import Registry
+from k2_core.settings import Settings
+from k2_core.tables import all_tables
+from k2_core.venues import binance
+from tests.assets.frames import NOON_NS, a_frame, an_envelope
+
+Origin = tuple[str, int, int, int]
+TRADE, BAD, CONTROL = "trade", "bad", "control"
+LAYERS = ("bronze", "rejected", "silver")
+
+
+def a_venue(name: str) -> ModuleType:
+    """Binance's module under another name, so that topic and tables are a test's own."""
+    venue = ModuleType(name)
+    venue.__dict__.update(vars(binance))
+    venue.VENUE = name  # type: ignore[attr-defined]
+    return venue
+
+
+@dataclass
+class Room:
+    """What one test drains: ``produced`` says what each message must become."""
+
+    broker: str
+    registry_url: str
+    home: Path
+    partitions: int = 3
+    produced: dict[tuple[str, int, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.venue = a_venue(f"venue_{uuid.uuid4().hex[:8]}")
+        self.settings = Settings(home=self.home)
+        self.catalog: Catalog = open_catalog(self.settings)
+        self.namespace = self.settings.catalog.namespace
+        ensure_tables(self.catalog, self.namespace, all_tables((self.venue.VENUE,)))
+        self.layers = Layers(self.catalog, self.namespace, self.venue)
+        self.topic_name = topics.raw_topic("crypto", "trades", self.venue.VENUE)
+        self.admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 2})
+        with Registry(self.registry_url) as registry:
+            self.schema_id = registry.register(topics.subject(self.topic_name), topics.raw_frame_schema())
+        self.make_topic()
+
+    @property
+    def topic(self) -> Topic:
+        return describe_topic(self.broker, self.topic_name)
+
+    def make_topic(self) -> None:
+        new = NewTopic(self.topic_name, self.partitions, 1, config=topics.topic_settings(7))
+        self.admin.create_topics([new])[self.topic_name].result(timeout=30)
+
+    def make_topic_again(self) -> None:
+        self.admin.delete_topics([self.topic_name])[self.topic_name].result(timeout=30)
+        while self.topic_name in self.admin.list_topics(timeout=10).topics:
+            time.sleep(0.05)
+        self.make_topic()
+
+    def produce(self, count: int, seed: int = 0, kinds: tuple[str, ...] = (TRADE, TRADE, BAD, CONTROL)) -> None:
+        """Write messages of every kind into every partition, and note what each must become."""
+        rng, topic_id = random.Random(seed), self.topic.topic_id
+        producer = Producer({"bootstrap.servers": self.broker, "linger.ms": 20, "log_level": 2})
+        first = len(self.produced)
+        for number in range(first, first + count):
+            kind = rng.choice(kinds)
+            value = an_envelope(_payload(kind, number), number, NOON_NS + number, self.schema_id)
+            producer.produce(
+                self.topic_name,
+                value if kind != BAD or number % 2 else value[:-2],
+                key=b"BTCUSDT",
+                partition=rng.randrange(self.partitions),
+                on_delivery=lambda error, message, kind=kind: self._note(error, topic_id, message, kind),
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def _note(self, error: object, topic_id: str, message: object, kind: str) -> None:
+        assert error is None, error
+        self.produced[topic_id, message.partition(), message.offset()] = kind  # type: ignore[attr-defined]
+
+    @contextmanager
+    def lane(self, *, commit_rows: int = 500_000, commit_interval_s: float = 3600.0) -> Iterator[Lane]:
+        """Open a lane of its own, as a drain that starts would."""
+        reader = KafkaReader(self.broker, self.topic, "tests")
+        layers = Layers(self.catalog, self.namespace, self.venue)
+        with Registry(self.registry_url) as registry:
+            lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s)
+            try:
+                lane.start()
+                yield lane
+            finally:
+                lane.close()
+
+    def drain(self) -> list[Committed]:
+        """Drain all that stands in Kafka, in one life of a lane."""
+        with self.lane() as lane:
+            return read_all(lane) + lane.finish()
+
+    def vectors(self) -> list[Offsets]:
+        self.layers.reload()
+        return [self.layers.vector(layer) for layer in LAYERS]
+
+    def origins(self, layer: str) -> Counter[Origin]:
+        """Count the rows of a table by where they came from."""
+        table = self.catalog.load_table((self.namespace, self.layers.specs[layer].name))
+        names = ["topic_id", "kafka_partition", "kafka_offset"]
+        columns = table.scan(selected_fields=tuple(names + ["frame_index"] * (layer != "bronze"))).to_arrow()
+        indexes = columns["frame_index"].to_pylist() if layer != "bronze" else [0] * columns.num_rows
+        return Counter(zip(*(columns[name].to_pylist() for name in names), indexes, strict=True))
+
+    def must_stand(self, *kinds: str) -> Counter[Origin]:
+        return Counter({(*place, 0): 1 for place, kind in self.produced.items() if kind in kinds})
+
+    def assert_everything_stands_once(self) -> None:
+        assert self.origins("bronze") == self.must_stand(TRADE, BAD, CONTROL)
+        assert self.origins("rejected") == self.must_stand(BAD)
+        assert self.origins("silver") == self.must_stand(TRADE)
+        bronze, rejected, silver = self.vectors()
+        assert bronze == rejected == silver
+
+
+def read_all(lane: Lane, count: int | None = None) -> list[Committed]:
+    """Step until ``count`` more messages were read; by default all that Kafka holds beyond the lane's tables."""
+    wanted = lane.read + (lane.reader.lag(lane.layers.vector("bronze")) if count is None else count)
+    settled: list[Committed] = []
+    deadline = time.monotonic() + 120  # noqa: TID251
+    while lane.read < wanted:
+        settled += lane.step(0.1)
+        assert time.monotonic() < deadline, f"{lane.read} of {wanted} messages arrived"  # noqa: TID251
+    return settled
+
+
+def _payload(kind: str, number: int) -> bytes:
+    if kind == CONTROL:
+        return b'{"result":null,"id":1}'
+    return a_frame(number, p="61837.63" if kind == TRADE else "-1")

@@ -1,0 +1,275 @@
+"""Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each stands once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from k2_assets.drain import layers
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import KafkaReader, describe_topic
+from k2_assets.lake_writer import commit_drained
+from k2_core.errors import CommitConflict, TopicError
+from k2_core.offsets import Offsets
+from k2_core.registry import Registry
+from tests.assets.rooms import LAYERS, Room, read_all
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def room(broker: str, registry: str, tmp_path: Path) -> Room:
+    return Room(broker, registry, tmp_path / "home")
+
+
+class Interrupted(OSError):
+    """What a test's fault raises; a drain waits such a one out."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, *, takes_place: bool) -> None:
+    """Let the ``at``-th commit from now on fail, before or after it took place."""
+    original, calls = layers.commit_drained, iter(range(1_000_000))
+
+    def commit(*arguments: Any) -> Any:
+        if next(calls) != at:
+            return original(*arguments)
+        if takes_place:
+            original(*arguments)
+        raise Interrupted
+
+    monkeypatch.setattr(layers, "commit_drained", commit)
+
+
+def test_everything_stands_once_when_nothing_interrupts(room: Room) -> None:
+    room.produce(400)
+
+    committed = room.drain()
+
+    assert sum(each.batch.bronze.num_rows for each in committed) == 400
+    room.assert_everything_stands_once()
+
+
+def test_a_second_life_reads_only_what_is_new(room: Room) -> None:
+    room.produce(50)
+    room.drain()
+    assert room.drain() == []
+
+    room.produce(30, seed=1)
+    committed = room.drain()
+
+    assert [each.batch.bronze.num_rows for each in committed] == [30]
+    room.assert_everything_stands_once()
+
+
+def test_batches_are_committed_while_reading_goes_on(room: Room) -> None:
+    room.produce(3_000)
+
+    with room.lane(commit_rows=500) as lane:
+        settled = read_all(lane) + lane.finish()
+
+    assert sum(each.batch.bronze.num_rows for each in settled) == 3_000
+    assert room.catalog.load_table((room.namespace, lane.layers.specs["bronze"].name)).snapshots()
+    room.assert_everything_stands_once()
+
+
+@pytest.mark.parametrize("takes_place", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(3), ids=LAYERS)
+def test_a_drain_that_ends_at_any_commit_is_made_good_by_the_next(
+    room: Room, monkeypatch: pytest.MonkeyPatch, at: int, takes_place: bool
+) -> None:
+    room.produce(60)
+    room.drain()
+    room.produce(60, seed=1)
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, at, takes_place=takes_place)
+        with pytest.raises(Interrupted):
+            room.drain()
+    moved = [vector != room.vectors()[-1] for vector in room.vectors()]
+    assert moved == [layer < at or (layer == at and takes_place) for layer in range(3)] or (at, takes_place) == (
+        2,
+        True,
+    )
+    room.drain()
+
+    room.assert_everything_stands_once()
+
+
+@pytest.mark.parametrize(("at", "takes_place"), [(0, False), (1, True), (3, False), (4, True)])
+def test_a_drain_that_ends_while_catching_up_is_made_good_by_the_next(
+    room: Room, monkeypatch: pytest.MonkeyPatch, at: int, takes_place: bool
+) -> None:
+    monkeypatch.setattr(layers, "_CATCH_UP_OFFSETS", 10)
+    room.produce(60)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 0, takes_place=True)  # bronze alone
+        with pytest.raises(Interrupted):
+            room.drain()
+    with monkeypatch.context() as patch:
+        interrupt(patch, at, takes_place=takes_place)
+        with pytest.raises(Interrupted):
+            room.drain()
+
+    assert room.drain() == []
+
+    room.assert_everything_stands_once()
+
+
+def test_silver_is_made_from_bronze_though_kafka_has_lost_the_messages(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.produce(40)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 0, takes_place=True)
+        with pytest.raises(Interrupted):
+            room.drain()
+    (bronze, *_) = room.vectors()
+    cut = [TopicPartition(room.topic_name, part, offset) for (_, part), offset in bronze.items()]
+    for future in room.admin.delete_records(cut).values():
+        future.result(timeout=30)
+
+    assert room.drain() == []
+
+    room.assert_everything_stands_once()
+
+
+def test_two_lanes_on_the_same_partitions_never_double(room: Room) -> None:
+    room.produce(600)
+    with room.lane() as one, room.lane() as other:
+        read_all(one)
+        room.produce(5, seed=2)
+        read_all(other)
+        assert sum(each.batch.bronze.num_rows for each in one.finish()) == 600
+        with pytest.raises(CommitConflict):
+            other.finish()
+        other.start()
+        room.produce(50, seed=1)
+        assert sum(each.batch.bronze.num_rows for each in read_all(other) + other.finish()) == 55
+        room.produce(3, seed=3)
+        read_all(one, 58)
+        with pytest.raises(CommitConflict):
+            one.finish()
+
+    room.drain()
+    room.assert_everything_stands_once()
+
+
+def test_the_very_same_batch_of_two_lanes_stands_once(room: Room) -> None:
+    """The second takes it for its own commit whose answer was lost, which comes to the same."""
+    room.produce(100)
+    with room.lane() as one, room.lane() as other:
+        for lane in (one, other):
+            read_all(lane)
+        for lane in (one, other):
+            lane.finish()
+
+    room.assert_everything_stands_once()
+
+
+def test_a_partition_whose_offset_kafka_lost_stops_loudly_and_the_others_go_on(room: Room) -> None:
+    room.produce(90)
+    room.drain()
+    before = dict(room.vectors()[0].items())
+    room.produce(90, seed=1)
+    topic_id = room.topic.topic_id
+    _, end = watermarks(room, 0)
+    assert end > before[topic_id, 0] + 1
+    lost = {place for place in room.produced if place[1] == 0 and place[2] >= before[topic_id, 0]}
+    room.admin.delete_records([TopicPartition(room.topic_name, 0, end - 1)])
+    wait_until(lambda: watermarks(room, 0)[0] == end - 1)
+
+    with room.lane() as lane:
+        others = 90 - len(lost)
+        wait_until(lambda: lane.step(0.1) == [] and bool(lane.reader.stopped) and lane.read == others)
+        lane.finish()
+        assert set(lane.reader.stopped) == {0}
+        assert (
+            f"partition 0: the committed offset lies outside Kafka's log ({end - 1} to {end})"
+            in (lane.reader.stopped[0])
+        )
+
+    for place in lost:
+        del room.produced[place]
+    room.assert_everything_stands_once()
+    assert dict(room.vectors()[0].items())[topic_id, 0] == before[topic_id, 0]
+
+
+def test_a_topic_made_again_opens_a_new_vector_and_loses_nothing(room: Room) -> None:
+    room.produce(60)
+    room.drain()
+    old = room.topic.topic_id
+    room.make_topic_again()
+    room.produce(30, seed=1)
+    assert room.topic.topic_id != old
+
+    room.drain()
+
+    room.assert_everything_stands_once()
+    assert {topic_id for (topic_id, _), _ in room.vectors()[0].items()} == {old, room.topic.topic_id}
+
+
+def test_a_vector_that_moved_without_rows_is_opened_in_every_layer(room: Room) -> None:
+    """As when a lost range was accepted: bronze goes on behind it, and so must the others."""
+    room.produce(30)
+    topic_id = room.topic.topic_id
+    bronze = room.catalog.load_table((room.namespace, room.layers.specs["bronze"].name))
+    skipped = Offsets({(topic_id, 0): 5})
+    commit_drained(bronze, room.layers.schemas["bronze"].empty_table(), Offsets(), skipped)
+
+    room.drain()
+
+    for place in [place for place in room.produced if place[1] == 0 and place[2] < 5]:
+        del room.produced[place]
+    room.assert_everything_stands_once()
+
+
+def test_schemas_are_asked_once_and_odd_ids_are_no_failure(registry: str) -> None:
+    odd = [b"\0" + number.to_bytes(4, "big") for number in (0, 123_456, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)]
+    with Registry(registry) as client:
+        lookup = SchemaLookup(client)
+        found = lookup.of([*odd, b"", b"\0\0", b"{}..."])
+
+    assert {schema.text for schema in found.values()} == {None}
+    assert len(found) == len(odd)
+    assert lookup.of(odd) == found  # the registry's connection is closed: nobody asked it again
+
+
+def test_a_topic_that_is_not_there_is_said(broker: str) -> None:
+    with pytest.raises(TopicError, match=r"could not describe topic nobody\.made\.this"):
+        describe_topic(broker, "nobody.made.this")
+
+
+def test_group_offsets_are_written_for_ordinary_tools(room: Room) -> None:
+    room.produce(40)
+    with room.lane() as lane:
+        read_all(lane)
+        (committed,) = lane.finish()
+        assert lane.reader.lag(committed.batch.following) == 0
+        assert lane.reader.lag(Offsets()) == 40
+
+    consumer = KafkaReader(room.broker, room.topic, "tests")._consumer
+    try:
+        parts = [TopicPartition(room.topic_name, part) for part in range(room.partitions)]
+        wait_until(lambda: all(each.offset >= 0 for each in consumer.committed(parts, timeout=10)))
+        shown = {each.partition: each.offset for each in consumer.committed(parts, timeout=10)}
+    finally:
+        consumer.close()
+    assert shown == {part: offset for (_, part), offset in committed.batch.following.items()}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60  # noqa: TID251
+    while not holds():
+        assert time.monotonic() < deadline  # noqa: TID251
+        time.sleep(0.05)
+
+
+def watermarks(room: Room, partition: int) -> tuple[int, int]:
+    reader = KafkaReader(room.broker, room.topic, "tests")
+    try:
+        return reader.bounds()[partition]
+    finally:
+        reader.close()
