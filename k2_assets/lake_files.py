@@ -114,6 +114,12 @@ class Seen:
         days = self._days.get(str(source.metadata.table_uuid), {})
         return [each for each in files if each.sequence > days.get(each.day.isoformat(), 0)]
 
+    def behind(self, source: Table, files: list[LakeFile]) -> set[date]:
+        """Return the days of :meth:`newer` files, without those that a full memory is too short for."""
+        days = self._days.get(str(source.metadata.table_uuid), {})
+        oldest = min(days) if len(days) >= _DAYS_REMEMBERED else ""
+        return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}
+
     def with_files(self, source: Table, files: list[LakeFile]) -> "Seen":
         """Return this memory with ``files`` of ``source`` taken in; the newest 400 days are kept."""
         if not files:

@@ -42,6 +42,9 @@ class CandlesRefresh:
         self._day = day
         self._schema = arrow_schema(spec)
         self._outcome = Outcome()
+        # What this run has taken in: the table forgets days that are older than its memory is long.
+        self._taken = Seen({})
+        self._taking = Seen({})
 
     def recompute_touched(self) -> Outcome:
         """Recompute the windows that new gold files touch, and those of the trades around them.
@@ -55,6 +58,7 @@ class CandlesRefresh:
             _, change = commit_derived(self._load, self._touched_windows)
             if change is None:
                 return total
+            self._taken = self._taking
             total = Outcome(
                 total.windows_computed + self._outcome.windows_computed,
                 total.windows_changed + self._outcome.windows_changed,
@@ -76,9 +80,11 @@ class CandlesRefresh:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
         files = live_files(gold, "timestamp")
         seen = Seen.of(table)
-        batch = oldest_batch(seen.newer(gold, [each for each in files if each.day == self._day]), _BATCH_ROWS)
+        of_day = [each for each in files if each.day == self._day]
+        batch = oldest_batch(self._taken.newer(gold, seen.newer(gold, of_day)), _BATCH_ROWS)
         if not batch:
             return None
+        self._taking = self._taken.with_files(gold, batch)
         touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
         return self._recomputed(table, gold, files, touched, seen.with_files(gold, batch))
 

@@ -46,6 +46,9 @@ class TradesRefresh:
         self._day = day
         self._schema = arrow_schema(GOLD_TRADES)
         self._outcome = Outcome()
+        # What this run has taken in: the table forgets days that are older than its memory is long.
+        self._taken = Seen({})
+        self._taking = Seen({})
 
     def append_new(self) -> Outcome:
         """Append the day's trades that gold does not have yet; reading anything again changes nothing.
@@ -59,6 +62,7 @@ class TradesRefresh:
             _, change = commit_derived(self._load_gold, self._new_rows)
             if change is None:
                 return total
+            self._taken = self._taking
             total += self._outcome
 
     def replace_day(self) -> Outcome:
@@ -78,8 +82,9 @@ class TradesRefresh:
         for name in self._sources:
             silver = self._catalog.load_table((self._namespace, name))
             of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
-            batch = oldest_batch(seen.newer(silver, of_day), _BATCH_ROWS)
+            batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), _BATCH_ROWS)
             if batch:
+                self._taking = self._taken.with_files(silver, batch)
                 return self._change(gold, silver, batch, seen)
         return None
 

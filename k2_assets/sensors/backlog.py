@@ -48,7 +48,7 @@ def _days_behind(lake: Lake, sources: tuple[str, ...], derived: str, cache: dict
     days: set[date] = set()
     for name in sources:
         source = lake.table(name)
-        days |= {each.day for each in seen.newer(source, live_files(source, "timestamp", cache[name]))}
+        days |= seen.behind(source, live_files(source, "timestamp", cache[name]))
     return {day for day in days if is_partition(day)}
 
 
