@@ -1,0 +1,155 @@
+"""A real drain in a process of its own, killed while it works: afterwards each message stands exactly once."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from k2_assets.drain.beat import read_beat
+from k2_assets.drain.drain import beat_store, drain
+from k2_core.settings import Drain, Kafka, Registry, Settings
+from tests.assets.rooms import Room
+
+pytestmark = pytest.mark.integration
+
+DRAIN = """
+import sys, threading
+from k2_assets.drain.drain import drain
+from k2_core.settings import Settings
+from k2_core.venues import VENUES
+from tests.assets.rooms import a_venue
+
+settings = Settings.model_validate_json(sys.argv[1])
+VENUES.clear()
+VENUES[sys.argv[2]] = a_venue(sys.argv[2])
+print("ready", flush=True)
+for lane, committed in drain(settings, "child", threading.Event()):
+    if committed is not None:
+        print("committed", flush=True)
+"""
+
+
+@pytest.fixture
+def room(broker: str, registry: str, tmp_path: Path) -> Room:
+    return Room(broker, registry, tmp_path / "home")
+
+
+def settings_of(room: Room) -> Settings:
+    return Settings(
+        home=room.home,
+        kafka=Kafka(bootstrap_servers=room.broker),
+        registry=Registry(url=room.registry_url),
+        drain=Drain(commit_interval_s=0.1, commit_rows=1_000, work_minutes=5, beat_interval_s=0.2),
+    )
+
+
+@contextmanager
+def a_drain(room: Room) -> Iterator["subprocess.Popen[str]"]:
+    """Run a drain in a process of its own; killed at the latest when the block ends."""
+    settings = settings_of(room).model_dump_json()
+    command = [sys.executable, "-c", DRAIN, settings, room.venue.VENUE]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", process.stderr and process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def await_a_commit(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "committed\n", process.stderr and process.stderr.read()
+
+
+def drain_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drain in this process until nothing more arrives, and end as a run does."""
+    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
+    stop = threading.Event()
+    deadline = time.monotonic() + 120  # noqa: TID251
+    for lane, _ in drain(settings_of(room), "the last", stop):
+        if lane.reader.lag(lane.layers.vector("silver")) == 0:
+            stop.set()
+        assert time.monotonic() < deadline, room.vectors()  # noqa: TID251
+
+
+def test_a_drain_killed_again_and_again_neither_loses_nor_doubles(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(1)
+    for round_ in range(4):
+        with a_drain(room) as process:
+            room.produce(2_500, seed=round_)
+            await_a_commit(process)
+            producing = threading.Thread(target=room.produce, args=(2_500, 100 + round_))
+            producing.start()
+            time.sleep(rng.uniform(0.0, 0.6))
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            producing.join()
+
+    drain_the_rest(room, monkeypatch)
+
+    assert len(room.produced) == 20_000
+    room.assert_everything_stands_once()
+
+
+def test_two_drains_at_once_neither_lose_nor_double(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_drain(room) as one, a_drain(room) as other:
+        for round_ in range(10):
+            room.produce(500, seed=round_)
+        for process in (one, other):
+            assert process.poll() is None
+    drain_the_rest(room, monkeypatch)
+
+    room.assert_everything_stands_once()
+
+
+def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = beat_store(settings_of(room))
+    room.produce(500)
+    with a_drain(room) as process:
+        await_a_commit(process)
+        beat = read_beat(store, "main")
+        assert beat is not None
+        assert (beat.run_id, beat.pid) == ("child", process.pid)
+        assert beat.process_lives()
+    process.wait()
+    assert not beat.process_lives()
+
+    drain_the_rest(room, monkeypatch)
+
+    last = read_beat(store, "main")
+    assert last is not None
+    assert (last.run_id, last.phase) == ("the last", "stopped")
+
+
+def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when Kafka, the registry or the feed comes up later than the drain."""
+    room.admin.delete_topics([room.topic_name])[room.topic_name].result(timeout=30)
+    monkeypatch.setattr("k2_assets.drain.drain._RETRY_FIRST_S", 0.1)
+    made = threading.Timer(1.5, room.make_topic)
+    made.start()
+    room_is_back = threading.Event()
+
+    def produce_when_it_is_there() -> None:
+        made.join()
+        room.produce(40)
+        room_is_back.set()
+
+    producing = threading.Thread(target=produce_when_it_is_there)
+    producing.start()
+    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
+    stop = threading.Event()
+    for lane, _ in drain(settings_of(room), "patient", stop):
+        if room_is_back.is_set() and lane.reader.lag(lane.layers.vector("silver")) == 0:
+            stop.set()
+    producing.join()
+
+    room.assert_everything_stands_once()
