@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
-from k2_core.trades import MAX_FUTURE_NS, VenueTrade, check, check_number, exact, message_id, plain
+from k2_core.trades import MAX_FUTURE_NS, VenueTrade, check, check_number, exact, message_id, message_ids, plain
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "k2:trade")
@@ -22,6 +22,13 @@ def a_venue_trade(price: str = "1", quantity: str = "1", event_us: int = 0) -> V
 @given(TEXT, TEXT, TEXT)
 def test_message_id_is_the_uuid5_of_the_natural_key(exchange: str, symbol: str, trade_id: str) -> None:
     assert message_id(exchange, symbol, trade_id) == str(uuid.uuid5(NAMESPACE, f"{exchange}|{symbol}|{trade_id}"))
+
+
+@given(TEXT, st.lists(st.tuples(TEXT, TEXT), max_size=10))
+def test_message_ids_of_many_are_those_of_each(exchange: str, keys: list[tuple[str, str]]) -> None:
+    made = message_ids(exchange, [symbol for symbol, _ in keys], [trade_id for _, trade_id in keys])
+
+    assert [each.decode() for each in made.tolist()] == [message_id(exchange, *key) for key in keys]
 
 
 def test_message_id_stays_the_same_for_ever() -> None:

@@ -1,0 +1,121 @@
+"""The drain's sign of life: written whatever happens, read as unknown rather than dead."""
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
+from k2_assets.drain.supervision import Verdict, judge
+from k2_core import clock
+from k2_core.settings import Drain
+
+SETTINGS = Drain(dead_after_s=30, hung_after_s=300)
+
+
+def now_s() -> float:
+    return clock.now_ns() / clock.NS_PER_SECOND
+
+
+def a_run(run_id: str = "run") -> dg.DagsterRun:
+    return dg.DagsterRun(job_name="main_drain", run_id=run_id)
+
+
+def a_beat(phase: str = "reading", *, beat_age_s: float = 0, progress_age_s: float = 0, run_id: str = "run") -> Beat:
+    process = psutil.Process()
+    beat_at, progress_at = now_s() - beat_age_s, now_s() - progress_age_s
+    return Beat("main", process.pid, process.create_time(), run_id, phase, beat_at, progress_at, "")
+
+
+def verdict(beat: Beat | None, started_ago_s: float = 3600, run: dg.DagsterRun | None = None) -> Verdict:
+    return judge(beat, run or a_run(), now_s() - started_ago_s, SETTINGS).verdict
+
+
+def test_a_drain_that_beats_is_alive() -> None:
+    assert verdict(a_beat()) is Verdict.ALIVE
+    assert verdict(a_beat(WAITING, progress_age_s=100_000)) is Verdict.ALIVE
+    assert verdict(a_beat(progress_age_s=299)) is Verdict.ALIVE
+
+
+def test_a_drain_that_makes_no_progress_hangs_unless_it_waits() -> None:
+    assert verdict(a_beat("committing", progress_age_s=301)) is Verdict.HUNG
+    assert verdict(a_beat("committing", progress_age_s=301, beat_age_s=100)) is Verdict.HUNG
+
+
+def test_a_silent_drain_is_dead_only_when_its_process_is_gone() -> None:
+    silent = a_beat(beat_age_s=31)
+    assert verdict(silent) is Verdict.ALIVE
+    assert verdict(replace(silent, pid=a_gone_pid())) is Verdict.DEAD
+    assert verdict(replace(silent, process_started=silent.process_started - 60)) is Verdict.DEAD
+    assert verdict(replace(silent, pid=a_gone_pid(), beat_at=now_s() - 29)) is Verdict.ALIVE
+
+
+def test_a_zombie_is_no_living_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        started = psutil.Process(process.pid).create_time()
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        zombie = replace(a_beat(beat_age_s=31), pid=process.pid, process_started=started)
+
+        assert not zombie.process_lives()
+        assert verdict(zombie) is Verdict.DEAD
+
+
+def test_a_run_that_never_beat_has_time_to_start() -> None:
+    assert verdict(None, started_ago_s=29) is Verdict.ALIVE
+    assert verdict(None, started_ago_s=31) is Verdict.DEAD
+    assert verdict(a_beat(run_id="the one before"), started_ago_s=31) is Verdict.DEAD
+
+
+def test_a_heart_beats_by_itself_and_says_the_phase(tmp_path: Path) -> None:
+    store = tmp_path / "run" / "main.db"
+    with Heart(store, "main", "run", 0.05) as heart:
+        heart.progress("committing", "bronze")
+        first = beat_when(store, lambda beat: beat.phase == "committing")
+        later = beat_when(store, lambda beat: beat.beat_at > first.beat_at)
+        assert (later.progress_at, later.detail, later.run_id) == (first.progress_at, "bronze", "run")
+        assert later.process_lives()
+    stopped = read_beat(store, "main")
+    assert stopped is not None
+    assert stopped.phase == "stopped"
+    assert read_beat(store, "another") is None
+
+
+def test_a_heart_goes_on_when_its_store_cannot_be_written_for_a_while(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.write_text("in the way")
+    with Heart(folder / "main.db", "main", "run", 0.05):
+        time.sleep(0.3)
+        folder.unlink()
+        assert beat_when(folder / "main.db", Beat.process_lives).phase == "starting"
+
+
+def test_a_store_that_was_never_written_has_no_beat_and_a_broken_one_says_so(tmp_path: Path) -> None:
+    assert read_beat(tmp_path / "none.db", "main") is None
+    (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(sqlite3.Error):
+        read_beat(tmp_path / "broken.db", "main")
+
+
+def beat_when(store: Path, holds: Callable[[Beat], bool]) -> Beat:
+    deadline = time.monotonic() + 30  # noqa: TID251
+    while True:
+        beat = read_beat(store, "main")
+        if beat is not None and holds(beat):
+            return beat
+        assert time.monotonic() < deadline, beat  # noqa: TID251
+        time.sleep(0.01)
+
+
+def a_gone_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
