@@ -9,6 +9,8 @@ K2Error
 ├── TopicError               a topic is missing, or its settings differ from what K2 needs
 ├── OffsetError              a committed offset no longer lies within the topic's log
 ├── CommitConflict           another writer moved the table's offsets first
+├── LockBusy                 other work on the table has not ended
+├── LockLost                 a lock could not be renewed in time
 ├── PartError                a part of the platform did not start or did not answer
 ├── DownloadError            something could not be fetched, or its SHA-256 is not the locked one
 └── RecordingError           a recording cannot be read
@@ -57,6 +59,14 @@ class OffsetError(K2Error):
 
 class CommitConflict(K2Error):
     """Another writer moved the table's offsets first; the batch must be thrown away."""
+
+
+class LockBusy(K2Error):
+    """Other work on the same table holds the lock."""
+
+
+class LockLost(K2Error):
+    """A lock could not be renewed in time; what was being done under it must begin again."""
 
 
 class PartError(K2Error):

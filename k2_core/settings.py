@@ -199,6 +199,11 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "k2"
 
 
+def armed_crash() -> tuple[str | None, str | None]:
+    """Return where a test wants this process killed, and the file that counts it; see :mod:`k2_core.crash_points`."""
+    return os.environ.get("K2_CRASH_AT"), os.environ.get("K2_CRASH_LOG")
+
+
 def _refuse_unknown(environment: "os._Environ[str]") -> None:
     known = {f"K2_{name.upper()}" for name in Settings.model_fields}
     for name in environment:
@@ -207,4 +212,4 @@ def _refuse_unknown(environment: "os._Environ[str]") -> None:
             raise SettingsError(msg)
 
 
-_INTERNAL = {"K2_TEST_RECORDINGS"}
+_INTERNAL = {"K2_TEST_RECORDINGS", "K2_CRASH_AT", "K2_CRASH_LOG"}

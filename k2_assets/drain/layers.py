@@ -12,9 +12,10 @@ from pyiceberg.table import Table
 
 from k2_assets.bronze.transforms import Frames, frames_of_bronze
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.lake_writer import arrow_schema, commit_drained
+from k2_assets.lake_writer.commits import arrow_schema, commit_drained
 from k2_assets.silver.transforms import Refined, refine
 from k2_core import tables
+from k2_core.crash_points import reach
 from k2_core.offsets import Offsets
 
 _CATCH_UP_OFFSETS: Final = 250_000
@@ -92,6 +93,7 @@ class Layers:
         """
         for layer, rows in (("bronze", batch.bronze), ("rejected", batch.rejected), ("silver", batch.silver)):
             self._tables[layer] = commit_drained(self._tables[layer], rows, batch.start, batch.following)
+            reach(f"{self.specs[layer].name}.acknowledged")
 
     def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:
         """Bring rejected and silver to bronze's vector from bronze's rows; return how many offsets were behind.
@@ -107,7 +109,9 @@ class Layers:
                 refined = self.refine(self._bronze_frames(piece, schemas))
                 rows = refined.silver if layer == "silver" else refined.rejected
                 start = self.vector(layer).only({piece.key})
+                reach(f"{self.specs[layer].name}.catch_up")
                 self._tables[layer] = commit_drained(self._tables[layer], rows, start, Offsets({piece.key: piece.end}))
+                reach(f"{self.specs[layer].name}.caught_up")
                 behind += piece.end - piece.first
         return behind
 

@@ -13,7 +13,7 @@ from k2_assets.gold.candles import KEY, SHAPE, Span, candles
 from k2_assets.gold.surroundings import Touched, surroundings, touched_by
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
-from k2_assets.lake_writer import Change, arrow_schema, commit_derived
+from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_core import clock
 from k2_core.tables import GOLD_TRADES, TableSpec
 

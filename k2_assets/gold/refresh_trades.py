@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 from k2_assets.gold import trades
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, time_between
-from k2_assets.lake_writer import Change, arrow_schema, commit_derived
+from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_core.tables import GOLD_TRADES
 
 LARGEST_IDS: Final = "k2.largest_ids"

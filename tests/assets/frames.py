@@ -11,7 +11,7 @@ import pyarrow as pa
 from k2_assets.bronze.envelopes import WriterSchema
 from k2_assets.bronze.transforms import bronze_rows, decode_messages
 from k2_assets.kafka_reader import Messages, Topic
-from k2_assets.lake_writer import arrow_schema
+from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.silver.transforms import Refined, refine
 from k2_core import tables, topics
 from k2_core.raw_frame import Encoder

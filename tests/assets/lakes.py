@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_trades import TradesRefresh
-from k2_assets.lake_writer import arrow_schema
+from k2_assets.lake_writer.commits import arrow_schema
 from k2_core import tables
 from k2_core.candles import MINUTE_US
 from k2_core.catalog import ensure_tables, open_catalog

@@ -11,8 +11,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
 
-from k2_assets import lake_writer
-from k2_assets.lake_writer import Change, arrow_schema, commit_derived, commit_drained
+from k2_assets.lake_writer import commits
+from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived, commit_drained
 from k2_core import tables
 from k2_core.errors import CommitConflict
 from k2_core.offsets import PROPERTY, Offsets
@@ -176,7 +176,7 @@ def test_a_lost_answer_neither_loses_nor_doubles(
 def test_a_commit_that_fails_again_and_again_ends_in_a_conflict(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_writer, "_try_commit", lambda *_: False)
+    monkeypatch.setattr(commits, "_try_commit", lambda *_: False)
 
     with pytest.raises(CommitConflict, match="5 times in a row"):
         commit_drained(lake.table(SILVER), rows_at(0, 2), Offsets(), vector(p0=2))

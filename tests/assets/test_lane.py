@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition
 from k2_assets.drain import layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader, describe_topic
-from k2_assets.lake_writer import commit_drained
+from k2_assets.lake_writer.commits import commit_drained
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry

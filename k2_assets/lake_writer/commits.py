@@ -1,4 +1,4 @@
-"""The only module that writes tables: compare-and-set commits of rows together with what a writer remembers.
+"""Compare-and-set commits of rows together with what a writer remembers.
 
 Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
 """
@@ -12,6 +12,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
+from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
 from k2_core.tables import TableSpec
@@ -93,6 +94,7 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
 def _try_commit(table: Table, rows: pa.Table, remember: Mapping[str, str], replace: BooleanExpression | None) -> bool:
     """Commit once; False when the outcome is a conflict or unknown, to be judged by what then stands in the table."""
     properties = dict(remember)
+    reach(f"{table.name()[-1]}.commit")
     try:
         with table.transaction() as transaction:
             if replace is None:
@@ -102,4 +104,5 @@ def _try_commit(table: Table, rows: pa.Table, remember: Mapping[str, str], repla
             transaction.set_properties(properties)
     except (CommitFailedException, CommitStateUnknownException):
         return False
+    reach(f"{table.name()[-1]}.committed")
     return True

@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.table import Table
+
+from k2_assets.lake_files import live_files
+from k2_assets.lake_writer.lock import Lease, lock
+from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_core.errors import CommitConflict
+from tests.assets.lakes import SILVER, SmallLake, a_trade, to_arrow
+
+
+def ids(lake: SmallLake) -> list[int]:
+    return sorted(row["source_sequence"] for row in lake.rows(SILVER))
+
+
+def rewritten(lake: SmallLake, lease: Lease, numbers: list[int], *, age: int | None = None) -> Table:
+    """Put rows of ``numbers`` in the place of everything that stands."""
+    table = lake.table(SILVER)
+    removed = [each.file for each in live_files(table, "timestamp")]
+    added = write_files(table, [to_arrow(SILVER, [a_trade(n) for n in numbers])])
+    lake.append(SILVER, [a_trade(100)])  # a drain is faster
+    return replace_files(lambda: lake.table(SILVER), lease, removed, added, {"k2.mark": "x"}, age=age)
+
+
+@pytest.fixture
+def lease(lake: SmallLake) -> Any:
+    with lock(lake.catalog, f"files:{SILVER.name}", 5) as held:
+        yield held
+
+
+def test_named_files_are_replaced_and_what_was_appended_meanwhile_stays(lake: SmallLake, lease: Lease) -> None:
+    lake.append(SILVER, [a_trade(1)])
+    lake.append(SILVER, [a_trade(2)])
+
+    after = rewritten(lake, lease, [1, 3])
+
+    assert ids(lake) == [1, 3, 100]
+    assert after.properties["k2.mark"] == "x"
+
+
+def test_rewritten_files_may_keep_the_age_of_those_they_replace(lake: SmallLake, lease: Lease) -> None:
+    lake.append(SILVER, [a_trade(1)])
+    lake.append(SILVER, [a_trade(2)])
+
+    rewritten(lake, lease, [1, 2], age=2)
+
+    ages = {each.sequence for each in live_files(lake.table(SILVER), "timestamp")}
+    assert ages == {2, 3}
+    assert ids(lake) == [1, 2, 100]
+
+
+@pytest.mark.parametrize("takes_place", [True, False])
+def test_a_lost_answer_neither_loses_nor_doubles(
+    lake: SmallLake, lease: Lease, monkeypatch: pytest.MonkeyPatch, takes_place: bool
+) -> None:
+    lake.append(SILVER, [a_trade(1)])
+    original, lost = SqlCatalog.commit_table, []
+
+    def commit_table(self: SqlCatalog, table: Table, requirements: Any, updates: Any) -> Any:
+        if lost or not any(getattr(update, "updates", {}).get("k2.mark") for update in updates):
+            return original(self, table, requirements, updates)
+        lost.append(True)
+        if takes_place:
+            original(self, table, requirements, updates)
+        msg = "lost"
+        raise CommitStateUnknownException(msg)
+
+    monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
+    rewritten(lake, lease, [1, 2])
+
+    assert lost
+    assert ids(lake) == [1, 2, 100]
+
+
+def test_files_that_are_gone_cannot_be_replaced(lake: SmallLake, lease: Lease) -> None:
+    lake.append(SILVER, [a_trade(1)])
+    table = lake.table(SILVER)
+    removed = [each.file for each in live_files(table, "timestamp")]
+    rewritten(lake, lease, [1])
+
+    with pytest.raises(CommitConflict, match="gone"):
+        replace_files(
+            lambda: lake.table(SILVER), lease, removed, write_files(table, [to_arrow(SILVER, [a_trade(1)])]), {}
+        )
+
+    assert ids(lake) == [1, 100]
