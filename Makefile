@@ -1,11 +1,12 @@
 PYTHON ?= python3
 K2 = .venv/bin/k2
 
-.PHONY: up down status install test lint format
+.PHONY: up down status install test soak lint format
 install: ; @$(PYTHON) -m k2_stack.bootstrap
 up: install ; @$(K2) up $(if $(SOURCE),--source $(SOURCE)) $(if $(SPEED),--speed $(SPEED)) $(if $(RATE),--rate $(RATE)) $(if $(DETACH),--detach)
 down: ; @$(K2) down
 status: ; @$(K2) status
 lint: install ; @.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/lint-imports && .venv/bin/mypy
 test: lint ; @.venv/bin/pytest $(ARGS)
+soak: install ; @.venv/bin/pytest -m "reliability or soak" --soak --reliability docs/reliability.md $(ARGS)
 format: install ; @.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -11,9 +11,45 @@ import pytest
 
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
+from tests.reliability.measured import Reliability
 
 READY_WITHIN_S = 120
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
+_MEASURED = pytest.StashKey[Reliability]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long forms of the suites that inject faults")
+    parser.addoption("--reliability", metavar="PAGE", help="write what was measured into this page's table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_MEASURED] = Reliability()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that have only a long form to ``--soak``."""
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if page := session.config.getoption("--reliability"):
+        session.config.stash[_MEASURED].write(Path(page))
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig: pytest.Config) -> bool:
+    """Whether the long form is wanted; the short one takes a minute or two."""
+    return bool(pytestconfig.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def reliability(pytestconfig: pytest.Config) -> Reliability:
+    """Where a test notes the faults that it injected."""
+    return pytestconfig.stash[_MEASURED]
 
 
 @pytest.fixture(scope="session")
