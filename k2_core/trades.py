@@ -1,6 +1,7 @@
 """The trade: its identity, its bounds, and why something cannot become one."""
 
 import hashlib
+import re
 import uuid
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -23,7 +24,7 @@ REASONS: Final = {
     "not_confluent_avro": "the Kafka value does not begin with Confluent's magic byte and a schema id",
     "unknown_schema": "the registry does not know the schema id",
     "malformed_envelope": "the Avro envelope is cut off, followed by other bytes, or not a RawFrame",
-    "malformed_json": "the frame is not JSON, or cut off",
+    "malformed_json": "the frame is not JSON, is cut off, or nests over 200 levels deep",
     "unknown_event": "the frame is of a kind that this parser does not know",
     "missing_field": "a field that a trade needs is missing or null",
     "wrong_type": "a field has another type or form than the venue documents",
@@ -32,8 +33,11 @@ REASONS: Final = {
     "number_out_of_range": "a number has more digits than the column holds; it is never rounded",
     "timestamp_in_future": "the trade's time is over 5 minutes after its receipt",
     "unknown_symbol": "base and quote of the symbol cannot be told apart",
+    "parser_failed": "the parser broke on the frame: a fault of K2, whose log says where",
 }
 
+_NUMBER: Final = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_LONGEST_NUMBER: Final = 1000  # characters; exact arithmetic on a million digits would hold everything up
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "k2:trade")
 _HEX: Final = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint8).reshape(256, 2)
 _UUID_GROUPS: Final = ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24))
@@ -107,13 +111,23 @@ def check_number(field: Literal["price", "quantity"], text: str, precision: int,
     Raises:
         MalformedFrame: ``wrong_type``, ``<field>_not_positive`` or ``number_out_of_range``.
     """
-    number = exact(text)
+    number = exact(text) if len(text) <= _LONGEST_NUMBER else None
     if number is None:
-        raise MalformedFrame("wrong_type", f"{field} {text!r} is not a decimal number")
+        raise _without_value(field, text)
     if number <= 0:
         raise MalformedFrame(f"{field}_not_positive", f"{field} is {text}")
     if plain(number, precision, scale) is None:
         raise MalformedFrame("number_out_of_range", f"{field} {text} does not fit decimal({precision},{scale})")
+
+
+def _without_value(field: str, text: str) -> MalformedFrame:
+    """Say what is wrong with a text that spells no number, or one beyond what can be computed with."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return MalformedFrame("wrong_type", f"{field} {text!r} is not a decimal number")
+    if found["sign"] == "-" or not re.search("[1-9]", found["digits"]):
+        return MalformedFrame(f"{field}_not_positive", f"{field} is {text}")
+    return MalformedFrame("number_out_of_range", f"{field} {text} has a length or an exponent beyond any column")
 
 
 def exact(text: str) -> Decimal | None:

@@ -36,6 +36,19 @@ class Frames:
     def __len__(self) -> int:
         return len(self.payloads)
 
+    def part(self, start: int, end: int) -> "Frames":
+        """Return the frames of the positions [start, end)."""
+        return Frames(
+            self.topic,
+            self.topic_id,
+            self.partitions[start:end],
+            self.offsets[start:end],
+            self.received_ns[start:end],
+            self.ingestion_us[start:end],
+            self.payloads[start:end],
+            {position - start: error for position, error in self.errors.items() if start <= position < end},
+        )
+
 
 def decode_messages(messages: Messages, topic: Topic, schemas: Mapping[int, WriterSchema]) -> tuple[Frames, Envelopes]:
     """Decode the envelopes of one batch of messages."""

@@ -1,9 +1,9 @@
 """Frames to silver and rejected rows. Pure: the venue's parser and the rules of k2_core.trades, Arrow out.
 
 The rules are checked for all rows at once; what looks unusual in any way is judged by :func:`k2_core.trades.check`.
+A frame on which our own code breaks is rejected like any other bad one: it must not stop its neighbours.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -13,9 +13,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from k2_assets.bronze.transforms import TIMESTAMP, Frames
+from k2_assets.bronze.transforms import Frames
+from k2_assets.silver.rows import Rejects, Trades, rejected_rows, silver_rows
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
+from k2_core.logs import logger
 from k2_core.trades import (
     MAX_FUTURE_NS,
     PRICE_PRECISION,
@@ -26,9 +28,10 @@ from k2_core.trades import (
     VenueTrade,
     check,
     exact,
-    message_ids,
     plain,
 )
+
+log = logger(__name__)
 
 NO_TIME: Final = np.iinfo(np.int64).min
 _LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999: later times are no time at all
@@ -47,31 +50,17 @@ class Refined:
 
 
 @dataclass
-class _Rejects:
-    frames: list[int] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def add(self, frame: int, index: int, reason: str, error: str) -> None:
-        self.frames.append(frame)
-        self.indexes.append(index)
-        self.reasons.append(reason)
-        self.errors.append(error)
-
-
-@dataclass
 class _Parsed:
     trades: list[VenueTrade] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     bad_times: list[tuple[int, int]] = field(default_factory=list)
-    rejects: _Rejects = field(default_factory=_Rejects)
+    rejects: Rejects = field(default_factory=Rejects)
     control_frames: int = 0
 
 
 def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema) -> Refined:
-    """Parse and validate frames.
+    """Parse and validate frames; those on which our own code breaks are found by halves and rejected.
 
     Args:
         frames: of one topic.
@@ -79,14 +68,61 @@ def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected
         silver_schema: Arrow schema of the silver table.
         rejected_schema: Arrow schema of the rejected table.
     """
+    try:
+        return _refine(frames, venue, silver_schema, rejected_schema)
+    except MemoryError:
+        raise  # no fault of a frame
+    # A lane that died of a frame would read it again for ever.
+    except (Exception, pl.exceptions.PanicException) as error:  # any fault of our own code
+        if len(frames) == 0:
+            raise
+        if len(frames) == 1:
+            _tell(error, frames, 0, first=True)
+            return _all_rejected(frames, silver_schema, rejected_schema, error)
+    middle = len(frames) // 2
+    halves = (frames.part(0, middle), frames.part(middle, len(frames)))
+    return _joined([refine(half, venue, silver_schema, rejected_schema) for half in halves])
+
+
+def _all_rejected(
+    frames: Frames, silver_schema: pa.Schema, rejected_schema: pa.Schema, error: BaseException
+) -> Refined:
+    rejects, no_times = Rejects(), np.full(len(frames), NO_TIME, dtype=np.int64)
+    for position in range(len(frames)):
+        rejects.add(position, 0, *_broken(error))
+    rows = rejected_rows(rejects, frames, rejected_schema)
+    return Refined(silver_schema.empty_table(), rows, no_times, no_times, 0)
+
+
+def _tell(error: BaseException, frames: Frames, position: int, *, first: bool) -> None:
+    """Log a fault of our own: where it happened, and for the first of a batch the traceback."""
+    place = {"topic": frames.topic, "partition": frames.partitions[position], "offset": frames.offsets[position]}
+    log.error("the parser broke on a frame", error=repr(error), exc_info=error if first else None, **place)
+
+
+def _broken(error: BaseException) -> tuple[str, str]:
+    return "parser_failed", f"{type(error).__name__}: {error}"
+
+
+def _joined(parts: list[Refined]) -> Refined:
+    return Refined(
+        pa.concat_tables([part.silver for part in parts]),
+        pa.concat_tables([part.rejected for part in parts]),
+        np.concatenate([part.first_event_us for part in parts]),
+        np.concatenate([part.last_event_us for part in parts]),
+        sum(part.control_frames for part in parts),
+    )
+
+
+def _refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema) -> Refined:
     parsed = _parse(frames, venue)
     instruments = {symbol: venue.instrument_of(symbol) for symbol in {t.venue_symbol for t in parsed.trades}}
     prices, quantities = _validate(parsed, frames, instruments)
     first, last = _event_times(parsed, len(frames))
-    silver = _silver_rows(parsed, frames, venue, instruments, prices, quantities)
+    trades = Trades(parsed.trades, parsed.frames, parsed.indexes, prices, quantities)
     return Refined(
-        pa.table([silver[name] for name in silver_schema.names], schema=silver_schema),
-        _rejected_rows(parsed.rejects, frames, rejected_schema),
+        silver_rows(trades, frames, venue, instruments, silver_schema),
+        rejected_rows(parsed.rejects, frames, rejected_schema),
         first,
         last,
         parsed.control_frames,
@@ -94,15 +130,23 @@ def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected
 
 
 def _parse(frames: Frames, venue: ModuleType) -> _Parsed:
-    out = _Parsed()
+    out, broken = _Parsed(), 0
     parse, trades, positions, indexes = venue.parse, out.trades, out.frames, out.indexes
     for position, payload in enumerate(frames.payloads):
+        if position in frames.errors:
+            out.rejects.add(position, 0, frames.errors[position].reason, frames.errors[position].detail)
+            continue
         try:
-            if position in frames.errors:
-                raise frames.errors[position]
             found = parse(payload)
         except MalformedFrame as error:
             out.rejects.add(position, 0, error.reason, error.detail)
+            continue
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # any fault of the parser; the frame waits for a mended one
+            broken += 1
+            _tell(error, frames, position, first=broken == 1)
+            out.rejects.add(position, 0, *_broken(error))
             continue
         if found is None:
             out.control_frames += 1
@@ -190,87 +234,3 @@ def _event_times(parsed: _Parsed, count: int) -> tuple[_Ints, _Ints]:
     np.maximum.at(last, positions, times)
     first[positions] = latest[positions]
     return first, last
-
-
-def _silver_rows(  # noqa: PLR0917  # one batch in parallel columns
-    parsed: _Parsed,
-    frames: Frames,
-    venue: ModuleType,
-    instruments: dict[str, Instrument | None],
-    prices: list[str],
-    quantities: list[str],
-) -> dict[str, Any]:
-    trades, count = parsed.trades, len(parsed.trades)
-    at = np.array(parsed.frames, dtype=np.int64)
-    symbols = [_known(instruments, t.venue_symbol).symbol for t in trades]
-    ids = [t.trade_id for t in trades]
-    offsets = np.array(frames.offsets, dtype=np.int64)[at]
-    received = frames.received_ns[at]
-    return {
-        "message_id": pa.array(message_ids(venue.VENUE, symbols, ids), pa.binary()).cast(pa.string()),
-        "trade_id": pa.array(ids, pa.string()),
-        "symbol": pa.array(symbols, pa.string()),
-        "exchange": _repeat(venue.VENUE, count),
-        "asset_class": _repeat(venue.ASSET_CLASS, count),
-        "timestamp": pa.array(np.fromiter((t.event_us for t in trades), np.int64, count), TIMESTAMP),
-        "price": _decimals(prices, PRICE_PRECISION, PRICE_SCALE),
-        "quantity": _decimals(quantities, QUANTITY_PRECISION, QUANTITY_SCALE),
-        "currency": pa.array([_known(instruments, t.venue_symbol).quote for t in trades], pa.string()),
-        "side": pa.array([t.side for t in trades], pa.string()),
-        "trade_conditions": pa.ListArray.from_arrays(
-            pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string())
-        ),
-        "source_sequence": pa.array(np.fromiter((t.sequence for t in trades), np.int64, count)),
-        "ingestion_timestamp": pa.array(frames.ingestion_us[at], TIMESTAMP),
-        "platform_sequence": pa.array(offsets),
-        "vendor_data": _vendor_data(trades),
-        "kafka_topic": _repeat(frames.topic, count),
-        "topic_id": _repeat(frames.topic_id, count),
-        "kafka_partition": pa.array(np.array(frames.partitions, dtype=np.int32)[at]),
-        "kafka_offset": pa.array(offsets),
-        "frame_index": pa.array(parsed.indexes, pa.int32()),
-        "received_ns": pa.array(received),
-    }
-
-
-def _known(instruments: dict[str, Instrument | None], venue_symbol: str) -> Instrument:
-    instrument = instruments[venue_symbol]
-    assert instrument is not None  # noqa: S101  # unknown symbols were rejected
-    return instrument
-
-
-def _vendor_data(trades: Iterable[VenueTrade]) -> pa.MapArray:
-    """Keep the venue's publishing time, where it gave one, as ``published_us``."""
-    published = [t.published_us for t in trades]
-    present = np.array([p is not None for p in published], dtype=np.int32)
-    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(present, dtype=np.int32)])
-    values = pa.array([p for p in published if p is not None], pa.int64()).cast(pa.string())
-    return pa.MapArray.from_arrays(pa.array(offsets), _repeat("published_us", len(values)), values)
-
-
-def _decimals(texts: list[str], precision: int, scale: int) -> pa.Array:
-    """Convert plain numbers, already checked to fit, exactly."""
-    return pl.Series(texts, dtype=pl.String).cast(pl.Decimal(precision, scale)).to_arrow()
-
-
-def _rejected_rows(rejects: _Rejects, frames: Frames, schema: pa.Schema) -> pa.Table:
-    at = rejects.frames
-    count = len(at)
-    undecoded = np.array([position in frames.errors for position in at], dtype=bool)
-    columns: dict[str, Any] = {
-        "kafka_topic": _repeat(frames.topic, count),
-        "topic_id": _repeat(frames.topic_id, count),
-        "kafka_partition": pa.array([frames.partitions[p] for p in at], pa.int32()),
-        "kafka_offset": pa.array([frames.offsets[p] for p in at], pa.int64()),
-        "frame_index": pa.array(rejects.indexes, pa.int32()),
-        "received_ns": pa.array([int(frames.received_ns[p]) for p in at], pa.int64(), mask=undecoded),
-        "ingestion_timestamp": pa.array([int(frames.ingestion_us[p]) for p in at], TIMESTAMP),
-        "reason": pa.array(rejects.reasons, pa.string()),
-        "error": pa.array(rejects.errors, pa.string()),
-        "payload": pa.array([frames.payloads[p] for p in at], pa.binary()),
-    }
-    return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _repeat(value: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), count)

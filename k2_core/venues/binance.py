@@ -11,6 +11,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument, split_by_suffix
 from k2_core.raw_frame import CONTROL, UNREADABLE
 from k2_core.trades import BadTrade, Side, VenueTrade
+from k2_core.venues.json_text import SHALLOW_BYTES, check_text, decode_any
 
 VENUE: Final = "binance"
 ASSET_CLASS: Final = "crypto"
@@ -48,22 +49,18 @@ class _Combined(msgspec.Struct, gc=False):
     stream: str | None = None
 
 
-class _Any(msgspec.Struct, gc=False):
-    """What any well-formed frame may look like, loosely: a stream's event, a reply, or an announcement."""
+class _Reply(msgspec.Struct, gc=False):
+    """What answers a request, loosely."""
 
-    stream: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    code: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    e: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _combined = msgspec.json.Decoder(_Combined)
-_any = msgspec.json.Decoder(_Any)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_reply = msgspec.json.Decoder(_Reply)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedFrame)
 SERVER_SHUTDOWN: Final = "serverShutdown"
+_REPLY_FIELDS: Final = frozenset({"result", "error", "code"})
 _TRADE_FIELDS: Final = {"s": str, "t": int, "p": str, "q": str, "T": int, "m": bool}
 
 
@@ -84,7 +81,7 @@ def subscribe_frames(symbols: tuple[str, ...]) -> list[bytes]:
 def route(payload: bytes) -> Route:
     """Tell where a frame belongs; never raises: what cannot be read is ``unreadable``."""
     try:
-        trade = _combined.decode(payload).data
+        trade = _decode_combined(payload)
         if trade.e == "trade":
             return Route("trade", trade.s, trade.t, trade.t)
         return Route(trade.e, trade.s, None, None)
@@ -98,7 +95,7 @@ def acknowledges(payload: bytes) -> bool:
     ``{"result":null,"id":1}``
     """
     try:
-        reply = _any.decode(payload)
+        reply = _reply.decode(payload)
     except _UNREADABLE:
         return False
     return reply.id is not msgspec.UNSET and reply.result is not msgspec.UNSET and bytes(reply.result) == b"null"
@@ -117,13 +114,13 @@ def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
         MalformedFrame: when nothing of the frame can be read.
     """
     try:
-        trade = _combined.decode(payload).data
+        trade = _decode_combined(payload)
     except _UNREADABLE:
         return _parse_other(payload)
     if trade.e != "trade":
         raise MalformedFrame("unknown_event", f"event {trade.e!r}")
     if not 0 <= trade.t < 1 << 63 or not 0 <= trade.T < 1 << 62 or not 0 <= (trade.E or 0) < 1 << 62:
-        return [BadTrade("wrong_type", f"trade id {trade.t} or a time ({trade.T}, {trade.E}) is out of range")]
+        return [_explain_numbers(trade.t, trade.T, trade.E)]
     event_us = _microseconds(trade.T)
     published = None if trade.E is None else _microseconds(trade.E)
     side: Side = "SELL" if trade.m else "BUY"
@@ -154,31 +151,36 @@ def _route_other(payload: bytes) -> Route:
     return Route(CONTROL if trades is None else UNREADABLE, "", None, None)
 
 
+def _decode_combined(payload: bytes) -> _Trade:
+    if len(payload) > SHALLOW_BYTES or not payload.isascii():
+        check_text(payload)
+    return _combined.decode(payload).data
+
+
 def _parse_other(payload: bytes) -> list[VenueTrade | BadTrade] | None:
     """Say what a frame is that is not a well-formed trade."""
-    _decode_any(payload)
-    try:
-        frame = _any.decode(payload)
-    except msgspec.ValidationError as error:
-        raise MalformedFrame("wrong_type", str(error)) from None
-    if frame.data is not msgspec.UNSET:
-        return _explain_data(bytes(frame.data), bytes(frame.stream) if frame.stream is not msgspec.UNSET else b"")
-    if frame.e is not msgspec.UNSET:
-        _refuse_unless_announcement(bytes(frame.e))
+    frame = decode_any(payload)
+    if not isinstance(frame, dict):
+        raise MalformedFrame("wrong_type", f"the frame is {type(frame).__name__}, expected an object")
+    stream = frame.get("stream")
+    if "data" in frame:
+        return _explain_data(frame["data"], stream)
+    if "e" in frame:
+        if frame["e"] == SERVER_SHUTDOWN:
+            return None
+        raise MalformedFrame("unknown_event", f"event {frame['e']!r} outside a stream")
+    if frame.keys() & _REPLY_FIELDS:
         return None
-    if any(part is not msgspec.UNSET for part in (frame.result, frame.error, frame.code)):
-        return None
+    if _of_trades(stream):
+        raise MalformedFrame("missing_field", "data is missing")
     raise MalformedFrame("unknown_event", "neither a stream's event nor a reply")
 
 
-def _refuse_unless_announcement(kind: bytes) -> None:
-    if _decode_any(kind) == SERVER_SHUTDOWN:
-        return
-    raise MalformedFrame("unknown_event", f"event {kind.decode()} outside a stream")
+def _of_trades(stream: object) -> bool:
+    return isinstance(stream, str) and stream.endswith("@trade")
 
 
-def _explain_data(data: bytes, stream: bytes) -> list[VenueTrade | BadTrade] | None:
-    value = _decode_any(data)
+def _explain_data(value: object, stream: object) -> list[VenueTrade | BadTrade] | None:
     if value is None:
         raise MalformedFrame("missing_field", "data is null")
     if not isinstance(value, dict):
@@ -186,27 +188,42 @@ def _explain_data(data: bytes, stream: bytes) -> list[VenueTrade | BadTrade] | N
     kind = value.get("e")
     if kind == SERVER_SHUTDOWN:
         return None
-    if kind is None and stream.endswith(b'@trade"'):
+    if kind is None and (stream is None or _of_trades(stream)):
         return [BadTrade("missing_field", f"field e is {'null' if 'e' in value else 'missing'}")]
+    if kind is not None and not isinstance(kind, str):
+        raise MalformedFrame("wrong_type", f"field e is {kind!r}, expected str")
     if kind != "trade":
         raise MalformedFrame("unknown_event", f"event {kind!r}")
     return [_explain_trade(value)]
 
 
-def _decode_any(raw: bytes) -> object:
-    try:
-        raw.decode()
-        return msgspec.json.decode(raw)
-    except _UNREADABLE as error:
-        raise MalformedFrame("malformed_json", str(error)) from None
-
-
 def _explain_trade(value: dict[str, object]) -> BadTrade:
     event = value.get("T")
-    event_us = _microseconds(event) if type(event) is int and 0 <= event < 1 << 62 else None
+    event_us = _event_us(event) if type(event) is int else None
     for name, kind in _TRADE_FIELDS.items():
         if value.get(name) is None:
             return BadTrade("missing_field", f"field {name} is {'null' if name in value else 'missing'}", event_us)
         if type(value[name]) is not kind:
             return BadTrade("wrong_type", f"field {name} is {value[name]!r}, expected {kind.__name__}", event_us)
+    number, published = value["t"], value.get("E")
+    if type(number) is int and type(event) is int and (published is None or type(published) is int):
+        return _explain_numbers(number, event, published)
+    return BadTrade("wrong_type", f"field E is {published!r}, expected int", event_us)
+
+
+def _explain_numbers(trade_id: int, event: int, published: int | None) -> BadTrade:
+    event_us = _event_us(event)
+    for name, number in (("t", trade_id), ("T", event), ("E", published or 0)):
+        if number < 0:
+            return BadTrade("wrong_type", f"field {name} is {number}, expected no negative number", event_us)
+    if trade_id >= 1 << 63:
+        return BadTrade("number_out_of_range", f"trade id {trade_id} has more than 63 bits", event_us)
+    if event_us is None:
+        return BadTrade("timestamp_in_future", f"field T is {event}")
+    if published is not None and published >= 1 << 62:
+        return BadTrade("number_out_of_range", f"field E is {published}", event_us)
     return BadTrade("wrong_type", "a field has a type that the venue does not document", event_us)
+
+
+def _event_us(event: int) -> int | None:
+    return _microseconds(event) if 0 <= event < 1 << 62 else None

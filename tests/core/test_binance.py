@@ -26,6 +26,11 @@ def without(name: str) -> bytes:
     ).encode()
 
 
+def spelled(name: str, value: bytes) -> bytes:
+    """A frame in which one field is written just so."""
+    return a_frame(**{name: "@@"}).replace(b'"@@"', value)
+
+
 def only_trade(payload: bytes) -> VenueTrade | BadTrade:
     found = binance.parse(payload)
     assert found is not None
@@ -158,16 +163,32 @@ def test_a_field_that_is_missing_or_null_or_of_another_type_is_said(name: str) -
         (a_frame(e=None), "missing_field"),
         (without("e"), "missing_field"),
         (a_frame(t=-1), "wrong_type"),
-        (a_frame(t=1 << 63), "wrong_type"),
+        (a_frame(t=1 << 63), "number_out_of_range"),
         (a_frame(T=-1), "wrong_type"),
-        (a_frame(T=1 << 62), "wrong_type"),
-        (a_frame(E=1 << 62), "wrong_type"),
+        (a_frame(T=1 << 62), "timestamp_in_future"),
+        (a_frame(E=1 << 62), "number_out_of_range"),
         (a_frame(E=-1), "wrong_type"),
-        (a_frame(E=10**40), "wrong_type"),
+        (a_frame(E=10**40), "number_out_of_range"),
         (a_frame(E="now"), "wrong_type"),
         (a_frame(p=61837.63), "wrong_type"),
         (a_frame(m="true"), "wrong_type"),
         (a_frame(m=1), "wrong_type"),
+        (a_frame(e=5), "wrong_type"),
+        (b'{"stream":"btcusdt@trade"}', "missing_field"),
+        (b'{"stream":"btcusdt@aggTrade"}', "unknown_event"),
+        (b'{"data":{"s":"BTCUSDT"}}', "missing_field"),
+        (spelled("p", b"1e400"), "wrong_type"),
+        (spelled("p", b"NaN"), "malformed_json"),
+        (spelled("t", b"7.0"), "wrong_type"),
+        (spelled("t", b"9007199254740993.0"), "wrong_type"),
+        (spelled("t", b"9" * 6000), "number_out_of_range"),
+        (spelled("t", b"-" + b"9" * 6000), "wrong_type"),
+        (spelled("T", b"9" * 6000), "timestamp_in_future"),
+        (spelled("X", b'"\xff"'), "malformed_json"),
+        (spelled("X", b'"\\ud800"'), "malformed_json"),
+        (spelled("X", b'"\n"'), "malformed_json"),
+        (b"\xef\xbb\xbf" + a_frame(), "malformed_json"),
+        (a_frame() + b" {}", "malformed_json"),
     ],
 )
 def test_what_cannot_be_a_trade_is_refused_with_its_reason(payload: bytes, reason: str) -> None:
@@ -214,7 +235,7 @@ def test_any_bytes_are_parsed_or_refused_and_always_routed(payload: bytes) -> No
             assert route == Route("trade", trade.venue_symbol, trade.sequence, trade.sequence)
 
 
-@pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 1000, 1100, 5_000, 100_000])
+@pytest.mark.parametrize("depth", [100, 199, 200, 201, 500, 900, 950, 980, 990, 1000, 1100, 5_000, 100_000])
 @pytest.mark.parametrize("shape", ["%s", '{"e":%s}', '{"data":%s}', '{"stream":"x@trade","data":{"e":"trade","s":%s}}'])
 def test_deep_nesting_is_refused_and_never_overflows(depth: int, shape: str) -> None:
     payload = (shape % ("[" * depth + "]" * depth)).encode()
@@ -222,6 +243,35 @@ def test_deep_nesting_is_refused_and_never_overflows(depth: int, shape: str) -> 
     assert binance.route(payload).channel in {"unreadable", "other"}
     assert not binance.acknowledges(payload)
     assert reason_of(payload) in REASONS
+
+
+def at_depth(calls: int, payload: bytes) -> object:
+    if calls:
+        return at_depth(calls - 1, payload)
+    try:
+        return binance.parse(payload)
+    except MalformedFrame as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("depth", [150, 197, 198, 199, 400, 650, 950])
+@pytest.mark.parametrize("extra", ['{"a":', "["])
+def test_a_frame_reads_the_same_however_deep_its_reader_stands(depth: int, extra: str) -> None:
+    nested = extra * depth + "1" + {"[": "]", '{"a":': "}"}[extra] * depth
+    payload = spelled("X", nested.encode())
+
+    shallow = at_depth(0, payload)
+
+    assert at_depth(400, payload) == shallow
+    assert isinstance(shallow, list) == (depth <= 198)  # a frame of the venue's nests twice itself
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, '\\"' * 50_000, "\\\\"])
+def test_brackets_within_a_text_nest_nothing(text: str) -> None:
+    payload = spelled("X", f'"{text}"'.encode())
+
+    assert isinstance(only_trade(payload), VenueTrade)
+    assert reason_of(payload + b"[" * 201 + b'"' + b'\\"' * 300_000) == "malformed_json"
 
 
 @pytest.mark.parametrize(
