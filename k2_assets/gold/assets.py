@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.automation import FOLLOW
-from k2_assets.drain.supervision import record_process
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_trades import TradesRefresh
 from k2_assets.lake_files import live_files, read_files
@@ -44,7 +43,6 @@ _NEWEST: Final = (
 )
 def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Append what silver has and gold has not; started by a person, make the day anew."""
-    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = TradesRefresh(lake.catalog(), lake.namespace, SILVER, day)
     outcome = refresh.append_new() if is_by_machine(context.run.tags) else refresh.replace_day()
@@ -76,7 +74,6 @@ def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam
 )
 def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Recompute the windows that new trades touch; started by a person, every window of the day."""
-    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = CandlesRefresh(lake.catalog(), lake.namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], day)
     outcome = refresh.recompute_touched() if is_by_machine(context.run.tags) else refresh.recompute_day()
