@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.drain.supervision import record_process
 from k2_assets.partitions import DAILY
 from k2_assets.presentation import OWNERS, spec_metadata
 from k2_assets.resources.lake import Lake
@@ -28,7 +27,6 @@ def _rebuilt(venue: str) -> dg.AssetsDefinition:
     spec = tables.silver_trades(venue)
 
     def silver_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        record_process(context.instance, context.run.run_id)
         day = date.fromisoformat(context.partition_key)
         with Registry(lake.settings.registry_url) as registry:
             schemas = SchemaLookup(registry)
