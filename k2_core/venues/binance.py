@@ -20,8 +20,8 @@ QUOTE_ASSETS: Final = (
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),
 )
 MAX_STREAMS: Final = 1024
-# Milliseconds until the year 2255; anything above is microseconds (asked for by timeUnit=MICROSECOND).
-_MILLISECONDS_BELOW: Final = 9_000_000_000_000
+# As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
+_MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 
 
 class Route(NamedTuple):
