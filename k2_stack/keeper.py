@@ -86,9 +86,12 @@ class Keeper:
         environment[processes.MARK] = str(self._settings.home)
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
-        command = await asyncio.to_thread(self._part.command)
         self._started_s = clock.now_ns() / clock.NS_PER_SECOND
-        self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
+        try:
+            command = await asyncio.to_thread(self._part.command)
+            self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
+        except OSError as error:
+            raise PartError(f"the {self._part.name} cannot be started: {error}.") from None
         leader = processes.identity(self.process.pid)
         self._now.pid, self._now.process_started = self.process.pid, leader.started if leader else None
         self._publish()
@@ -122,7 +125,7 @@ class Keeper:
         """Return when the process has exited; ask it now and then, and say so when it answers no more."""
         failures = 0
         while self._exited() is None:
-            processes.limit_log(self._log)
+            self._limit_log()
             for _ in range(int(ASK_READY_S / LOOK_S)):
                 await asyncio.sleep(LOOK_S)
                 if self._exited() is not None:
@@ -136,11 +139,17 @@ class Keeper:
                     self._now.state, self._now.message = state.FAILING, f"it does not answer: {reason}"
                     self._publish()
 
+    def _limit_log(self) -> None:
+        try:
+            processes.limit_log(self._log)
+        except OSError:  # a disk without space: the log is limited when there is some
+            self._log.with_suffix(".log.1").unlink(missing_ok=True)
+
     async def _restart(self) -> None:
         """Start the part again, and again with longer pauses, until it serves."""
         self._died = why = f"it ended by itself ({_status(self._exited() or 0)})"
         settled = clock.now_ns() / clock.NS_PER_SECOND - self._started_s > SETTLED_S
-        pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2**self._now.restarts, BACKOFF_LAST_S)
+        pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2 ** min(self._now.restarts, 10), BACKOFF_LAST_S)
         while True:
             self._now.state, self._now.restarts = state.RESTARTING, self._now.restarts + 1
             self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
