@@ -187,7 +187,7 @@ def test_a_partition_whose_offset_kafka_lost_stops_loudly_and_the_others_go_on(r
         lane.finish()
         assert set(lane.reader.stopped) == {0}
         assert (
-            f"partition 0: the committed offset lies outside Kafka's log ({end - 1} to {end})"
+            f"partition 0: the committed offset {before[topic_id, 0]} lies outside Kafka's log ({end - 1} to {end})"
             in (lane.reader.stopped[0])
         )
 
