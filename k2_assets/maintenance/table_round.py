@@ -49,24 +49,20 @@ class TableRound:
         namespace: of the table.
         spec: the table's own.
         settings: how much stays, and for how long.
-        step: is told what is being done, in a few words.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        namespace: str,
-        spec: TableSpec,
-        settings: Maintenance,
-        step: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, catalog: Catalog, namespace: str, spec: TableSpec, settings: Maintenance) -> None:
         self._catalog = catalog
         self._identifier = namespace, spec.name
         self._spec = spec
         self._settings = settings
         self._keep = _keep(spec, settings)
-        self._step = step
+        self._step: Callable[[str], None] = lambda _: None
         self.report = Report(spec.name)
+
+    def tell(self, step: Callable[[str], None]) -> None:
+        """Have ``step`` told what is being done, in a few words."""
+        self._step = step
 
     def run(self) -> Report:
         """Do it; a part whose lock another holds, or that others were faster at, is put off."""
