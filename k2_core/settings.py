@@ -141,6 +141,14 @@ class Maintenance(_Section):
     )
 
 
+class Supervisor(_Section):
+    """How `k2 up` watches over the parts of the platform."""
+
+    silent_after_s: float = Field(
+        180.0, ge=10, description="end and restart a part that has served and answers nothing for so long"
+    )
+
+
 class Simulator(_Section):
     """Our own venue server's random market."""
 
@@ -172,6 +180,7 @@ class Settings(BaseSettings):
     maintenance: Maintenance = Maintenance()
     api: Api = Api()
     simulator: Simulator = Simulator()
+    supervisor: Supervisor = Supervisor()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:

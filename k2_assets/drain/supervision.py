@@ -4,11 +4,14 @@ import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from k2_assets.drain.beat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.drain.run_processes import RunProcess
 from k2_core import clock
 from k2_core.settings import Drain
+
+_MISSED_BEATS: Final = 3  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
 
 
 class Verdict(Enum):
@@ -45,7 +48,7 @@ def judge(beat: Beat | None, run: Started, settings: Drain) -> Judgement:
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
     if silent_s > settings.dead_after_s and not beat.process_lives():
         return Judgement(Verdict.DEAD, f"no beat for {silent_s:.0f} s, and process {beat.pid} is gone")
-    if silent_s > settings.dead_after_s and process_of_beat(beat).is_stopped():
+    if silent_s > _MISSED_BEATS * settings.beat_interval_s and process_of_beat(beat).is_stopped():
         return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, and process {beat.pid} is stopped")
     if silent_s > settings.hung_after_s:
         return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, though process {beat.pid} is there")
@@ -86,7 +89,7 @@ def _judge_silent_start(run: Started, settings: Drain) -> Judgement:
     lives = run.process is not None and run.process.found() is not None
     if waited_s > settings.dead_after_s and not lives:
         return Judgement(Verdict.DEAD, f"no beat in the {waited_s:.0f} s since its start, its process is gone")
-    if waited_s > settings.dead_after_s and run.process and run.process.is_stopped():
+    if waited_s > _MISSED_BEATS * settings.beat_interval_s and run.process and run.process.is_stopped():
         return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start, its process is stopped")
     if waited_s > settings.hung_after_s:
         return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start")
