@@ -98,7 +98,7 @@ class _Search:
         self._day = day
         self._schemas = schemas
         self._vector = Offsets.from_properties(table.properties)
-        of_day = [each for each in live_files(table, "ingestion_timestamp") if each.day == day]
+        of_day = live_files(table, "ingestion_timestamp", day=day)
         rows = read_files(table, of_day, _PLACE)
         self._standing = rows.unique()
         self._counts = Counts(in_bronze=rows.height, doubled=rows.height - self._standing.height)

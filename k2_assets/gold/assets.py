@@ -93,12 +93,12 @@ def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake
 def day_of(lake: Lake, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
     """Read some columns of one day of a table."""
     table = lake.table(name)
-    return read_files(table, [each for each in live_files(table, time_column) if each.day == day], columns)
+    return read_files(table, live_files(table, time_column, day=day), columns)
 
 
 def _state(lake: Lake, name: str, time_column: str, day: date) -> dict[str, dg.MetadataValue]:
     """Return how the day stands now: rows, files, the newest row's time."""
-    files = [each for each in live_files(lake.table(name), time_column) if each.day == day]
+    files = live_files(lake.table(name), time_column, day=day)
     state: dict[str, dg.MetadataValue] = {
         ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
         "files of the day": dg.MetadataValue.int(len(files)),

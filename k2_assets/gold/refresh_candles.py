@@ -97,7 +97,7 @@ class CandlesRefresh:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
         files = live_files(gold, "timestamp")
         of_day = [each for each in files if each.day == self._day]
-        standing = [each for each in live_files(table, "window_start") if each.day == self._day]
+        standing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
         # Those that stand without a trade of the day are judged as well: their candles go.
         both = pl.concat([read_files(gold, of_day, KEY), read_files(table, standing, KEY)]).unique().sort(KEY)

@@ -90,7 +90,7 @@ class TradesRefresh:
         if any(self._day in taken.behind(silver) for silver in sources):
             return self._whole_day(gold)
         for silver in sources:
-            of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
+            of_day = live_files(silver, "timestamp", day=self._day)
             batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), _BATCH_ROWS)
             if batch:
                 self._taking = self._taken.with_files(silver, batch)
@@ -110,7 +110,7 @@ class TradesRefresh:
     def _whole_day(self, gold: Table) -> Change | None:
         seen, taken, self._taking, frames = Seen.of(gold), Taken.of(gold), self._taken, []
         for silver in (self._load(name) for name in self._sources):
-            of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
+            of_day = live_files(silver, "timestamp", day=self._day)
             seen, taken = seen.with_files(silver, of_day), taken.with_day(silver, self._day)
             self._taking = self._taking.with_files(silver, of_day)
             frames.append(read_files(silver, of_day, trades.COLUMNS + trades.ORIGIN))
@@ -130,7 +130,7 @@ class TradesRefresh:
         return Change(rows, replace, remember | marked(gold, [self._day], followers))
 
     def _gold_files(self, gold: Table) -> list[LakeFile]:
-        return [each for each in live_files(gold, "timestamp") if each.day == self._day]
+        return live_files(gold, "timestamp", day=self._day)
 
     def _standing(self, gold: Table, suspects: pl.DataFrame) -> pl.DataFrame:
         """Read gold's rows of the day whose ids lie among those of ``suspects``."""

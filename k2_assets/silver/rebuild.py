@@ -142,7 +142,7 @@ class _Rebuild:
 
     def _frames_of_standing_rows(self) -> pl.DataFrame:
         silver = self._silver.table
-        of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
+        of_day = live_files(silver, "timestamp", day=self._day)
         rows = read_files(silver, of_day, (*FRAME, "ingestion_timestamp"))
         return rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique(FRAME)
 
