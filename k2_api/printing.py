@@ -18,25 +18,37 @@ from rich.text import Text
 Form = Literal["table", "json", "csv"]
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _LONGEST_CELL: Final = 120
+_WORD: Final = 30  # characters of a time or a name, which is not broken over lines
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: Form) -> None:
-    """Print rows: drawn on a terminal, else one line each with tabs between; JSON is an array, CSV has a header."""
+def print_rows(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], form: Form, drawn: Sequence[str] = ()
+) -> None:
+    """Print rows: drawn on a terminal, else one line each with tabs between; JSON is an array, CSV has a header.
+
+    Args:
+        rows: by column.
+        columns: in their order.
+        form: of the output.
+        drawn: the columns that a terminal has room for; by default all.
+    """
     found = list(rows)
     if form == "json":
         click.echo(_escaped_json(found))
     elif form == "csv":
         click.echo(_as_csv(found, columns), nl=False)
     elif Console().is_terminal:
-        Console().print(_drawn(found, columns))
+        Console(highlight=False).print(_drawn(found, drawn or columns))
     else:
         lines = ["\t".join(columns), *("\t".join(_cell(row[name]) for name in columns) for row in found)]
         click.echo("\n".join(lines))
 
 
 def _drawn(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=max((len(str(row[name])) for row in rows), default=0) <= _WORD)
     for row in rows:
         table.add_row(*(Text(_shortened(_cell(row[name]))) for name in columns))
     return table

@@ -87,7 +87,7 @@ def rejected(
         if summary:
             print_rows(_counted(tables, where), query.SUMMARY_COLUMNS, form)
         else:
-            print_rows(_newest(tables, where, limit), query.COLUMNS, form)
+            print_rows(_newest(tables, where, limit), query.COLUMNS, form, query.DRAWN)
 
 
 def _counted(tables: dict[str, Table], where: str | BooleanExpression) -> list[query.Row]:

@@ -14,6 +14,7 @@ COLUMNS: Final = (
     *(TIME, "exchange", "reason", "error", "kafka_topic", "kafka_partition", "kafka_offset", "frame_index"),
     *("payload", "payload_form"),
 )
+DRAWN: Final = (TIME, "exchange", "reason", "error", "kafka_partition", "kafka_offset", "payload")
 SUMMARY_COLUMNS: Final = ("exchange", "reason", "rows", "first", "last")
 READ: Final = (*(TIME, "reason", "error", "kafka_topic", "kafka_partition", "kafka_offset", "frame_index", "payload"),)
 _NEWEST_FIRST: Final = [

@@ -146,6 +146,20 @@ def test_a_pipe_gets_one_line_a_row(lake: Lake) -> None:
     assert lines[1].split("\t")[-2] == "x" * 500 + r"\n\ty"
 
 
+def test_a_terminal_gets_what_it_has_room_for(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    lake.add([a_reject(1, payload=b"[bold]x[/bold]" + b"y" * 10_000)], REJECTED)
+
+    shown = ask(lake).stdout
+
+    assert "2024-08-08T23:55:00.000000Z" in shown
+    assert "malformed_json" in shown
+    assert "[bold]x[/bold]yyy" in shown
+    assert "(10,014 characters)" in shown
+    assert "kafka_topic" not in shown
+
+
 def test_a_home_without_a_lake_is_said_and_left_as_it_is(tmp_path: Any) -> None:
     home = tmp_path / "nowhere"
 
