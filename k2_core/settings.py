@@ -141,6 +141,15 @@ class Maintenance(_Section):
     )
 
 
+class Dagster(_Section):
+    """How long Dagster remembers runs that are over; what says which days stand it never forgets."""
+
+    runs_keep_hours: float = Field(
+        2.0, gt=0, description="successful runs that a sensor or schedule started, and automation's evaluations"
+    )
+    others_keep_days: float = Field(30.0, gt=0, description="failed runs, runs of people and of backfills, and logs")
+
+
 class Supervisor(_Section):
     """How `k2 up` watches over the parts of the platform."""
 
@@ -181,6 +190,7 @@ class Settings(BaseSettings):
     api: Api = Api()
     simulator: Simulator = Simulator()
     supervisor: Supervisor = Supervisor()
+    dagster: Dagster = Dagster()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:
