@@ -137,7 +137,7 @@ class Maintenance(_Section):
     )
     target_mb: int = Field(128, ge=1, le=2048, description="a joined file is at most about this large")
     target_rows: int = Field(
-        1_000_000, ge=1000, description="and holds at most about this many rows; bounds the memory"
+        500_000, ge=1000, description="and holds at most about this many rows; bounds the memory of joining"
     )
 
 
