@@ -101,16 +101,18 @@ class CrashRoom(Room):
 
     def compare_gold(self) -> Compared:
         """Hold gold against the distinct trades that were sent."""
-        rows = self.rows(GOLD_TRADES)
-        assert {row["exchange"] for row in rows} <= {self.venue.VENUE}
-        return compare(Counter(self.sent), Counter((row["symbol"], row["trade_id"]) for row in rows))
+        return compare(Counter(self.sent), self._keys_of_gold())
 
     def rows(self, spec: TableSpec) -> list[Row]:
         found: list[Row] = self.catalog.load_table((self.namespace, spec.name)).scan().to_arrow().to_pylist()
         return found
 
-    def assert_candles_are_those_of_gold(self) -> None:
-        """Hold every candle against one made from gold's trades by hand; fails when a window has two."""
+    def _keys_of_gold(self) -> Counter[Key]:
+        return Counter((row["symbol"], row["trade_id"]) for row in self.rows(GOLD_TRADES))
+
+    def assert_gold_is_what_was_sent(self) -> None:
+        """Hold gold against what was sent, and every candle against one made by hand from gold."""
+        assert self._keys_of_gold() == Counter(self.sent)
         assert contents(self.rows(GOLD_OHLCV_1M)) == candles_by_hand(self.rows(GOLD_TRADES))
 
     def assert_everything_stands_once(self) -> None:
