@@ -4,6 +4,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -75,29 +76,27 @@ class _Worker:
         self._look_at = 0.0
 
     def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
-        lanes: list[Lane] = []
-        try:
-            lanes = self._open_lanes()
-            yield from self._work(lanes, ends_at)
-        except OffsetError as error:
-            log.info("beginning again", reason=str(error))
-        except CommitConflict as error:
-            log.info("another writer was first; going on from the tables", error=str(error))
-        except _PASSING as error:
-            self._wait_out(error)
-        finally:
-            for lane in lanes:
-                lane.close()
+        with ExitStack() as opened:
+            try:
+                yield from self._work(self._open_lanes(opened), ends_at)
+            except OffsetError as error:
+                log.info("beginning again", reason=str(error))
+            except CommitConflict as error:
+                log.info("another writer was first; going on from the tables", error=str(error))
+            except _PASSING as error:
+                self._wait_out(error)
 
-    def _open_lanes(self) -> list[Lane]:
+    def _open_lanes(self, opened: ExitStack) -> list[Lane]:
+        """Open and start a lane for each venue; ``opened`` closes them, also when one could not be started."""
         settings, catalog = self._settings, self._opened_catalog()
         lanes = []
         for name, venue in VENUES.items():
             self._heart.progress("starting", f"topic of {name}")
+            layers = Layers(catalog, settings.catalog.namespace, venue)
             topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
             reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
-            layers = Layers(catalog, settings.catalog.namespace, venue)
             lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
+            opened.callback(lane.close)
             lanes.append(lane)
             self._heart.progress("catching up", name)
             lane.start()
