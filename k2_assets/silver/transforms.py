@@ -7,7 +7,7 @@ A frame on which our own code breaks is rejected like any other bad one: it must
 from dataclasses import dataclass, field
 from itertools import compress
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +200,8 @@ def _validate(
         keep = np.ones(len(prices), dtype=bool)
         keep[drop] = False
         kept = keep.tolist()
-        for listing in (parsed.trades, parsed.frames, parsed.indexes, prices, quantities):
+        parallel: tuple[list[Any], ...] = (parsed.trades, parsed.frames, parsed.indexes, prices, quantities)
+        for listing in parallel:
             listing[:] = compress(listing, kept)
     return prices, quantities
 
