@@ -7,13 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from k2_assets.drain.beat import read_beat
 from k2_assets.drain.drain import beat_store, drain
-from k2_assets.drain.layers import Layers
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 
@@ -122,25 +120,4 @@ def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monk
             stop.set()
     producing.join()
 
-    room.assert_everything_stands_once()
-
-
-def test_a_drain_that_cannot_begin_leaves_nothing_open(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the catalog is locked for an hour: each new try once left a consumer with its threads behind."""
-    monkeypatch.setattr("k2_assets.drain.drain._RETRY_FIRST_S", 0.01)
-    monkeypatch.setattr("k2_assets.drain.drain._RETRY_LAST_S", 0.01)
-    original, threads = Layers.catch_up, []
-
-    def catch_up(*arguments: Any) -> int:
-        threads.append(len(list(Path("/proc/self/task").iterdir())))
-        if len(threads) < 20:
-            msg = "database is locked"
-            raise OSError(msg)
-        return original(*arguments)
-
-    monkeypatch.setattr(Layers, "catch_up", catch_up)
-    room.produce(40)
-    drain_the_rest(room, monkeypatch)
-
-    assert max(threads[10:]) <= threads[1] + 5
     room.assert_everything_stands_once()
