@@ -37,6 +37,9 @@ class Traced:
     child: Child
     trace: Path
 
+    def has_begun_a_commit(self) -> bool:
+        return self.trace.exists() and ".commit\n" in self.trace.read_text()
+
     def interrupted(self) -> tuple[str, str]:
         """Return what the main thread and the thread that commits a drain's batches were doing last."""
         last = {"MainThread": "starting", "commit": "idle"}
@@ -60,15 +63,23 @@ class Storm:
         self._working = [self._start(which) for which in range(len(self.starts))]
 
     def kill_one(self) -> None:
-        """Send on for a random while, then kill a random one, and put another in its place."""
-        until = time.monotonic() + self._rng.uniform(0.0, 1.0)  # noqa: TID251
-        while time.monotonic() < until:  # noqa: TID251
+        """Kill a random one at a random moment, one in five while it still starts; put another in its place."""
+        which = self._rng.randrange(len(self.starts))
+        victim = self._working[which]
+        if self._rng.random() < 0.8:
+            self._send_until(victim.has_begun_a_commit)
+        kill_at = time.monotonic() + self._rng.uniform(0.0, 0.5)  # noqa: TID251
+        self._send_until(lambda: time.monotonic() > kill_at)  # noqa: TID251
+        victim.child.kill()
+        self.interrupted.append(victim.interrupted())
+        self._working[which] = self._start(which)
+
+    def _send_until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S  # noqa: TID251
+        while not holds():
             self.drains.room.send(30)
             time.sleep(self._rng.uniform(0.0, 0.05))
-        which = self._rng.randrange(len(self.starts))
-        self._working[which].child.kill()
-        self.interrupted.append(self._working[which].interrupted())
-        self._working[which] = self._start(which)
+            assert time.monotonic() < deadline, [each.child.printed() for each in self._working]  # noqa: TID251
 
     def end(self) -> None:
         """Let all finish what they have begun."""
