@@ -52,6 +52,20 @@ def test_a_locked_catalog_is_said_and_waited_for(
     room.assert_everything_stands_once()
 
 
+def test_a_commit_that_waits_for_the_lock_is_said_before_it_gives_up(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with draining(room, monkeypatch) as drain:
+        room.produce(SOME)
+        drain.until_all_stands()
+        with locked(room):
+            room.produce(SOME, seed=1)
+            drain.until_it_says("a commit has been under way for", "another program may hold the catalog")
+        drain.until_all_stands()
+        wait_until(lambda: drain.said() == "waiting: ", drain.said)
+    room.assert_everything_stands_once()
+
+
 def test_a_drain_that_starts_on_a_locked_catalog_without_tables_waits(
     broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
