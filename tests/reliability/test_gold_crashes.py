@@ -119,4 +119,4 @@ def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     for child in (rival, unlucky):
         child.end()
 
-    refreshes.judge(f"commit of {WHERE[table].removeprefix('a ').removeprefix('an ')} stands, its answer lost", times)
+    refreshes.judge(f"commit of {WHERE[table]} stands, its answer lost", times)
