@@ -157,7 +157,8 @@ class _Worker:
 
     def _troubles(self, lane: Lane) -> list[str]:
         """Say what is wrong; what had to be waited out stays until a commit, or quiet, shows that it is over."""
-        found = [*lane.reader.stopped.values(), lane.reader.watch.away, self._trouble]
+        reader = lane.reader
+        found = [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away, self._trouble]
         if lane.committing_s > _SLOW_COMMIT_S and not self._trouble:
             found.append(causes.slow_commit(lane.committing_s, self._settings))
         return [trouble for trouble in found if trouble]
