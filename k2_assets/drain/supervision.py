@@ -11,7 +11,7 @@ from k2_assets.drain.run_processes import RunProcess
 from k2_core import clock
 from k2_core.settings import Drain
 
-_MISSED_BEATS: Final = 3  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
+_MISSED_BEATS: Final = 2  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
 
 
 class Verdict(Enum):

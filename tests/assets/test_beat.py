@@ -81,12 +81,12 @@ def test_a_stopped_process_hangs_whatever_its_drain_did_and_before_its_first_bea
         process.send_signal(signal.SIGSTOP)
         while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
-        silent = replace(a_beat(WAITING, beat_age_s=16), pid=process.pid, process_started=started)
+        silent = replace(a_beat(WAITING, beat_age_s=11), pid=process.pid, process_started=started)
         stopped = RunProcess(process.pid, now_s())
 
         assert verdict(silent) is Verdict.HUNG
-        assert verdict(replace(silent, beat_at=now_s() - 14)) is Verdict.ALIVE
-        assert verdict(None, started_ago_s=16, process=stopped) is Verdict.HUNG
+        assert verdict(replace(silent, beat_at=now_s() - 9)) is Verdict.ALIVE
+        assert verdict(None, started_ago_s=11, process=stopped) is Verdict.HUNG
         assert stopped.end()
         assert verdict(replace(silent, beat_at=now_s() - 31)) is Verdict.DEAD
 

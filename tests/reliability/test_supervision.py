@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -60,8 +59,10 @@ WAYS: dict[str, Kill] = {
     "drain and Dagster's daemon killed": the_drain_and_the_daemon,
 }
 
+LONG_ONLY = {"drain killed", "drain and Dagster's daemon killed"}
 
-@pytest.mark.parametrize("way", WAYS)
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.soak] * (way in LONG_ONLY)) for way in WAYS])
 def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
     platform: WholePlatform, way: str, soak: bool, reliability: Reliability
 ) -> None:
@@ -131,6 +132,7 @@ def a_later_success(platform: WholePlatform, day: str, began_s: float) -> bool:
     )
 
 
+@pytest.mark.soak  # the short form is a test of the sensor's
 def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Reliability) -> None:
     drain = platform.working_drain()
     platform.stop_venue()
@@ -147,9 +149,10 @@ def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Reliabi
     reliability.record("market quiet for longer than a drain may hang")
 
 
-def test_down_ends_the_drain_as_planned(tmp_path: Path, free_ports: Callable[[], Ports]) -> None:
-    platform = a_whole_platform(tmp_path / "home", free_ports())
-    with platform.up("--source", "simulator", "--rate", RATE):
-        drain = platform.working_drain()
+def test_down_ends_the_drain_as_planned(platform: WholePlatform) -> None:
+    """The last test of this platform."""
+    drain = platform.working_drain()
+    platform.k2("down")
     assert platform.run(drain.run_id).dagster_run.status is dg.DagsterRunStatus.SUCCESS
     assert not drain.process_lives()
+    platform.assert_never_two_drains()
