@@ -127,6 +127,7 @@ def margins(at: list[float]) -> Maintenance:
         compact_after_s=last(6),
         settle_s=last(6),
         orphan_every_s=last(HOUR),
+        closed_after_s=10**9,  # the day of 2024 is the open one
     )
 
 
