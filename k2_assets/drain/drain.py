@@ -102,7 +102,7 @@ class _Worker:
             opened.callback(lane.close)
             lanes.append(lane)
             self._heart.progress("catching up", name)
-            lane.start()
+            lane.start(lambda piece: self._heart.progress("catching up", piece))
         self._began_at = clock.monotonic()
         return lanes
 

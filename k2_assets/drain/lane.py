@@ -1,5 +1,6 @@
 """One venue's way from Kafka into bronze, rejected and silver: read, refine, commit while reading on."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -45,12 +46,16 @@ class Lane:
         self._handed_over_at = 0.0
         self._clear()
 
-    def start(self) -> None:
-        """Go on from the tables' vectors: whatever was read but not committed is forgotten and read again."""
+    def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Go on from the tables' vectors: whatever was read but not committed is forgotten and read again.
+
+        Args:
+            progress: is told of each piece of a catch-up, which may take long: who hears nothing thinks it hangs.
+        """
         self._settle_quietly()
         self._clear()
         self.layers.reload()
-        self.layers.catch_up(self._schemas, lambda _: None)
+        self.layers.catch_up(self._schemas, progress)
         self._tip = self.layers.vector("bronze")
         self.reader.seek(self._tip)
         self._due_at = clock.monotonic() + min(_FIRST_COMMIT_S, self._commit_interval_s)

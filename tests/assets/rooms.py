@@ -4,7 +4,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,14 +106,20 @@ class Room:
         self.produced[topic_id, message.partition(), message.offset()] = kind  # type: ignore[attr-defined]
 
     @contextmanager
-    def lane(self, *, commit_rows: int = 500_000, commit_interval_s: float = 3600.0) -> Iterator[Lane]:
+    def lane(
+        self,
+        *,
+        commit_rows: int = 500_000,
+        commit_interval_s: float = 3600.0,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Iterator[Lane]:
         """Open a lane of its own, as a drain that starts would."""
         reader = KafkaReader(self.broker, self.topic, "tests")
         layers = Layers(self.catalog, self.namespace, self.venue)
         with Registry(self.registry_url) as registry:
             lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s)
             try:
-                lane.start()
+                lane.start(progress)
                 yield lane
             finally:
                 lane.close()

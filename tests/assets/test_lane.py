@@ -301,3 +301,21 @@ def test_a_damaged_batch_is_said_until_its_partition_is_read_again(room: Room, m
         assert reader.damaged == {}
 
     room.assert_everything_stands_once()
+
+
+def test_a_catch_up_tells_of_each_of_its_pieces(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain that tells nothing for five minutes is taken for hung, and its catch-up would begin again for ever."""
+    monkeypatch.setattr(layers, "_CATCH_UP_OFFSETS", 10)
+    room.produce(60)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 0, takes_place=True)  # bronze alone
+        with pytest.raises(Interrupted):
+            room.drain()
+    told: list[str] = []
+
+    with room.lane(progress=told.append):
+        rejected, silver = (room.layers.specs[layer].name for layer in ("rejected", "silver"))
+
+    assert [text for text in told if text.startswith(f"{rejected} from bronze")]
+    assert len([text for text in told if text.startswith(f"{silver} from bronze")]) >= 6
+    room.assert_everything_stands_once()
