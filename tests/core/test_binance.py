@@ -10,7 +10,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
 from k2_core.trades import REASONS, BadTrade, VenueTrade
 from k2_core.venues import binance
-from k2_core.venues.binance import Route
+from k2_core.venues.routing import Route
 
 T_MS = 1_723_161_255_342
 TRADE = {"e": "trade", "E": T_MS + 1, "s": "BTCUSDT", "t": 7, "p": "61837.63", "q": "0.02", "T": T_MS, "m": True}
@@ -121,7 +121,7 @@ def test_other_venues_frames_are_refused_and_never_mistaken(recordings: Path) ->
 )
 def test_control_frames_are_no_trades(payload: bytes) -> None:
     assert binance.parse(payload) is None
-    assert binance.route(payload) == Route("control", "", None, None)
+    assert binance.route(payload) == Route("control")
 
 
 def test_acknowledges_an_accepted_subscription_alone() -> None:
@@ -232,7 +232,7 @@ def test_any_bytes_are_parsed_or_refused_and_always_routed(payload: bytes) -> No
         else:
             assert 0 <= trade.sequence < 1 << 63
             assert 0 <= trade.event_us < 1 << 62
-            assert route == Route("trade", trade.venue_symbol, trade.sequence, trade.sequence)
+            assert route == Route("trade", trade.venue_symbol, ((trade.venue_symbol, trade.sequence, trade.sequence),))
 
 
 @pytest.mark.parametrize("depth", [100, 199, 200, 201, 500, 900, 950, 980, 990, 1000, 1100, 5_000, 100_000])
