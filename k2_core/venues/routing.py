@@ -71,7 +71,9 @@ def route_of_any(
     except MalformedFrame as error:
         channel = OTHER if error.reason == "unknown_event" else UNREADABLE
         return Route(channel, connection_sequence=connection_sequence)
-    return route_of_quotes([q for q in quotes or () if isinstance(q, VenueQuote)], connection_sequence)
+    if quotes is None:
+        return Route(QUOTE, connection_sequence=connection_sequence)
+    return route_of_quotes([q for q in quotes if isinstance(q, VenueQuote)], connection_sequence)
 
 
 def _only(symbols: dict[str, object] | dict[str, list[int]] | dict[str, None]) -> str:

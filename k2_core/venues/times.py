@@ -28,7 +28,7 @@ def microseconds(text: str) -> int | None:
         if len(fraction) != _US_DIGITS:
             fraction = fraction[:_US_DIGITS].ljust(_US_DIGITS, "0")
         return second_us + int(fraction)
-    return second_us if point == "Z" and not fraction else None
+    return second_us if len(text) == _FRACTION else None
 
 
 def canonical_time(text: str) -> str:
