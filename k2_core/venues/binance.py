@@ -14,7 +14,7 @@ from k2_core.quotes import BadQuote, VenueQuote, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
-from k2_core.venues.json_text import UNREADABLE, decode_any, decode_as
+from k2_core.venues.json_text import UNREADABLE, decode_as, decode_object
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -229,9 +229,7 @@ def _parse_other_quotes(payload: bytes) -> Quotes | None:
 
 def _event_of(payload: bytes) -> tuple[str | None, dict[str, object]] | None:
     """Return kind and data of a stream's event, the kind None where a trade lacks it; None for a control frame."""
-    frame = decode_any(payload)
-    if not isinstance(frame, dict):
-        raise MalformedFrame("wrong_type", f"the frame is {type(frame).__name__}, expected an object")
+    frame = decode_object(payload)
     stream = frame.get("stream")
     if "data" in frame:
         return _kind_of(frame["data"], stream)

@@ -7,13 +7,12 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument, instrument
 from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
-from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, spelled
-from k2_core.venues.json_text import decode_any, decode_as
+from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
+from k2_core.venues.json_text import decode_as
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
@@ -23,6 +22,7 @@ LIMITS: Final = limits.COINBASE
 _CHANNELS: Final[dict[Data, str]] = {"trades": "market_trades", "quotes": "ticker"}
 _LISTS: Final[dict[Data, str]] = {"trades": "trades", "quotes": "tickers"}
 _CONTROL_CHANNELS: Final = frozenset({"heartbeats", "subscriptions"})
+_REPLY_FIELDS: Final = frozenset({"message"})  # {"type":"error","message":"…"}
 _LONGEST_ID: Final = 30  # digits; far more than any column holds
 _HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
 _TRADE_FIELDS: Final[dict[str, Kind]] = dict.fromkeys(("trade_id", "product_id", "price", "size", "side", "time"), str)
@@ -112,7 +112,7 @@ def route(payload: bytes) -> Route:
         if quotes_frame is not None and quotes:
             return route_of_quotes(quotes, _counter(quotes_frame))
     trades_frame = decode_as(_trades, payload)
-    trades = _trades_in(trades_frame)
+    trades = _trades_in(trades_frame, None)
     if trades_frame is not None and trades:
         return route_of_trades(trades, _counter(trades_frame))
     return route_of_any(payload, parse, parse_quotes, _counter(decode_as(_envelope, payload)))
@@ -140,10 +140,12 @@ def parse(payload: bytes) -> Trades | None:
     Raises:
         MalformedFrame: when nothing of the frame can be read.
     """
-    trades = _trades_in(decode_as(_trades, payload))
+    frame = decode_as(_trades, payload)
+    trades = None if frame is None else _trades_in(frame, microseconds(frame.timestamp))
     if trades:
         return [*trades]
-    items, published_us = _items_of(payload, "trades")
+    items, time = _items_of(payload, "trades")
+    published_us = microseconds(time)
     return [_trade_of(_as(_Trade, item), published_us) or _bad_trade(item) for item in items] or None
 
 
@@ -164,9 +166,7 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     quotes = _quotes_in(decode_as(_quotes, payload))
     if quotes:
         return [*quotes]
-    items, _ = _items_of(payload, "quotes")
-    envelope = decode_as(_envelope, payload)
-    time = "" if envelope is None else envelope.timestamp
+    items, time = _items_of(payload, "quotes")
     return [_quote_of(_as(_Quote, item), time) or _bad_quote(item, time) for item in items] or None
 
 
@@ -178,11 +178,11 @@ def instrument_of(venue_symbol: str) -> Instrument | None:
     return instrument(base, quote)
 
 
-def _trades_in(frame: _Trades | None) -> list[VenueTrade] | None:
+def _trades_in(frame: _Trades | None, published_us: int | None) -> list[VenueTrade] | None:
     """Return the trades of a frame that has some and nothing wrong with any."""
     if frame is None:
         return None
-    published_us, trades = microseconds(frame.timestamp), []
+    trades = []
     for event in frame.events:
         for each in event.trades:
             trade = _trade_of(each, published_us)
@@ -222,7 +222,7 @@ def _quote_of(quote: _Quote | None, time: str) -> VenueQuote | None:
 
 def _whole(text: str) -> int | None:
     """Return an id that is written as a whole number, in the one way that there is; None for any other text."""
-    plain = text.isascii() and text.isdecimal() and (text[0] != "0" or text == "0") and len(text) <= _LONGEST_ID
+    plain = text.isdecimal() and text.isascii() and (text[0] != "0" or text == "0") and len(text) <= _LONGEST_ID
     return int(text) if plain else None
 
 
@@ -231,26 +231,15 @@ def _counter(frame: _Trades | _Quotes | _Envelope | None) -> int | None:
     return counter if counter is not None and 0 <= counter < MAX_ID else None
 
 
-def _items_of(payload: bytes, data: Data) -> tuple[list[object], int | None]:
-    """Return the trades or quotes of a frame one by one, none for a control frame, and when it was published."""
-    frame = decode_any(payload)
-    if not isinstance(frame, dict):
-        raise MalformedFrame("wrong_type", f"the frame is {type(frame).__name__}, expected an object")
-    channel = frame.get("channel")
-    if channel is None and frame.get("type") == "error":
-        return [], None
-    if channel is not None and not isinstance(channel, str):
-        raise MalformedFrame("wrong_type", f"field channel is {spelled(channel)}, expected a text")
-    if channel in _CONTROL_CHANNELS:
-        return [], None
-    if channel != _CHANNELS[data]:
-        raise MalformedFrame("unknown_event", f"channel {spelled(channel)}")
-    fault = fault_in(frame, {"events": list})
-    if fault is not None:
-        raise MalformedFrame(*fault)
-    time = frame.get("timestamp")
-    published_us = microseconds(time) if isinstance(time, str) else None
-    return [item for event in frame["events"] for item in _items_in(event, _LISTS[data])], published_us
+def _items_of(payload: bytes, data: Data) -> tuple[list[object], str]:
+    """Return the trades or quotes of a frame one by one, none for a control frame, and the message's time."""
+    message = message_on(_CHANNELS[data], payload, "events", control=_CONTROL_CHANNELS, replies=_REPLY_FIELDS)
+    if message is None:
+        return [], ""
+    time, events = message.get("timestamp"), message["events"]
+    assert isinstance(events, list)  # noqa: S101  # message_on looked
+    items = [item for event in events for item in _items_in(event, _LISTS[data])]
+    return items, time if isinstance(time, str) else ""
 
 
 def _items_in(event: object, name: str) -> list[object]:

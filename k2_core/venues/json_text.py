@@ -67,6 +67,18 @@ def decode_any(payload: bytes) -> object:
     return value
 
 
+def decode_object(payload: bytes) -> dict[str, object]:
+    """Read a JSON object as :func:`decode_any` does.
+
+    Raises:
+        MalformedFrame: ``malformed_json``, or ``wrong_type`` when it is another value.
+    """
+    value = decode_any(payload)
+    if not isinstance(value, dict):
+        raise MalformedFrame("wrong_type", f"the frame is {type(value).__name__}, expected an object")
+    return value
+
+
 def _bounded(digits: str) -> int:
     if len(digits) <= _LONGEST_INT:
         return int(digits)

@@ -12,7 +12,7 @@ from k2_core.instruments import Instrument, instrument
 from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
-from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, spelled
+from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
@@ -229,20 +229,12 @@ def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | 
 
 def _items_of(payload: bytes, data: Data) -> list[bytes]:
     """Return the trades or quotes of a frame one by one, as they were written; none for a control frame."""
-    frame = decode_any(payload)
-    if not isinstance(frame, dict):
-        raise MalformedFrame("wrong_type", f"the frame is {type(frame).__name__}, expected an object")
-    channel = frame.get("channel")
-    if channel is not None and not isinstance(channel, str):
-        raise MalformedFrame("wrong_type", f"field channel is {spelled(channel)}, expected a text")
-    if channel in _CONTROL_CHANNELS or (channel is None and frame.keys() & _REPLY_FIELDS):
+    message = message_on(_CHANNELS[data], payload, "data", control=_CONTROL_CHANNELS, replies=_REPLY_FIELDS)
+    if message is None:
         return []
-    if channel != _CHANNELS[data]:
-        raise MalformedFrame("unknown_event", f"channel {spelled(channel)}")
-    fault = fault_in(frame, {"data": list})
     items = decode_as(_items, payload)
-    if fault is not None or items is None:
-        raise MalformedFrame(*(fault or Fault("wrong_type", "data stands there twice")))
+    if items is None:
+        raise MalformedFrame("wrong_type", "field data stands there twice")
     return [bytes(item) for item in items.data]
 
 

@@ -21,10 +21,11 @@ def microseconds(text: str) -> int | None:
 
     A fraction may have any number of digits; those beyond the sixth are cut off. A time before 1970 is none.
     """
-    second_us, point, fraction = _second_us(text[:_END]), text[_END:_FRACTION], text[_FRACTION:-1]
+    second_us = _second_us(text[:_END])
     if second_us is None or text[-1] != "Z":
         return None
-    if point == "." and fraction.isascii() and fraction.isdecimal():
+    fraction = text[_FRACTION:-1]
+    if text[_END] == "." and fraction.isdecimal() and fraction.isascii():
         if len(fraction) != _US_DIGITS:
             fraction = fraction[:_US_DIGITS].ljust(_US_DIGITS, "0")
         return second_us + int(fraction)
