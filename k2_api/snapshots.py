@@ -1,16 +1,13 @@
 """Which snapshot a question means: the newest, or the one that ``as_of`` names. Pure; nothing is read here."""
 
-from typing import Final
-
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.snapshots import Snapshot
 
 from k2_api.errors import NoLongerKept, UnknownSnapshot
 from k2_api.moments import parse_moment
 from k2_core.clock import from_us, iso, to_us
-
-_ONE_TRANSACTION_MS: Final = 60_000
+from k2_core.snapshots import first_halves, whole_commits
 
 
 def resolve(metadata: TableMetadata, as_of: str | None) -> Snapshot | None:
@@ -68,16 +65,6 @@ def kept(metadata: TableMetadata, snapshot_id: int) -> Snapshot:
     return snapshot
 
 
-def whole_commits(metadata: TableMetadata) -> list[Snapshot]:
-    """Return the snapshots that a commit ended in, oldest first.
-
-    An overwrite is written as a deletion and an append in one commit; the state between the two was never visible.
-    """
-    halves = _first_halves(metadata.snapshots)
-    whole = [snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in halves]
-    return sorted(whole, key=lambda snapshot: (snapshot.timestamp_ms, snapshot.sequence_number or 0))
-
-
 def no_longer_kept(metadata: TableMetadata) -> NoLongerKept:
     """Return the error that names the earliest state that can still be had."""
     commits = whole_commits(metadata)
@@ -95,32 +82,6 @@ def committed_at(snapshot: Snapshot) -> str:
 
 def _by_id(metadata: TableMetadata, snapshot_id: int) -> Snapshot:
     snapshot = metadata.snapshot_by_id(snapshot_id)
-    if snapshot is None or snapshot_id in _first_halves(metadata.snapshots):
+    if snapshot is None or snapshot_id in first_halves(metadata.snapshots):
         raise UnknownSnapshot(f"this table has no snapshot {snapshot_id}; it may have expired")
     return snapshot
-
-
-def _first_halves(snapshots: list[Snapshot]) -> set[int]:
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
-    halves = set()
-    for child in snapshots:
-        parent = by_id.get(child.parent_snapshot_id) if child.parent_snapshot_id is not None else None
-        if parent is not None and _operation(child) == Operation.APPEND and _is_half(parent, child):
-            halves.add(parent.snapshot_id)
-    return halves
-
-
-def _is_half(parent: Snapshot, child: Snapshot) -> bool:
-    took_away = _operation(parent) in {Operation.DELETE, Operation.OVERWRITE}
-    soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
-    return took_away and soon and _remembered(parent) == _remembered(child)
-
-
-def _remembered(snapshot: Snapshot) -> dict[str, str]:
-    """Return what the writer remembers with a commit; both snapshots of one commit carry the same."""
-    properties = snapshot.summary.additional_properties if snapshot.summary is not None else {}
-    return {name: value for name, value in properties.items() if name.startswith("k2.")}
-
-
-def _operation(snapshot: Snapshot) -> Operation | None:
-    return snapshot.summary.operation if snapshot.summary is not None else None

@@ -7,6 +7,7 @@ from k2_assets.bronze.assets import bronze_assets
 from k2_assets.checks.assets import candle_invariants, silver_check, unique_message_id
 from k2_assets.drain.job import drain_job
 from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
+from k2_assets.maintenance.job import maintain_job, maintain_schedule
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.backlog import backlog_sensor
 from k2_assets.sensors.feed import feed_sensor
@@ -19,13 +20,14 @@ from k2_core.venues import VENUES
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return the code location for a platform with these settings."""
     lake = Lake(settings)
-    job = drain_job(settings.drain)
+    job, maintain = drain_job(settings.drain), maintain_job()
     drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue)]
     gold = dg.AssetSelection.groups("gold")
     return dg.Definitions(
         assets=[*drained, gold_crypto_trades, gold_ohlcv_1m],
         asset_checks=[*(silver_check(venue) for venue in VENUES), unique_message_id, candle_invariants],
-        jobs=[job],
+        jobs=[job, maintain],
+        schedules=[maintain_schedule(maintain)],
         sensors=[feed_sensor(settings, job), backlog_sensor(lake), automation_sensor(gold)],
         resources={"lake": lake},
         executor=dg.in_process_executor,

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
-from k2_core.errors import TopicError
+from k2_assets.kafka_topic import ADMIN_TIMEOUT_S, Topic, TopicWatch, admin_client, describe_topic, require_same
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
+
+__all__ = ["KafkaReader", "Messages", "Outside", "Topic", "describe_topic"]
 
 log = logger(__name__)
 
 _CONSUME_MESSAGES = 10_000
-_ADMIN_TIMEOUT_S = 10
 _OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -53,32 +54,25 @@ class Messages:
 
 
 @dataclass(frozen=True)
-class Topic:
-    """A topic as it exists now."""
+class Outside:
+    """A partition whose next offset Kafka does not have: its log runs from ``low`` to before ``high``."""
 
-    name: str
-    topic_id: str
-    partitions: tuple[int, ...]
+    topic: str
+    partition: int
+    offset: int
+    low: int
+    high: int
 
-
-def describe_topic(bootstrap_servers: str, name: str) -> Topic:
-    """Ask Kafka for a topic's UUID and partitions.
-
-    Raises:
-        TopicError: Kafka does not answer, or has no such topic.
-    """
-    admin = _admin(bootstrap_servers)
-    try:
-        futures = admin.describe_topics(TopicCollection([name]), request_timeout=_ADMIN_TIMEOUT_S)
-        described = futures[name].result()
-    except KafkaException as error:
-        msg = f"Kafka at {bootstrap_servers} could not describe topic {name}: {error.args[0].str()}"
-        raise TopicError(msg) from None
-    return Topic(name, str(described.topic_id), tuple(sorted(p.id for p in described.partitions)))
-
-
-def _admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": 10_000, "log_level": 3})
+    def sentence(self) -> str:
+        """Say what happened and what a person can do."""
+        where = f"{self.topic} partition {self.partition}: the committed offset {self.offset} lies outside Kafka's log "
+        if self.offset > self.high:
+            return where + f"({self.low} to {self.high}): Kafka has lost its newest messages; bring its data back"
+        lost = max(self.low - self.offset, 0)
+        return (
+            f"{where}({self.low} to {self.high}): {lost:,} messages were lost; bring Kafka's data back, "
+            f"or `k2 drain accept-loss {self.topic} {self.partition}`"
+        )
 
 
 class KafkaReader:
@@ -89,8 +83,11 @@ class KafkaReader:
 
     def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
         self.topic = topic
+        self._sought: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
-        self._admin = _admin(bootstrap_servers)
+        self._bootstrap_servers = bootstrap_servers
+        self._admin = admin_client(bootstrap_servers)
+        self.watch = TopicWatch(self._admin, bootstrap_servers, topic)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -112,12 +109,8 @@ class KafkaReader:
         """Read on from ``vector``; a partition that it does not know is read from the oldest message kept."""
         following = {partition: vector.get(self.topic.topic_id, partition) for partition in self.topic.partitions}
         oldest = self._ask(_OLDEST) if None in following.values() else {}
-        self._consumer.assign(
-            [
-                TopicPartition(self.topic.name, partition, oldest[partition] if offset is None else offset)
-                for partition, offset in following.items()
-            ]
-        )
+        self._sought = {part: oldest[part] if offset is None else offset for part, offset in following.items()}
+        self._consumer.assign([TopicPartition(self.topic.name, part, offset) for part, offset in self._sought.items()])
         self.stopped = {}
 
     def bounds(self) -> dict[int, tuple[int, int]]:
@@ -144,8 +137,28 @@ class KafkaReader:
         messages.extend(good)
         return messages
 
+    def require_same_topic(self) -> None:
+        """Make sure that Kafka's topic is still the one that this reader was opened for. May run in any thread.
+
+        Call it after messages were read and before they are committed: while the UUID is the same, every message that
+        was read before this call came from that topic.
+
+        Raises:
+            TopicError: it was deleted or made again, or Kafka does not answer.
+        """
+        require_same(self.topic, describe_topic(self._bootstrap_servers, self.topic.name, self._admin))
+
+    def outside(self, vector: Offsets) -> dict[int, Outside]:
+        """Return the partitions whose offset in ``vector`` Kafka does not have: the log was cut there."""
+        offsets = {partition: vector.get(self.topic.topic_id, partition) for partition in self.topic.partitions}
+        return {
+            partition: Outside(self.topic.name, partition, offset, low, high)
+            for partition, (low, high) in self.bounds().items()
+            if (offset := offsets[partition]) is not None and not low <= offset <= high
+        }
+
     def lag(self, vector: Offsets) -> int:
-        """Return how many messages of the topic lie beyond ``vector``; asks Kafka."""
+        """Return how many messages of the topic lie beyond ``vector``; asks Kafka. See also :meth:`outside`."""
         return sum(
             max(high - (vector.get(self.topic.topic_id, partition) or low), 0)
             for partition, (low, high) in self.bounds().items()
@@ -167,21 +180,25 @@ class KafkaReader:
 
     def _ask(self, spec: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(self.topic.name, partition): spec for partition in self.topic.partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=_ADMIN_TIMEOUT_S)
+        answers = self._admin.list_offsets(asked, request_timeout=ADMIN_TIMEOUT_S)
         return {place.partition: answer.result().offset for place, answer in answers.items()}
 
     def _judge(self, message: Message, error: KafkaError) -> None:
         partition = message.partition()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:  # noqa: SLF001  # librdkafka's name
-            low, high = self.bounds()[partition]
-            self.stopped[partition] = (
-                f"{self.topic.name} partition {partition}: the committed offset lies outside Kafka's log "
-                f"({low} to {high}); messages were lost or the log was cut"
-            )
-            self._consumer.incremental_unassign([TopicPartition(self.topic.name, partition)])
-            log.error("partition stopped", topic=self.topic.name, partition=partition, error=error.str())
+            self._stop(partition)
             return
         log.warning("kafka said", topic=self.topic.name, partition=partition, error=error.str())
+
+    def _stop(self, partition: int) -> None:
+        """Stop a partition that Kafka cannot serve, unless it is another topic's that came in the place of this one."""
+        self.require_same_topic()
+        low, high = self.bounds()[partition]
+        (place,) = self._consumer.position([TopicPartition(self.topic.name, partition)])
+        offset = place.offset if place.offset >= 0 else self._sought[partition]
+        self.stopped[partition] = Outside(self.topic.name, partition, offset, low, high).sentence()
+        self._consumer.incremental_unassign([TopicPartition(self.topic.name, partition)])
+        log.error("partition stopped", error=self.stopped[partition])
 
 
 class _RdkafkaLog:

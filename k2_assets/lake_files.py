@@ -16,6 +16,7 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.types import DateType, NestedField
 
 from k2_core.errors import ForeignTable
 
@@ -48,30 +49,25 @@ class ManifestCache:
         return [entry for entries in self._entries.values() for entry in entries]
 
 
-def live_files(table: Table, time_column: str, cache: ManifestCache | None = None) -> list[LakeFile]:
-    """Return every live data file of the table's current snapshot.
+def live_files(
+    table: Table, time_column: str, cache: ManifestCache | None = None, *, day: date | None = None
+) -> list[LakeFile]:
+    """Return every live data file of the table's current snapshot, or those of one day.
 
     Args:
         table: partitioned by the day of ``time_column``.
         time_column: its name.
-        cache: of an earlier call, to read only new manifests.
+        cache: of an earlier call for the same days, to read only new manifests.
+        day: reads only the manifests that may hold files of it.
     """
     snapshot = table.current_snapshot()
     if snapshot is None:
         return []
-    entries = (cache or ManifestCache()).entries(table, snapshot.manifests(table.io))
+    manifests = [each for each in snapshot.manifests(table.io) if day is None or _may_hold(table, each, day)]
+    entries = (cache or ManifestCache()).entries(table, manifests)
     field = table.schema().find_field(time_column)
-    return [
-        LakeFile(
-            entry.data_file,
-            _EPOCH + timedelta(days=entry.data_file.partition[0]),
-            entry.sequence_number or 0,
-            int(from_bytes(field.field_type, entry.data_file.lower_bounds[field.field_id])),  # type: ignore[arg-type]
-            int(from_bytes(field.field_type, entry.data_file.upper_bounds[field.field_id])),  # type: ignore[arg-type]
-        )
-        for entry in entries
-        if entry.data_file.record_count > 0
-    ]
+    files = [_lake_file(entry, field) for entry in entries if entry.data_file.record_count > 0]
+    return [each for each in files if day is None or each.day == day]
 
 
 def read_files(
@@ -139,6 +135,28 @@ class Seen:
         return isinstance(other, Seen) and self._days == other._days
 
     __hash__ = None  # type: ignore[assignment]  # a memory is compared, never a key
+
+
+def _lake_file(entry: ManifestEntry, time: NestedField) -> LakeFile:
+    file = entry.data_file
+    return LakeFile(
+        file,
+        _EPOCH + timedelta(days=file.partition[0]),
+        entry.sequence_number or 0,
+        int(from_bytes(time.field_type, file.lower_bounds[time.field_id])),  # type: ignore[arg-type]
+        int(from_bytes(time.field_type, file.upper_bounds[time.field_id])),  # type: ignore[arg-type]
+    )
+
+
+def _may_hold(table: Table, manifest: ManifestFile, day: date) -> bool:
+    """Tell whether a manifest may name files of a day, by the bounds that the manifest list gives of it."""
+    if not manifest.partitions or manifest.partition_spec_id != table.spec().spec_id:
+        return True
+    lower, upper = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
+    if lower is None or upper is None:
+        return True
+    number = (day - _EPOCH).days
+    return int(from_bytes(DateType(), lower)) <= number <= int(from_bytes(DateType(), upper))
 
 
 def _read(table: Table, manifest: ManifestFile) -> list[ManifestEntry]:

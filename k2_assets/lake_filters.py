@@ -20,6 +20,18 @@ def time_between(column: str, first_us: int, end_us: int) -> BooleanExpression:
     return And(_at_least(column, first), _below(column, end))
 
 
+def at_least(column: str, moment_us: int) -> BooleanExpression:
+    """Return column ≥ moment, µs since the epoch."""
+    expression: BooleanExpression = _at_least(column, clock.from_us(moment_us).isoformat())
+    return expression
+
+
+def below(column: str, moment_us: int) -> BooleanExpression:
+    """Return column < moment, µs since the epoch."""
+    expression: BooleanExpression = _below(column, clock.from_us(moment_us).isoformat())
+    return expression
+
+
 def instrument_ids(exchange: str, symbol: str, lowest: int, highest: int) -> BooleanExpression:
     """Return the trades of one instrument with lowest ≤ id ≤ highest."""
     ids = And(_at_least("source_sequence", lowest), _at_most("source_sequence", highest))

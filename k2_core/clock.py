@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
 NS_PER_SECOND = 1_000_000_000
 US_PER_SECOND = 1_000_000
 

@@ -8,6 +8,7 @@ K2Error
 │   └── IncompatibleSchema   a schema would break readers of what was already written
 ├── TopicError               a topic is missing, or its settings differ from what K2 needs
 ├── OffsetError              a committed offset no longer lies within the topic's log
+├── DoubledRows              a table holds a message twice
 ├── CommitConflict           another writer moved the table's offsets first
 ├── LockBusy                 other work on the table has not ended
 ├── LockLost                 a lock could not be renewed in time
@@ -55,6 +56,10 @@ class TopicError(K2Error):
 
 class OffsetError(K2Error):
     """A committed offset no longer lies within the topic's log."""
+
+
+class DoubledRows(K2Error):
+    """A table holds a message twice; nothing is made from it until it was mended."""
 
 
 class CommitConflict(K2Error):

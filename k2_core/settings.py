@@ -114,6 +114,41 @@ class Api(_Section):
         return self
 
 
+class Maintenance(_Section):
+    """How a table's history is thinned, its small files are joined, and what no snapshot names is removed."""
+
+    drained_keep_s: float = Field(600.0, ge=1, description="keep every snapshot of bronze and silver for so long")
+    gold_keep_s: float = Field(3600.0, ge=1, description="the same of gold; the API's cursors live as long")
+    hourly_tags: int = Field(24, ge=1, description="keep the state at the end of each of so many hours")
+    daily_tags: int = Field(30, ge=1, description="keep the state at the end of each of so many days; months stay")
+    settle_s: float = Field(60.0, ge=0, description="tag an hour only so long after its end: a commit may be under way")
+    remove_after_s: float = Field(
+        3600.0, ge=0, description="remove a file so long after the last snapshot that named it went; readers have ended"
+    )
+    orphan_after_s: float = Field(
+        86_400.0, ge=3600, description="remove a file that no snapshot names once it is so old; longer than any run"
+    )
+    orphan_every_s: float = Field(3600.0, ge=0, description="look for such files at most this often")
+    compact_files: int = Field(16, ge=2, le=1000, description="join this many files of a day and of about one size")
+    compact_after_s: float = Field(60.0, ge=0, description="leave files of bronze and silver alone for so long")
+    compact_gold_after_s: float = Field(600.0, ge=0, description="the same of gold, whose newest candles still change")
+    closed_after_s: float = Field(
+        21_600.0, ge=0, description="so long after its end a day counts as closed: two files of one size are joined"
+    )
+    target_mb: int = Field(128, ge=1, le=2048, description="a joined file is at most about this large")
+    target_rows: int = Field(
+        1_000_000, ge=1000, description="and holds at most about this many rows; bounds the memory"
+    )
+
+
+class Supervisor(_Section):
+    """How `k2 up` watches over the parts of the platform."""
+
+    silent_after_s: float = Field(
+        180.0, ge=10, description="end and restart a part that has served and answers nothing for so long"
+    )
+
+
 class Simulator(_Section):
     """Our own venue server's random market."""
 
@@ -133,14 +168,19 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".k2"), description="the folder that holds everything")
+    low_disk_mb: int = Field(
+        500, ge=0, description="warn when less is free on the disk of home or warehouse, and less than 5 % of it"
+    )
     ports: Ports = Ports()
     kafka: Kafka = Kafka()
     registry: Registry = Registry()
     catalog: Catalog = Catalog()
     feeds: Feeds = Feeds()
     drain: Drain = Drain()
+    maintenance: Maintenance = Maintenance()
     api: Api = Api()
     simulator: Simulator = Simulator()
+    supervisor: Supervisor = Supervisor()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:

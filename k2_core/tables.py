@@ -61,13 +61,17 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Everything about one table that its writers and readers must agree on."""
+    """Everything about one table that its writers and readers must agree on.
+
+    ``sort_by`` is the order of the rows in a file that maintenance has made of small ones, as readers ask for them.
+    """
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     partition_by: str
     properties: dict[str, str] = field(default_factory=dict)
+    sort_by: tuple[str, ...] = ()
 
     @cached_property
     def schema(self) -> Schema:
@@ -102,6 +106,7 @@ _ORIGIN = (
     Column("kafka_offset", _LONG, "offset in the partition"),
     Column("frame_index", _INT, "position of the trade in its frame, from 0"),
 )
+_PLACE: Final = ("topic_id", "kafka_partition", "kafka_offset", "frame_index")
 
 TRADE_COLUMNS = (
     Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, trade_id)"),
@@ -148,6 +153,7 @@ def bronze_trades(venue: str) -> TableSpec:
         ),
         "ingestion_timestamp",
         {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+        sort_by=("topic_id", "kafka_partition", "kafka_offset"),
     )
 
 
@@ -163,6 +169,7 @@ def silver_trades(venue: str) -> TableSpec:
         ),
         "timestamp",
         _DRAINED,
+        sort_by=("timestamp", *_PLACE),
     )
 
 
@@ -181,6 +188,7 @@ def silver_rejected(venue: str) -> TableSpec:
         ),
         "ingestion_timestamp",
         {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+        sort_by=_PLACE,
     )
 
 
@@ -190,6 +198,7 @@ GOLD_TRADES = TableSpec(
     TRADE_COLUMNS,
     "timestamp",
     _DRAINED,
+    sort_by=("symbol", "exchange", "timestamp", "source_sequence", "trade_id"),
 )
 
 GOLD_OHLCV_1M = TableSpec(
@@ -218,6 +227,7 @@ GOLD_OHLCV_1M = TableSpec(
     ),
     "window_start",
     _DRAINED,
+    sort_by=("symbol", "exchange", "window_start"),
 )
 
 

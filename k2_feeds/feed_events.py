@@ -11,7 +11,7 @@ from fastavro.types import Schema
 from k2_core import topics
 from k2_core.raw_frame import CONFLUENT_MAGIC
 
-Kind = Literal["connect", "subscribe", "ack", "gap", "disconnect", "oversized"]
+Kind = Literal["connect", "subscribe", "ack", "gap", "disconnect", "oversized", "loss_accepted"]
 HEAD_BYTES: Final = 1024
 
 

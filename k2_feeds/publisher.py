@@ -13,6 +13,7 @@ from k2_core.topics import MAX_MESSAGE_BYTES
 
 _log = logger(__name__)
 _ROOM_RETRY_S: Final = 0.005
+_NO_TOPIC: Final = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001  # librdkafka's names
 QUEUE_MESSAGES: Final = 400_000
 QUEUE_KBYTES: Final = 128 * 1024
 
@@ -51,17 +52,20 @@ def producer_settings(bootstrap_servers: str) -> dict[str, object]:
 class Publisher:
     """Hand values to Kafka from one thread.
 
-    ``put`` never blocks and never loses: what the producer's full queue does not take waits here, and ``full`` says
-    so. A caller then gives nothing more until ``room`` returns, so that never more than a few values wait.
+    ``put`` never blocks and never loses: what the producer's full queue does not take waits here, as does what finds no
+    topic because somebody deleted it, and ``full`` says so. A caller then gives nothing more until ``room`` returns,
+    so that never more than a few values wait.
 
     Args:
         bootstrap_servers: Kafka's address.
 
-    ``on_failure`` is called with topic, value and reason of each value that Kafka refused for good.
+    ``on_failure`` is called with topic, value and reason of each value that Kafka refused for good; ``missing`` says
+    which topic was deleted, if one was.
     """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.on_failure: Callable[[str, bytes, str], None] | None = None
+        self.missing: Callable[[], str] = str
         self._fatal: str | None = None
         self._waiting: deque[Item] = deque()
         self.handed = 0
@@ -93,7 +97,7 @@ class Publisher:
     @property
     def trouble(self) -> str:
         """What the Kafka client complained about, if nothing was acknowledged since."""
-        return self._trouble if self.acknowledged <= self._trouble_after else ""
+        return self.missing() or (self._trouble if self.acknowledged <= self._trouble_after else "")
 
     def put(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
         """Take one value for a partition, behind all earlier ones."""
@@ -106,6 +110,9 @@ class Publisher:
         except BufferError:
             self._waiting.append(Item(topic, partition, key, value))
         except KafkaException as error:
+            if error.args[0].code() in _NO_TOPIC:
+                self._waiting.append(Item(topic, partition, key, value))
+                return
             self._failed(topic, value, error.args[0].str())
 
     async def room(self) -> None:
@@ -123,6 +130,8 @@ class Publisher:
             except BufferError:
                 return False
             except KafkaException as error:
+                if error.args[0].code() in _NO_TOPIC:
+                    return False
                 self._failed(item.topic, item.value, error.args[0].str())
             self._waiting.popleft()
         return True
@@ -152,8 +161,13 @@ class Publisher:
         return left
 
     def _undelivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed(message.topic() or "", message.value() or b"", error.str())
+        if error is None:
+            return
+        topic, partition, key, value = message.topic(), message.partition(), message.key(), message.value()
+        if error.code() in _NO_TOPIC and None not in (topic, partition):
+            self._waiting.append(Item(topic or "", partition or 0, key or b"", value or b""))
+            return
+        self._failed(topic or "", value or b"", error.str())
 
     def _failed(self, topic: str, value: bytes, reason: str) -> None:
         self.failed += 1

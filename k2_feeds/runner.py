@@ -1,6 +1,7 @@
 """Run a feed or a recorder as a process: start, signals, housekeeping, a clean end."""
 
 import asyncio
+import contextlib
 import signal
 import threading
 from collections.abc import Coroutine
@@ -10,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import uvloop
 
+from k2_core import topics
 from k2_core.errors import SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Settings
@@ -18,6 +20,7 @@ from k2_feeds.connection import Connection
 from k2_feeds.feed import Feed
 from k2_feeds.health import PROMETHEUS_TEXT, Health
 from k2_feeds.http import serve_pages
+from k2_feeds.kept_topics import LOOK_S, KeptTopics
 from k2_feeds.provision import Provisioned, Stopped, provision
 from k2_feeds.publisher import Publisher
 from k2_feeds.recorder import Recorder
@@ -92,7 +95,11 @@ async def feed(settings: Settings, venue_name: str) -> None:
         sink = Feed(venue, provisioned, publisher)
         connection = Connection(venue, source.url, source.symbols, settings.feeds, sink)
         health.attach(sink, connection, publisher)
+        kept = KeptTopics(settings, (provisioned.raw_topic, topics.FEED_EVENTS))
+        publisher.missing = lambda: kept.missing
+        keeping = asyncio.create_task(_keep_topics(kept, stop))
         await _feed_until(stop, connection, sink, publisher)
+        await keeping
 
 
 async def record(settings: Settings, venue_name: str, recorder: Recorder, seconds: float | None) -> None:
@@ -144,6 +151,16 @@ async def _feed_until(stop: asyncio.Event, connection: Connection, sink: Feed, p
         left = await asyncio.to_thread(publisher.flush, _FLUSH_S)
         _log.info("feed stopped", messages=sink.messages, acknowledged=publisher.acknowledged, lost=left)
     await housekeeping
+
+
+async def _keep_topics(kept: KeptTopics, stop: asyncio.Event) -> None:
+    try:
+        while not stop.is_set():
+            await asyncio.to_thread(kept.look)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+    finally:
+        stop.set()
 
 
 async def _housekeeping(publisher: Publisher, stop: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import parts, processes, state
 from k2_stack.parts import Part
-from k2_stack.probes import Answer, NotYet
+from k2_stack.probes import Answer, NotYet, Silent
 from k2_stack.state import PartState
 
 READY_WITHIN_S: Final = 180.0
@@ -69,8 +69,7 @@ class Keeper:
         self.ready.set()
         self._publish()
         while not self._part.is_step:
-            await self._watch()
-            await self._restart()
+            await self._restart(await self._watch())
 
     async def _start(self) -> None:
         self._now.state, self._now.message, self._now.trouble = state.STARTING, "", False
@@ -86,9 +85,12 @@ class Keeper:
         environment[processes.MARK] = str(self._settings.home)
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
-        command = await asyncio.to_thread(self._part.command)
         self._started_s = clock.now_ns() / clock.NS_PER_SECOND
-        self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
+        try:
+            command = await asyncio.to_thread(self._part.command)
+            self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
+        except OSError as error:
+            raise PartError(f"the {self._part.name} cannot be started: {error}.") from None
         leader = processes.identity(self.process.pid)
         self._now.pid, self._now.process_started = self.process.pid, leader.started if leader else None
         self._publish()
@@ -118,29 +120,44 @@ class Keeper:
                 self._serves(answer)
                 return
 
-    async def _watch(self) -> None:
-        """Return when the process has exited; ask it now and then, and say so when it answers no more."""
-        failures = 0
-        while self._exited() is None:
-            processes.limit_log(self._log)
-            for _ in range(int(ASK_READY_S / LOOK_S)):
-                await asyncio.sleep(LOOK_S)
-                if self._exited() is not None:
-                    return
+    async def _watch(self) -> str:
+        """Return why the part is to be started again: it exited, or answered nothing for long; ask it now and then."""
+        failures, heard_at = 0, clock.monotonic()
+        while not await self._exits_within(ASK_READY_S):
+            self._limit_log()
             try:
                 self._serves(await self._ask())
-                failures = 0
+                failures, heard_at = 0, clock.monotonic()
             except NotYet as reason:
                 failures += 1
+                heard_at = heard_at if isinstance(reason, Silent) else clock.monotonic()
                 if failures >= FAILURES_UNTIL_SAID:
                     self._now.state, self._now.message = state.FAILING, f"it does not answer: {reason}"
                     self._publish()
+            silent_s = clock.monotonic() - heard_at
+            asked_often = failures > FAILURES_UNTIL_SAID  # a machine that slept was silent too
+            if self.process and asked_often and silent_s > self._settings.supervisor.silent_after_s:
+                return f"it gave no sign of life for {silent_s:.0f} s"
+        return f"it ended by itself ({_status(self._exited() or 0)})"
 
-    async def _restart(self) -> None:
+    def _limit_log(self) -> None:
+        try:
+            processes.limit_log(self._log)
+        except OSError:  # a disk without space: the log is limited when there is some
+            self._log.with_suffix(".log.1").unlink(missing_ok=True)
+
+    async def _exits_within(self, seconds: float) -> bool:
+        for _ in range(int(seconds / LOOK_S)):
+            if self._exited() is not None:
+                return True
+            await asyncio.sleep(LOOK_S)
+        return self._exited() is not None
+
+    async def _restart(self, why: str) -> None:
         """Start the part again, and again with longer pauses, until it serves."""
-        self._died = why = f"it ended by itself ({_status(self._exited() or 0)})"
+        self._died = why
         settled = clock.now_ns() / clock.NS_PER_SECOND - self._started_s > SETTLED_S
-        pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2**self._now.restarts, BACKOFF_LAST_S)
+        pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2 ** min(self._now.restarts, 10), BACKOFF_LAST_S)
         while True:
             self._now.state, self._now.restarts = state.RESTARTING, self._now.restarts + 1
             self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
@@ -156,7 +173,7 @@ class Keeper:
                 return
 
     async def _end_rest(self) -> None:
-        """End what the dead process left in its session: it may hold the port that the next one needs."""
+        """End what is left of the session, as a process that hangs: it may hold the port that the next one needs."""
         if self._now.identity:
             await asyncio.to_thread(processes.end, [self._now.identity], END_ONE_S)
 

@@ -10,7 +10,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 
-from k2_assets.kafka_reader import KafkaReader, describe_topic
+from k2_assets.kafka_reader import KafkaReader
+from k2_assets.kafka_topic import describe_topic
 from k2_core import clock
 from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
@@ -34,13 +35,17 @@ def rows_by_table(catalog: Catalog, namespace: str) -> dict[str, int]:
     return found
 
 
-def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> dict[str, int]:
-    """Return how many messages of each raw topic are not committed to bronze yet; a missing topic is left out.
+def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> tuple[dict[str, int], list[str]]:
+    """Return how many messages of each raw topic are not committed to bronze yet, and what is wrong with offsets.
+
+    A topic that is missing is left out. Where bronze's offset lies outside Kafka's log, a sentence says so: that is no
+    lag, and not the absence of one either.
 
     Raises:
         KafkaException: Kafka stopped answering.
     """
-    found = {}
+    found: dict[str, int] = {}
+    wrong: list[str] = []
     for venue in VENUES:
         name = raw_topic("crypto", "trades", venue)
         try:
@@ -48,11 +53,13 @@ def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> di
             reader = KafkaReader(bootstrap_servers, describe_topic(bootstrap_servers, name), "k2-status")
         except (NoSuchTableError, TopicError):
             continue
+        vector = Offsets.from_properties(table.properties)
         try:
-            found[name] = reader.lag(Offsets.from_properties(table.properties))
+            found[name] = reader.lag(vector)
+            wrong += [outside.sentence() for outside in reader.outside(vector).values()]
         finally:
             reader.close()
-    return found
+    return found, wrong
 
 
 def newest_candle(catalog: Catalog, namespace: str) -> dict[str, Any] | None:

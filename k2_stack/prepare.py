@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from k2_core import clock
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, load_settings
 from k2_stack import artifacts, java, parts
@@ -43,7 +44,7 @@ def dagster_home(settings: Settings) -> None:
     """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
     from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
 
-    from k2_assets.drain.supervision import fail_orphaned_runs  # noqa: PLC0415
+    from k2_assets.drain.run_processes import fail_orphaned_runs  # noqa: PLC0415
 
     home = parts.dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def dagster_home(settings: Settings) -> None:
     with DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
-        fail_orphaned_runs(instance)
+        fail_orphaned_runs(instance, launchers_since_s=clock.now_ns() / clock.NS_PER_SECOND)  # none runs now
 
 
 def _say(line: str) -> None:

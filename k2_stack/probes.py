@@ -7,9 +7,11 @@ import httpx
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from k2_core import clock
 from k2_core.registry import COMPATIBILITY
 
 _TIMEOUT_S: Final = 2.0
+_NO_HEARTBEAT_S: Final = 120.0
 
 
 _LOCATIONS: Final = """{ workspaceOrError { __typename ... on Workspace { locationEntries {
@@ -30,13 +32,17 @@ class NotYet(Exception):  # the usual answer of a part that is starting, not an 
     """The part does not serve yet; the text says why."""
 
 
+class Silent(NotYet):
+    """The part gave no sign of life at all; one that serves an error, or says that it waits, does."""
+
+
 def broker(bootstrap_servers: str) -> Answer:
     """Ask the broker for its cluster and topics."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "socket.timeout.ms": 2000})
     try:
         found = admin.list_topics(timeout=_TIMEOUT_S)
     except KafkaException as error:
-        raise NotYet(error.args[0].str()) from None
+        raise Silent(error.args[0].str()) from None
     if not found.brokers:
         raise NotYet("no broker has joined the cluster")
     return Answer()
@@ -89,7 +95,7 @@ def dagster_code(port: int) -> Answer:
             request = health_pb2.HealthCheckRequest(service="DagsterApi")
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise NotYet(str(error.code().name).lower().replace("_", " ")) from None
+            raise Silent(str(error.code().name).lower().replace("_", " ")) from None
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise NotYet("loading the definitions")
     return Answer()
@@ -106,21 +112,33 @@ def dagster_webserver(port: int) -> Answer:
 
 
 def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
-    """Ask for the heartbeats of Dagster's daemons: all that are required, since the process was started."""
-    statuses = _graphql(webserver_port, _DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
-    late = [
-        status["daemonType"].lower()
-        for status in statuses
-        if status["required"] and not (status["healthy"] and (status["lastHeartbeatTime"] or 0) >= started_s)
-    ]
-    if late:
-        raise NotYet(f"no heartbeat yet of {', '.join(late)}")
+    """Ask for the heartbeats of Dagster's daemons: all that are required, since the process was started, and of late.
+
+    Dagster itself calls a daemon healthy for half an hour after its last heartbeat; it writes one every 30 s.
+    """
+    try:
+        statuses = _graphql(webserver_port, _DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    except Silent as reason:  # of the webserver, not of the daemon
+        raise NotYet(str(reason)) from None
+    required = {status["daemonType"].lower(): status for status in statuses if status["required"]}
+    beats = {name: status["lastHeartbeatTime"] or 0.0 for name, status in required.items()}
+    unheard = [name for name, beat in beats.items() if beat < started_s or not required[name]["healthy"]]
+    if unheard:
+        raise NotYet(f"no heartbeat yet of {', '.join(unheard)}")
+    oldest_s = clock.now_ns() / clock.NS_PER_SECOND - min(beats.values(), default=started_s)
+    if oldest_s > _NO_HEARTBEAT_S:
+        late = min(beats, key=lambda name: beats[name])
+        raise Silent(f"no heartbeat of {late} for {oldest_s:.0f} s")
     return Answer()
 
 
 def api(url: str) -> Answer:
-    """Ask the API whether it can read the catalog."""
-    _get(f"{url}/ready")
+    """Ask the API whether it can read the catalog; one that has to wait for the catalog still answers for itself."""
+    try:
+        _get(f"{url}/ready")
+    except Silent as reason:
+        _get(f"{url}/health")
+        raise NotYet(f"the catalog is not read: {reason}") from None
     return Answer()
 
 
@@ -144,6 +162,8 @@ def _request(method: str, url: str, *, any_status: bool = False, **arguments: An
         answer = httpx.request(method, url, timeout=_TIMEOUT_S, trust_env=False, **arguments)
         if not any_status:
             answer.raise_for_status()
+    except httpx.TransportError as error:
+        raise Silent(str(error) or type(error).__name__) from None
     except httpx.HTTPError as error:
         raise NotYet(str(error) or type(error).__name__) from None
     return answer

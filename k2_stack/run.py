@@ -1,6 +1,7 @@
 """Run a supervisor in the foreground or detached, and end one. One home has one supervisor at most."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Final
 
 from rich.console import Console
 
-from k2_core import clock
+from k2_core import clock, storage
 from k2_core.errors import PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import banner, parts, ports, processes, state, supervisor
@@ -36,6 +37,7 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
     Raises:
         PartError: it is already running, a port is taken, or something did not start; then nothing is left behind.
     """
+    _require_space(settings)
     lock = Lock(settings)
     if not lock.acquire():
         raise _already(settings, lock)
@@ -52,6 +54,10 @@ async def _run(settings: Settings, plan: list[Part], source: str, console: Conso
     progress, shown = Progress(console), False
 
     def changed(now: StackState) -> None:
+        with contextlib.suppress(OSError):  # what is shown may go into a file on a full disk
+            show(now)
+
+    def show(now: StackState) -> None:
         nonlocal shown
         progress(now)
         if now.phase == "running" and not shown:
@@ -68,7 +74,8 @@ async def _run(settings: Settings, plan: list[Part], source: str, console: Conso
         await platform.run()
     finally:
         progress.close()
-    console.print("K2 has ended; `k2 up` goes on where it stopped.")
+    with contextlib.suppress(OSError):
+        console.print("K2 has ended; `k2 up` goes on where it stopped.")
 
 
 def _console() -> Console:
@@ -84,6 +91,7 @@ def detached(settings: Settings, source: Source) -> None:
     Raises:
         PartError: it is already running, or did not start.
     """
+    _require_space(settings)
     lock = Lock(settings)
     if lock.holder() is not None:
         raise _already(settings, lock)
@@ -171,6 +179,12 @@ def _end_orphans(settings: Settings) -> int:
 def _clear(settings: Settings, console: Console) -> None:
     if left := _end_orphans(settings):
         console.print(f"Ended {left} processes that an earlier run had left.")
+
+
+def _require_space(settings: Settings) -> None:
+    full = [disk for disk in storage.disks(settings) if disk.is_full]
+    if full:
+        raise PartError(f"the disk of {full[0].folder} is full: free some space, and start again.")
 
 
 def _already(settings: Settings, lock: Lock) -> PartError:

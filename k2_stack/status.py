@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from k2_assets.drain import causes
 from k2_assets.drain.beat import READING, WAITING, read_beat
+from k2_core import clock, storage
 from k2_core.catalog import open_catalog
 from k2_core.settings import Settings
 from k2_stack import banner, lake, processes, state
@@ -21,21 +23,32 @@ _SAID: Final = "address and message"
 
 
 def gather(settings: Settings) -> dict[str, Any]:
-    """Return the status of a home: ready, source, api_key, home, parts, lag, tables and newest_candle.
+    """Return the status of a home: ready, source, api_key, home, parts, lag, tables, newest_candle, and message.
 
     Memory is in MB: for each part the PSS of all processes of its session, the drain's run counted on its own.
+    ``message`` is there when something is wrong that is not one part's alone: a full disk, a log that Kafka has cut.
     """
     now = state.read(settings)
     running = state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []
+    serving = {part["name"]: part["url"] for part in parts if part["state"] == state.READY}
+    found, wrong = _lake(settings, serving.get("broker"))
+    wrong = [*(disk.sentence() for disk in storage.low_disks(settings)), *wrong]
     return {
-        "ready": bool(now and running and now.ready),
+        "ready": bool(now and running and now.ready)
+        and not any(part["state"] == state.RESTARTING for part in _own(parts)),
         "source": now.source if now else None,
         "api_key": banner.api_key(settings),
         "home": str(settings.home),
         "parts": parts,
-        **_lake(settings, now, running=running),
+        **found,
+        **({"message": "; ".join(dict.fromkeys(wrong))} if wrong else {}),
     }
+
+
+def _own(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the drain: it is replaced every quarter of an hour."""
+    return [part for part in parts if part["name"] != "drain"]
 
 
 def _parts(settings: Settings, now: StackState, *, running: bool) -> list[dict[str, Any]]:
@@ -53,6 +66,8 @@ def _part(part: PartState, *, running: bool, without: int | None) -> dict[str, A
         said, message = state.STOPPED, ""
         if left:
             said, message = "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
+    elif part.own and not left and said in {state.READY, state.FAILING}:  # newer than what the supervisor could write
+        said, message = state.RESTARTING, "it has ended, and is started again"
     return {
         "name": part.name,
         "state": said,
@@ -77,6 +92,12 @@ def _drain(settings: Settings) -> dict[str, Any] | None:
     alive = beat.process_lives()
     troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot read
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
+    silent_s = clock.now_ns() / clock.NS_PER_SECOND - beat.beat_at
+    if silent_s > settings.drain.dead_after_s:
+        troubled, said = (
+            True,
+            f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}",
+        )
     return {
         "name": "drain",
         "state": (state.FAILING if troubled else state.READY) if alive else state.RESTARTING,
@@ -89,21 +110,21 @@ def _drain(settings: Settings) -> dict[str, Any] | None:
     }
 
 
-def _lake(settings: Settings, now: StackState | None, *, running: bool) -> dict[str, Any]:
+def _lake(settings: Settings, broker: str | None) -> tuple[dict[str, Any], list[str]]:
     found: dict[str, Any] = {"lag": {}, "tables": {}, "newest_candle": None}
     if settings.catalog.uri is None and not (settings.home / "catalog.db").exists():
-        return found
+        return found, []
     namespace = settings.catalog.namespace
     try:
         catalog = open_catalog(settings)
         found["tables"] = lake.rows_by_table(catalog, namespace)
         found["newest_candle"] = lake.newest_candle(catalog, namespace)
-        broker = now.part("broker") if now else None
-        if running and broker and broker.url and broker.state == state.READY:
-            found["lag"] = lake.lag_by_topic(catalog, namespace, broker.url)
-    except (KafkaException, SQLAlchemyError, RESTError, OSError) as error:
-        found["message"] = f"lake or broker cannot be read: {error}"
-    return found
+        if broker:
+            found["lag"], wrong = lake.lag_by_topic(catalog, namespace, broker)
+            return found, wrong
+    except (KafkaException, SQLAlchemyError, sqlite3.Error, RESTError, OSError) as error:
+        return found, [causes.sentence(error, settings)]
+    return found, []
 
 
 def render(found: dict[str, Any]) -> RenderableType:

@@ -17,6 +17,7 @@ END_PARTS_S: Final = 9.0
 END_STORES_S: Final = 7.0
 END_REST_S: Final = 2.0
 FIRST_CONNECT_S: Final = 5.0
+WRITE_AGAIN_S: Final = 1.0
 
 
 class Supervisor:
@@ -36,6 +37,7 @@ class Supervisor:
         self._plan = plan
         self._changed = changed
         self._began = clock.monotonic()
+        self._written = True
         self._stopping = asyncio.Event()
         own = processes.identity(os.getpid())
         assert own  # noqa: S101  # this very process
@@ -59,6 +61,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 work = [group.create_task(self._keep(part)) for part in self._plan]
                 work += [group.create_task(self._announce()), group.create_task(self._count_seconds())]
+                work.append(group.create_task(self._catch_up_writing()))
                 group.create_task(self._cancel_when_stopping(work))
         except* K2Error as errors:
             self.state.error = str(errors.exceptions[0])
@@ -99,9 +102,21 @@ class Supervisor:
     def _elapsed(self) -> float:
         return clock.monotonic() - self._began
 
+    async def _catch_up_writing(self) -> None:
+        """Write the state again when that has failed, so that it is true soon after the disk has space."""
+        while True:
+            await asyncio.sleep(WRITE_AGAIN_S)
+            if not self._written:
+                self._publish()
+
     def _publish(self) -> None:
+        """Tell the state; a disk without space must not end the one who waits for space."""
         self.state.elapsed_s = self._elapsed()
-        state.write(self._settings, self.state)
+        try:
+            state.write(self._settings, self.state)
+            self._written = True
+        except OSError:
+            self._written = False  # k2 status looks at disks and processes itself
         self._changed(self.state)
 
     def _end(self) -> None:

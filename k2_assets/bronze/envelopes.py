@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import fastavro
 import numpy as np
@@ -46,6 +46,11 @@ class WriterSchema:
             return self.text is not None and same_schema(self.text, topics.raw_frame_schema())
         except ValueError:  # not JSON: registries keep Protobuf as well
             return False
+
+    @cached_property
+    def parsed(self) -> Any:
+        """The schema as fastavro reads by it; raises whatever fastavro makes of one that is not Avro."""
+        return fastavro.parse_schema(json.loads(self.text or ""))
 
 
 @dataclass
@@ -192,17 +197,19 @@ def _decode_by(schema: WriterSchema, schema_id: int, value: bytes) -> RawFrame:
         raise MalformedFrame("unknown_schema", f"the registry does not know schema id {schema_id}")
     if schema.is_ours:
         return decode(value)
-    return _decode_evolved(schema.text, value)
+    return _decode_evolved(schema, value)
 
 
-def _decode_evolved(writer_schema: str, value: bytes) -> RawFrame:
+def _decode_evolved(schema: WriterSchema, value: bytes) -> RawFrame:
     """Decode a frame that was written with another, compatible version of the schema."""
-    body = io.BytesIO(value[CONFLUENT_HEADER_BYTES:])
+    end = len(value) - CONFLUENT_HEADER_BYTES
+    # The reader takes what is left of a text that was cut off: then it has gone on into this zero.
+    body = io.BytesIO(value[CONFLUENT_HEADER_BYTES:] + bytes(1))
     try:
-        record = fastavro.schemaless_reader(body, fastavro.parse_schema(json.loads(writer_schema)), _READER_SCHEMA)
+        record = fastavro.schemaless_reader(body, schema.parsed, _READER_SCHEMA)
         frame = RawFrame(**record)  # type: ignore[arg-type]  # a record is a mapping, which the try around it checks
     except Exception as error:  # noqa: BLE001  # fastavro raises any of a dozen types on bytes it cannot read
         raise MalformedFrame("malformed_envelope", f"{type(error).__name__}: {error}") from None
-    if rest := body.read():
-        raise MalformedFrame("malformed_envelope", f"{len(rest)} bytes follow the record")
+    if body.tell() != end:
+        raise MalformedFrame("malformed_envelope", f"the record ends at byte {body.tell()}, the value at {end}")
     return checked(frame)

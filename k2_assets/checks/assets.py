@@ -28,7 +28,7 @@ def unique_message_id(context: dg.AssetCheckExecutionContext, lake: dg.ResourceP
     """Count repeated message ids; of a whole day only when a person asks: it may hold a hundred million."""
     day = _day(context, lake, GOLD_TRADES.name, "timestamp")
     table = lake.table(GOLD_TRADES.name)
-    files = [each for each in live_files(table, "timestamp") if each.day == day]
+    files = live_files(table, "timestamp", day=day)
     judged = beside_newest(files, _NEWEST_COMMITS) if is_by_machine(context.run.tags) else files
     ids = read_files(table, judged, ("message_id",))
     twice = gold.repeated(ids)

@@ -16,6 +16,7 @@ log = logger(__name__)
 
 READING = "reading"
 WAITING = "waiting"
+STOPPED = "stopped"
 _COLUMNS = "drain, pid, process_started, run_id, phase, beat_at, progress_at, detail"
 
 
@@ -80,7 +81,7 @@ class Heart:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=self._interval_s)
-        self.progress("stopped")
+        self.progress(STOPPED)
         self._write()
 
     def _run(self) -> None:

@@ -1,6 +1,7 @@
 """The drain's loop: lanes worked in turn, a beat, and waiting out whatever is away. Knows no Dagster."""
 
 import random
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,18 @@ from confluent_kafka import KafkaException
 from pyiceberg.catalog import Catalog
 from sqlalchemy.exc import SQLAlchemyError
 
+from k2_assets.drain import causes
 from k2_assets.drain.beat import READING, WAITING, Heart
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.kafka_reader import KafkaReader, describe_topic
+from k2_assets.kafka_reader import KafkaReader
+from k2_assets.kafka_topic import describe_topic
 from k2_core import clock, topics
 from k2_core.catalog import ensure_tables, open_catalog
-from k2_core.errors import CommitConflict, K2Error
+from k2_core.errors import CommitConflict, K2Error, OffsetError
 from k2_core.logs import logger
+from k2_core.offsets import Offsets
 from k2_core.registry import Registry
 from k2_core.settings import Settings
 from k2_core.tables import all_tables
@@ -28,9 +32,10 @@ log = logger(__name__)
 
 _READ_S: Final = 0.25
 _RETRY_FIRST_S: Final = 1.0
-_RETRY_LAST_S: Final = 30.0
+_RETRY_LAST_S: Final = 10.0
+_LOOK_S: Final = 5.0
 # What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
-_PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError)
+_PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
 
 def beat_store(settings: Settings) -> Path:
@@ -49,12 +54,10 @@ def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tu
     Yields:
         The lane and what it committed; None with every step, so that the caller can do its own.
     """
-    catalog = open_catalog(settings)
-    ensure_tables(catalog, settings.catalog.namespace, all_tables(tuple(VENUES)))
     ends_at = clock.monotonic() + settings.drain.work_minutes * 60
     beat = (beat_store(settings), settings.drain.name, run_id, settings.drain.beat_interval_s)
     with Heart(*beat) as heart, Registry(settings.registry_url) as registry:
-        worker = _Worker(settings, catalog, registry, heart, stop)
+        worker = _Worker(settings, registry, heart, stop)
         while clock.monotonic() < ends_at and not stop.is_set():
             yield from worker.work_until(ends_at)
 
@@ -62,21 +65,22 @@ def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tu
 class _Worker:
     """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
 
-    def __init__(
-        self, settings: Settings, catalog: Catalog, registry: Registry, heart: Heart, stop: threading.Event
-    ) -> None:
+    def __init__(self, settings: Settings, registry: Registry, heart: Heart, stop: threading.Event) -> None:
         self._settings = settings
-        self._catalog = catalog
+        self._catalog: Catalog | None = None
         self._schemas = SchemaLookup(registry)
         self._heart = heart
         self._stop = stop
         self._retry_s = _RETRY_FIRST_S
+        self._look_at = 0.0
 
     def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         lanes: list[Lane] = []
         try:
             lanes = self._open_lanes()
             yield from self._work(lanes, ends_at)
+        except OffsetError as error:
+            log.info("beginning again", reason=str(error))
         except CommitConflict as error:
             log.info("another writer was first; going on from the tables", error=str(error))
         except _PASSING as error:
@@ -86,37 +90,73 @@ class _Worker:
                 lane.close()
 
     def _open_lanes(self) -> list[Lane]:
-        settings = self._settings
+        settings, catalog = self._settings, self._opened_catalog()
         lanes = []
         for name, venue in VENUES.items():
             self._heart.progress("starting", f"topic of {name}")
             topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
             reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
-            layers = Layers(self._catalog, settings.catalog.namespace, venue)
+            layers = Layers(catalog, settings.catalog.namespace, venue)
             lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
             lanes.append(lane)
             self._heart.progress("catching up", name)
             lane.start()
         return lanes
 
+    def _opened_catalog(self) -> Catalog:
+        """Open the catalog once; it may be away or locked also when a run begins."""
+        if self._catalog is None:
+            self._heart.progress("starting", "the catalog")
+            catalog = open_catalog(self._settings)
+            ensure_tables(catalog, self._settings.catalog.namespace, all_tables(tuple(VENUES)))
+            self._catalog = catalog
+        return self._catalog
+
     def _work(self, lanes: list[Lane], ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         while clock.monotonic() < ends_at and not self._stop.is_set():
             for lane in lanes:
+                lane.reader.watch.look()
                 yield from self._told(lane, lane.step(_READ_S / len(lanes)))
+            self._look_at_stopped(lanes)
         for lane in lanes:
             self._heart.progress("committing", "the last batch of this run")
             yield from self._told(lane, lane.finish())
 
+    def _look_at_stopped(self, lanes: list[Lane]) -> None:
+        """Begin again when a stopped partition can go on: its loss was accepted, or Kafka has its messages again.
+
+        Raises:
+            OffsetError: one can.
+        """
+        if clock.monotonic() < self._look_at:
+            return
+        self._look_at = clock.monotonic() + _LOOK_S
+        for lane in lanes:
+            if not lane.reader.stopped or lane.reader.watch.away:
+                continue
+            outside = lane.reader.outside(self._standing(lane))
+            for partition in lane.reader.stopped.keys() - outside.keys():
+                raise OffsetError(f"{lane.reader.topic.name} partition {partition} goes on: Kafka has its next offset")
+
+    def _standing(self, lane: Lane) -> Offsets:
+        """Return bronze's vector as it stands now; a commit of this lane may be under way in its own thread."""
+        name = lane.layers.specs["bronze"].name
+        table = self._opened_catalog().load_table((self._settings.catalog.namespace, name))
+        return Offsets.from_properties(table.properties)
+
     def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
         if settled:
             self._retry_s = _RETRY_FIRST_S
-        stopped = "; ".join(lane.reader.stopped.values())
-        self._heart.progress(READING if lane.rows else WAITING, stopped)
+        troubles = list(lane.reader.stopped.values())
+        if lane.reader.watch.away:
+            troubles.append(lane.reader.watch.away)
+        self._heart.progress(READING if lane.rows else WAITING, "; ".join(troubles))
         yield lane, None
         yield from ((lane, committed) for committed in settled)
 
     def _wait_out(self, error: Exception) -> None:
-        log.warning("waiting", error=str(error), retry_s=self._retry_s)
-        self._heart.progress(WAITING, f"{error}; trying again")
+        said = causes.sentence(error, self._settings)
+        log.warning("waiting", error=said, retry_s=self._retry_s)
+        self._heart.progress(WAITING, f"{said}; trying again")
         self._stop.wait(self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, no secret
         self._retry_s = min(self._retry_s * 2, _RETRY_LAST_S)

@@ -1,17 +1,20 @@
 """The drain as a Dagster job: one op that works for a quarter of an hour and ends itself."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
 from k2_assets.drain.drain import drain
+from k2_assets.drain.ending import signals_set
 from k2_assets.drain.report import Event, Reporter
-from k2_assets.drain.supervision import record_process
+from k2_assets.drain.sole import alone
 from k2_assets.resources.lake import Lake
-from k2_core.settings import Drain
+from k2_core.settings import Drain, Settings
 
-_GRACE_S = 300
+_GRACE_S: Final = 300
 
 
 def job_name(settings: Drain) -> str:
@@ -24,18 +27,14 @@ def drain_job(settings: Drain) -> dg.JobDefinition:
 
     @dg.op(
         name="drain",
-        out={},
         description="Reads Kafka in large batches and commits bronze, rejected and silver, each with its offsets.",
     )
-    def drain_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[Event]:
-        record_process(context.instance, context.run_id)
-        reporter = Reporter(settings.report_interval_s)
-        for lane, committed in drain(lake.settings, context.run_id, threading.Event()):
-            if committed is not None:
-                reporter.add(lane, committed)
-                context.log.info("%d frames in %.2f s", committed.batch.bronze.num_rows, committed.seconds)
-            yield from reporter.due()
-        yield from reporter.due(now=True)
+    def drain_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+        stop = threading.Event()
+        with signals_set(stop), alone(_lock(lake.settings), stop, lake.settings.drain.dead_after_s):
+            _drain_until(context, lake.settings, stop)
+        if stop.is_set() and _is_canceled(context):
+            raise dg.DagsterExecutionInterruptedError
 
     @dg.job(
         name=job_name(settings),
@@ -51,3 +50,29 @@ def drain_job(settings: Drain) -> dg.JobDefinition:
         drain_op()
 
     return job
+
+
+def _drain_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> None:
+    """Drain, and tell Dagster at once of what was committed: an op that yields could be broken off between two."""
+    reporter = Reporter(settings.drain.report_interval_s)
+    for lane, committed in drain(settings, context.run_id, stop):
+        if committed is not None:
+            reporter.add(lane, committed)
+            context.log.info("%d frames in %.2f s", committed.batch.bronze.num_rows, committed.seconds)
+        _tell(context, reporter.due())
+    _tell(context, reporter.due(now=True))
+
+
+def _tell(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
+    for event in events:
+        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+
+
+def _is_canceled(context: dg.OpExecutionContext) -> bool:
+    """Tell whether a person ended this run in Dagster; `k2 down` ends it as planned."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
+
+
+def _lock(settings: Settings) -> Path:
+    return settings.home / "run" / f"{settings.drain.name}.lock"

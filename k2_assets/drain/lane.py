@@ -136,6 +136,7 @@ class Lane:
 
     def _commit(self, batch: Batch) -> Committed:
         began = clock.monotonic()
+        self.reader.require_same_topic()  # after the last message of the batch was read
         self.layers.commit(batch)
         return Committed(batch, clock.monotonic() - began)
 

@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.automation import FOLLOW
-from k2_assets.drain.supervision import record_process
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_trades import TradesRefresh
 from k2_assets.lake_files import live_files, read_files
@@ -44,7 +43,6 @@ _NEWEST: Final = (
 )
 def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Append what silver has and gold has not; started by a person, make the day anew."""
-    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = TradesRefresh(lake.catalog(), lake.namespace, SILVER, day)
     outcome = refresh.append_new() if is_by_machine(context.run.tags) else refresh.replace_day()
@@ -76,7 +74,6 @@ def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam
 )
 def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Recompute the windows that new trades touch; started by a person, every window of the day."""
-    record_process(context.instance, context.run.run_id)
     day = date.fromisoformat(context.partition_key)
     refresh = CandlesRefresh(lake.catalog(), lake.namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], day)
     outcome = refresh.recompute_touched() if is_by_machine(context.run.tags) else refresh.recompute_day()
@@ -96,12 +93,12 @@ def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake
 def day_of(lake: Lake, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
     """Read some columns of one day of a table."""
     table = lake.table(name)
-    return read_files(table, [each for each in live_files(table, time_column) if each.day == day], columns)
+    return read_files(table, live_files(table, time_column, day=day), columns)
 
 
 def _state(lake: Lake, name: str, time_column: str, day: date) -> dict[str, dg.MetadataValue]:
     """Return how the day stands now: rows, files, the newest row's time."""
-    files = [each for each in live_files(lake.table(name), time_column) if each.day == day]
+    files = live_files(lake.table(name), time_column, day=day)
     state: dict[str, dg.MetadataValue] = {
         ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
         "files of the day": dg.MetadataValue.int(len(files)),

@@ -14,6 +14,7 @@ from k2_assets.gold.surroundings import Touched, surroundings, touched_by
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
+from k2_assets.rebuilt import Taken
 from k2_core import clock
 from k2_core.tables import GOLD_TRADES, TableSpec
 
@@ -49,6 +50,8 @@ class CandlesRefresh:
     def recompute_touched(self) -> Outcome:
         """Recompute the windows that new gold files touch, and those of the trades around them.
 
+        A day that gold replaced whole since is recomputed whole: its trades may have gone from any window.
+
         Raises:
             CommitConflict: other writers were first again and again.
         """
@@ -78,6 +81,8 @@ class CandlesRefresh:
 
     def _touched_windows(self, table: Table) -> Change | None:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        if self._day in Taken.of(table).behind(gold):
+            return self._whole_day(table)
         files = live_files(gold, "timestamp")
         seen = Seen.of(table)
         of_day = [each for each in files if each.day == self._day]
@@ -86,28 +91,30 @@ class CandlesRefresh:
             return None
         self._taking = self._taken.with_files(gold, batch)
         touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
-        return self._recomputed(table, gold, files, touched, seen.with_files(gold, batch))
+        return self._recomputed(table, gold, files, touched, seen.with_files(gold, batch).to_properties())
 
     def _whole_day(self, table: Table) -> Change | None:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
         files = live_files(gold, "timestamp")
         of_day = [each for each in files if each.day == self._day]
-        standing = [each for each in live_files(table, "window_start") if each.day == self._day]
+        standing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
         # Those that stand without a trade of the day are judged as well: their candles go.
         both = pl.concat([read_files(gold, of_day, KEY), read_files(table, standing, KEY)]).unique().sort(KEY)
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
-        if not whole:
-            return None
-        seen = Seen.of(table)
-        remembered = seen.with_files(gold, of_day)
-        change = self._recomputed(table, gold, files, whole, remembered)
-        if not change.rows.num_rows and change.replace is None and remembered == seen:
+        self._taking = self._taken.with_files(gold, of_day)
+        seen, taken = Seen.of(table).with_files(gold, of_day), Taken.of(table).with_day(gold, self._day)
+        remembered = seen.to_properties() | taken.to_properties()
+        change = Change(self._schema.empty_table(), None, remembered)
+        if whole:
+            change = self._recomputed(table, gold, files, whole, remembered)
+        nothing_new = all(table.properties.get(name, "{}") == value for name, value in remembered.items())
+        if not change.rows.num_rows and change.replace is None and nothing_new:
             return None
         return change
 
     def _recomputed(
-        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remembered: Seen
+        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remembered: dict[str, str]
     ) -> Change:
         """Put what gold's trades say of the touched windows in the place of what stands there, where it differs."""
         around = surroundings(gold, files, touched, self._width_us)
@@ -122,15 +129,13 @@ class CandlesRefresh:
         changed = pl.concat([merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
         self._outcome = Outcome(computed.height, changed.height)
         if changed.is_empty():
-            return Change(self._schema.empty_table(), None, remembered.to_properties())
+            return Change(self._schema.empty_table(), None, remembered)
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
         inside = pl.col("window_start").to_physical().is_between(lowest, highest)
         replace = time_between("window_start", lowest, highest + self._width_us)
         nothing_stands = standing.filter(inside).is_empty()  # pyiceberg warns of a replacement of nothing
-        return Change(
-            self._to_arrow(merged.filter(inside)), None if nothing_stands else replace, remembered.to_properties()
-        )
+        return Change(self._to_arrow(merged.filter(inside)), None if nothing_stands else replace, remembered)
 
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
         ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")

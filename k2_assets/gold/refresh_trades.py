@@ -17,10 +17,12 @@ from k2_assets.gold import trades
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
-from k2_core.tables import GOLD_TRADES
+from k2_assets.rebuilt import Taken, marked
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 
 LARGEST_IDS: Final = "k2.largest_ids"
 _BATCH_ROWS: Final = 1_000_000
+_FOLLOWERS: Final = (GOLD_OHLCV_1M.name,)  # which take in the marks that a replaced day leaves
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class TradesRefresh:
     def append_new(self) -> Outcome:
         """Append the day's trades that gold does not have yet; reading anything again changes nothing.
 
+        A day that silver made anew since is replaced whole.
+
         Raises:
             CommitConflict: other writers were first again and again.
         """
@@ -75,13 +79,18 @@ class TradesRefresh:
         return self._outcome
 
     def _load_gold(self) -> Table:
-        return self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        return self._load(GOLD_TRADES.name)
+
+    def _load(self, name: str) -> Table:
+        return self._catalog.load_table((self._namespace, name))
 
     def _new_rows(self, gold: Table) -> Change | None:
-        seen = Seen.of(gold)
-        for name in self._sources:
-            silver = self._catalog.load_table((self._namespace, name))
-            of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
+        seen, taken = Seen.of(gold), Taken.of(gold)
+        sources = [self._load(name) for name in self._sources]
+        if any(self._day in taken.behind(silver) for silver in sources):
+            return self._whole_day(gold)
+        for silver in sources:
+            of_day = live_files(silver, "timestamp", day=self._day)
             batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), _BATCH_ROWS)
             if batch:
                 self._taking = self._taken.with_files(silver, batch)
@@ -99,17 +108,17 @@ class TradesRefresh:
         return Change(self._to_arrow(new.rows), None, _remember(seen.with_files(silver, batch), largest, new.rows))
 
     def _whole_day(self, gold: Table) -> Change | None:
-        seen, frames = Seen.of(gold), []
-        for name in self._sources:
-            silver = self._catalog.load_table((self._namespace, name))
-            of_day = [each for each in live_files(silver, "timestamp") if each.day == self._day]
-            seen = seen.with_files(silver, of_day)
+        seen, taken, self._taking, frames = Seen.of(gold), Taken.of(gold), self._taken, []
+        for silver in (self._load(name) for name in self._sources):
+            of_day = live_files(silver, "timestamp", day=self._day)
+            seen, taken = seen.with_files(silver, of_day), taken.with_day(silver, self._day)
+            self._taking = self._taking.with_files(silver, of_day)
             frames.append(read_files(silver, of_day, trades.COLUMNS + trades.ORIGIN))
         read = pl.concat(frames)
         new = trades.first_copies(read)
         standing = self._to_arrow(read_files(gold, self._gold_files(gold), trades.COLUMNS))
         rows = self._to_arrow(new.rows)
-        remember = _remember(seen, _largest_ids(gold), new.rows)
+        remember = _remember(seen, _largest_ids(gold), new.rows) | taken.to_properties()
         same = rows.equals(standing)
         self._outcome = Outcome(0 if same else rows.num_rows, read.height, new.repeated, new.conflicting)
         if same and all(gold.properties.get(name, "{}") == value for name, value in remember.items()):
@@ -117,10 +126,11 @@ class TradesRefresh:
         if same:
             return Change(rows.slice(0, 0), None, remember)
         replace = time_between("timestamp", *day_bounds_us(self._day)) if standing.num_rows else None
-        return Change(rows, replace, remember)
+        followers = [self._load(name) for name in _FOLLOWERS]
+        return Change(rows, replace, remember | marked(gold, [self._day], followers))
 
     def _gold_files(self, gold: Table) -> list[LakeFile]:
-        return [each for each in live_files(gold, "timestamp") if each.day == self._day]
+        return live_files(gold, "timestamp", day=self._day)
 
     def _standing(self, gold: Table, suspects: pl.DataFrame) -> pl.DataFrame:
         """Read gold's rows of the day whose ids lie among those of ``suspects``."""

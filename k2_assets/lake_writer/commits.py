@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
+from k2_assets.lake_writer.answers import commit_once
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
@@ -45,11 +45,9 @@ def commit_drained(table: Table, rows: pa.Table, start: Offsets, following: Offs
         CommitConflict: the table's vector is no longer ``start``: another writer was first, throw the batch away.
     """
     keys = {key for key, _ in following.items()}
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         standing = Offsets.from_properties(table.properties)
         if standing.only(keys) != start.only(keys):
-            if attempt and standing.only(keys) == following:
-                return table  # the answer of our own commit was lost, the commit was not
             msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
             raise CommitConflict(msg)
         remembered = standing.advanced(following).to_properties()
@@ -92,17 +90,16 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
 
 
 def _try_commit(table: Table, rows: pa.Table, remember: Mapping[str, str], replace: BooleanExpression | None) -> bool:
-    """Commit once; False when the outcome is a conflict or unknown, to be judged by what then stands in the table."""
+    """Commit once; False when the table was seen without it."""
     properties = dict(remember)
     reach(f"{table.name()[-1]}.commit")
-    try:
-        with table.transaction() as transaction:
-            if replace is None:
-                transaction.append(rows, snapshot_properties=properties)
-            else:
-                transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=properties)
-            transaction.set_properties(properties)
-    except (CommitFailedException, CommitStateUnknownException):
+    transaction = table.transaction()
+    if replace is None:
+        transaction.append(rows, snapshot_properties=properties)
+    else:
+        transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=properties)
+    transaction.set_properties(properties)
+    if not commit_once(transaction):
         return False
     reach(f"{table.name()[-1]}.committed")
     return True

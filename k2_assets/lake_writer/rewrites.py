@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
+from k2_assets.lake_writer.answers import commit_once
 from k2_assets.lake_writer.lock import Lease
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
@@ -76,8 +77,6 @@ def replace_files(
         lease.check()
         if _try_replace(table, removed, added, remember, age):
             return load()
-        if _landed(load(), removed, added):
-            return load()  # the answer was lost, the commit was not
         time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
     msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
@@ -88,20 +87,20 @@ def _try_replace(
 ) -> bool:
     name = table.name()[-1]
     reach(f"{name}.replace")
+    transaction = table.transaction()
     try:
-        with table.transaction() as transaction:
-            rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=dict(remember))
-            rewrite.age = age
-            for file in removed:
-                rewrite.delete_data_file(file)
-            for file in added:
-                rewrite.append_data_file(file)
-            rewrite.commit()
-            transaction.set_properties(dict(remember))
+        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=dict(remember))
+        rewrite.age = age
+        for file in removed:
+            rewrite.delete_data_file(file)
+        for file in added:
+            rewrite.append_data_file(file)
+        rewrite.commit()
+        transaction.set_properties(dict(remember))
     except ValidationException as error:
         msg = f"{name}: a file that was to be replaced is gone: {error}"
         raise CommitConflict(msg) from None
-    except (CommitFailedException, CommitStateUnknownException):
+    if not commit_once(transaction):
         return False
     reach(f"{name}.replaced")
     return True
@@ -125,17 +124,3 @@ class _Rewrite(_OverwriteFiles):
                 )
                 writer.add(entry)
         return [writer.to_manifest_file(), *others]
-
-
-def _landed(table: Table, removed: Sequence[DataFile], added: Sequence[DataFile]) -> bool:
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return False
-    live = {
-        entry.data_file.file_path
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    }
-    if added:
-        return any(file.file_path in live for file in added)
-    return not any(file.file_path in live for file in removed)

@@ -1,4 +1,4 @@
-"""The safety net below automation: days whose sources have files that the layer above has not taken in."""
+"""The safety net below automation: days of which the layer above has not taken in all files, or that were made anew."""
 
 from datetime import date
 
@@ -8,6 +8,7 @@ from k2_assets.automation import REFINE_TAGS
 from k2_assets.gold.assets import SILVER
 from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.partitions import is_partition
+from k2_assets.rebuilt import Taken
 from k2_assets.resources.lake import Lake
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 
@@ -44,11 +45,12 @@ def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
 
 
 def _days_behind(lake: Lake, sources: tuple[str, ...], derived: str, cache: dict[str, ManifestCache]) -> set[date]:
-    seen = Seen.of(lake.table(derived))
+    table = lake.table(derived)
+    seen, taken = Seen.of(table), Taken.of(table)
     days: set[date] = set()
     for name in sources:
         source = lake.table(name)
-        days |= seen.behind(source, live_files(source, "timestamp", cache[name]))
+        days |= seen.behind(source, live_files(source, "timestamp", cache[name])) | taken.behind(source)
     return {day for day in days if is_partition(day)}
 
 

@@ -1,11 +1,23 @@
 """The sensor that keeps exactly one drain alive. It launches runs and never drains itself: ticks are at-least-once."""
 
+from typing import Final
+
 import dagster as dg
+import psutil
 
 from k2_assets.drain.drain import beat_store
 from k2_assets.drain.job import job_name
-from k2_assets.drain.supervision import UNFINISHED, Verdict, fail_orphaned_runs, judge_from_store
+from k2_assets.drain.run_processes import fail, fail_orphaned_runs, process_of
+from k2_assets.drain.supervision import Started, Verdict, judge_from_store, leftover
 from k2_core.settings import Settings
+
+_UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinition:
@@ -19,8 +31,9 @@ def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinitio
         description="Keeps one drain alive: replaces the one that ended, died or hangs.",
     )
     def keep_one_drain(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        fail_orphaned_runs(context.instance)
-        if reason := _one_is_there(context.instance, settings):
+        code_server = psutil.Process()  # sensors run in it, and it starts the processes of runs
+        fail_orphaned_runs(context.instance, launchers_since_s=code_server.create_time())
+        if reason := _one_is_there(context.instance, settings) or _one_is_left(settings):
             return dg.SkipReason(reason)
         generation = int(context.cursor or 0) + 1
         # A run key is skipped for ever once it was used; so is this one if this tick is repeated.
@@ -31,14 +44,31 @@ def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinitio
 
 
 def _one_is_there(instance: dg.DagsterInstance, settings: Settings) -> str | None:
-    """Return why no drain is to be launched; fails the runs that turn out dead."""
-    filters = dg.RunsFilter(job_name=job_name(settings.drain), statuses=UNFINISHED)
+    """Return why no drain is to be launched; ends and fails the runs that turn out dead."""
+    filters = dg.RunsFilter(job_name=job_name(settings.drain), statuses=_UNFINISHED)
     for record in instance.get_run_records(filters):
-        run = record.dagster_run
-        if run.status is not dg.DagsterRunStatus.STARTED:
-            return f"run {run.run_id[:8]} is {run.status.value.lower()}"
-        judgement = judge_from_store(beat_store(settings), run, record.start_time or 0.0, settings.drain)
-        if judgement.verdict in {Verdict.ALIVE, Verdict.UNKNOWN}:
-            return f"run {run.run_id[:8]} is {judgement.verdict.value}: {judgement.reason}"
-        instance.report_run_failed(run, f"The drain is {judgement.verdict.value}: {judgement.reason}.")
+        if reason := _keeps_its_place(instance, record, settings):
+            return f"run {record.dagster_run.run_id[:8]} {reason}"
     return None
+
+
+def _keeps_its_place(instance: dg.DagsterInstance, record: dg.RunRecord, settings: Settings) -> str | None:
+    run_id, status = record.dagster_run.run_id, record.dagster_run.status
+    if status is not dg.DagsterRunStatus.STARTED:
+        return f"is {status.value.lower()}"
+    run = Started(run_id, record.start_time or 0.0, process_of(instance, run_id))
+    judgement = judge_from_store(beat_store(settings), run, settings.drain)
+    if judgement.verdict in {Verdict.ALIVE, Verdict.UNKNOWN}:
+        return f"is {judgement.verdict.value}: {judgement.reason}"
+    if run.process is not None and not run.process.end():
+        return f"is {judgement.verdict.value}, and its process {run.process.pid} cannot be ended: {judgement.reason}"
+    fail(instance, run_id, f"The drain is {judgement.verdict.value}: {judgement.reason}.")
+    return None
+
+
+def _one_is_left(settings: Settings) -> str | None:
+    """End a drain that works on although its run is over; return why that did not succeed."""
+    process = leftover(beat_store(settings), settings.drain.name)
+    if process is None or process.end():
+        return None
+    return f"process {process.pid} of a run that is over cannot be ended"

@@ -1,25 +1,70 @@
-"""Silver in the asset graph. The drain fills it, always from bronze's frames."""
+"""Silver in the asset graph. The drain fills it from bronze's frames; a run makes a day of it anew from them."""
+
+from datetime import date
+from typing import Any
 
 import dagster as dg
 
+from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.partitions import DAILY
 from k2_assets.presentation import OWNERS, spec_metadata
+from k2_assets.resources.lake import Lake
+from k2_assets.silver.rebuild import Outcome, rebuild_day
 from k2_core import tables
+from k2_core.registry import Registry
+from k2_core.tables import TableSpec
+from k2_core.venues import VENUES
 
 
-def silver_assets(venue: str) -> list[dg.AssetSpec]:
+def silver_assets(venue: str) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's silver and rejected tables as assets."""
-    bronze = tables.bronze_trades(venue).name
-    return [
-        dg.AssetSpec(
-            spec.name,
-            deps=[bronze],
-            description=f"{spec.doc} Written by the drain.",
-            group_name="silver",
-            kinds={"iceberg", "parquet"},
-            owners=OWNERS,
-            partitions_def=DAILY,
-            metadata=spec_metadata(spec),
-        )
-        for spec in (tables.silver_trades(venue), tables.silver_rejected(venue))
-    ]
+    rejected = tables.silver_rejected(venue)
+    description = f"{rejected.doc} Written by the drain, and anew with a day of silver."
+    return [_rebuilt(venue), dg.AssetSpec(rejected.name, description=description, **_shown(venue, rejected))]
+
+
+def _rebuilt(venue: str) -> dg.AssetsDefinition:
+    spec = tables.silver_trades(venue)
+
+    def silver_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+        day = date.fromisoformat(context.partition_key)
+        with Registry(lake.settings.registry_url) as registry:
+            schemas = SchemaLookup(registry)
+            outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas)
+        if outcome.frames_without_bronze:
+            context.log.warning(
+                "%d frames are not in bronze any more: left as they stood", outcome.frames_without_bronze
+            )
+        return dg.MaterializeResult(metadata=_metadata(outcome))
+
+    as_asset = dg.asset(
+        key=spec.name,
+        description=f"{spec.doc} Written by the drain; a run makes its day anew from bronze, with the parser of now.",
+        pool=spec.name,
+        **_shown(venue, spec),
+    )
+    made: dg.AssetsDefinition = as_asset(silver_trades)
+    return made
+
+
+def _shown(venue: str, spec: TableSpec) -> dict[str, Any]:
+    return {
+        "deps": [tables.bronze_trades(venue).name],
+        "group_name": "silver",
+        "kinds": {"iceberg", "parquet"},
+        "owners": OWNERS,
+        "partitions_def": DAILY,
+        "metadata": spec_metadata(spec),
+    }
+
+
+def _metadata(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "frames read": outcome.frames_read,
+        "rows written": outcome.rows_written,
+        "rows replaced": outcome.rows_replaced,
+        "rejected rows written": outcome.rejected_written,
+        "rejected rows replaced": outcome.rejected_replaced,
+        "days changed": ", ".join(day.isoformat() for day in outcome.days_changed) or "none",
+        "frames not in bronze any more": outcome.frames_without_bronze,
+    }

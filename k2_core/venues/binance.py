@@ -25,8 +25,8 @@ QUOTE_ASSETS: Final = (
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),
 )
 SERVER_SHUTDOWN: Final = "serverShutdown"
-# Milliseconds until the year 2255; anything above is microseconds (asked for by timeUnit=MICROSECOND).
-_MILLISECONDS_BELOW: Final = 9_000_000_000_000
+# As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
+_MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
 _STREAMS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "bookTicker"}
 _HEAD_BYTES: Final = 64  # of a frame, in which its stream is named

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_trades import TradesRefresh
 from k2_assets.lake_writer.commits import arrow_schema
+from k2_assets.maintenance.removal import list_files
 from k2_core import tables
 from k2_core.candles import MINUTE_US
 from k2_core.catalog import ensure_tables, open_catalog
@@ -123,3 +124,23 @@ class SmallLake:
 def to_arrow(spec: TableSpec, rows: list[Row]) -> pa.Table:
     schema = arrow_schema(spec)
     return pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
+
+
+def files_on_disk(lake: SmallLake, spec: TableSpec = SILVER) -> set[str]:
+    return {info.path for info in list_files(lake.table(spec))}
+
+
+def data_on_disk(lake: SmallLake, spec: TableSpec = SILVER) -> set[str]:
+    return {path for path in files_on_disk(lake, spec) if path.endswith(".parquet")}
+
+
+def ids_of(lake: SmallLake, snapshot_id: int | None = None) -> list[int]:
+    """Silver's trade ids, now or at a snapshot."""
+    rows = lake.table(SILVER).scan(snapshot_id=snapshot_id).to_arrow()
+    return sorted(rows["source_sequence"].to_pylist())
+
+
+def current_id(lake: SmallLake, spec: TableSpec = SILVER) -> int:
+    snapshot = lake.table(spec).current_snapshot()
+    assert snapshot is not None
+    return snapshot.snapshot_id

@@ -1,5 +1,7 @@
 """The drain's sign of life: written whatever happens, read as unknown rather than dead."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -8,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import dagster as dg
 import psutil
 import pytest
 
 from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
-from k2_assets.drain.supervision import Verdict, judge
+from k2_assets.drain.run_processes import RunProcess
+from k2_assets.drain.supervision import Started, Verdict, judge
 from k2_core import clock
 from k2_core.settings import Drain
 
@@ -24,18 +26,14 @@ def now_s() -> float:
     return clock.now_ns() / clock.NS_PER_SECOND
 
 
-def a_run(run_id: str = "run") -> dg.DagsterRun:
-    return dg.DagsterRun(job_name="main_drain", run_id=run_id)
-
-
 def a_beat(phase: str = "reading", *, beat_age_s: float = 0, progress_age_s: float = 0, run_id: str = "run") -> Beat:
     process = psutil.Process()
     beat_at, progress_at = now_s() - beat_age_s, now_s() - progress_age_s
     return Beat("main", process.pid, process.create_time(), run_id, phase, beat_at, progress_at, "")
 
 
-def verdict(beat: Beat | None, started_ago_s: float = 3600, run: dg.DagsterRun | None = None) -> Verdict:
-    return judge(beat, run or a_run(), now_s() - started_ago_s, SETTINGS).verdict
+def verdict(beat: Beat | None, started_ago_s: float = 3600, process: RunProcess | None = None) -> Verdict:
+    return judge(beat, Started("run", now_s() - started_ago_s, process), SETTINGS).verdict
 
 
 def test_a_drain_that_beats_is_alive() -> None:
@@ -72,6 +70,30 @@ def test_a_run_that_never_beat_has_time_to_start() -> None:
     assert verdict(None, started_ago_s=29) is Verdict.ALIVE
     assert verdict(None, started_ago_s=31) is Verdict.DEAD
     assert verdict(a_beat(run_id="the one before"), started_ago_s=31) is Verdict.DEAD
+    own = RunProcess(os.getpid(), now_s())
+    assert verdict(None, started_ago_s=299, process=own) is Verdict.ALIVE
+    assert verdict(None, started_ago_s=301, process=own) is Verdict.HUNG
+
+
+def test_a_stopped_process_hangs_whatever_its_drain_did_and_before_its_first_beat() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        started = psutil.Process(process.pid).create_time()
+        process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+        silent = replace(a_beat(WAITING, beat_age_s=16), pid=process.pid, process_started=started)
+        stopped = RunProcess(process.pid, now_s())
+
+        assert verdict(silent) is Verdict.HUNG
+        assert verdict(replace(silent, beat_at=now_s() - 14)) is Verdict.ALIVE
+        assert verdict(None, started_ago_s=16, process=stopped) is Verdict.HUNG
+        assert stopped.end()
+        assert verdict(replace(silent, beat_at=now_s() - 31)) is Verdict.DEAD
+
+
+def test_a_drain_that_is_there_and_no_longer_beats_hangs_even_in_a_quiet_market() -> None:
+    assert verdict(a_beat(WAITING, beat_age_s=299)) is Verdict.ALIVE
+    assert verdict(a_beat(WAITING, beat_age_s=301)) is Verdict.HUNG
 
 
 def test_a_heart_beats_by_itself_and_says_the_phase(tmp_path: Path) -> None:

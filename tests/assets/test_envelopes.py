@@ -151,6 +151,17 @@ def test_an_evolved_envelope_is_read_by_its_own_schema() -> None:
     np.testing.assert_array_equal(found.received_ns, NOON_NS)
 
 
+def test_an_evolved_envelope_that_is_cut_off_anywhere_is_refused() -> None:
+    whole = an_evolved_envelope(b"a payload")
+    values = [whole[:end] for end in range(5, len(whole))] + [whole + b"\0", whole]
+
+    found = decode_all(values, SCHEMAS)
+
+    assert {position: error.reason for position, error in found.errors.items()} == dict.fromkeys(
+        range(len(values) - 1), "malformed_envelope"
+    )
+
+
 @pytest.mark.parametrize("received_ns", [-1, -(1 << 63), 1 << 62, (1 << 63) - 1])
 def test_an_evolved_envelope_with_an_impossible_receipt_is_refused(received_ns: int) -> None:
     found = decode_all([an_evolved_envelope(b"x", received_ns), an_envelope(b"good")], SCHEMAS)

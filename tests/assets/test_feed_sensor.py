@@ -1,19 +1,25 @@
 """Exactly one drain: what the sensor asks for when there is none, one that lives, one that died, one that hangs."""
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.events import EngineEventData
 
-from k2_assets.drain.beat import WAITING, Heart, read_beat
+from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
 from k2_assets.drain.drain import beat_store
 from k2_assets.drain.job import drain_job
-from k2_assets.drain.supervision import PROCESS_TAG, fail_orphaned_runs
+from k2_assets.drain.run_processes import fail_orphaned_runs, process_of
 from k2_assets.sensors.feed import feed_sensor
+from k2_core import clock
 from k2_core.settings import Drain, Settings
 
 
@@ -37,21 +43,47 @@ def tick(
     return result
 
 
-def a_started_run(settings: Settings, instance: dg.DagsterInstance, process: str | None = None) -> dg.DagsterRun:
-    tags = {PROCESS_TAG: process} if process else {}
-    job = drain_job(settings.drain)
-    return instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+def a_run(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    pid: int | None = None,
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+) -> dg.DagsterRun:
+    """Make a run of the drain that process ``pid`` works on, as Dagster's launcher notes it."""
+    run = instance.create_run_for_job(drain_job(settings.drain), status=status)
+    if pid is not None:
+        instance.report_engine_event("Waited in the queue.", run)
+        instance.report_engine_event(f"Started process for run (pid: {pid}).", run, EngineEventData.in_process(pid))
+    return run
 
 
-def a_dead_process() -> str:
+def a_dead_process() -> int:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        started = psutil.Process(process.pid).create_time()
-    return f"{process.pid}:{started:.2f}"
+        pass
+    return process.pid
 
 
-def own_process() -> str:
-    process = psutil.Process()
-    return f"{process.pid}:{process.create_time():.2f}"
+@contextmanager
+def a_drain(settings: Settings, run: dg.DagsterRun) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that beats once, as the drain of ``run``, and then does nothing."""
+    beating = (
+        "import sys, time; from pathlib import Path; from k2_assets.drain.beat import Heart\n"
+        "with Heart(Path(sys.argv[1]), 'main', sys.argv[2], 60) as heart: print('beats', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", beating, str(beat_store(settings)), run.run_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"beats\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def status_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    found = instance.get_run_by_id(run.run_id)
+    assert found
+    return found.status
 
 
 def test_no_drain_asks_for_one_with_the_next_generation(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -68,56 +100,125 @@ def test_drain_that_has_not_started_yet_is_waited_for(tmp_path: Path, instance: 
 
 
 def test_drain_that_beats_is_left_alone_even_in_a_quiet_market(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    settings = some_settings(tmp_path, hung_after_s=0.001)
-    run = a_started_run(settings, instance, own_process())
+    settings = some_settings(tmp_path, hung_after_s=2)
+    run = a_run(settings, instance, os.getpid())
     with Heart(beat_store(settings), "main", run.run_id, 0.01) as heart:
         heart.progress(WAITING)
-        while (beat := read_beat(beat_store(settings), "main")) is None or beat.phase != WAITING:
-            pass
+        progress_at = beat_when(settings, lambda beat: beat.phase == WAITING).progress_at
+        beat_when(settings, lambda beat: beat.beat_at - progress_at > settings.drain.hung_after_s)
         assert isinstance(tick(settings, instance), dg.SkipReason)
-    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTED  # type: ignore[union-attr]
+    assert status_of(instance, run) is dg.DagsterRunStatus.STARTED
 
 
-def test_drain_whose_process_is_gone_is_failed_and_replaced(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+def test_drain_whose_process_is_gone_is_failed_and_replaced(
+    tmp_path: Path, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
     settings = some_settings(tmp_path)
-    run = a_started_run(settings, instance, a_dead_process())
+    run = a_run(settings, instance, a_dead_process(), status)
     result = tick(settings, instance, cursor="3")
     assert isinstance(result, dg.SensorResult)
     assert [request.run_key for request in result.run_requests or []] == ["main:4"]
-    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
 def test_drain_that_hangs_is_killed_before_it_is_replaced(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path, hung_after_s=0.001)
-    beating = (
-        "import sys, time; from pathlib import Path; from k2_assets.drain.beat import Heart\n"
-        "with Heart(Path(sys.argv[1]), 'main', sys.argv[2], 60) as heart: print('beats', flush=True); time.sleep(600)"
-    )
-    run = a_started_run(settings, instance)
-    command = [sys.executable, "-c", beating, str(beat_store(settings)), run.run_id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"beats\n"
+    run = a_run(settings, instance)
+    with a_drain(settings, run) as process:
+        instance.report_engine_event("Started process.", run, EngineEventData.in_process(process.pid))
         result = tick(settings, instance)
-        assert process.wait() == -9
+        assert process.wait() == -signal.SIGKILL
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests
-    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+def test_drain_that_works_on_after_its_run_is_over_is_killed_before_it_is_replaced(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """As when it was canceled and did not end in time, or went beyond its longest time."""
+    settings = some_settings(tmp_path)
+    run = a_run(settings, instance, status=dg.DagsterRunStatus.CANCELED)
+    with a_drain(settings, run) as process:
+        result = tick(settings, instance)
+        assert process.wait() == -signal.SIGKILL
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests
+
+
+def test_process_that_drained_and_has_stopped_is_left_alone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    settings = some_settings(tmp_path)
+    with Heart(beat_store(settings), "main", "the one before", 60):
+        pass  # this very process
+    assert isinstance(tick(settings, instance), dg.SensorResult)
 
 
 def test_store_that_cannot_be_read_means_unknown_not_dead(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
-    run = a_started_run(settings, instance, own_process())
+    run = a_run(settings, instance, os.getpid())
     beat_store(settings).parent.mkdir(parents=True)
     beat_store(settings).write_bytes(b"no database at all" * 100)
     assert isinstance(tick(settings, instance), dg.SkipReason)
-    assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.STARTED  # type: ignore[union-attr]
+    assert status_of(instance, run) is dg.DagsterRunStatus.STARTED
 
 
 def test_only_runs_whose_process_is_gone_are_failed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
-    gone = a_started_run(settings, instance, a_dead_process())
-    alive = a_started_run(settings, instance, own_process())
-    unknown = a_started_run(settings, instance)
-    assert fail_orphaned_runs(instance) == [gone.run_id]
-    assert {instance.get_run_by_id(run.run_id).status for run in (alive, unknown)} == {dg.DagsterRunStatus.STARTED}  # type: ignore[union-attr]
+    gone = a_run(settings, instance, a_dead_process())
+    alive = a_run(settings, instance, os.getpid())
+    unknown = a_run(settings, instance)
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s()) == [gone.run_id]
+    assert {status_of(instance, run) for run in (alive, unknown)} == {dg.DagsterRunStatus.STARTED}
+
+
+def test_run_that_no_code_server_can_start_any_more_is_failed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    settings = some_settings(tmp_path)
+    run = a_run(settings, instance, status=dg.DagsterRunStatus.STARTING)
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s() - 60) == []
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s() + 60) == [run.run_id]
+    assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+def test_run_that_was_being_canceled_when_its_process_went_is_canceled(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    run = a_run(some_settings(tmp_path), instance, a_dead_process())
+    instance.report_run_canceling(run)
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s()) == [run.run_id]
+    assert status_of(instance, run) is dg.DagsterRunStatus.CANCELED
+
+
+def test_process_with_the_pid_of_an_earlier_one_is_another(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    run = a_run(some_settings(tmp_path), instance, os.getpid())
+    process = process_of(instance, run.run_id)
+    assert process
+    assert process.found()
+    before = psutil.Process().create_time() - 60
+    assert replace(process, noted_at=before).found() is None
+    assert replace(process, noted_at=before).end()
+
+
+def test_run_of_any_job_notes_its_process_by_itself(instance: dg.DagsterInstance) -> None:
+    @dg.op
+    def work() -> None: ...
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def a_job() -> None:
+        work()
+
+    run = a_job.execute_in_process(instance=instance)
+    process = process_of(instance, run.run_id)
+    assert process
+    assert process.pid == os.getpid()
+
+
+def now_s() -> float:
+    return clock.now_ns() / clock.NS_PER_SECOND
+
+
+def beat_when(settings: Settings, holds: Callable[[Beat], bool]) -> Beat:
+    deadline = clock.monotonic() + 60
+    while (beat := read_beat(beat_store(settings), "main")) is None or not holds(beat):
+        assert clock.monotonic() < deadline, beat
+    return beat

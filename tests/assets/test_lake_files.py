@@ -40,6 +40,26 @@ def test_a_cache_of_manifests_follows_what_is_added_and_what_goes(lake: SmallLak
     assert len(live_files(lake.table(SILVER), "timestamp", cache)) == 4
 
 
+def test_files_of_a_day_are_found_without_reading_the_manifests_of_others(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(5):
+        lake.append(SILVER, [a_trade(day, NOON + timedelta(days=day))])
+    lake.append(SILVER, [a_trade(9, NOON), a_trade(10, NOON + timedelta(days=4))])
+    read, original = [], lake_files._read
+    monkeypatch.setattr(lake_files, "_read", lambda *arguments: read.append(1) or original(*arguments))
+    table = lake.table(SILVER)
+
+    for day in range(5):
+        of_day = DAY + timedelta(days=day)
+        read.clear()
+        found = live_files(table, "timestamp", day=of_day)
+        assert found == [each for each in live_files(table, "timestamp") if each.day == of_day]
+        assert len(found) == (2 if day in {0, 4} else 1)
+        assert len(read) == len(found) + (0 if day in {0, 4} else 1) + 6
+    assert live_files(table, "timestamp", day=DAY - timedelta(days=1)) == []
+
+
 def test_read_files_reads_the_columns_and_rows_asked_for(lake: SmallLake) -> None:
     lake.append(GOLD_TRADES, trades_of(range(1, 11), 60, symbol="ETHUSDT") + trades_of(range(1, 11), 60))
     table = lake.table(GOLD_TRADES)

@@ -1,6 +1,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -151,13 +152,13 @@ def break_next_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Break]:
     assert not broken
 
 
-# CommitFailedException says that the commit did not take place, and pyiceberg then deletes its files.
 @pytest.mark.parametrize(
     ("takes_place", "error"),
     [
         (True, CommitStateUnknownException("lost")),
         (False, CommitStateUnknownException("lost")),
         (False, CommitFailedException("refused")),
+        (True, CommitFailedException("a repeated request met its own commit")),
     ],
 )
 @pytest.mark.parametrize("count", [0, 3])
@@ -171,6 +172,26 @@ def test_a_lost_answer_neither_loses_nor_doubles(
 
     assert standing(lake) == Offsets.from_properties(after.properties) == vector(p0=5)
     assert origins(lake) == [(0, offset) for offset in range(2 + count)]
+
+
+def test_the_batch_of_another_writer_is_not_taken_for_a_lost_answer(lake: SmallLake, break_next_commit: Break) -> None:
+    """Same offsets, but maybe not the same rows: theirs stand, and ours are read again from bronze."""
+    stale = lake.table(SILVER)
+    commit_drained(lake.table(SILVER), rows_at(0, 3), Offsets(), vector(p0=3))
+
+    with pytest.raises(CommitConflict):
+        commit_drained(stale, rows_at(0, 3), Offsets(), vector(p0=3))
+
+    assert len(origins(lake)) == 3
+
+
+def test_a_refused_commit_leaves_no_manifest_behind(lake: SmallLake, break_next_commit: Break) -> None:
+    break_next_commit(False, CommitFailedException("refused"))
+
+    commit_drained(lake.table(SILVER), rows_at(0, 3), Offsets(), vector(p0=3))
+
+    folder = Path(lake.table(SILVER).metadata_location.removeprefix("file://")).parent
+    assert len(list(folder.glob("*.avro"))) == 2  # the manifest and the list of the commit that stands
 
 
 def test_a_commit_that_fails_again_and_again_ends_in_a_conflict(
@@ -212,12 +233,15 @@ def test_a_derived_change_is_computed_anew_from_the_newest_state_after_a_conflic
 
 
 @pytest.mark.parametrize("takes_place", [True, False])
+@pytest.mark.parametrize("error", [CommitStateUnknownException("lost"), CommitFailedException("repeated")])
 def test_a_derived_commit_whose_answer_was_lost_is_found_by_reading_again(
-    lake: SmallLake, break_next_commit: Break, takes_place: bool
+    lake: SmallLake, break_next_commit: Break, takes_place: bool, error: Exception
 ) -> None:
     lake.append(SILVER, [a_trade(1), a_trade(2)])
-    break_next_commit(takes_place, CommitStateUnknownException("lost"))
+    break_next_commit(takes_place, error)
 
-    lake.trades_refresh().append_new()
+    outcome = lake.trades_refresh().append_new()
+
+    assert outcome.rows_added == 2
 
     assert len(lake.gold()) == 2

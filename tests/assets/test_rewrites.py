@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
 
 from k2_assets.lake_files import live_files
@@ -52,9 +52,10 @@ def test_rewritten_files_may_keep_the_age_of_those_they_replace(lake: SmallLake,
     assert ids(lake) == [1, 2, 100]
 
 
+@pytest.mark.parametrize("error", [CommitStateUnknownException("lost"), CommitFailedException("repeated")])
 @pytest.mark.parametrize("takes_place", [True, False])
 def test_a_lost_answer_neither_loses_nor_doubles(
-    lake: SmallLake, lease: Lease, monkeypatch: pytest.MonkeyPatch, takes_place: bool
+    lake: SmallLake, lease: Lease, monkeypatch: pytest.MonkeyPatch, takes_place: bool, error: Exception
 ) -> None:
     lake.append(SILVER, [a_trade(1)])
     original, lost = SqlCatalog.commit_table, []
@@ -65,8 +66,7 @@ def test_a_lost_answer_neither_loses_nor_doubles(
         lost.append(True)
         if takes_place:
             original(self, table, requirements, updates)
-        msg = "lost"
-        raise CommitStateUnknownException(msg)
+        raise error
 
     monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
     rewritten(lake, lease, [1, 2])

@@ -11,7 +11,7 @@ from k2_core.errors import K2Error
 from k2_core.settings import Settings, load_settings
 from k2_stack import run
 from k2_stack.parts import Part
-from k2_stack.probes import Answer, NotYet
+from k2_stack.probes import Answer, Silent
 
 SERVE = """
 import sys
@@ -29,7 +29,7 @@ def probe(port: int) -> Answer:
     try:
         httpx.get(f"http://127.0.0.1:{port}/", timeout=2, trust_env=False)
     except httpx.HTTPError as error:
-        raise NotYet(str(error)) from None
+        raise Silent(str(error)) from None
     return Answer()
 
 

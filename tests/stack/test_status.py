@@ -93,20 +93,20 @@ def test_lag_counts_from_the_vector_when_the_lake_has_one(catalog: Catalog, brok
     admin = AdminClient({"bootstrap.servers": broker})
     if TOPIC in admin.list_topics(timeout=10).topics:
         admin.delete_topics([TOPIC])[TOPIC].result()
-    assert TOPIC not in lake.lag_by_topic(catalog, NAMESPACE, broker)
+    assert TOPIC not in lake.lag_by_topic(catalog, NAMESPACE, broker)[0]
 
     admin.create_topics([NewTopic(TOPIC, 2)])[TOPIC].result()
     producer = Producer({"bootstrap.servers": broker})
     for partition in (0, 0, 0, 1, 1):
         producer.produce(TOPIC, b"frame", partition=partition)
     producer.flush()
-    assert lake.lag_by_topic(catalog, NAMESPACE, broker) == {TOPIC: 5}
+    assert lake.lag_by_topic(catalog, NAMESPACE, broker) == ({TOPIC: 5}, [])
 
     topic_id = str(admin.describe_topics(TopicCollection([TOPIC]))[TOPIC].result().topic_id)
     vector = Offsets({(topic_id, 0): 2, ("a topic of that name before", 1): 99})
     with catalog.load_table((NAMESPACE, "bronze_binance_trades")).transaction() as change:
         change.set_properties(vector.to_properties())
-    assert lake.lag_by_topic(catalog, NAMESPACE, broker) == {TOPIC: 3}
+    assert lake.lag_by_topic(catalog, NAMESPACE, broker) == ({TOPIC: 3}, [])
 
     admin.delete_topics([TOPIC])[TOPIC].result()
 

@@ -195,6 +195,28 @@ def test_part_is_started_again_when_it_was_killed(running: tuple[Small, subproce
     assert feed["pid"] not in {None, before}
 
 
+def test_part_that_hangs_is_ended_and_started_again(small: Small) -> None:
+    small.environment["K2_SUPERVISOR__SILENT_AFTER_S"] = "10"
+    with small.start() as supervisor:
+        until(small.runs)
+        before = small.part("registry").pid
+        assert before
+        os.kill(before, signal.SIGSTOP)
+
+        until(lambda: small.part("registry").state == state.FAILING)
+        assert "does not answer" in small.part("registry").message
+        until(lambda: small.part("registry").restarts == 1 and small.runs())
+
+        registry = small.part("registry")
+        assert registry.pid not in {None, before}
+        assert registry.message.startswith("restarted after it gave no sign of life for ")
+        assert small.part("feed").restarts == 0
+        assert not psutil.pid_exists(before)
+        supervisor.terminate()
+        supervisor.wait(WITHIN_S)
+    assert small.left() == []
+
+
 def test_up_starts_nothing_when_a_port_is_taken(small: Small) -> None:
     port = small.settings.ports.feed_health
     with socket.socket() as other:

@@ -1,0 +1,217 @@
+"""Hold a day of bronze against what Kafka still has of it, and add exactly what is missing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from types import ModuleType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from k2_assets.bronze.transforms import TIMESTAMP, bronze_rows, decode_messages
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import KafkaReader, Messages, Topic, describe_topic
+from k2_assets.lake_files import live_files, read_files
+from k2_assets.lake_filters import day_bounds_us
+from k2_assets.lake_writer.commits import arrow_schema
+from k2_assets.lake_writer.lock import lock
+from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_assets.silver.transforms import refine
+from k2_core import clock, tables, topics
+from k2_core.errors import TopicError
+from k2_core.offsets import Offsets
+
+_GROUP: Final = "k2-reconcile"
+_LOCK_WAIT_S: Final = 900.0
+_ADMIN_TIMEOUT_S: Final = 10
+_READ_S: Final = 1.0
+_PATIENCE_S: Final = 60.0
+_WRITE_ROWS: Final = 100_000
+_EARLIER_US: Final = 3600 * clock.US_PER_SECOND  # Kafka's clock may differ from the feed's
+_PLACE: Final = ("topic_id", "kafka_partition", "kafka_offset")
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class Counts:
+    """What a reconciliation found of one day; messages that no drain has read yet are left out."""
+
+    in_kafka: int = 0
+    in_bronze: int = 0
+    added: int = 0
+    no_longer_in_kafka: int = 0
+    doubled: int = 0
+    silver_days: set[date] = field(default_factory=set)
+
+
+def reconcile_day(
+    catalog: Catalog, namespace: str, servers: str, *, venue: ModuleType, day: date, schemas: SchemaLookup
+) -> Counts:
+    """Compare the messages of an ingestion day in Kafka and in bronze, and add to bronze those that it lacks.
+
+    Nothing is added twice, however often or wherever this is interrupted; the table's vector stays as it is.
+
+    Args:
+        catalog: of the lake.
+        namespace: of its tables.
+        servers: Kafka's address.
+        venue: a module of :mod:`k2_core.venues`.
+        day: UTC day at which the frames were received. Kafka is searched from an hour before it to bronze's vector: a
+            feed whose Kafka was away publishes late.
+        schemas: what the registry says.
+
+    Raises:
+        TopicError: Kafka does not answer, or has no such topic.
+        LockBusy: maintenance works on the table's files.
+        RegistryError: a schema could not be looked up.
+    """
+    name = tables.bronze_trades(venue.VENUE).name
+    with lock(catalog, f"files:{name}", _LOCK_WAIT_S) as lease:
+        topic = describe_topic(servers, topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE))
+        table = catalog.load_table((namespace, name))
+        search = _Search(table, topic, servers, venue=venue, day=day, schemas=schemas)
+        for partition in topic.partitions:
+            search.partition(partition)
+        search.write()
+        if search.files:
+            replace_files(lambda: catalog.load_table((namespace, name)), lease, [], search.files, {})
+    return search.finished()
+
+
+class _Search:
+    def __init__(
+        self, table: Table, topic: Topic, servers: str, *, venue: ModuleType, day: date, schemas: SchemaLookup
+    ) -> None:
+        self.files: list[DataFile] = []
+        self._table = table
+        self._topic = topic
+        self._servers = servers
+        self._venue = venue
+        self._day = day
+        self._schemas = schemas
+        self._vector = Offsets.from_properties(table.properties)
+        of_day = live_files(table, "ingestion_timestamp", day=day)
+        rows = read_files(table, of_day, _PLACE)
+        self._standing = rows.unique()
+        self._counts = Counts(in_bronze=rows.height, doubled=rows.height - self._standing.height)
+        self._missing = Messages()
+
+    def partition(self, partition: int) -> None:
+        """Compare one partition."""
+        mine = pl.col("topic_id") == self._topic.topic_id, pl.col("kafka_partition") == partition
+        standing = self._standing.filter(*mine)["kafka_offset"].sort().to_numpy()
+        end = self._vector.get(self._topic.topic_id, partition)
+        if end is None:
+            return
+        reader = KafkaReader(self._servers, Topic(self._topic.name, self._topic.topic_id, (partition,)), _GROUP)
+        try:
+            first, last = self._bounds(reader, partition, standing, end)
+            for messages in _read(reader, partition, first, last):
+                self._compare(messages, standing)
+        finally:
+            reader.close()
+
+    def write(self) -> None:
+        """Write the missing messages that were found so far into files that no snapshot names yet."""
+        messages, self._missing = self._missing, Messages()
+        if not messages:
+            return
+        frames, envelopes = decode_messages(messages, self._topic, self._schemas.of(messages.values))
+        silver, rejected = (make(self._venue.VENUE) for make in (tables.silver_trades, tables.silver_rejected))
+        refined = refine(frames, self._venue, arrow_schema(silver), arrow_schema(rejected))
+        times = (refined.first_event_us, refined.last_event_us)
+        schema = arrow_schema(tables.bronze_trades(self._venue.VENUE))
+        rows = bronze_rows(messages, frames, envelopes, times, schema)
+        self.files += write_files(self._table, [rows])
+        self._counts.added += rows.num_rows
+        self._counts.silver_days |= _days(refined.silver["timestamp"]) | _days(rows["max_event_ts"])
+        self._counts.silver_days |= _days(refined.rejected["ingestion_timestamp"])
+
+    def finished(self) -> Counts:
+        """Return the counts."""
+        seen_in_both = self._counts.in_kafka - self._counts.added
+        self._counts.no_longer_in_kafka = self._standing.height - seen_in_both
+        return self._counts
+
+    def _bounds(self, reader: KafkaReader, partition: int, standing: _Ints, end: int) -> tuple[int, int]:
+        """Return the offsets [first, last) among which messages of the day may stand."""
+        start_us, _ = day_bounds_us(self._day)
+        oldest, following = reader.bounds()[partition]
+        since = _first_since(self._servers, self._topic.name, partition, start_us - _EARLIER_US)
+        first = following if since is None else since
+        if len(standing):
+            first = min(first, int(standing[0]))
+        return max(first, oldest), min(end, following)
+
+    def _compare(self, messages: Messages, standing: _Ints) -> None:
+        known = np.isin(np.array(messages.offsets, dtype=np.int64), standing, assume_unique=True)
+        self._counts.in_kafka += int(known.sum())
+        others = _chosen(messages, np.flatnonzero(~known).tolist())
+        if not others:
+            return
+        frames, _ = decode_messages(others, self._topic, self._schemas.of(others.values))
+        start_us, end_us = day_bounds_us(self._day)
+        of_day = (frames.ingestion_us >= start_us) & (frames.ingestion_us < end_us)
+        missing = self._nowhere_in_bronze(_chosen(others, np.flatnonzero(of_day).tolist()))
+        self._counts.in_kafka += len(missing)
+        self._missing.absorb(missing)
+        if len(self._missing) >= _WRITE_ROWS:
+            self.write()
+
+    def _nowhere_in_bronze(self, messages: Messages) -> Messages:
+        """Drop what stands in another day: a schema that was not known at first gives a frame another time now."""
+        if not messages:
+            return messages
+        where = (
+            f"topic_id = '{self._topic.topic_id}' and kafka_partition = {messages.partitions[0]} "
+            f"and kafka_offset >= {min(messages.offsets)} and kafka_offset <= {max(messages.offsets)}"
+        )
+        rows = self._table.scan(where, selected_fields=("kafka_offset",)).to_arrow()
+        elsewhere = np.isin(np.array(messages.offsets), rows["kafka_offset"].to_numpy())
+        return _chosen(messages, np.flatnonzero(~elsewhere).tolist())
+
+
+def _first_since(servers: str, topic: str, partition: int, moment_us: int) -> int | None:
+    """Return the offset of the first message that Kafka stamped at or after a time; None when there is none."""
+    admin = AdminClient({"bootstrap.servers": servers, "socket.timeout.ms": 10_000, "log_level": 3})
+    place = TopicPartition(topic, partition)
+    since = OffsetSpec.for_timestamp(max(moment_us // 1000, 0))
+    try:
+        offset: int = admin.list_offsets({place: since}, request_timeout=_ADMIN_TIMEOUT_S)[place].result().offset
+    except KafkaException as error:
+        msg = f"Kafka at {servers} does not say where {topic} partition {partition} stood: {error.args[0].str()}"
+        raise TopicError(msg) from None
+    return None if offset < 0 else offset
+
+
+def _read(reader: KafkaReader, partition: int, first: int, end: int) -> Iterator[Messages]:
+    """Yield the messages of [first, end)."""
+    if first >= end:
+        return
+    reader.seek(Offsets({(reader.topic.topic_id, partition): first}))
+    waits_until = clock.monotonic() + _PATIENCE_S
+    while first < end:
+        messages = reader.read(_READ_S)
+        if messages:
+            first, waits_until = messages.offsets[-1] + 1, clock.monotonic() + _PATIENCE_S
+            yield _chosen(messages, [place for place, offset in enumerate(messages.offsets) if offset < end])
+        elif reader.stopped or clock.monotonic() > waits_until:
+            why = reader.stopped.get(partition, f"nothing came for {_PATIENCE_S:.0f} s")
+            msg = f"{reader.topic.name} partition {partition} cannot be read from {first} to {end}: {why}"
+            raise TopicError(msg)
+
+
+def _chosen(messages: Messages, places: list[int]) -> Messages:
+    return Messages(*([column[place] for place in places] for column in vars(messages).values()))
+
+
+def _days(times: pa.ChunkedArray) -> set[date]:
+    return {each for each in times.cast(TIMESTAMP).cast(pa.date32()).unique().to_pylist() if each is not None}

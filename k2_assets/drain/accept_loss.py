@@ -1,0 +1,119 @@
+"""Accept that Kafka has lost messages which no drain had read: the lost range, and the step over it in every layer."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2_assets.kafka_reader import KafkaReader
+from k2_assets.kafka_topic import describe_topic
+from k2_assets.lake_writer.commits import arrow_schema, commit_drained
+from k2_core.crash_points import reach
+from k2_core.errors import CommitConflict, OffsetError
+from k2_core.logs import logger
+from k2_core.offsets import Offsets
+from k2_core.settings import Settings
+from k2_core.tables import TableSpec, bronze_trades, silver_rejected, silver_trades
+from k2_core.topics import raw_topic
+from k2_core.venues import VENUES
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The offsets [first, end) of one partition, which the lake has not and Kafka has no more."""
+
+    venue: ModuleType
+    topic: str
+    topic_id: str
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The partition in a vector."""
+        return self.topic_id, self.partition
+
+    @property
+    def messages(self) -> int:
+        """How many messages are lost."""
+        return self.end - self.first
+
+    def details(self) -> dict[str, str]:
+        """Return the loss in the words of a feed event."""
+        texts = {"topic": self.topic, "topic_id": self.topic_id}
+        numbers = {"partition": self.partition, "first_lost_offset": self.first, "next_kept_offset": self.end}
+        return {**texts, **{name: str(number) for name, number in numbers.items()}, "messages": str(self.messages)}
+
+
+def find_loss(settings: Settings, catalog: Catalog, topic: str, partition: int) -> Loss:
+    """Return what a stopped partition has lost.
+
+    Raises:
+        OffsetError: nothing is lost that could be accepted; the sentence says why.
+        TopicError: Kafka does not answer, or has no such topic.
+    """
+    venue = _venue_of(topic)
+    described = describe_topic(settings.bootstrap_servers, topic)
+    if partition not in described.partitions:
+        raise OffsetError(f"{topic} has no partition {partition}: it has {len(described.partitions)}, from 0")
+    bronze = _load(catalog, settings, bronze_trades(venue.VENUE))
+    offset = Offsets.from_properties(bronze.properties).get(described.topic_id, partition)
+    reader = KafkaReader(settings.bootstrap_servers, described, "k2-accept-loss")
+    try:
+        low, high = reader.bounds()[partition]
+    finally:
+        reader.close()
+    where = f"{topic} partition {partition}: Kafka's log runs from {low} to {high}"
+    if offset is None:
+        raise OffsetError(f"{where}, and nothing of it was committed yet: a drain begins at its oldest message")
+    if offset > high:
+        raise OffsetError(
+            f"{where}, before the committed offset {offset}: Kafka has lost its newest messages, which the lake has; "
+            "bring its data back, or delete the topic, which the feed makes again and drains read from its beginning"
+        )
+    if offset >= low:
+        raise OffsetError(f"{where}, and the committed offset {offset} lies in it: there is nothing to accept")
+    return Loss(venue, topic, described.topic_id, partition, offset, low)
+
+
+def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
+    """Move the vectors of bronze, rejected and silver over a loss; return the tables that were moved.
+
+    Each in a commit of its own, bronze first: a drain that finds rejected or silver behind bronze brings them up from
+    bronze, which has no rows there. So this may end anywhere, and may run beside a drain. A table that stood elsewhere
+    than bronze is left to the drain: rows of bronze that it has not yet taken in lie before the loss.
+
+    Raises:
+        CommitConflict: a drain has moved bronze meanwhile; look again at what is lost.
+    """
+    name = loss.venue.VENUE
+    _step(catalog, settings, bronze_trades(name), loss)
+    moved = [bronze_trades(name).name]
+    for spec in (silver_rejected(name), silver_trades(name)):
+        reach(f"{spec.name}.accept_loss")
+        try:
+            _step(catalog, settings, spec, loss)
+            moved.append(spec.name)
+        except CommitConflict as conflict:
+            log.info("left to the drain", table=spec.name, reason=str(conflict))
+    return moved
+
+
+def _step(catalog: Catalog, settings: Settings, spec: TableSpec, loss: Loss) -> None:
+    before, after = Offsets({loss.key: loss.first}), Offsets({loss.key: loss.end})
+    commit_drained(_load(catalog, settings, spec), arrow_schema(spec).empty_table(), before, after)
+
+
+def _load(catalog: Catalog, settings: Settings, spec: TableSpec) -> Table:
+    return catalog.load_table((settings.catalog.namespace, spec.name))
+
+
+def _venue_of(topic: str) -> ModuleType:
+    names = {raw_topic(venue.ASSET_CLASS, "trades", name): venue for name, venue in VENUES.items()}
+    if topic not in names:
+        raise OffsetError(f"no drain reads a topic {topic}: there is {', '.join(sorted(names))}")
+    return names[topic]

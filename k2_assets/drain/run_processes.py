@@ -1,0 +1,125 @@
+"""The processes behind Dagster's runs: which one works on a run, whether it lives, and runs whose process is gone.
+
+Dagster notes the process of every run in the run's own log, whoever started it and whatever it does; so no run has to
+record its own. What is here holds for runs on this machine, which is where the default launcher starts them.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import dagster as dg
+import psutil
+
+from k2_core import clock
+from k2_core.logs import logger
+
+log = logger(__name__)
+
+_SLACK_S: Final = 2.0  # the kernel's clock of process starts is coarse
+_FIRST_EVENTS: Final = 20
+_END_S: Final = 5.0
+_LOOK_S: Final = 0.05
+_WORKED_ON: Final = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True)
+class RunProcess:
+    """The process that works on a run: its pid, and when it was noted (seconds since 1970)."""
+
+    pid: int
+    noted_at: float
+
+    def found(self) -> psutil.Process | None:
+        """Return that very process if it lives; one that began later has only its pid."""
+        try:
+            process = psutil.Process(self.pid)
+            later = process.create_time() > self.noted_at + _SLACK_S
+            return None if later or process.status() == psutil.STATUS_ZOMBIE else process
+        except psutil.NoSuchProcess:
+            return None
+
+    def is_stopped(self) -> bool:
+        """Tell whether the process lives but was stopped by a signal, so that it can do nothing."""
+        process = self.found()
+        try:
+            return process is not None and process.status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    def end(self) -> bool:
+        """Kill the process, and tell whether it is gone; one inside the kernel may take its time."""
+        process = self.found()
+        if process is None:
+            return True
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            return True
+        deadline = clock.monotonic() + _END_S
+        while self.found() is not None and clock.monotonic() < deadline:
+            time.sleep(_LOOK_S)  # not wait(): it may be a child of this process, whose exit code others want
+        return self.found() is None
+
+
+def process_of(instance: dg.DagsterInstance, run_id: str) -> RunProcess | None:
+    """Return the process that works, or worked, on a run; None when none was noted yet."""
+    events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=_FIRST_EVENTS)
+    for record in events.records:
+        entry = record.event_log_entry
+        noted = getattr(entry.get_dagster_event().event_specific_data, "metadata", {}).get("pid")
+        if noted is not None:
+            return RunProcess(int(noted.value), entry.timestamp)
+    return None
+
+
+def fail_orphaned_runs(instance: dg.DagsterInstance, launchers_since_s: float) -> list[str]:
+    """Fail every run that no process works on any more, and return their ids.
+
+    A run killed together with the code server otherwise stays STARTED and blocks its day for ever.
+
+    Args:
+        instance: of Dagster.
+        launchers_since_s: when what can still start processes for runs was started itself, in seconds since 1970. A run
+            without a process that was handed to an earlier one will never get one.
+    """
+    if instance.run_launcher.supports_check_run_worker_health:  # its workers are elsewhere, and Dagster asks it
+        return []
+    records = instance.get_run_records(dg.RunsFilter(statuses=_WORKED_ON))
+    return [
+        record.dagster_run.run_id
+        for record in records
+        if _is_orphaned(instance, record, launchers_since_s) and fail(instance, record.dagster_run.run_id, _GONE)
+    ]
+
+
+_GONE: Final = "Its process is gone."
+
+
+def fail(instance: dg.DagsterInstance, run_id: str, reason: str) -> bool:
+    """Fail a run, unless it has ended meanwhile; one that was being canceled becomes canceled. Tell whether it did.
+
+    A run says how it ended before its process goes, so that what is read here after the process went is final.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return False
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, reason)
+    else:
+        instance.report_run_failed(run, reason)
+    log.warning("a run was given up", run_id=run_id, job=run.job_name, reason=reason)
+    return True
+
+
+def _is_orphaned(instance: dg.DagsterInstance, record: dg.RunRecord, launchers_since_s: float) -> bool:
+    process = process_of(instance, record.dagster_run.run_id)
+    if process is not None:
+        return process.found() is None
+    never_started = record.dagster_run.status is not dg.DagsterRunStatus.STARTED
+    return never_started and record.update_timestamp.timestamp() < launchers_since_s

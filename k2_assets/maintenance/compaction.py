@@ -1,0 +1,155 @@
+"""Join small data files into large sorted ones, tier by tier, so that a table's plan stays short.
+
+Rows are only moved: a joined file has the age of the youngest that it replaces, so that tables made from this one do
+not take its rows for news. Files of the open day are joined as well; the drain goes on beside it.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+from pyiceberg.table import FileScanTask, Table
+
+from k2_assets.lake_files import ALL_ROWS, LakeFile, live_files
+from k2_assets.lake_writer.lock import Lease
+from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_core import clock
+from k2_core.errors import CommitConflict, ForeignTable
+from k2_core.logs import logger
+from k2_core.tables import TableSpec
+
+log = logger(__name__)
+
+COMPACTED: Final = "k2.compacted"
+_FULL: Final = 0.5
+_TIER: Final = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When files are joined, and how large one becomes.
+
+    Args:
+        files: so many of one tier and day are joined at once.
+        bytes: of a joined file, about.
+        rows: of a joined file, about; what is read at once, and so the memory.
+        young_ms: files committed in the last so many milliseconds are left alone.
+        closed_ms: a day that ended so long ago counts as closed, and two files of a tier are joined.
+    """
+
+    files: int = 16
+    bytes: int = 128 * 1024 * 1024
+    rows: int = 1_000_000
+    young_ms: int = 60_000
+    closed_ms: int = 21_600_000
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What was joined."""
+
+    files: int = 0
+    into: int = 0
+    rows: int = 0
+
+    def __add__(self, other: "Compacted") -> "Compacted":
+        return Compacted(self.files + other.files, self.into + other.into, self.rows + other.rows)
+
+
+def compact(
+    load: Callable[[], Table], lease: Lease, spec: TableSpec, limits: Limits, now_ms: int
+) -> Iterator[Compacted]:
+    """Join the table's small files, and yield what each step has joined.
+
+    Args:
+        load: loads the table's newest state.
+        lease: of the lock ``files:<table>``.
+        spec: the table's own.
+        limits: when, and how large.
+        now_ms: the time, ms since 1970.
+
+    Raises:
+        LockLost: the lock was lost before a commit.
+    """
+    table = load()
+    old_enough = oldest_first(table, live_files(table, spec.partition_by), now_ms - limits.young_ms)
+    closed_before = clock.from_us((now_ms - limits.closed_ms) * 1000).date()
+    for batch in choose(old_enough, limits, closed_before):
+        try:
+            yield _join(load, lease, spec, batch)
+        except CommitConflict as conflict:  # a rebuild, or gold's own run, has replaced one of them: the next round
+            log.info("files not joined", table=spec.name, reason=str(conflict))
+
+
+def oldest_first(table: Table, files: list[LakeFile], until_ms: int) -> list[LakeFile]:
+    """Return the files that were committed by ``until_ms``, oldest first; fewer where history is too thin to tell."""
+    committed = [s.sequence_number or 0 for s in table.metadata.snapshots if s.timestamp_ms <= until_ms]
+    newest = max(committed, default=0)
+    return sorted((each for each in files if each.sequence <= newest), key=lambda each: each.sequence)
+
+
+def choose(files: list[LakeFile], limits: Limits, closed_before: date) -> list[list[LakeFile]]:
+    """Return which files are to be joined, one list for each new file; the newest day first.
+
+    Files of a day are joined with those of their own tier, sixteen times smaller than the next: so each row is
+    rewritten a few times at most, and a day has a few files of each tier.
+
+    Args:
+        files: oldest first.
+        limits: when, and how large.
+        closed_before: days before this one are closed.
+    """
+    tiers: dict[tuple[date, int], list[LakeFile]] = defaultdict(list)
+    for each in files:
+        if (share := _share(each, limits)) < _FULL:
+            tiers[each.day, int(math.log(1 / share, _TIER))].append(each)
+    batches = []
+    for (day, _), members in sorted(tiers.items(), key=lambda item: item[0], reverse=True):
+        if len(members) >= (2 if day < closed_before else limits.files):
+            batches += [batch for batch in _fitting(members, limits) if len(batch) > 1]
+    return batches
+
+
+def _fitting(files: list[LakeFile], limits: Limits) -> Iterator[list[LakeFile]]:
+    """Part files into such as make one file together."""
+    batch: list[LakeFile] = []
+    filled = 0.0
+    for each in files:
+        share = _share(each, limits)
+        if batch and filled + share > 1:
+            yield batch
+            batch, filled = [], 0.0
+        batch.append(each)
+        filled += share
+    yield batch
+
+
+def _share(file: LakeFile, limits: Limits) -> float:
+    """Return how much of a full file this one is, by bytes or rows, whichever is more."""
+    return max(file.file.file_size_in_bytes / limits.bytes, file.file.record_count / limits.rows, 1e-9)
+
+
+def _join(load: Callable[[], Table], lease: Lease, spec: TableSpec, files: list[LakeFile]) -> Compacted:
+    table = load()
+    rows = _sorted_rows(table, spec, files)
+    if rows.num_rows != (expected := sum(each.file.record_count for each in files)):
+        msg = f"{spec.name}: files that should hold {expected} rows hold {rows.num_rows}: they are left as they are"
+        raise ForeignTable(msg)
+    added = write_files(table, [rows])
+    done = Compacted(len(files), len(added), rows.num_rows)
+    remember = {COMPACTED: f"{done.files} files of {files[0].day} into {done.into}"}
+    age = max(each.sequence for each in files)
+    replace_files(load, lease, [each.file for each in files], added, remember, age=age)
+    return done
+
+
+def _sorted_rows(table: Table, spec: TableSpec, files: list[LakeFile]) -> pa.Table:
+    scan = ArrowScan(table.metadata, table.io, table.schema(), ALL_ROWS)
+    rows = scan.to_table([FileScanTask(data_file=each.file) for each in files])
+    rows = rows.cast(schema_to_pyarrow(table.schema(), include_field_ids=False))
+    return rows.sort_by([(name, "ascending") for name in spec.sort_by]) if spec.sort_by else rows

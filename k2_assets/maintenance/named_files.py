@@ -1,0 +1,93 @@
+"""Which files snapshots name: manifest lists, manifests, data files. Only metadata is read, each manifest once."""
+
+from collections.abc import Iterable
+
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import ManifestFile, read_manifest_list
+from pyiceberg.table import Table
+
+Files = dict[str, str]
+"""Locations by the path that the file system knows a file by, without scheme: a listing gives the same."""
+
+
+class NamedFiles:
+    """What a table's snapshots name, as it was loaded."""
+
+    def __init__(self, table: Table) -> None:
+        assert isinstance(table.io, PyArrowFileIO)  # noqa: S101  # what open_catalog's tables are read through
+        self._table = table
+        self._io = table.io
+        self._data: dict[str, Files] = {}
+        self._kept = self._manifests_kept()
+
+    def plain(self, location: str) -> str:
+        """Return a location's path without its scheme."""
+        return self._io.parse_location(location, self._io.properties)[2]
+
+    def kept(self) -> dict[str, ManifestFile]:
+        """Return the manifests that kept snapshots name, by location; those of the current one first."""
+        return self._kept
+
+    def gone(self, manifest_lists: Iterable[str]) -> dict[str, ManifestFile]:
+        """Return the manifests of expired snapshots, by location; a list that was removed already names none."""
+        found: dict[str, ManifestFile] = {}
+        for location in manifest_lists:
+            try:
+                found |= self._listed(location)
+            except FileNotFoundError:
+                continue
+        return found
+
+    def data_files(self, manifests: Iterable[ManifestFile]) -> Files:
+        """Return the live data files that manifests name."""
+        found: Files = {}
+        for manifest in manifests:
+            found |= self._of(manifest)
+        return found
+
+    def without_named(self, candidates: Files, manifests: Iterable[ManifestFile]) -> Files:
+        """Return the candidates that none of the manifests names; reads no further once none is left."""
+        left = dict(candidates)
+        for manifest in manifests:
+            if not left:
+                break
+            for path in self._of(manifest).keys() & left.keys():
+                del left[path]
+        return left
+
+    def metadata_files(self) -> Files:
+        """Return the files that the table itself names beside its snapshots' manifests: metadata, lists, statistics."""
+        metadata = self._table.metadata
+        locations = [
+            self._table.metadata_location,
+            *(each.metadata_file for each in metadata.metadata_log),
+            *(each.manifest_list for each in metadata.snapshots),
+            *(each.statistics_path for each in (*metadata.statistics, *metadata.partition_statistics)),
+        ]
+        return {self.plain(location): location for location in locations}
+
+    def _manifests_kept(self) -> dict[str, ManifestFile]:
+        newest_first = sorted(self._table.metadata.snapshots, key=lambda each: -(each.sequence_number or 0))
+        found: dict[str, ManifestFile] = {}
+        for snapshot in newest_first:
+            found |= {path: each for path, each in self._listed(snapshot.manifest_list).items() if path not in found}
+        return found
+
+    def _listed(self, manifest_list: str) -> dict[str, ManifestFile]:
+        return {each.manifest_path: each for each in read_manifest_list(self._io.new_input(manifest_list))}
+
+    def _of(self, manifest: ManifestFile) -> Files:
+        known = self._data.get(manifest.manifest_path)
+        if known is None:
+            known = self._data[manifest.manifest_path] = self._read(manifest)
+        return known
+
+    def _read(self, manifest: ManifestFile) -> Files:
+        try:
+            entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+        except FileNotFoundError:
+            if manifest.manifest_path in self._kept:
+                raise  # without it nobody knows which files are needed
+            return {}  # an earlier removal was interrupted behind it: its data files went before it
+        locations = (entry.data_file.file_path for entry in entries)
+        return {self.plain(location): location for location in locations}

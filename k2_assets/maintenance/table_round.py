@@ -1,0 +1,152 @@
+"""One round of maintenance of one table: join small files, tag and thin its history, remove what nothing names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+
+from k2_assets.lake_writer.history import Expiry, expire, make_tags
+from k2_assets.lake_writer.lock import Lease, lock
+from k2_assets.maintenance.compaction import Compacted, Limits, compact
+from k2_assets.maintenance.ledger import Ledger
+from k2_assets.maintenance.removal import remove_due, remove_orphans
+from k2_assets.maintenance.thinning import Commit, History, Keep, Plan, plan
+from k2_core import clock
+from k2_core.errors import CommitConflict, LockBusy, LockLost
+from k2_core.settings import Maintenance
+from k2_core.snapshots import whole_commits
+from k2_core.tables import TableSpec
+
+_WAIT_S: Final = 5.0
+_MS_PER_S: Final = 1000
+
+
+@dataclass
+class Report:
+    """What a round has done to a table. ``put_off`` says why a part of it was left to the next round."""
+
+    table: str
+    snapshots_before: int = 0
+    snapshots_after: int = 0
+    tags_made: list[str] = field(default_factory=list)
+    tags_lapsed: list[str] = field(default_factory=list)
+    files_joined: int = 0
+    files_made: int = 0
+    rows_moved: int = 0
+    files_removed: int = 0
+    orphans_removed: int = 0
+    put_off: list[str] = field(default_factory=list)
+
+
+class TableRound:
+    """What is due for one table now.
+
+    Args:
+        catalog: holds the table and the locks.
+        namespace: of the table.
+        spec: the table's own.
+        settings: how much stays, and for how long.
+    """
+
+    def __init__(self, catalog: Catalog, namespace: str, spec: TableSpec, settings: Maintenance) -> None:
+        self._catalog = catalog
+        self._identifier = namespace, spec.name
+        self._spec = spec
+        self._settings = settings
+        self._keep = _keep(spec, settings)
+        self._step: Callable[[str], None] = lambda _: None
+        self.report = Report(spec.name)
+
+    def tell(self, step: Callable[[str], None]) -> None:
+        """Have ``step`` told what is being done, in a few words."""
+        self._step = step
+
+    def run(self) -> Report:
+        """Do it; a part whose lock another holds, or that others were faster at, is put off."""
+        for lock_name, work in (("files", self._join_files), ("history", self._thin)):
+            try:
+                with lock(self._catalog, f"{lock_name}:{self._spec.name}", _WAIT_S) as lease:
+                    work(lease)
+            except (LockBusy, LockLost, CommitConflict) as reason:
+                self.report.put_off.append(str(reason))
+        return self.report
+
+    def _load(self) -> Table:
+        return self._catalog.load_table(self._identifier)
+
+    def _join_files(self, lease: Lease) -> None:
+        done = Compacted()
+        limits = _limits(self._spec, self._settings)
+        for each in compact(self._load, lease, self._spec, limits, clock.now_ns() // clock.NS_PER_MS):
+            done += each
+            self.report.files_joined, self.report.files_made, self.report.rows_moved = done.files, done.into, done.rows
+            self._step(f"{done.files} files joined into {done.into}")
+
+    def _thin(self, lease: Lease) -> None:
+        self._step("thinning its history")
+        metadata = make_tags(self._load, lease, self._tags).metadata
+        self.report.snapshots_before = self.report.snapshots_after = len(metadata.snapshots)
+        ledger = Ledger(self._catalog, str(metadata.table_uuid))
+        due_ns = clock.now_ns() + _ns(self._settings.remove_after_s)
+        table = expire(self._load, lease, self._going, lambda snapshots: ledger.note(snapshots, due_ns))
+        self.report.snapshots_after = len(table.metadata.snapshots)
+        self._step("removing files")
+        self.report.files_removed = remove_due(self._load, lease, ledger, clock.now_ns())
+        self._sweep(lease, ledger, clock.now_ns())
+
+    def _sweep(self, lease: Lease, ledger: Ledger, now_ns: int) -> None:
+        if now_ns - ledger.swept_ns() >= _ns(self._settings.orphan_every_s):
+            older_than_ns = now_ns - _ns(self._settings.orphan_after_s)
+            self.report.orphans_removed = remove_orphans(self._load, lease, ledger, older_than_ns)
+            ledger.note_sweep(now_ns)
+
+    def _tags(self, table: Table) -> Mapping[str, int]:
+        wanted = _plan(table, self._keep).create
+        self.report.tags_made = sorted(wanted)
+        return wanted
+
+    def _going(self, table: Table) -> Expiry:
+        wanted = _plan(table, self._keep)
+        self.report.tags_lapsed = sorted(wanted.lapse)
+        return wanted.lapse, wanted.expire
+
+
+def _plan(table: Table, keep: Keep) -> Plan:
+    metadata = table.metadata
+    tags = {n: r.snapshot_id for n, r in metadata.refs.items() if r.snapshot_ref_type == SnapshotRefType.TAG}
+    heads = {r.snapshot_id for n, r in metadata.refs.items() if n == MAIN_BRANCH or n not in tags}
+    current = metadata.current_snapshot()
+    history = History(
+        [Commit(each.snapshot_id, each.timestamp_ms) for each in whole_commits(metadata)],
+        frozenset(each.snapshot_id for each in metadata.snapshots),
+        tags,
+        frozenset(heads | ({current.snapshot_id} if current else set())),
+    )
+    return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
+
+
+def _keep(spec: TableSpec, settings: Maintenance) -> Keep:
+    all_s = settings.gold_keep_s if _is_gold(spec) else settings.drained_keep_s
+    return Keep(int(all_s * _MS_PER_S), settings.hourly_tags, settings.daily_tags, int(settings.settle_s * _MS_PER_S))
+
+
+def _limits(spec: TableSpec, settings: Maintenance) -> Limits:
+    young_s = settings.compact_gold_after_s if _is_gold(spec) else settings.compact_after_s
+    return Limits(
+        settings.compact_files,
+        settings.target_mb * 1024 * 1024,
+        settings.target_rows,
+        int(young_s * _MS_PER_S),
+        int(settings.closed_after_s * _MS_PER_S),
+    )
+
+
+def _is_gold(spec: TableSpec) -> bool:
+    return spec.name.startswith("gold_")
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * clock.NS_PER_SECOND)

@@ -1,0 +1,73 @@
+"""Marks on days whose rows were made anew: the layer above then replaces the day instead of adding what is new.
+
+A source marks a day with a token in the commit that replaces its rows; a derived table remembers, in its own commits,
+which token it has taken in. Both forget what the other no longer needs, so that the properties stay small.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Final
+
+from pyiceberg.table import Table
+
+REBUILT: Final = "k2.rebuilt"
+TAKEN: Final = "k2.rebuilt_taken"
+
+
+def marks(source: Table) -> dict[str, str]:
+    """Return the marked days of a table: {day: token}."""
+    stored: dict[str, str] = json.loads(source.properties.get(REBUILT, "{}"))
+    return stored
+
+
+def marked(source: Table, days: Iterable[date], derived: Iterable[Table]) -> dict[str, str]:
+    """Return the property that marks ``days`` anew and drops what every table of ``derived`` has taken in."""
+    taken = [Taken.of(each) for each in derived]
+    open_marks = {
+        day: token for day, token in marks(source).items() if not all(each.has(source, day, token) for each in taken)
+    }
+    new = {day.isoformat(): uuid.uuid4().hex[:12] for day in days}
+    return {REBUILT: _json(open_marks | new)}
+
+
+class Taken:
+    """Which marks of its sources a derived table has taken in: {source table's UUID: {day: token}}."""
+
+    def __init__(self, tokens: Mapping[str, Mapping[str, str]]) -> None:
+        self._tokens = {uuid_: dict(of) for uuid_, of in tokens.items()}
+
+    @classmethod
+    def of(cls, derived: Table) -> "Taken":
+        """Read what ``derived`` remembers."""
+        return cls(json.loads(derived.properties.get(TAKEN, "{}")))
+
+    def has(self, source: Table, day: str, token: str) -> bool:
+        """Tell whether this mark was taken in."""
+        return self._tokens.get(_uuid(source), {}).get(day) == token
+
+    def behind(self, source: Table) -> set[date]:
+        """Return the days that ``source`` marks and that were not taken in since."""
+        return {date.fromisoformat(day) for day, token in marks(source).items() if not self.has(source, day, token)}
+
+    def with_day(self, source: Table, day: date) -> "Taken":
+        """Return this memory with ``day`` taken in as ``source`` marks it, without what it no longer marks."""
+        standing = marks(source)
+        tokens = {name: token for name, token in standing.items() if self.has(source, name, token)}
+        if token := standing.get(day.isoformat()):
+            tokens[day.isoformat()] = token
+        others = {uuid_: of for uuid_, of in self._tokens.items() if uuid_ != _uuid(source)}
+        return Taken({**others, _uuid(source): tokens} if tokens else others)
+
+    def to_properties(self) -> dict[str, str]:
+        """Return the property that carries this memory."""
+        return {TAKEN: _json(self._tokens)}
+
+
+def _uuid(table: Table) -> str:
+    return str(table.metadata.table_uuid)
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,179 @@
+"""Make an event day of silver anew from bronze, with the parser that runs now, beside a drain that goes on appending.
+
+What is compared and replaced are the rows of frames: a frame's rows in silver and in rejected, of whichever day, are
+what the parser makes of it. Where nothing differs, nothing is committed.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from types import ModuleType
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from k2_assets.bronze.transforms import frames_of_bronze
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.lake_files import live_files, read_files
+from k2_assets.lake_writer.commits import arrow_schema
+from k2_assets.lake_writer.lock import Lease, lock
+from k2_assets.lake_writer.rewrites import replace_files
+from k2_assets.rebuilt import marked
+from k2_assets.silver.differences import FRAME
+from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
+from k2_assets.silver.standing import Standing
+from k2_assets.silver.transforms import Refined, refine
+from k2_core import tables
+from k2_core.errors import DoubledRows
+from k2_core.offsets import Offsets
+
+_LOCK_WAIT_S: Final = 900.0
+_FOLLOWERS: Final = (tables.GOLD_TRADES.name,)  # which take in the marks that a rebuild leaves
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rebuild did, for its operator; rows of rejected count those that went and those that came."""
+
+    frames_read: int
+    rows_written: int
+    rows_replaced: int
+    rejected_written: int
+    rejected_replaced: int
+    days_changed: tuple[date, ...]
+    frames_without_bronze: int
+
+
+def rebuild_day(catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup) -> Outcome:
+    """Make ``day`` of a venue's silver what its parser makes of bronze now.
+
+    Rows whose frame bronze does not hold any more are left as they stand.
+
+    Args:
+        catalog: of the lake.
+        namespace: of its tables.
+        venue: a module of :mod:`k2_core.venues`.
+        day: UTC.
+        schemas: to say again why an envelope could not be decoded.
+
+    Raises:
+        DoubledRows: bronze holds a message twice.
+        LockBusy: maintenance or another rebuild works on the table's files.
+        RegistryError: a schema had to be looked up and could not.
+    """
+    silver, rejected = tables.silver_trades(venue.VENUE).name, tables.silver_rejected(venue.VENUE).name
+    with (
+        lock(catalog, f"files:{silver}", _LOCK_WAIT_S) as of_silver,
+        lock(catalog, f"files:{rejected}", _LOCK_WAIT_S) as of_rejected,
+    ):
+        return _Rebuild(catalog, namespace, venue, day, schemas).run(of_silver, of_rejected)
+
+
+class _Rebuild:
+    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup) -> None:
+        self._catalog = catalog
+        self._namespace = namespace
+        self._venue = venue
+        self._day = day
+        self._schemas = schemas
+        silver, rejected = tables.silver_trades(venue.VENUE), tables.silver_rejected(venue.VENUE)
+        self._row_schemas = arrow_schema(silver), arrow_schema(rejected)
+        # In this order: what stands below silver's vector then stands in the others as they are loaded.
+        self._silver = Standing(self._load(silver.name), silver.partition_by)
+        self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
+        self._bronze = self._load(tables.bronze_trades(venue.VENUE).name)
+        self._vector = Offsets.from_properties(self._silver.table.properties)
+        self._read: list[pl.DataFrame] = []
+
+    def run(self, of_silver: Lease, of_rejected: Lease) -> Outcome:
+        for rows in frames_of_day(self._bronze, self._day, self._vector):
+            self._judge(rows)
+        without_bronze = self._judge_others()
+        self._refuse_doubled()
+        # A frame that turns bad stands in rejected before silver lets it go, one that turns good the other way round.
+        self._replace(self._rejected, of_rejected, self._rejected.missing, removed=False, remember={})
+        self._replace_silver(of_silver)
+        self._replace(self._rejected, of_rejected, self._rejected.changed, removed=True, remember={})
+        return Outcome(
+            sum(each.height for each in self._read),
+            self._silver.rows_written,
+            self._silver.rows_stale,
+            self._rejected.rows_written,
+            self._rejected.rows_stale,
+            tuple(sorted(self._silver.days)),
+            without_bronze,
+        )
+
+    def _load(self, name: str) -> Table:
+        return self._catalog.load_table((self._namespace, name))
+
+    def _judge(self, rows: pa.Table) -> None:
+        """Compare what a piece of bronze becomes with what stands of it."""
+        frames = origins(rows)
+        self._read.append(frames.select(FRAME))
+        refined = [self._refine(rows, topic_id) for topic_id in frames["topic_id"].unique().sort()]
+        self._silver.judge(frames, pa.concat_tables([each.silver for each in refined]))
+        self._rejected.judge(frames, pa.concat_tables([each.rejected for each in refined]))
+
+    def _refine(self, rows: pa.Table, topic_id: str) -> Refined:
+        of_topic = rows.filter(pc.equal(rows["topic_id"], topic_id)).sort_by(
+            [("kafka_partition", "ascending"), ("kafka_offset", "ascending")]
+        )
+        unread = of_topic.filter(of_topic["received_ns"].is_null())["payload"].to_pylist()
+        frames = frames_of_bronze(of_topic, self._schemas.of(unread))
+        return refine(frames, self._venue, *self._row_schemas)
+
+    def _judge_others(self) -> int:
+        """Judge the frames whose rows stand in the day though bronze gives them other times, as another parser might.
+
+        Returns:
+            How many frames have rows in the day and are not in bronze any more.
+        """
+        others = self._frames_of_standing_rows().join(self._frames_read(), on=FRAME, how="anti")
+        if others.is_empty():
+            return 0
+        for rows in frames_at(self._bronze, others, self._vector):
+            self._judge(rows)
+        return others.join(self._frames_read(), on=FRAME, how="anti").height
+
+    def _frames_of_standing_rows(self) -> pl.DataFrame:
+        silver = self._silver.table
+        of_day = live_files(silver, "timestamp", day=self._day)
+        rows = read_files(silver, of_day, (*FRAME, "ingestion_timestamp"))
+        return rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique(FRAME)
+
+    def _frames_read(self) -> pl.DataFrame:
+        none = pl.DataFrame(schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})
+        return pl.concat([none, *self._read])
+
+    def _refuse_doubled(self) -> None:
+        frames = self._frames_read()
+        if doubled := frames.height - frames.n_unique():
+            msg = (
+                f"{self._bronze.name()[-1]} holds {doubled} messages twice, and silver would as well: "
+                f"materialize its days, which name them, and mend it first"
+            )
+            raise DoubledRows(msg)
+
+    def _replace_silver(self, lease: Lease) -> None:
+        added = [*self._silver.missing, *self._silver.changed]
+        if added or self._silver.rows_stale:
+            followers = [self._load(name) for name in _FOLLOWERS]
+            self._replace(
+                self._silver,
+                lease,
+                added,
+                removed=True,
+                remember=marked(self._silver.table, self._silver.days, followers),
+            )
+
+    def _replace(
+        self, standing: Standing, lease: Lease, added: list[DataFile], *, removed: bool, remember: dict[str, str]
+    ) -> None:
+        gone, carried = standing.without_stale() if removed else ([], [])
+        if gone or added:
+            replace_files(lambda: self._load(standing.table.name()[-1]), lease, gone, [*added, *carried], remember)

@@ -1,0 +1,45 @@
+"""Which snapshots of a table are states that a commit ended in. Pure: what is read is a table's metadata."""
+
+from typing import Final
+
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Snapshot
+
+_ONE_TRANSACTION_MS: Final = 60_000
+
+
+def whole_commits(metadata: TableMetadata) -> list[Snapshot]:
+    """Return the snapshots that a commit ended in, oldest first.
+
+    An overwrite is written as a deletion and an append in one commit; the state between the two was never visible.
+    """
+    halves = first_halves(metadata.snapshots)
+    whole = [snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in halves]
+    return sorted(whole, key=lambda snapshot: (snapshot.timestamp_ms, snapshot.sequence_number or 0))
+
+
+def first_halves(snapshots: list[Snapshot]) -> set[int]:
+    """Return the ids of the snapshots that another one of the same commit follows."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
+    halves = set()
+    for child in snapshots:
+        parent = by_id.get(child.parent_snapshot_id) if child.parent_snapshot_id is not None else None
+        if parent is not None and _operation(child) == Operation.APPEND and _is_half(parent, child):
+            halves.add(parent.snapshot_id)
+    return halves
+
+
+def _is_half(parent: Snapshot, child: Snapshot) -> bool:
+    took_away = _operation(parent) in {Operation.DELETE, Operation.OVERWRITE}
+    soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
+    return took_away and soon and _remembered(parent) == _remembered(child)
+
+
+def _remembered(snapshot: Snapshot) -> dict[str, str]:
+    """Return what the writer remembers with a commit; both snapshots of one commit carry the same."""
+    properties = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+    return {name: value for name, value in properties.items() if name.startswith("k2.")}
+
+
+def _operation(snapshot: Snapshot) -> Operation | None:
+    return snapshot.summary.operation if snapshot.summary is not None else None

@@ -1,0 +1,41 @@
+"""The commands ``k2 drain …``: what a person decides about a drain."""
+
+import click
+
+from k2_core.settings import load_settings
+from k2_core.topics import FEED_EVENTS
+
+
+@click.group()
+def drain() -> None:
+    """Decide what a drain does not decide by itself."""
+
+
+@drain.command("accept-loss")
+@click.argument("topic")
+@click.argument("partition", type=click.IntRange(0))
+@click.option("--yes", is_flag=True, help="do not ask")
+def accept_loss(topic: str, partition: int, yes: bool) -> None:
+    """Go on behind messages of TOPIC's PARTITION that Kafka has deleted before a drain had read them.
+
+    Shows what is lost and asks. The lost range is recorded in the feed events; a drain that runs goes on by itself
+    within seconds. Refused while Kafka still has the next message.
+
+    \b
+    Example:
+      k2 drain accept-loss market.crypto.trades.binance.raw 2
+    """  # noqa: D301  # \b is click's mark for a paragraph that stays as it is
+    from k2_assets.drain.accept_loss import accept, find_loss  # noqa: PLC0415  # loads pyiceberg
+    from k2_core.catalog import open_catalog  # noqa: PLC0415
+    from k2_feeds.loss_events import publish_accepted_loss  # noqa: PLC0415
+
+    settings = load_settings()
+    catalog = open_catalog(settings)
+    loss = find_loss(settings, catalog, topic, partition)
+    where = f"offsets {loss.first} to {loss.end - 1} of {topic} partition {partition}"
+    click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has them no more, and the lake never had them.")
+    if not yes:
+        click.confirm("Go on without them?", abort=True)
+    publish_accepted_loss(settings, loss.venue.VENUE, loss.details())  # first: no loss is without its record
+    moved = accept(settings, catalog, loss)
+    click.echo(f"Recorded in {FEED_EVENTS}; moved on: {', '.join(moved)}. A drain that runs goes on within seconds.")

@@ -1,0 +1,90 @@
+"""A small lake that was drained without Kafka: frames in; bronze, rejected and silver out, as the drain commits."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import date
+from types import ModuleType
+from typing import Any
+
+from k2_assets.bronze.envelopes import WriterSchema
+from k2_assets.bronze.transforms import bronze_rows, decode_messages
+from k2_assets.drain.layers import Batch, Layers
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import Messages
+from k2_assets.silver.rebuild import Outcome, rebuild_day
+from k2_core import tables
+from k2_core.offsets import Offsets
+from k2_core.tables import TableSpec
+from k2_core.venues import binance
+from tests.assets.frames import NOON_MS, SCHEMAS, TOPIC, a_frame, an_envelope
+from tests.assets.lakes import DAY, SmallLake
+
+BRONZE, REJECTED, SILVER = (
+    make("binance") for make in (tables.bronze_trades, tables.silver_rejected, tables.silver_trades)
+)
+Place = tuple[str, int, int]
+
+
+class KnownSchemas(SchemaLookup):
+    """Answers without a registry."""
+
+    def __init__(self) -> None:
+        pass
+
+    def of(self, values: list[bytes]) -> dict[int, WriterSchema]:  # noqa: ARG002
+        return dict(SCHEMAS)
+
+
+def a_parser(**changes: Any) -> ModuleType:
+    """Binance's module with some of its functions changed."""
+    venue = ModuleType("binance")
+    venue.__dict__.update(vars(binance) | changes)
+    return venue
+
+
+def received(payload: bytes, at_ms: int = NOON_MS) -> bytes:
+    """The Kafka value of a frame that was received at ``at_ms``."""
+    return an_envelope(payload, received_ns=at_ms * 1_000_000)
+
+
+def at(moment_ms: int, trade_id: int = 1, **fields: Any) -> bytes:
+    """The Kafka value of a trade that happened, and was received, at ``moment_ms``."""
+    return received(a_frame(trade_id, T=moment_ms, E=moment_ms, **fields), moment_ms)
+
+
+class DrainedLake(SmallLake):
+    """A lake whose drained tables grow by :meth:`drain`."""
+
+    def drain(
+        self, *values: bytes, partition: int = 0, topic_id: str = TOPIC.topic_id, venue: ModuleType = binance
+    ) -> None:
+        """Commit Kafka values behind those of the same partition, as a drain with ``venue``'s parser does."""
+        layers = Layers(self.catalog, self.namespace, venue)
+        first = layers.vector("bronze").get(topic_id, partition)
+        offsets = list(range(first or 0, (first or 0) + len(values)))
+        read = Messages(
+            [partition] * len(values), offsets, [NOON_MS] * len(values), [b"BTCUSDT"] * len(values), list(values)
+        )
+        frames, envelopes = decode_messages(read, replace(TOPIC, topic_id=topic_id), SCHEMAS)
+        made = layers.refine(frames)
+        times = (made.first_event_us, made.last_event_us)
+        bronze = bronze_rows(read, frames, envelopes, times, layers.schemas["bronze"])
+        start = Offsets({(topic_id, partition): first} if first is not None else {})
+        batch = Batch(start, read.following(topic_id), bronze, made.rejected, made.silver, made.control_frames)
+        layers.commit(batch)
+
+    def rebuild(self, day: date = DAY, venue: ModuleType = binance) -> Outcome:
+        """Make a day of silver anew."""
+        return rebuild_day(self.catalog, self.namespace, venue, day, KnownSchemas())
+
+    def picture(self, spec: TableSpec) -> Counter[str]:
+        """Count the rows of a table by all that they say."""
+        return Counter(repr(sorted(row.items())) for row in self.rows(spec))
+
+    def frames(self, spec: TableSpec) -> Counter[Place]:
+        """Count the rows of a table by their frame."""
+        return Counter((row["topic_id"], row["kafka_partition"], row["kafka_offset"]) for row in self.rows(spec))
+
+    def ids(self, spec: TableSpec = SILVER) -> list[int]:
+        """Return the trade ids of a table of trades, in order."""
+        return sorted(row["source_sequence"] for row in self.rows(spec))

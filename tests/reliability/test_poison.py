@@ -1,0 +1,188 @@
+"""Poison between good frames, through a real broker, registry and drain: each frame ends where it belongs, once."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message, Producer
+from pytest import MonkeyPatch  # noqa: PT013  # a type, beside the module
+
+from k2_assets.drain import drain as drains
+from k2_assets.drain import layers
+from k2_core import topics
+from k2_core.registry import Registry
+from k2_core.settings import Drain, Kafka, Settings
+from k2_core.settings import Registry as RegistrySettings
+from k2_core.trades import REASONS
+from tests.assets.frames import a_frame, an_envelope
+from tests.assets.rooms import LAYERS, Room
+from tests.reliability.measured import Reliability
+from tests.reliability.poison import Ids, Sent, all_poison, odd_but_good, register
+
+pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+
+CONTROL = b'{"result":null,"id":1}'
+Place = tuple[int, int]
+
+
+@dataclass
+class PoisonedRoom(Room):
+    """A room whose topic holds all poison between good frames, and what stands at each place of it."""
+
+    sent: dict[Place, Sent] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        with Registry(self.registry_url) as registry:
+            self.ids: Ids = register(registry, self.topic_name)
+
+    def settings_of_drain(self) -> Settings:
+        return Settings(
+            home=self.home,
+            kafka=Kafka(bootstrap_servers=self.broker),
+            registry=RegistrySettings(url=self.registry_url),
+            drain=Drain(commit_interval_s=0.5, commit_rows=200),
+        )
+
+    def send(self, messages: Iterable[Sent], rng: random.Random) -> None:
+        producer = Producer({"bootstrap.servers": self.broker, "message.max.bytes": topics.MAX_MESSAGE_BYTES})
+        for each in messages:
+            producer.produce(
+                self.topic_name,
+                each.value,
+                key=rng.choice([None, b"", b"BTCUSDT", b"\xff\0"]),
+                partition=rng.randrange(self.partitions),
+                on_delivery=lambda error, message, each=each: self._place(error, message, each),
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def _place(self, error: object, message: Message, each: Sent) -> None:
+        assert error is None, error
+        self.sent[message.partition() or 0, message.offset() or 0] = each
+
+    def rows_of(self, layer: str, *columns: str) -> list[tuple[Any, ...]]:
+        table = self.catalog.load_table((self.namespace, self.layers.specs[layer].name))
+        rows = table.scan(selected_fields=columns).to_arrow()
+        return list(zip(*(rows[name].to_pylist() for name in columns), strict=True))
+
+
+@pytest.fixture
+def room(broker: str, registry: str, tmp_path: Path) -> PoisonedRoom:
+    return PoisonedRoom(broker, registry, tmp_path / "home")
+
+
+def shuffled(ids: Ids, rng: random.Random, copies: int) -> list[Sent]:
+    """All poison, with good frames, odd ones and replies between it."""
+    poison = [each for _ in range(copies) for each in all_poison(ids)]
+    odd = list(odd_but_good(10_000_000, ids))
+    good = [a_frame(number) for number in range(3 * len(poison))]
+    plain = [Sent(an_envelope(payload, seq, schema_id=ids.ours), payload, None) for seq, payload in enumerate(good)]
+    replies = [Sent(an_envelope(CONTROL, schema_id=ids.ours), CONTROL, "control") for _ in range(20)]
+    messages = [*poison, *odd, *plain, *replies]
+    rng.shuffle(messages)
+    return messages
+
+
+def assert_each_stands_where_it_belongs(room: PoisonedRoom, reliability: Reliability) -> None:
+    bad = {place: each for place, each in room.sent.items() if each.reason in REASONS}
+    must_be_rejected = Counter((*place, 0, each.reason, each.payload) for place, each in bad.items())
+    must_be_silver = Counter((*place, 0) for place, each in room.sent.items() if each.reason is None)
+    origin = ("kafka_partition", "kafka_offset", "frame_index")
+    rejected = Counter(room.rows_of("rejected", *origin, "reason", "payload"))
+    silver = Counter(room.rows_of("silver", *origin))
+    bronze = Counter(room.rows_of("bronze", *origin[:2], "payload"))
+
+    assert rejected - must_be_rejected == Counter(), shown(rejected - must_be_rejected)
+    assert must_be_rejected - rejected == Counter(), shown(must_be_rejected - rejected)
+    assert silver == must_be_silver
+    assert bronze == Counter((*place, each.payload) for place, each in room.sent.items())
+    for reason in sorted({each.reason for each in bad.values() if each.reason}):
+        number = sum(each.reason == reason for each in bad.values())
+        reliability.record(f"poison: {reason}", injected=number, compared=number)
+
+
+def shown(rows: Counter[tuple[Any, ...]]) -> str:
+    return "\n".join(f"{row[:-1]} {row[-1][:80]!r}… ({len(row[-1]):,} bytes)" for row in rows)
+
+
+def test_the_catalogue_knows_several_of_every_reason(room: PoisonedRoom) -> None:
+    found = Counter(each.reason for each in all_poison(room.ids))
+
+    assert set(found) == set(REASONS) - {"parser_failed"}
+    assert min(found.values()) >= 5
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_frame_ends_where_it_belongs(room: PoisonedRoom, reliability: Reliability, soak: bool, seed: int) -> None:
+    rng = random.Random(seed)
+    room.send(shuffled(room.ids, rng, copies=20 if soak else 1), rng)
+
+    room.drain()
+
+    assert_each_stands_where_it_belongs(room, reliability)
+
+
+def test_what_is_made_from_bronze_later_is_the_same(
+    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch
+) -> None:
+    """The drain ends after bronze alone; the next one makes rejected and silver from bronze's rows."""
+    rng = random.Random(3)
+    room.send(shuffled(room.ids, rng, copies=1), rng)
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "commit_drained", only_once(layers.commit_drained))
+        with pytest.raises(OSError, match="the disk is gone"):
+            room.drain()
+    assert [vector == room.vectors()[0] for vector in room.vectors()] == [True, False, False]
+
+    assert room.drain() == []
+
+    assert_each_stands_where_it_belongs(room, reliability)
+
+
+def only_once(commit: Callable[..., Any]) -> Callable[..., Any]:
+    calls = iter([True])
+
+    def commits(*arguments: Any) -> Any:
+        if next(calls, False):
+            return commit(*arguments)
+        raise OSError("the disk is gone")
+
+    return commits
+
+
+def test_a_drain_reads_on_while_poison_arrives(
+    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch, soak: bool
+) -> None:
+    """The drain's own loop, with its beat and its waiting; it must never have to begin again."""
+    monkeypatch.setattr(drains, "VENUES", {room.venue.VENUE: room.venue})
+    monkeypatch.setattr(drains._Worker, "_wait_out", _fail)
+    rng, stop = random.Random(4), threading.Event()
+    waves: Sequence[list[Sent]] = [shuffled(room.ids, rng, copies=1) for _ in range(10 if soak else 2)]
+    waiting, committed = list(waves), 0
+
+    for lane, settled in drains.drain(room.settings_of_drain(), "a run", stop):
+        committed += settled.batch.bronze.num_rows if settled else 0
+        if committed == len(room.sent):
+            if not waiting:
+                stop.set()
+            else:
+                room.send(waiting.pop(), rng)
+        assert lane.read <= sum(map(len, waves)), "the drain has begun again"
+
+    assert room.vectors()[0] == room.vectors()[1] == room.vectors()[2]
+    assert len(room.sent) == sum(map(len, waves))
+    assert_each_stands_where_it_belongs(room, reliability)
+
+
+def _fail(_: object, error: Exception) -> None:
+    raise AssertionError("the drain waits") from error
+
+
+def test_layers_are_named_as_the_suite_reads_them(room: PoisonedRoom) -> None:
+    assert set(LAYERS) == set(room.layers.specs)
