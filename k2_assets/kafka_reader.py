@@ -15,6 +15,7 @@ __all__ = ["KafkaReader", "Messages", "Outside", "Topic", "describe_topic"]
 log = logger(__name__)
 
 _CONSUME_MESSAGES = 10_000
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999; a producer may stamp what it likes where the topic allows it
 _OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -32,10 +33,10 @@ class Messages:
         return len(self.values)
 
     def extend(self, messages: Sequence[Message]) -> None:
-        """Append messages; a tombstone's missing value reads as empty bytes."""
+        """Append messages; a tombstone's missing value reads as empty bytes, a time beyond dates as the last one."""
         self.partitions.extend([m.partition() or 0 for m in messages])
         self.offsets.extend([m.offset() or 0 for m in messages])
-        self.timestamps_ms.extend([max(m.timestamp()[1], 0) for m in messages])
+        self.timestamps_ms.extend([min(max(m.timestamp()[1], 0), _LAST_MS) for m in messages])
         self.keys.extend([m.key() for m in messages])
         self.values.extend([m.value() or b"" for m in messages])
 

@@ -137,8 +137,17 @@ class Maintenance(_Section):
     )
     target_mb: int = Field(128, ge=1, le=2048, description="a joined file is at most about this large")
     target_rows: int = Field(
-        1_000_000, ge=1000, description="and holds at most about this many rows; bounds the memory"
+        500_000, ge=1000, description="and holds at most about this many rows; bounds the memory of joining"
     )
+
+
+class Dagster(_Section):
+    """How long Dagster remembers runs that are over; what says which days stand it never forgets."""
+
+    runs_keep_hours: float = Field(
+        2.0, gt=0, description="successful runs that a sensor or schedule started, and automation's evaluations"
+    )
+    others_keep_days: float = Field(30.0, gt=0, description="failed runs, runs of people and of backfills, and logs")
 
 
 class Supervisor(_Section):
@@ -181,6 +190,7 @@ class Settings(BaseSettings):
     api: Api = Api()
     simulator: Simulator = Simulator()
     supervisor: Supervisor = Supervisor()
+    dagster: Dagster = Dagster()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:

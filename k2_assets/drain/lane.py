@@ -15,6 +15,9 @@ from k2_core import clock
 from k2_core.offsets import Offsets
 
 _REFINE_MESSAGES: Final = 20_000
+# A commit takes memory of several times its messages; of the largest that Kafka takes, half a million are too many.
+_REFINE_BYTES: Final = 16_000_000
+_COMMIT_BYTES: Final = 128_000_000
 _FIRST_COMMIT_S: Final = 2.0
 
 
@@ -60,7 +63,8 @@ class Lane:
         self._buffer_up(self.reader.read(timeout_s))
         settled = self._settle(wait=False)
         due = clock.monotonic() >= self._due_at
-        if self._rows >= self._commit_rows or (due and self._in_flight is None):
+        full = self._rows >= self._commit_rows or self._bytes >= _COMMIT_BYTES
+        if full or (due and self._in_flight is None):
             settled += self._settle(wait=True)
             self._hand_over()
         return settled
@@ -94,18 +98,23 @@ class Lane:
         self._refined: list[Refined] = []
         self._following = Offsets()
         self._rows = 0
+        self._bytes = 0
+        self._waiting_bytes = 0
         self._read = 0
         self._due_at = 0.0
 
     def _buffer_up(self, messages: Messages) -> None:
         self._waiting.absorb(messages)
+        size = sum(map(len, messages.values))
         self._rows += len(messages)
+        self._bytes += size
+        self._waiting_bytes += size
         self._read += len(messages)
-        if len(self._waiting) >= _REFINE_MESSAGES:
+        if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
             self._refine()
 
     def _refine(self) -> None:
-        messages, self._waiting = self._waiting, Messages()
+        messages, self._waiting, self._waiting_bytes = self._waiting, Messages(), 0
         if not messages:
             return
         topic = self.reader.topic
@@ -131,7 +140,7 @@ class Lane:
             sum(refined.control_frames for refined in self._refined),
         )
         self._tip = self._tip.advanced(self._following)
-        self._bronze, self._refined, self._following, self._rows = [], [], Offsets(), 0
+        self._bronze, self._refined, self._following, self._rows, self._bytes = [], [], Offsets(), 0, 0
         self._in_flight = self._committer.submit(self._commit, batch)
 
     def _commit(self, batch: Batch) -> Committed:

@@ -3,6 +3,8 @@
 from k2_assets.bronze.envelopes import WriterSchema, schema_ids
 from k2_core.registry import Registry
 
+_REGISTRYS_IDS = range(1, 1 << 31)  # a header can hold others; no registry gives them, and some answer oddly
+
 
 class SchemaLookup:
     """Caches what the registry says; an id it does not know stays unknown while this object lives."""
@@ -19,5 +21,6 @@ class SchemaLookup:
         """
         found = schema_ids(values)
         for schema_id in found - self._known.keys():
-            self._known[schema_id] = WriterSchema(self._registry.schema(schema_id))
+            text = self._registry.schema(schema_id) if schema_id in _REGISTRYS_IDS else None
+            self._known[schema_id] = WriterSchema(text)
         return {schema_id: self._known[schema_id] for schema_id in found}

@@ -42,11 +42,11 @@ class Limits:
         closed_ms: a day that ended so long ago counts as closed, and two files of a tier are joined.
     """
 
-    files: int = 16
-    bytes: int = 128 * 1024 * 1024
-    rows: int = 1_000_000
-    young_ms: int = 60_000
-    closed_ms: int = 21_600_000
+    files: int
+    bytes: int
+    rows: int
+    young_ms: int
+    closed_ms: int
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from k2_assets.maintenance.event_log import forget_old_runs
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_assets.resources.lake import Lake
 from k2_core.tables import all_tables
@@ -64,11 +65,12 @@ def maintain_job() -> dg.JobDefinition:
     @dg.job(
         name=JOB,
         executor_def=dg.in_process_executor,
-        description="Keeps commits and plans quick: thins the tables' history, joins small files, removes old ones.",
+        description="Keeps commits, plans and pages quick: thins the tables' history and Dagster's, joins small files.",
         tags={**_QUEUE, "dagster/max_runtime": "3600", "dagster/max_retries": "0"},
     )
     def job() -> None:
         keep_tables_lean()
+        forget_old_runs()
 
     return job
 

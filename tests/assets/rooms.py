@@ -84,7 +84,7 @@ class Room:
         first = len(self.produced)
         for number in range(first, first + count):
             kind = rng.choice(kinds)
-            value = an_envelope(_payload(kind, number), number, NOON_NS + number, self.schema_id)
+            value = an_envelope(self.payload(kind, number), number, NOON_NS + number, self.schema_id)
             producer.produce(
                 self.topic_name,
                 value if kind != BAD or number % 2 else value[:-2],
@@ -94,6 +94,12 @@ class Room:
             )
             producer.poll(0)
         assert producer.flush(60) == 0
+
+    def payload(self, kind: str, number: int) -> bytes:
+        """Return what a venue would send: a good trade, one with a price below zero, or a reply."""
+        if kind == CONTROL:
+            return b'{"result":null,"id":1}'
+        return a_frame(number, p="61837.63" if kind == TRADE else "-1")
 
     def _note(self, error: object, topic_id: str, message: object, kind: str) -> None:
         assert error is None, error
@@ -149,9 +155,3 @@ def read_all(lane: Lane, count: int | None = None) -> list[Committed]:
         settled += lane.step(0.1)
         assert time.monotonic() < deadline, f"{lane.read} of {wanted} messages arrived"  # noqa: TID251
     return settled
-
-
-def _payload(kind: str, number: int) -> bytes:
-    if kind == CONTROL:
-        return b'{"result":null,"id":1}'
-    return a_frame(number, p="61837.63" if kind == TRADE else "-1")

@@ -2,6 +2,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -25,13 +26,14 @@ from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_ar
 
 LATER_MS = 3_600_000
 TOMORROW = date(2024, 8, 10)
+LIMITS = Limits(files=16, bytes=128 * 1024 * 1024, rows=1_000_000, young_ms=60_000, closed_ms=21_600_000)
 
 
 def compacted(lake: SmallLake, spec: TableSpec = SILVER, **limits: int) -> list[Compacted]:
     """Join what is due, as in an hour."""
     with lock(lake.catalog, f"files:{spec.name}", 30) as lease:
         now_ms = clock.now_ns() // clock.NS_PER_MS + LATER_MS
-        return list(compact(lambda: lake.table(spec), lease, spec, Limits(**limits), now_ms))
+        return list(compact(lambda: lake.table(spec), lease, spec, replace(LIMITS, **limits), now_ms))
 
 
 def rows_of(lake: SmallLake, spec: TableSpec = SILVER) -> Counter[str]:
@@ -227,7 +229,7 @@ def tiers() -> st.SearchStrategy[list[LakeFile]]:
 
 @given(tiers())
 def test_what_is_chosen_is_of_one_day_and_tier_and_fits_into_one_file(files: list[LakeFile]) -> None:
-    batches = choose(files, Limits(), closed_before=DAY)
+    batches = choose(files, LIMITS, closed_before=DAY)
     chosen = [each.file.path for batch in batches for each in batch]  # type: ignore[attr-defined]
     assert len(chosen) == len(set(chosen))
     for batch in batches:
@@ -242,7 +244,7 @@ def test_what_is_chosen_is_of_one_day_and_tier_and_fits_into_one_file(files: lis
 @pytest.mark.parametrize(("count", "closed", "joined"), [(15, False, 0), (16, False, 16), (2, True, 2), (1, True, 0)])
 def test_an_open_day_waits_for_sixteen_files_and_a_closed_one_for_two(count: int, closed: bool, joined: int) -> None:
     files = [a_file(0.001, n) for n in range(count)]
-    batches = choose(files, Limits(), closed_before=TOMORROW if closed else DAY)
+    batches = choose(files, LIMITS, closed_before=TOMORROW if closed else DAY)
     assert sum(len(batch) for batch in batches) == joined
 
 
@@ -253,7 +255,7 @@ def test_rows_of_a_day_are_moved_a_few_times_only() -> None:
     for number in range(8_640):
         files.append(a_file(0.002, number))
         if number % 30 == 29:
-            for batch in choose(files, Limits(), closed_before=DAY):
+            for batch in choose(files, LIMITS, closed_before=DAY):
                 rows = sum(each.file.record_count for each in batch)
                 gone = {id(each) for each in batch}
                 files = [each for each in files if id(each) not in gone] + [a_file(rows / 1_000_000, number)]

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pytest import MonkeyPatch  # noqa: PT013  # a type, beside the module
 
 from k2_assets.drain import drain as drains
+from k2_assets.drain import lane as lanes
 from k2_assets.drain import layers
 from k2_core import topics
 from k2_core.registry import Registry
@@ -20,9 +22,9 @@ from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
 from k2_core.trades import REASONS
 from tests.assets.frames import a_frame, an_envelope
-from tests.assets.rooms import LAYERS, Room
+from tests.assets.rooms import Room, read_all
 from tests.reliability.measured import Reliability
-from tests.reliability.poison import Ids, Sent, all_poison, odd_but_good, register
+from tests.reliability.poison import MIB, Ids, Sent, all_poison, odd_but_good, register
 
 pytestmark = [pytest.mark.integration, pytest.mark.reliability]
 
@@ -49,7 +51,7 @@ class PoisonedRoom(Room):
             drain=Drain(commit_interval_s=0.5, commit_rows=200),
         )
 
-    def send(self, messages: Iterable[Sent], rng: random.Random) -> None:
+    def send(self, messages: Iterable[Sent], rng: random.Random, stamp_ms: int = 0) -> None:
         producer = Producer({"bootstrap.servers": self.broker, "message.max.bytes": topics.MAX_MESSAGE_BYTES})
         for each in messages:
             producer.produce(
@@ -57,6 +59,7 @@ class PoisonedRoom(Room):
                 each.value,
                 key=rng.choice([None, b"", b"BTCUSDT", b"\xff\0"]),
                 partition=rng.randrange(self.partitions),
+                timestamp=stamp_ms,
                 on_delivery=lambda error, message, each=each: self._place(error, message, each),
             )
             producer.poll(0)
@@ -180,9 +183,45 @@ def test_a_drain_reads_on_while_poison_arrives(
     assert_each_stands_where_it_belongs(room, reliability)
 
 
+def test_large_frames_are_committed_before_memory_is_full(
+    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_COMMIT_BYTES", 16 * MIB)
+    frames = [a_frame(number, X=f"{number % 10}" * MIB) for number in range(80)]
+    messages = [Sent(an_envelope(payload, schema_id=room.ids.ours), payload, None) for payload in frames]
+    rng, committed = random.Random(5), []
+
+    with room.lane(commit_rows=500_000, commit_interval_s=3600.0) as lane:
+        for first in range(0, len(messages), 8):
+            room.send(messages[first : first + 8], rng)
+            committed += read_all(lane, 8)
+        committed += lane.finish()
+
+    sizes = [each.batch.bronze.num_rows for each in committed]
+    assert sum(sizes) == len(frames)
+    assert max(sizes) <= 16 + 8, "what a lane holds is bounded by its bytes, and by what one more reading brings"
+    assert_each_stands_where_it_belongs(room, reliability)
+
+
+def test_a_message_stamped_beyond_all_dates_stands_like_any_other(room: PoisonedRoom, reliability: Reliability) -> None:
+    by_producers = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
+    topic = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        room.topic_name,
+        incremental_configs=[
+            ConfigEntry(*each, incremental_operation=AlterConfigOpType.SET) for each in by_producers.items()
+        ],
+    )
+    for future in room.admin.incremental_alter_configs([topic]).values():
+        future.result(timeout=30)
+    rng = random.Random(6)
+
+    for stamp in (1, 253_402_300_800_000, 1 << 62, (1 << 63) - 1):
+        room.send(shuffled(room.ids, rng, copies=1)[:50], rng, stamp)
+    room.drain()
+
+    assert_each_stands_where_it_belongs(room, reliability)
+
+
 def _fail(_: object, error: Exception) -> None:
     raise AssertionError("the drain waits") from error
-
-
-def test_layers_are_named_as_the_suite_reads_them(room: PoisonedRoom) -> None:
-    assert set(LAYERS) == set(room.layers.specs)

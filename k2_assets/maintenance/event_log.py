@@ -1,0 +1,179 @@
+"""What Dagster remembers of runs that are over: little, or its folder grows by a gigabyte a day and its pages get slow.
+
+Dagster itself never forgets a run. Which days stand, and when automation has to act, it derives from the newest event
+of each asset and day, and of each check: these stay, and so do the runs that they belong to.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.runs import SqlRunStorage
+from dagster._core.storage.runs.schema import RunTagsTable
+
+from k2_assets.resources.lake import Lake
+from k2_core import clock
+from k2_core.settings import Dagster
+
+_MOST_RUNS: Final = 2_000  # of one round: the next one goes on
+_AT_ONCE: Final = 500  # SQLite takes so many values in a statement, and some more
+_BY_MACHINE: Final = {"dagster/sensor_name", "dagster/schedule_name"}
+_BACKFILL: Final = "dagster/backfill"
+_RUNLESS: Final = ""
+_OF_ASSETS: Final = [each.value for each in ASSET_EVENTS]
+_OF_CHECKS: Final = [each.value for each in ASSET_CHECK_EVENTS]
+
+_events: Final = SqlEventLogStorageTable.c
+_checks: Final = AssetCheckExecutionsTable.c
+
+
+@dataclass
+class Purged:
+    """What was forgotten."""
+
+    runs: int = 0
+    logs_of_runs: int = 0
+    events: int = 0
+
+
+@dg.op(
+    name="forget_old_runs",
+    out={"purged": dg.Out(dagster_type=dg.Nothing)},
+    description="Deletes what Dagster keeps of runs that are over and that nothing needs any more.",
+)
+def forget_old_runs(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+    """Purge Dagster's own storage, and say what went."""
+    purged = purge(context.instance, lake.settings.dagster, clock.now())
+    context.add_output_metadata(
+        {"runs": purged.runs, "logs of runs": purged.logs_of_runs, "events": purged.events}, output_name="purged"
+    )
+
+
+def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
+    """Forget runs, logs and events that are older than ``keep`` says and that are the newest of nothing."""
+    log = instance.event_log_storage
+    assert isinstance(log, SqlEventLogStorage)  # noqa: S101  # every storage that Dagster offers is one
+    purged = Purged()
+    soon, late = now - timedelta(hours=keep.runs_keep_hours), now - timedelta(days=keep.others_keep_days)
+    with log.index_connection() as connection:
+        needed = _runs_needed(connection)
+    for run in _finished(instance, soon):
+        of_machine = _is_passing(run.dagster_run)
+        if run.dagster_run.run_id not in needed and (of_machine or _ended(run) < late):
+            _forget(instance, log, run.dagster_run.run_id)
+            purged.runs += 1
+        elif _ended(run) < late and _remove_log(instance, log, run.dagster_run.run_id):
+            purged.logs_of_runs += 1
+        if purged.runs >= _MOST_RUNS:
+            break
+    purged.events = _thin(instance, log, soon)
+    if instance.schedule_storage is not None:
+        instance.schedule_storage.purge_asset_evaluations(before=soon.timestamp())
+    return purged
+
+
+def _is_passing(run: dg.DagsterRun) -> bool:
+    """Tell whether nobody will look for this run: it succeeded, and a sensor or a schedule had started it."""
+    of_machine = not _BY_MACHINE.isdisjoint(run.tags) and _BACKFILL not in run.tags
+    return of_machine and run.status is dg.DagsterRunStatus.SUCCESS
+
+
+def _ended(run: dg.RunRecord) -> datetime:
+    return run.update_timestamp if run.update_timestamp.tzinfo else run.update_timestamp.replace(tzinfo=UTC)
+
+
+def _finished(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.RunRecord]:
+    """Yield the runs that ended before; they may be deleted meanwhile."""
+    ids = instance.get_run_ids(dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=before))
+    for first in range(0, len(ids), _AT_ONCE):
+        yield from instance.get_run_records(dg.RunsFilter(run_ids=ids[first : first + _AT_ONCE]))
+
+
+def _newest_events() -> sa.Select[tuple[int]]:
+    """Select the ids of the newest event of each kind of each asset and day."""
+    of_assets = _events.asset_key.is_not(None), _events.dagster_event_type.in_(_OF_ASSETS)
+    each = _events.asset_key, _events.partition, _events.dagster_event_type
+    return sa.select(sa.func.max(_events.id)).where(*of_assets).group_by(*each)
+
+
+def _newest_checks() -> sa.Select[tuple[int]]:
+    each = _checks.asset_key, _checks.check_name, _checks.partition, _checks.execution_status
+    return sa.select(sa.func.max(_checks.id)).group_by(*each)
+
+
+def _runs_needed(connection: sa.Connection) -> set[str]:
+    """Return the runs that the newest events and evaluations belong to."""
+    owners = sa.select(_events.run_id).where(_events.id.in_(_newest_events()))
+    judges = sa.select(_checks.run_id).where(_checks.id.in_(_newest_checks()))
+    return {run_id for query in (owners, judges) for (run_id,) in connection.execute(query)}
+
+
+def _forget(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> None:
+    instance.delete_run(run_id)
+    with log.index_connection() as connection:  # Dagster leaves these two behind
+        connection.execute(sa.delete(AssetCheckExecutionsTable).where(_checks.run_id == run_id))
+    if isinstance(instance.run_storage, SqlRunStorage):
+        with instance.run_storage.connect() as connection:
+            connection.execute(sa.delete(RunTagsTable).where(RunTagsTable.c.run_id == run_id))
+    _remove_log(instance, log, run_id)
+
+
+def _remove_log(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> bool:
+    """Remove the files of a run's own log and of its output; tell whether there were any."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    if not isinstance(log, SqliteEventLogStorage):
+        return False
+    shard = Path(log.path_for_shard(run_id))
+    existed = shard.exists()
+    for suffix in ("", "-wal", "-shm"):
+        shard.with_name(shard.name + suffix).unlink(missing_ok=True)
+    return existed
+
+
+def _thin(instance: dg.DagsterInstance, log: SqlEventLogStorage, before: datetime) -> int:
+    """Delete superseded events of runs that stay, such as a drain's that was the last one of its day."""
+    with log.index_connection() as connection:
+        superseded = list(_superseded(connection, before))
+    others = {run_id for run_id in {run_id for _, run_id in superseded} if not _is_thinned(instance, run_id)}
+    ids = [event_id for event_id, run_id in superseded if run_id not in others]
+    for first in range(0, len(ids), _AT_ONCE):
+        some = ids[first : first + _AT_ONCE]
+        with log.index_connection() as connection:
+            connection.execute(sa.delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(some)))
+            connection.execute(sa.delete(SqlEventLogStorageTable).where(_events.id.in_(some)))
+    # What is of no run stands in a log of its own, besides the index.
+    if isinstance(log, SqliteEventLogStorage) and Path(log.path_for_shard(_RUNLESS)).exists():
+        with log.run_connection(_RUNLESS) as connection:
+            connection.execute(sa.delete(SqlEventLogStorageTable).where(_events.timestamp < _naive(before)))
+    return len(ids)
+
+
+def _superseded(connection: sa.Connection, before: datetime) -> Iterator[Any]:
+    old = _events.timestamp < _naive(before)
+    of_assets = _events.dagster_event_type.in_(_OF_ASSETS), _events.id.not_in(_newest_events())
+    named = sa.select(_checks.evaluation_event_storage_id).where(_checks.evaluation_event_storage_id.is_not(None))
+    of_checks = _events.dagster_event_type.in_(_OF_CHECKS), _events.id.not_in(named)
+    for conditions in (of_assets, of_checks):
+        yield from connection.execute(sa.select(_events.id, _events.run_id).where(old, *conditions))
+
+
+def _is_thinned(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id) if run_id else None
+    return run is None or _is_passing(run)
+
+
+def _naive(moment: datetime) -> datetime:
+    """Return a moment as Dagster's tables hold it: UTC, without saying so."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,48 @@
+"""Drains of one room in processes of their own: started armed, replaced when they died, and judged at the end."""
+
+from dataclasses import dataclass
+
+from k2_core.settings import Settings
+from tests.reliability.crash_rooms import Compared, CrashRoom
+from tests.reliability.crashes import Child, Crashes
+from tests.reliability.lives import Conditions, drain_a_venue
+from tests.reliability.measured import Reliability
+
+AS_USUAL = Conditions()
+
+
+@dataclass
+class Drains:
+    """The drains of ``room``."""
+
+    room: CrashRoom
+    crashes: Crashes
+    reliability: Reliability
+
+    def __post_init__(self) -> None:
+        self.settings: Settings = self.room.settings_of_drain()
+
+    def table(self, layer: str) -> str:
+        """Return the name of a layer's table, with which its points begin."""
+        return self.room.layers.specs[layer].name
+
+    def start(self, conditions: Conditions = AS_USUAL, *, at: str = "", nth: int = 1, **changed: float) -> Child:
+        """Start a drain, armed with a point or not; ``changed`` are settings of it."""
+        settings = self.room.settings_of_drain(**changed)
+        return self.crashes.start(drain_a_venue, settings, self.room.venue.VENUE, conditions, at=at, nth=nth)
+
+    def drain_the_rest(self) -> float:
+        """Drain until all of Kafka stands in silver; return how long that took, the start of the process included."""
+        arguments = (self.settings, self.room.venue.VENUE, AS_USUAL, True)
+        return self.crashes.start(drain_a_venue, *arguments).await_end()
+
+    def judge(self, fault: str, injected: int) -> None:
+        """Drain the rest, then hold every row against what was produced; the outcome is recorded before asserted."""
+        recovered_s = self.drain_the_rest()
+        found = self.room.compare()
+        self.record(fault, injected, recovered_s, found)
+        self.room.assert_everything_stands_once()
+
+    def record(self, fault: str, injected: int, recovered_s: float, found: Compared) -> None:
+        counts = {"compared": found.rows, "lost": found.lost, "doubled": found.doubled}
+        self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)

@@ -1,0 +1,161 @@
+"""What the children of the crash suites do until they are killed or done: drain a venue, refresh gold."""
+
+import importlib
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from k2_assets.drain import layers
+from k2_assets.drain.drain import drain
+from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.gold.refresh_trades import TradesRefresh
+from k2_assets.kafka_reader import KafkaReader
+from k2_assets.lake_writer import commits
+from k2_core.candles import MINUTE_US
+from k2_core.catalog import open_catalog
+from k2_core.errors import CommitConflict
+from k2_core.settings import Settings
+from k2_core.tables import GOLD_OHLCV_1M
+from k2_core.trades import BadTrade, VenueTrade
+from k2_core.venues import VENUES, binance
+from tests.assets.rooms import a_venue
+from tests.reliability.crashes import READY
+
+_READ_S = "k2_assets.drain.drain:_READ_S"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is different in a child from a process of the platform.
+
+    ``constants`` are given as ``module:name``; a child's drain reads for a twentieth of a second at a time.
+    """
+
+    constants: Mapping[str, object] = field(default_factory=dict)
+    trace: Path | None = None
+    lost_answers: "LostAnswers | None" = None
+
+    def arrange(self) -> None:
+        for place, value in ({_READ_S: 0.05} | dict(self.constants)).items():
+            module, _, name = place.partition(":")
+            assert hasattr(importlib.import_module(module), name), place
+            setattr(importlib.import_module(module), name, value)
+        if self.trace is not None:
+            _trace(self.trace)
+        if self.lost_answers is not None:
+            self.lost_answers.arrange()
+
+
+def a_venue_of_several(name: str) -> ModuleType:
+    """A venue whose frames may carry several trades, a line each; otherwise Binance's."""
+
+    def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
+        if b"\n" not in payload:
+            return binance.parse(payload)
+        return [trade for line in payload.split(b"\n") for trade in binance.parse(line) or []]
+
+    venue = a_venue(name)
+    venue.parse = parse  # type: ignore[attr-defined]
+    return venue
+
+
+def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_drained: bool = False) -> None:
+    """Drain as a run of the platform does, until SIGTERM; or until Kafka holds nothing beyond silver."""
+    conditions.arrange()
+    VENUES.clear()
+    VENUES[venue] = a_venue_of_several(venue)
+    stop = _stop_at_sigterm()
+    for lane, _ in drain(settings, f"child {os.getpid()}", stop):
+        if until_drained and lane.reader.lag(lane.layers.vector("silver")) == 0:
+            stop.set()
+
+
+def refresh_gold(settings: Settings, silver: str, day: date, conditions: Conditions, until_done: bool = False) -> None:
+    """Refresh a day's trades and candles again and again, as runs of the platform do; or once, until all is in."""
+    conditions.arrange()
+    catalog, stop = open_catalog(settings), _stop_at_sigterm()
+    namespace = settings.catalog.namespace
+    while not stop.is_set():
+        try:
+            TradesRefresh(catalog, namespace, (silver,), day).append_new()
+            CandlesRefresh(catalog, namespace, GOLD_OHLCV_1M, MINUTE_US, day).recompute_touched()
+        except (CommitConflict, SQLAlchemyError, OSError) as error:  # the platform asks for a failed run again
+            print("again:", error, flush=True)  # noqa: T201  # into the child's log
+            continue
+        if until_done:
+            return
+
+
+@dataclass(frozen=True)
+class LostAnswers:
+    """Every second commit to ``table`` takes place and its caller gets an error instead, ``times`` times."""
+
+    table: str
+    times: int
+    log: Path
+
+    def arrange(self) -> None:
+        original, commits_seen = SqlCatalog.commit_table, iter(range(1_000_000))
+
+        def commit_table(catalog: SqlCatalog, table: Any, requirements: Any, updates: Any) -> Any:
+            answer = original(catalog, table, requirements, updates)
+            if table.name()[-1] == self.table and next(commits_seen) % 2 and self.injected() < self.times:
+                raise self._note()
+            return answer
+
+        SqlCatalog.commit_table = commit_table  # type: ignore[method-assign]
+
+    def injected(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def _note(self) -> Exception:
+        errors: list[Exception] = [
+            CommitStateUnknownException("the answer was lost"),
+            OperationalError("UPDATE iceberg_tables", {}, ConnectionResetError("the answer was lost")),
+            OSError("the answer was lost"),
+            CommitFailedException("a retried request found its own commit"),
+        ]
+        error = errors[self.injected() % len(errors)]
+        with self.log.open("a") as log:
+            log.write(f"{type(error).__name__}\n")
+        return error
+
+
+def _stop_at_sigterm() -> threading.Event:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    print(READY, flush=True)  # noqa: T201  # into the child's log
+    return stop
+
+
+def _trace(path: Path) -> None:
+    """Write down where each thread is, so that one can see afterwards what a kill interrupted."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(where: str) -> None:
+        os.write(descriptor, f"{threading.current_thread().name} {where}\n".encode())
+
+    reach, read = commits.reach, KafkaReader.read
+
+    def reach_and_note(point: str) -> None:
+        note(point)
+        reach(point)
+
+    def read_and_note(reader: KafkaReader, timeout_s: float) -> Any:
+        note("reading")
+        messages = read(reader, timeout_s)
+        note("read")
+        return messages
+
+    commits.reach = layers.reach = reach_and_note  # type: ignore[attr-defined]
+    KafkaReader.read = read_and_note  # type: ignore[method-assign]

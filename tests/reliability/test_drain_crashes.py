@@ -1,0 +1,95 @@
+"""A drain that kills itself at every point of its commits, again and again: each row stands exactly once afterwards."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.assets.rooms import LAYERS
+from tests.reliability.crash_rooms import CrashRoom
+from tests.reliability.crashes import PATIENCE_S, Crashes
+from tests.reliability.drains import Drains
+from tests.reliability.lives import Conditions, LostAnswers
+from tests.reliability.measured import Reliability
+
+pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+
+AROUND_A_COMMIT = {
+    "commit": "drain killed before the commit of {}",
+    "committed": "drain killed after the commit of {}, before it knows",
+    "acknowledged": "drain killed between the commit of {} and the next",
+}
+WHILE_CATCHING_UP = {
+    "catch_up": "drain killed while {} catches up from bronze",
+    "commit": "drain killed while {} catches up, before a commit",
+    "committed": "drain killed while {} catches up, before it knows of a commit",
+    "caught_up": "drain killed while {} catches up, between two commits",
+}
+BATCH, PIECE = 75, 15  # at least five pieces, however the batch falls over the partitions
+WHOLE_BATCHES = Conditions({"k2_assets.drain.lane:_FIRST_COMMIT_S": 3600.0})
+SMALL_PIECES = Conditions({"k2_assets.drain.layers:_CATCH_UP_OFFSETS": PIECE})
+
+
+@pytest.fixture
+def drains(broker: str, registry: str, tmp_path: Path, reliability: Reliability) -> Iterator[Drains]:
+    made = Drains(CrashRoom(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
+    yield made
+    made.crashes.end()
+
+
+@pytest.fixture
+def visits(soak: bool) -> list[int]:
+    """At which visit of a point each child dies."""
+    return [1, 2, 3, 1, 4] * (4 if soak else 1)
+
+
+@pytest.mark.parametrize("moment", AROUND_A_COMMIT)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_row_stands_once_after_kills_around_a_commit(
+    drains: Drains, visits: list[int], layer: str, moment: str
+) -> None:
+    point = f"{drains.table(layer)}.{moment}"
+    for nth in visits:
+        drains.room.send()
+        drains.start(at=point, nth=nth).await_crash(meanwhile=drains.room.send)
+
+    assert drains.crashes.hits() == {point: len(visits)}
+    drains.judge(AROUND_A_COMMIT[moment].format(layer), len(visits))
+
+
+@pytest.mark.parametrize("moment", WHILE_CATCHING_UP)
+@pytest.mark.parametrize("layer", ["rejected", "silver"])
+def test_every_row_stands_once_after_kills_while_catching_up(
+    drains: Drains, visits: list[int], layer: str, moment: str
+) -> None:
+    """Bronze is ahead, for a drain was killed after its commit; the next one dies at one of its small pieces."""
+    ahead, point = f"{drains.table('bronze')}.acknowledged", f"{drains.table(layer)}.{moment}"
+    for nth in visits:
+        drains.room.send(BATCH)
+        drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=3600.0).await_crash()
+        bronze, rejected, silver = drains.room.vectors()
+        assert bronze != rejected == silver
+        drains.start(SMALL_PIECES, at=point, nth=nth).await_crash()
+        assert drains.room.vectors()[0] == bronze, "it died before it read anything new"
+
+    assert drains.crashes.hits() == {ahead: len(visits), point: len(visits)}
+    drains.judge(WHILE_CATCHING_UP[moment].format(layer), len(visits))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_row_stands_once_though_answers_of_commits_are_lost(
+    drains: Drains, tmp_path: Path, soak: bool, layer: str
+) -> None:
+    times = 40 if soak else 8
+    lost = LostAnswers(drains.table(layer), times, tmp_path / "lost")
+    child = drains.start(Conditions({"k2_assets.drain.drain:_RETRY_FIRST_S": 0.05}, lost_answers=lost))
+    deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251
+    while lost.injected() < times:
+        drains.room.send()
+        time.sleep(0.05)
+        assert child.lives, child.printed()
+        assert time.monotonic() < deadline, child.printed()  # noqa: TID251
+    child.end()
+
+    drains.judge(f"commit of {layer} stands, its answer lost", times)
