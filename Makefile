@@ -8,5 +8,5 @@ down: ; @$(K2) down
 status: ; @$(K2) status
 lint: install ; @.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/lint-imports && .venv/bin/mypy
 test: lint ; @.venv/bin/pytest $(ARGS)
-soak: install ; @.venv/bin/pytest -m "reliability or soak" --soak --reliability docs/reliability.md $(ARGS)
+soak: install ; @.venv/bin/pytest -m "reliability or soak" --soak --reliability=docs/reliability.md $(ARGS)
 format: install ; @.venv/bin/ruff format . && .venv/bin/ruff check --fix .

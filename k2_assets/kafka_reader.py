@@ -86,6 +86,7 @@ class KafkaReader:
         self.topic = topic
         self._sought: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
+        self.damaged: dict[int, str] = {}
         self._bootstrap_servers = bootstrap_servers
         self._admin = admin_client(bootstrap_servers)
         self.watch = TopicWatch(self._admin, bootstrap_servers, topic)
@@ -113,6 +114,7 @@ class KafkaReader:
         self._sought = {part: oldest[part] if offset is None else offset for part, offset in following.items()}
         self._consumer.assign([TopicPartition(self.topic.name, part, offset) for part, offset in self._sought.items()])
         self.stopped = {}
+        self.damaged = {}
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """Return (oldest offset kept, next offset to be written) of every partition.
@@ -136,6 +138,8 @@ class KafkaReader:
             else:
                 self._judge(message, error)
         messages.extend(good)
+        for partition in self.damaged.keys() & set(messages.partitions):
+            del self.damaged[partition]
         return messages
 
     def require_same_topic(self) -> None:
@@ -189,6 +193,11 @@ class KafkaReader:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:  # noqa: SLF001  # librdkafka's name
             self._stop(partition)
             return
+        if error.code() == KafkaError._BAD_MSG and partition is not None:  # noqa: SLF001  # librdkafka's name
+            self.damaged[partition] = (
+                f"{self.topic.name} partition {partition} cannot be read: a batch in Kafka is damaged ({error.str()}); "
+                "it is tried again, and what comes after it waits"
+            )
         log.warning("kafka said", topic=self.topic.name, partition=partition, error=error.str())
 
     def _stop(self, partition: int) -> None:

@@ -15,6 +15,7 @@ log = logger(__name__)
 
 ADMIN_TIMEOUT_S: Final = 10
 _WATCH_S: Final = 3.0
+_WATCH_TIMEOUT_S: Final = 4
 _MISSING: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID}
 
 Described = Future[TopicDescription]
@@ -70,7 +71,7 @@ class TopicWatch:
             NoTopic: the topic was deleted or made again.
         """
         if self._asked is None and clock.monotonic() >= self._ask_at:
-            self._asked = _ask(self._admin, self._topic.name)
+            self._asked = _ask(self._admin, self._topic.name, _WATCH_TIMEOUT_S)
         if self._asked is None or not self._asked.done():
             return
         answer, self._asked = self._asked, None
@@ -100,8 +101,8 @@ def require_same(opened: Topic, found: Topic) -> None:
         raise NoTopic(msg)
 
 
-def _ask(admin: AdminClient, name: str) -> Described:
-    answer: Described = admin.describe_topics(TopicCollection([name]), request_timeout=ADMIN_TIMEOUT_S)[name]
+def _ask(admin: AdminClient, name: str, timeout_s: int = ADMIN_TIMEOUT_S) -> Described:
+    answer: Described = admin.describe_topics(TopicCollection([name]), request_timeout=timeout_s)[name]
     return answer
 
 

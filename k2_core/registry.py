@@ -3,7 +3,7 @@
 import json
 from typing import Self
 
-import httpx
+import httpx2  # what the client of the registry speaks HTTP with, and whose errors it lets through
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -51,7 +51,7 @@ class Registry:
                 msg = f"the registry refuses the schema of {subject}: {error.error_message}"
                 raise IncompatibleSchema(msg) from None
             raise self._failed(f"register the schema of {subject}", error) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._failed(f"register the schema of {subject}", error) from None
 
     def schema(self, schema_id: int) -> str | None:
@@ -66,7 +66,7 @@ class Registry:
             if error.http_status_code == _NOT_FOUND:
                 return None
             raise self._failed(f"look up schema {schema_id}", error) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._failed(f"look up schema {schema_id}", error) from None
 
     def latest(self, subject: str) -> str | None:
@@ -81,7 +81,7 @@ class Registry:
             if error.http_status_code == _NOT_FOUND:
                 return None
             raise self._failed(f"look up the schema of {subject}", error) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._failed(f"look up the schema of {subject}", error) from None
 
     def _failed(self, what: str, error: Exception) -> RegistryError:

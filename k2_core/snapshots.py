@@ -6,12 +6,18 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 _ONE_TRANSACTION_MS: Final = 60_000
+_STEPS: Final = {
+    (Operation.DELETE, Operation.OVERWRITE),
+    (Operation.DELETE, Operation.APPEND),
+    (Operation.OVERWRITE, Operation.APPEND),
+}
 
 
 def whole_commits(metadata: TableMetadata) -> list[Snapshot]:
     """Return the snapshots that a commit ended in, oldest first.
 
-    An overwrite is written as a deletion and an append in one commit; the state between the two was never visible.
+    An overwrite is written as a deletion of whole files, a rewriting of others, and an append, in one commit; the
+    states between them were never visible.
     """
     halves = first_halves(metadata.snapshots)
     whole = [snapshot for snapshot in metadata.snapshots if snapshot.snapshot_id not in halves]
@@ -24,15 +30,15 @@ def first_halves(snapshots: list[Snapshot]) -> set[int]:
     halves = set()
     for child in snapshots:
         parent = by_id.get(child.parent_snapshot_id) if child.parent_snapshot_id is not None else None
-        if parent is not None and _operation(child) == Operation.APPEND and _is_half(parent, child):
+        if parent is not None and _is_half(parent, child):
             halves.add(parent.snapshot_id)
     return halves
 
 
 def _is_half(parent: Snapshot, child: Snapshot) -> bool:
-    took_away = _operation(parent) in {Operation.DELETE, Operation.OVERWRITE}
+    in_order = (_operation(parent), _operation(child)) in _STEPS
     soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
-    return took_away and soon and _remembered(parent) == _remembered(child)
+    return in_order and soon and _remembered(parent) == _remembered(child)
 
 
 def _remembered(snapshot: Snapshot) -> dict[str, str]:

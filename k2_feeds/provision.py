@@ -1,6 +1,7 @@
 """Make the topics a feed writes to, and register their schemas. Runs before the first frame; blocks."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -15,7 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from k2_core import topics
+from k2_core import clock, topics
 from k2_core.errors import IncompatibleSchema, RegistryError, TopicError
 from k2_core.logs import logger
 from k2_core.registry import Registry
@@ -23,6 +24,7 @@ from k2_core.settings import Settings
 
 _TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 1.0
+_LOOK_S: Final = 0.1
 _log = logger(__name__)
 _T = TypeVar("_T")
 Report = Callable[[str], None]
@@ -90,7 +92,7 @@ def _make(admin: AdminClient, topic: str, config: dict[str, str], settings: Sett
 
 
 def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
-    found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
+    found = _partitions(admin, topic)
     if found != wanted:
         msg = (
             f"topic {topic} has {found} partitions and the settings say {wanted}: "
@@ -98,6 +100,16 @@ def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
             "since a symbol that changed its partition would lose the order of its frames."
         )
         raise TopicError(msg)
+
+
+def _partitions(admin: AdminClient, topic: str) -> int:
+    """Return how many partitions a topic has; for a moment after it was made, Kafka shows none of them."""
+    deadline = clock.monotonic() + _TIMEOUT_S
+    while True:
+        found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
+        if found or clock.monotonic() > deadline:
+            return found
+        time.sleep(_LOOK_S)
 
 
 def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:

@@ -21,6 +21,14 @@ def sentence(error: Exception, settings: Settings) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def slow_commit(seconds: float, settings: Settings) -> str:
+    """Return what is known of a commit that has not ended yet."""
+    return (
+        f"a commit has been under way for {seconds:.0f} s: another program may hold the catalog {_place(settings)}, "
+        "or the machine is very busy"
+    )
+
+
 def _full(settings: Settings) -> str:
     full = [disk.sentence() for disk in storage.low_disks(settings)]
     if full:
@@ -30,8 +38,12 @@ def _full(settings: Settings) -> str:
 
 
 def _catalog(error: SQLAlchemyError | sqlite3.Error, settings: Settings) -> str:
-    where = make_url(settings.catalog_uri).set(query={}).render_as_string(hide_password=True)
+    where = _place(settings)
     said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
     if "locked" in said:
         return f"the catalog {where} is locked ({said}): another program holds it, end that one or wait"
     return f"the catalog {where} does not answer ({said}): see that it is there and can be written"
+
+
+def _place(settings: Settings) -> str:
+    return make_url(settings.catalog_uri).set(query={}).render_as_string(hide_password=True)

@@ -4,6 +4,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ _READ_S: Final = 0.25
 _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 10.0
 _LOOK_S: Final = 5.0
+_SLOW_COMMIT_S: Final = 10.0
 # What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
@@ -73,34 +75,35 @@ class _Worker:
         self._stop = stop
         self._retry_s = _RETRY_FIRST_S
         self._look_at = 0.0
+        self._trouble = ""
+        self._began_at = 0.0
 
     def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
-        lanes: list[Lane] = []
-        try:
-            lanes = self._open_lanes()
-            yield from self._work(lanes, ends_at)
-        except OffsetError as error:
-            log.info("beginning again", reason=str(error))
-        except CommitConflict as error:
-            log.info("another writer was first; going on from the tables", error=str(error))
-        except _PASSING as error:
-            self._wait_out(error)
-        finally:
-            for lane in lanes:
-                lane.close()
+        with ExitStack() as opened:
+            try:
+                yield from self._work(self._open_lanes(opened), ends_at)
+            except OffsetError as error:
+                log.info("beginning again", reason=str(error))
+            except CommitConflict as error:
+                log.info("another writer was first; going on from the tables", error=str(error))
+            except _PASSING as error:
+                self._wait_out(error)
 
-    def _open_lanes(self) -> list[Lane]:
+    def _open_lanes(self, opened: ExitStack) -> list[Lane]:
+        """Open and start a lane for each venue; ``opened`` closes them, also when one could not be started."""
         settings, catalog = self._settings, self._opened_catalog()
         lanes = []
         for name, venue in VENUES.items():
             self._heart.progress("starting", f"topic of {name}")
+            layers = Layers(catalog, settings.catalog.namespace, venue)
             topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
             reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
-            layers = Layers(catalog, settings.catalog.namespace, venue)
             lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
+            opened.callback(lane.close)
             lanes.append(lane)
             self._heart.progress("catching up", name)
             lane.start()
+        self._began_at = clock.monotonic()
         return lanes
 
     def _opened_catalog(self) -> Catalog:
@@ -145,18 +148,25 @@ class _Worker:
         return Offsets.from_properties(table.properties)
 
     def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
-        if settled:
-            self._retry_s = _RETRY_FIRST_S
-        troubles = list(lane.reader.stopped.values())
-        if lane.reader.watch.away:
-            troubles.append(lane.reader.watch.away)
-        self._heart.progress(READING if lane.rows else WAITING, "; ".join(troubles))
+        quiet = not lane.rows and not lane.committing_s and clock.monotonic() - self._began_at > _LOOK_S
+        if settled or quiet:
+            self._retry_s, self._trouble = _RETRY_FIRST_S, ""
+        self._heart.progress(READING if lane.rows else WAITING, "; ".join(self._troubles(lane)))
         yield lane, None
         yield from ((lane, committed) for committed in settled)
+
+    def _troubles(self, lane: Lane) -> list[str]:
+        """Say what is wrong; what had to be waited out stays until a commit, or quiet, shows that it is over."""
+        reader = lane.reader
+        found = [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away, self._trouble]
+        if lane.committing_s > _SLOW_COMMIT_S and not self._trouble:
+            found.append(causes.slow_commit(lane.committing_s, self._settings))
+        return [trouble for trouble in found if trouble]
 
     def _wait_out(self, error: Exception) -> None:
         said = causes.sentence(error, self._settings)
         log.warning("waiting", error=said, retry_s=self._retry_s)
-        self._heart.progress(WAITING, f"{said}; trying again")
+        self._trouble = f"{said}; trying again"
+        self._heart.progress(WAITING, self._trouble)
         self._stop.wait(self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, no secret
         self._retry_s = min(self._retry_s * 2, _RETRY_LAST_S)

@@ -42,6 +42,7 @@ class Lane:
         self._commit_interval_s = commit_interval_s
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._in_flight: Future[Committed] | None = None
+        self._handed_over_at = 0.0
         self._clear()
 
     def start(self) -> None:
@@ -90,6 +91,11 @@ class Lane:
     def rows(self) -> int:
         """Messages read and not yet handed to a commit."""
         return self._rows
+
+    @property
+    def committing_s(self) -> float:
+        """Seconds since the commit under way was begun; 0 when there is none."""
+        return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
 
     def _clear(self) -> None:
         self._tip = Offsets()
@@ -141,6 +147,7 @@ class Lane:
         )
         self._tip = self._tip.advanced(self._following)
         self._bronze, self._refined, self._following, self._rows, self._bytes = [], [], Offsets(), 0, 0
+        self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch)
 
     def _commit(self, batch: Batch) -> Committed:

@@ -136,7 +136,9 @@ def _died(holder: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) > 1.0
+        process = psutil.Process(int(pid))
+        another = abs(process.create_time() - float(started)) > 1.0
+        return another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

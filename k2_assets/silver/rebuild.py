@@ -87,6 +87,7 @@ class _Rebuild:
         self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
         self._bronze = self._load(tables.bronze_trades(venue.VENUE).name)
         self._vector = Offsets.from_properties(self._silver.table.properties)
+        self._of_day = self._frames_of_standing_rows()
         self._read: list[pl.DataFrame] = []
 
     def run(self, of_silver: Lease, of_rejected: Lease) -> Outcome:
@@ -116,7 +117,9 @@ class _Rebuild:
         frames = origins(rows)
         self._read.append(frames.select(FRAME))
         refined = [self._refine(rows, topic_id) for topic_id in frames["topic_id"].unique().sort()]
-        self._silver.judge(frames, pa.concat_tables([each.silver for each in refined]))
+        # A row of the day that gives its frame a wrong time of ingestion is looked for at that time as well.
+        also_at = self._of_day.join(frames, on=FRAME, how="semi")
+        self._silver.judge(pl.concat([frames, also_at]).unique(), pa.concat_tables([each.silver for each in refined]))
         self._rejected.judge(frames, pa.concat_tables([each.rejected for each in refined]))
 
     def _refine(self, rows: pa.Table, topic_id: str) -> Refined:
@@ -133,18 +136,18 @@ class _Rebuild:
         Returns:
             How many frames have rows in the day and are not in bronze any more.
         """
-        others = self._frames_of_standing_rows().join(self._frames_read(), on=FRAME, how="anti")
+        others = self._of_day.join(self._frames_read(), on=FRAME, how="anti")
         if others.is_empty():
             return 0
         for rows in frames_at(self._bronze, others, self._vector):
             self._judge(rows)
-        return others.join(self._frames_read(), on=FRAME, how="anti").height
+        return others.join(self._frames_read(), on=FRAME, how="anti").select(FRAME).n_unique()
 
     def _frames_of_standing_rows(self) -> pl.DataFrame:
         silver = self._silver.table
         of_day = live_files(silver, "timestamp", day=self._day)
         rows = read_files(silver, of_day, (*FRAME, "ingestion_timestamp"))
-        return rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique(FRAME)
+        return rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique()
 
     def _frames_read(self) -> pl.DataFrame:
         none = pl.DataFrame(schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})

@@ -5,6 +5,7 @@ A frame on which our own code breaks is rejected like any other bad one: it must
 """
 
 from dataclasses import dataclass, field
+from itertools import compress
 from types import ModuleType
 from typing import Any, Final
 
@@ -180,8 +181,9 @@ def _validate(
     suspicious = events > (received + MAX_FUTURE_NS) // 1000
     suspicious |= _unusual_number(prices, PRICE_PRECISION, PRICE_SCALE)
     suspicious |= _unusual_number(quantities, QUANTITY_PRECISION, QUANTITY_SCALE)
-    if None in instruments.values():
-        suspicious |= np.array([instruments[t.venue_symbol] is None for t in parsed.trades])
+    unknown = {symbol for symbol, instrument in instruments.items() if instrument is None}
+    if unknown:
+        suspicious |= np.array([trade.venue_symbol in unknown for trade in parsed.trades])
     drop = []
     for row in np.flatnonzero(suspicious).tolist():
         trade = parsed.trades[row]
@@ -194,15 +196,14 @@ def _validate(
             continue
         prices[row] = _as_plain(trade.price, PRICE_PRECISION, PRICE_SCALE)
         quantities[row] = _as_plain(trade.quantity, QUANTITY_PRECISION, QUANTITY_SCALE)
-    for listing in (parsed.trades, parsed.frames, parsed.indexes, prices, quantities):
-        _delete_rows(listing, drop)
+    if drop:
+        keep = np.ones(len(prices), dtype=bool)
+        keep[drop] = False
+        kept = keep.tolist()
+        parallel: tuple[list[Any], ...] = (parsed.trades, parsed.frames, parsed.indexes, prices, quantities)
+        for listing in parallel:
+            listing[:] = compress(listing, kept)
     return prices, quantities
-
-
-def _delete_rows(listing: list[Any], rows: list[int]) -> None:
-    if rows:
-        gone = set(rows)
-        listing[:] = [item for row, item in enumerate(listing) if row not in gone]
 
 
 def _unusual_number(texts: list[str], precision: int, scale: int) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,8 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
+from k2_api.errors import NoLongerKept
+from k2_api.snapshots import resolve
 from k2_assets.lake_files import ALL_ROWS, live_files
 from k2_assets.lake_writer.commits import commit_drained
 from k2_assets.lake_writer.history import create_tag, delete_tag
@@ -18,6 +20,7 @@ from k2_core import clock
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
 from k2_core.settings import Maintenance
+from k2_core.snapshots import whole_commits
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, ids_of, to_arrow
 
 HOUR_NS = 3_600 * clock.NS_PER_SECOND
@@ -190,6 +193,43 @@ def test_an_expiry_whose_answer_is_lost_is_judged_by_what_stands(
     assert report.put_off == []
     assert report.snapshots_after == len(lake.table(SILVER).snapshots()) <= 2
     assert ids_of(lake) == list(range(5))
+
+
+def test_times_and_tags_show_kept_states_and_earlier_times_are_gone(
+    lake: SmallLake, later: Callable[[float], None]
+) -> None:
+    """As ``as_of`` of the API resolves them."""
+    began = clock.now()
+    for number in range(4):
+        lake.append(SILVER, [a_trade(number)])
+    later(3)
+    maintained(lake, settle_s=0)
+    metadata = lake.table(SILVER).metadata
+    hour = next(name for name in tags_of(lake.table(SILVER)) if name.startswith("auto-hour-"))
+
+    for as_of in (hour, clock.iso(clock.now()), str(tags_of(lake.table(SILVER))[hour])):
+        snapshot = resolve(metadata, as_of)
+        assert snapshot is not None
+        assert ids_of(lake, snapshot.snapshot_id) == [0, 1, 2, 3]
+    with pytest.raises(NoLongerKept) as gone:
+        resolve(metadata, clock.iso(began))
+    assert str(tags_of(lake.table(SILVER))[hour]) in str(gone.value.details)
+
+
+def test_the_steps_of_an_overwrite_go_at_once_and_no_state_with_them(lake: SmallLake) -> None:
+    """One file goes whole, another in part, a third comes: three snapshots in one commit."""
+    lake.append(SILVER, [a_trade(1)])
+    lake.append(SILVER, [a_trade(2), a_trade(3)])
+    lake.table(SILVER).overwrite(to_arrow(SILVER, [a_trade(9)]), overwrite_filter="source_sequence <= 2")
+    table = lake.table(SILVER)
+    states = [each.snapshot_id for each in whole_commits(table.metadata)]
+    assert (len(states), len(table.snapshots())) == (3, 5)
+
+    maintained(lake)
+
+    assert [each.snapshot_id for each in lake.table(SILVER).snapshots()] == states
+    assert [ids_of(lake, each) for each in states] == [[1], [1, 2, 3], [3, 9]]
+    assert [each.snapshot_id for each in whole_commits(lake.table(SILVER).metadata)] == states
 
 
 def test_a_part_whose_lock_is_held_is_put_off(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:

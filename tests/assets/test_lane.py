@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from k2_assets.drain import layers
 from k2_assets.drain.schemas import SchemaLookup
@@ -274,3 +274,30 @@ def watermarks(room: Room, partition: int) -> tuple[int, int]:
         return reader.bounds()[partition]
     finally:
         reader.close()
+
+
+class Damaged:
+    """What the client hands over in the place of a batch whose checksum is wrong."""
+
+    def partition(self) -> int:
+        return 1
+
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._BAD_MSG)
+
+
+def test_a_damaged_batch_is_said_until_its_partition_is_read_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.produce(60)
+    with room.lane() as lane:
+        reader = lane.reader
+        real = reader._consumer
+        monkeypatch.setattr(reader, "_consumer", type("Once", (), {"consume": lambda *_: [Damaged()]})())
+        assert len(reader.read(0.1)) == 0
+        assert "partition 1 cannot be read: a batch in Kafka is damaged" in reader.damaged[1]
+        monkeypatch.setattr(reader, "_consumer", real)
+
+        read_all(lane)
+        lane.finish()
+        assert reader.damaged == {}
+
+    room.assert_everything_stands_once()

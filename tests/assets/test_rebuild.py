@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyiceberg.expressions import EqualTo
+from pyiceberg.expressions import EqualTo, In
 
 from k2_assets.lake_writer import rewrites
 from k2_assets.rebuilt import Taken, marks
@@ -101,6 +101,19 @@ def test_wrong_doubled_and_foreign_rows_give_way(lake: DrainedLake) -> None:
     assert len(stray) == outcome.frames_without_bronze == 1  # no bronze speaks against it
     lake.table(SILVER).delete(EqualTo("kafka_offset", 999_999))
     assert stands(lake) == before
+
+
+def test_a_row_with_a_wrong_time_of_ingestion_gives_way(lake: DrainedLake) -> None:
+    fill(lake)
+    before = stands(lake)
+    wrong = [row | {"ingestion_timestamp": row["timestamp"] - timedelta(days=3)} for row in lake.rows(SILVER)]
+    lake.table(SILVER).delete(In("source_sequence", {2, 13}))
+    lake.append(SILVER, [row for row in wrong if row["source_sequence"] in {2, 13}])
+
+    outcome = lake.rebuild()
+
+    assert stands(lake) == before
+    assert (outcome.rows_written, outcome.rows_replaced) == (2, 2)
 
 
 def test_rows_whose_frame_bronze_no_longer_has_stay(lake: DrainedLake) -> None:

@@ -18,13 +18,13 @@ K2 = Path(sys.executable).with_name("k2")
 
 
 class Platform:
-    """A platform that may be up."""
+    """A platform that may be up; ``settings`` are variables such as ``K2_DRAIN__WORK_MINUTES``."""
 
-    def __init__(self, home: Path, ports: Ports) -> None:
+    def __init__(self, home: Path, ports: Ports, **settings: str) -> None:
         self.home = home
-        self._ports = ports
+        self.ports = ports
         self._environment = child_environment(
-            K2_HOME=str(home), **{f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}
+            K2_HOME=str(home), **{f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}, **settings
         )
 
     @contextmanager
@@ -50,7 +50,7 @@ class Platform:
 
     def api(self, path: str) -> dict[str, Any]:
         """Return the API's answer."""
-        url = f"http://127.0.0.1:{self._ports.api}{path}"
+        url = f"http://127.0.0.1:{self.ports.api}{path}"
         answer = httpx.get(url, headers={"X-API-Key": DEVELOPMENT_API_KEY}, timeout=30, trust_env=False)
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer.json()

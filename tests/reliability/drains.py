@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from k2_core.settings import Settings
-from tests.reliability.crash_rooms import Compared, CrashRoom
+from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import Child, Crashes
 from tests.reliability.lives import Conditions, drain_a_venue
 from tests.reliability.measured import Reliability
@@ -39,10 +39,6 @@ class Drains:
     def judge(self, fault: str, injected: int) -> None:
         """Drain the rest, then hold every row against what was produced; the outcome is recorded before asserted."""
         recovered_s = self.drain_the_rest()
-        found = self.room.compare()
-        self.record(fault, injected, recovered_s, found)
-        self.room.assert_everything_stands_once()
-
-    def record(self, fault: str, injected: int, recovered_s: float, found: Compared) -> None:
-        counts = {"compared": found.rows, "lost": found.lost, "doubled": found.doubled}
+        counts = self.room.compare().counts()
         self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        self.room.assert_everything_stands_once()

@@ -94,6 +94,7 @@ def refresh_gold(settings: Settings, silver: str, day: date, conditions: Conditi
             continue
         if until_done:
             return
+        stop.wait(0.1)
 
 
 @dataclass(frozen=True)

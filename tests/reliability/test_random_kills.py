@@ -3,22 +3,24 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.assets.lakes import DAY
 from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes
-from tests.reliability.drains import Drains
-from tests.reliability.lives import Conditions
+from tests.reliability.drains import AS_USUAL, Drains
+from tests.reliability.lives import Conditions, refresh_gold
 from tests.reliability.measured import Reliability
 
 pytestmark = [pytest.mark.integration, pytest.mark.reliability]
 
-READING, BETWEEN = "reading", "between two reads"
-IDLE = ("acknowledged", "caught_up")
+READING = "reading"
+IDLE = ("idle", "acknowledged")
 
 
 @pytest.fixture
@@ -30,64 +32,74 @@ def drains(broker: str, registry: str, tmp_path: Path, reliability: Reliability)
 
 @dataclass
 class Traced:
-    """A drain that writes down where its threads are."""
+    """A child that writes down where its threads are."""
 
     child: Child
     trace: Path
 
+    def has_begun_a_commit(self) -> bool:
+        return self.trace.exists() and ".commit\n" in self.trace.read_text()
+
     def interrupted(self) -> tuple[str, str]:
-        """Return what the thread that reads and the thread that commits were doing last."""
+        """Return what the main thread and the thread that commits a drain's batches were doing last."""
         last = {"MainThread": "starting", "commit": "idle"}
         for line in self.trace.read_text().splitlines() if self.trace.exists() else []:
             thread, _, where = line.partition(" ")
-            last[thread.split("_")[0]] = where
+            last[thread.split("_")[0]] = where.rpartition(".")[2]
         return last["MainThread"], last["commit"]
 
 
 @dataclass
 class Storm:
-    """Keeps two drains at work and kills one of them again and again."""
+    """Keeps some children at work beside each other, and kills one of them again and again."""
 
     drains: Drains
-    seed: int
+    starts: list[Callable[[Conditions], Child]]
     interrupted: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._rng = random.Random(self.seed)
-        self._working = [self._another(), self._another()]
+        self._rng = random.Random(4)
+        self._traces = (self.drains.crashes.folder / f"trace-{number}" for number in count())
+        self._working = [self._start(which) for which in range(len(self.starts))]
 
     def kill_one(self) -> None:
-        """Send on for a random while, then kill a random one of the two, and put another in its place."""
-        until = time.monotonic() + self._rng.uniform(0.0, 1.0)  # noqa: TID251
-        while time.monotonic() < until:  # noqa: TID251
-            self.drains.room.send(30)
-            time.sleep(self._rng.uniform(0.0, 0.05))
-        which = self._rng.randrange(2)
+        """Kill a random one at a random moment, one in five while it still starts; put another in its place."""
+        which = self._rng.randrange(len(self.starts))
         victim = self._working[which]
+        if self._rng.random() < 0.8:
+            self._send_until(victim.has_begun_a_commit)
+        kill_at = time.monotonic() + self._rng.uniform(0.0, 0.5)  # noqa: TID251
+        self._send_until(lambda: time.monotonic() > kill_at)  # noqa: TID251
         victim.child.kill()
         self.interrupted.append(victim.interrupted())
-        self._working[which] = self._another()
+        self._working[which] = self._start(which)
+
+    def _send_until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S  # noqa: TID251
+        while not holds():
+            self.drains.room.send(30)
+            time.sleep(self._rng.uniform(0.0, 0.05))
+            assert time.monotonic() < deadline, [each.child.printed() for each in self._working]  # noqa: TID251
 
     def end(self) -> None:
-        """Let both commit what they have read, and end."""
+        """Let all finish what they have begun."""
         for each in self._working:
             each.child.end()
 
-    def _another(self) -> Traced:
-        trace = self.drains.crashes.folder / f"trace-{self.seed}-{len(self.interrupted)}-{self._rng.random()}"
-        return Traced(self.drains.start(Conditions(trace=trace)), trace)
+    def amid_both(self) -> int:
+        """Count the kills in the middle of a batch's commits, in one thread, while the other read from Kafka."""
+        return sum(main == READING and committing not in IDLE for main, committing in self.interrupted)
 
-
-def table_of(where: str) -> str:
-    """Return ``commit`` of ``silver_venue_1_trades.commit``, and anything else as it is."""
-    return where.rpartition(".")[2]
+    def _start(self, which: int) -> Traced:
+        trace = next(self._traces)
+        return Traced(self.starts[which](Conditions(trace=trace)), trace)
 
 
 def test_every_row_stands_once_after_random_kills_of_two_drains(drains: Drains, soak: bool) -> None:
     """Kills are dealt until enough of them fell into a commit while the other thread was reading on."""
     kills, wanted = (120, 20) if soak else (25, 3)
-    storm = Storm(drains, seed=4)
-    while len(storm.interrupted) < kills or amid_both(storm) < wanted:
+    storm = Storm(drains, [drains.start, drains.start])
+    while len(storm.interrupted) < kills or storm.amid_both() < wanted:
         storm.kill_one()
         assert len(storm.interrupted) < 10 * kills, Counter(storm.interrupted)
     storm.end()
@@ -95,11 +107,22 @@ def test_every_row_stands_once_after_random_kills_of_two_drains(drains: Drains, 
     drains.judge("one of two drains killed at a random moment under load", len(storm.interrupted))
 
 
-def amid_both(storm: Storm) -> int:
-    """Count the kills in the middle of a batch's commits, in one thread, while the other read from Kafka."""
-    return sum(
-        reading == READING and table_of(committing) not in {*IDLE, "idle"} for reading, committing in storm.interrupted
-    )
+def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(drains: Drains, soak: bool) -> None:
+    """Two drains and two refreshes, from Kafka to candles."""
+    kills, silver = 120 if soak else 10, drains.table("silver")
+
+    def refresh(conditions: Conditions, until_done: bool = False) -> Child:
+        return drains.crashes.start(refresh_gold, drains.settings, silver, DAY, conditions, until_done)
+
+    storm = Storm(drains, [drains.start, drains.start, refresh, refresh])
+    for _ in range(kills):
+        storm.kill_one()
+    storm.end()
+    drains.judge(fault := "drain or refresh of gold killed at a random moment under load", kills)
+    recovered_s = refresh(AS_USUAL, True).await_end()
+
+    drains.reliability.record(fault, injected=0, recovered_s=recovered_s, **drains.room.compare_gold().counts())
+    drains.room.assert_gold_is_what_was_sent()
 
 
 def test_every_row_stands_once_when_two_drains_race(drains: Drains, soak: bool) -> None:

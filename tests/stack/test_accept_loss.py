@@ -15,8 +15,10 @@ from confluent_kafka import Consumer, TopicPartition
 from k2_assets.drain import accept_loss
 from k2_assets.drain.beat import read_beat
 from k2_assets.drain.drain import beat_store, drain
+from k2_assets.lake_writer.commits import commit_drained
 from k2_core import topics
 from k2_core.errors import CommitConflict
+from k2_core.offsets import Offsets
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from k2_feeds.provision import ensure_topic
 from k2_stack.cli import main
@@ -143,6 +145,28 @@ def test_a_loss_is_refused_while_kafka_has_the_next_message(room: Room) -> None:
     assert recorded(room) == []
     assert "has no partition 77" in k2_drain(room, room.topic_name, "77", "--yes").output
     assert "no drain reads a topic nobody.reads" in k2_drain(room, "nobody.reads", "0", "--yes").output
+
+
+def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accept(room: Room) -> None:
+    """As after the loss of a disk: the lake has what Kafka has lost, and Kafka gives the offsets away again."""
+    room.produce(60)
+    room.drain()
+    key = (room.topic.topic_id, CUT)
+    for layer, vector in zip(room.layers.specs, room.vectors(), strict=True):
+        table = room.catalog.load_table((room.namespace, room.layers.specs[layer].name))
+        ahead = Offsets({key: (vector.get(*key) or 0) + 1_000})
+        commit_drained(table, room.layers.schemas[layer].empty_table(), vector.only({key}), ahead)
+    before = room.vectors()
+
+    refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
+    settings, stop = settings_of(room), threading.Event()
+    with draining(settings, stop):
+        wait_until(lambda: "Kafka has lost its newest messages" in str(read_beat(beat_store(settings), "main")), str)
+
+    assert refused.exit_code == 1
+    assert "Kafka has lost its newest messages, which the lake has" in refused.output
+    assert room.vectors() == before
+    assert recorded(room) == []
 
 
 @pytest.mark.parametrize("layer", ["rejected", "silver"])

@@ -12,11 +12,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
+from k2_core import storage
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
 from k2_core.settings import Ports, Settings
+from k2_core.storage import Disk
 from k2_core.tables import GOLD_OHLCV_1M, all_tables
-from k2_stack import lake, status
+from k2_stack import lake, state, status
+from tests.reliability.waiting import wait_until
 
 NAMESPACE = "market_data"
 TOPIC = "market.crypto.trades.binance.raw"
@@ -109,6 +112,51 @@ def test_lag_counts_from_the_vector_when_the_lake_has_one(catalog: Catalog, brok
     assert lake.lag_by_topic(catalog, NAMESPACE, broker) == ({TOPIC: 3}, [])
 
     admin.delete_topics([TOPIC])[TOPIC].result()
+
+
+def test_an_offset_that_kafka_does_not_have_is_said_and_is_no_lag(catalog: Catalog, broker: str) -> None:
+    admin = AdminClient({"bootstrap.servers": broker})
+    admin.create_topics([NewTopic(TOPIC, 1)])[TOPIC].result()
+    try:
+        wait_until(lambda: TOPIC in lake.lag_by_topic(catalog, NAMESPACE, broker)[0], lambda: "no topic")
+        topic_id = str(admin.describe_topics(TopicCollection([TOPIC]))[TOPIC].result().topic_id)
+        with catalog.load_table((NAMESPACE, "bronze_binance_trades")).transaction() as change:
+            change.set_properties(Offsets({(topic_id, 0): 7}).to_properties())
+
+        lag, wrong = lake.lag_by_topic(catalog, NAMESPACE, broker)
+    finally:
+        admin.delete_topics([TOPIC])[TOPIC].result()
+
+    assert lag == {TOPIC: 0}
+    assert wrong == [
+        f"{TOPIC} partition 0: the committed offset 7 lies outside Kafka's log (0 to 0): "
+        "Kafka has lost its newest messages; bring its data back"
+    ]
+
+
+def test_a_part_whose_process_is_gone_is_not_ready_though_the_state_says_so(settings: Settings) -> None:
+    """As when the supervisor cannot write its state: the disk is full."""
+    lock = state.Lock(settings)
+    assert lock.acquire()
+    part = state.PartState("api", state=state.READY, pid=2**22, process_started=1.0)
+    state.write(settings, state.StackState(str(settings.home), "simulator", 1, 1.0, [part], phase="running"))
+
+    found = status.gather(settings)
+
+    lock.release()
+    assert found["ready"] is False
+    assert [(each["state"], each["message"]) for each in found["parts"]] == [
+        ("restarting", "it has ended, and is started again")
+    ]
+
+
+def test_a_disk_without_space_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Disk(settings.home, 0, 10**9)
+    monkeypatch.setattr(storage, "low_disks", lambda _: [full])
+
+    found = status.gather(settings)
+
+    assert found["message"] == full.sentence()
 
 
 def test_status_is_not_ready_when_nothing_was_ever_started(settings: Settings) -> None:

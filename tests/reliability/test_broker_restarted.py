@@ -1,0 +1,95 @@
+"""The broker is killed under load and comes back with its data: the drain says so, waits, and goes on."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from k2_core.settings import Ports, Settings, child_environment
+from k2_stack import java, probes, processes
+from tests.assets.rooms import TRADE, Room
+from tests.reliability.beside import draining, in_kafka
+from tests.reliability.measured import Reliability
+from tests.reliability.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+
+SOME = 500
+
+
+@dataclass
+class OwnBroker:
+    """A broker that a test may kill."""
+
+    settings: Settings
+    process: "Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        log = self.settings.home / "logs" / "broker.log"
+        command = java.broker_command(self.settings)
+        self.process = processes.start(command, log=log, env=child_environment(), cwd=self.settings.home)
+        wait_until(self._answers, lambda: log.read_text()[-2000:])
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            probes.broker(self.settings.bootstrap_servers)
+        except probes.NotYet:
+            return False
+        return True
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[OwnBroker]:
+    settings = Settings(home=tmp_path / "broker", ports=free_ports())
+    java.prepare_broker(settings)
+    broker = OwnBroker(settings)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+def test_a_broker_killed_under_load_comes_back_and_nothing_is_lost(
+    own_broker: OwnBroker,
+    registry: str,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    reliability: Reliability,
+    soak: bool,
+) -> None:
+    room = Room(own_broker.settings.bootstrap_servers, registry, tmp_path / "home")
+    for absence_s in (0.0, 5.0, 40.0, 0.0, 40.0) if soak else (0.0, 5.0):
+        with draining(room, monkeypatch) as drain:
+            room.produce(SOME, kinds=(TRADE,))
+            standing = len(room.produced)
+            load = threading.Thread(target=room.produce, args=(20_000, 1, (TRADE,)))
+            load.start()
+            wait_until(lambda: len(room.produced) > standing + SOME, drain.said)  # noqa: B023  # asked at once
+            own_broker.kill()
+            noticed_s = None
+            if absence_s:
+                noticed_s = drain.until_it_says(f"Kafka at {room.broker} does not answer")
+                time.sleep(absence_s)
+            own_broker.start()
+            load.join()
+            recovered_s = drain.until_all_stands()
+            wait_until(lambda: drain.said() == "waiting: ", drain.said)
+        kafka, bronze = in_kafka(room), room.origins("bronze")
+        silver = room.origins("silver") + room.origins("rejected")
+        lost, doubled = (kafka - bronze).total() + (kafka - silver).total(), (bronze - kafka).total()
+        doubled += (silver - kafka).total()
+        fault = f"broker killed under load, away for {absence_s:.0f} s"
+        times = {"noticed_s": noticed_s, "recovered_s": recovered_s}
+        reliability.record(fault, **times, compared=2 * kafka.total(), lost=lost, doubled=doubled)
+        assert (lost, doubled) == (0, 0)
+        acknowledged = room.must_stand(TRADE)
+        assert acknowledged <= bronze, "what Kafka had acknowledged was lost"

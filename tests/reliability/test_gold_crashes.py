@@ -1,0 +1,122 @@
+"""Gold's appends and the replacement of candles, killed at every point while another refresh races them."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from tests.assets.by_hand import candles_by_hand, contents
+from tests.assets.lakes import DAY, SILVER, Row, SmallLake, a_trade
+from tests.reliability.crash_rooms import SYMBOLS, Key, compare
+from tests.reliability.crashes import PATIENCE_S, Child, Crashes
+from tests.reliability.drains import AS_USUAL
+from tests.reliability.lives import Conditions, LostAnswers, refresh_gold
+from tests.reliability.measured import Reliability
+
+pytestmark = pytest.mark.reliability
+
+WHERE = {GOLD_TRADES.name: "an append to gold", GOLD_OHLCV_1M.name: "a replacement of candles"}
+MOMENTS = {"commit": "refresh killed before {}", "committed": "refresh killed after {}, before it knows"}
+
+
+@dataclass
+class Refreshes:
+    """A lake whose silver grows, and the processes that refresh its gold."""
+
+    lake: SmallLake
+    crashes: Crashes
+    reliability: Reliability
+    sent: set[Key] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(5)
+        self._sent_rows: list[Row] = []
+        self._ids = 24
+        self._coming = [self._trade(number) for number in range(1, 25)]
+        self.append()
+
+    def feed(self) -> None:
+        """Append a silver file when gold has taken in all others, however busy the machine is."""
+        snapshot = self.lake.table(GOLD_TRADES).current_snapshot()
+        if snapshot and snapshot.summary and int(snapshot.summary["total-records"] or 0) == len(self.sent):
+            self.append()
+
+    def append(self) -> None:
+        """Append a silver file: new trades out of order, so that holes open and close, and other copies of old ones."""
+        self._coming += [self._trade(self._ids + number) for number in range(1, 13)]
+        self._ids += 12
+        self._rng.shuffle(self._coming)
+        new, self._coming = self._coming[:12], self._coming[12:]
+        repeats = self._rng.sample(self._sent_rows, min(4, len(self._sent_rows)))
+        first = len(self._sent_rows) * 2
+        copies = [row | {"kafka_offset": first + n, "received_ns": first + n} for n, row in enumerate(repeats)]
+        self._sent_rows += new
+        self.sent |= {(row["symbol"], row["trade_id"]) for row in new}
+        self.lake.append(SILVER, new + copies)
+
+    def _trade(self, number: int) -> Row:
+        price, quantity = f"{self._rng.randint(1, 10**9)}e-4", f"{self._rng.randint(1, 10**7)}e-5"
+        return a_trade(number // 2, number * 1.3, symbol=SYMBOLS[number % 2], price=price, quantity=quantity)
+
+    def start(self, conditions: Conditions = AS_USUAL, *, at: str = "", nth: int = 1) -> Child:
+        """Start a process that refreshes again and again."""
+        return self.crashes.start(refresh_gold, self.lake.settings, SILVER.name, DAY, conditions, at=at, nth=nth)
+
+    def judge(self, fault: str, injected: int) -> None:
+        """Let a last refresh end, then hold gold against what was sent, and candles against those made by hand."""
+        arguments = (self.lake.settings, SILVER.name, DAY, AS_USUAL, True)
+        recovered_s = self.crashes.start(refresh_gold, *arguments).await_end()
+        gold, sent = self.lake.rows(GOLD_TRADES), Counter(self.sent)
+        standing = Counter((row["symbol"], row["trade_id"]) for row in gold)
+        counts = compare(sent, standing).counts()
+        self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        assert standing == sent
+        assert contents(self.lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(gold)
+        assert self.lake.candles_refresh().recompute_day().windows_changed == 0
+
+
+@pytest.fixture
+def refreshes(tmp_path: Path, reliability: Reliability) -> Iterator[Refreshes]:
+    made = Refreshes(SmallLake(tmp_path / "home"), Crashes(tmp_path), reliability)
+    yield made
+    made.crashes.end()
+    made.lake.catalog.close()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("table", WHERE)
+def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
+    refreshes: Refreshes, soak: bool, table: str, moment: str
+) -> None:
+    point, visits = f"{table}.{moment}", [1, 2, 3, 1, 4] * (4 if soak else 1)
+    rival = refreshes.start()
+    for nth in visits:
+        refreshes.start(at=point, nth=nth).await_crash(meanwhile=refreshes.feed)
+    rival.end()
+
+    assert refreshes.crashes.hits() == {point: len(visits)}
+    refreshes.judge(MOMENTS[moment].format(WHERE[table]), len(visits))
+
+
+@pytest.mark.parametrize("table", WHERE)
+def test_every_trade_and_candle_stands_once_though_answers_are_lost(
+    refreshes: Refreshes, tmp_path: Path, soak: bool, table: str
+) -> None:
+    times = 40 if soak else 8
+    lost = LostAnswers(table, times, tmp_path / "lost")
+    rival, unlucky = refreshes.start(), refreshes.start(Conditions(lost_answers=lost))
+    deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251
+    while lost.injected() < times:
+        refreshes.feed()
+        time.sleep(0.05)
+        assert unlucky.lives, unlucky.printed()
+        assert time.monotonic() < deadline, unlucky.printed()  # noqa: TID251
+    for child in (rival, unlucky):
+        child.end()
+
+    refreshes.judge(f"commit of {WHERE[table]} stands, its answer lost", times)

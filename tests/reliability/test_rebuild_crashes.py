@@ -1,0 +1,137 @@
+"""Rebuilds killed at every commit while a drain appends to the same days: nothing is lost, and again makes it right."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from tests.assets.by_hand import candles_by_hand, contents
+from tests.assets.drained import REJECTED, SILVER
+from tests.assets.lakes import DAY
+from tests.reliability import rebuild_lives
+from tests.reliability.crashes import Crashes
+from tests.reliability.measured import Reliability
+from tests.reliability.rebuild_lives import NEXT, PARSERS, RebuiltLake
+
+pytestmark = pytest.mark.reliability
+
+HITS = 5
+LONG_HITS = 15
+MOMENTS = ("replace", "replaced")
+
+
+@pytest.fixture(name="crashes")
+def children(tmp_path: Path) -> Iterator[Crashes]:
+    made = Crashes(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture(name="lake")
+def a_lake(tmp_path: Path) -> Iterator[RebuiltLake]:
+    made = RebuiltLake(tmp_path / "home")
+    made.drain_more(80)
+    yield made
+    made.catalog.close()
+
+
+@contextmanager
+def a_drain(lake: RebuiltLake, crashes: Crashes) -> Iterator[None]:
+    """Drain in a process of its own; that it has worked meanwhile is asserted."""
+    before = lake.vector()
+    child = crashes.start(rebuild_lives.drain_on, lake.home)
+    yield
+    child.process.terminate()
+    child.await_end()
+    assert lake.vector() != before
+
+
+@pytest.mark.parametrize("point", [f"{spec.name}.{moment}" for spec in (REJECTED, SILVER) for moment in MOMENTS])
+def test_a_silver_rebuild_killed_at_a_commit(
+    lake: RebuiltLake, crashes: Crashes, reliability: Reliability, soak: bool, point: str
+) -> None:
+    """Rejected has two commits: what turned bad comes before silver's, what turned good goes after it."""
+    hits = LONG_HITS if soak else HITS
+    with a_drain(lake, crashes):
+        for round_ in range(hits):
+            parser = PARSERS[(round_ + 1) % 2]
+            nth = 1 + _alternating(round_) if REJECTED.name in point else 1
+            crashes.start(rebuild_lives.rebuild, lake.home, DAY, parser, at=point, nth=nth).await_crash()
+            nowhere = lake.places() - (lake.standing(SILVER) + lake.standing(REJECTED))
+            assert not nowhere, f"stand neither in silver nor in rejected: {nowhere}"
+            recovered_s = crashes.start(rebuild_lives.rebuild, lake.home, DAY, parser).await_end()
+            reliability.record(f"silver rebuild killed at {_said(point)}", recovered_s=recovered_s)
+    assert crashes.hits()[point] == hits
+
+    rebuild_all(lake, parser)
+    wanted, stands = lake.places(), lake.standing(SILVER) + lake.standing(REJECTED)
+    lost, doubled = (wanted - stands).total(), (stands - wanted).total()
+    fault = f"silver rebuild killed at {_said(point)}"
+    reliability.record(fault, injected=0, compared=stands.total(), lost=lost, doubled=doubled)
+    assert (lost, doubled) == (0, 0)
+    assert lake.standing(SILVER) == lake.places(trades_of=parser)
+
+
+def rebuild_all(lake: RebuiltLake, parser: str) -> None:
+    """What the drain appended was read by its own parser: the days once more, when it has ended."""
+    for day in (DAY, NEXT):
+        rebuild_lives.rebuild(lake.home, day, parser)
+
+
+GOLD_WORK: dict[str, tuple[Callable[[Path, date], None], Callable[[Path, date], None]]] = {
+    GOLD_TRADES.name: (rebuild_lives.replace_gold, rebuild_lives.follow_gold),
+    GOLD_OHLCV_1M.name: (rebuild_lives.recompute_candles, rebuild_lives.follow_candles),
+}
+
+
+@pytest.mark.parametrize("point", [f"{table}.{moment}" for table in GOLD_WORK for moment in ("commit", "committed")])
+def test_a_replaced_day_killed_at_its_commit(
+    lake: RebuiltLake, crashes: Crashes, reliability: Reliability, soak: bool, point: str
+) -> None:
+    """By hand, and by itself after silver's mark."""
+    hits, table = LONG_HITS if soak else HITS, point.partition(".")[0]
+    refresh_all(lake)
+    with a_drain(lake, crashes):
+        for round_ in range(hits):
+            parser = PARSERS[(round_ + 1) % 2]
+            rebuild_lives.rebuild(lake.home, DAY, parser)
+            if table == GOLD_OHLCV_1M.name:
+                rebuild_lives.follow_gold(lake.home, DAY)
+            work = GOLD_WORK[table][_alternating(round_)]
+            crashes.start(work, lake.home, DAY, at=point).await_crash()
+            recovered_s = crashes.start(work, lake.home, DAY).await_end()
+            reliability.record(f"day of gold replaced, killed at {_said(point)}", recovered_s=recovered_s)
+    assert crashes.hits()[point] == hits
+
+    rebuild_all(lake, parser)
+    refresh_all(lake)
+    wanted = Counter({(row["symbol"], row["trade_id"]): 1 for row in lake.rows(SILVER)})
+    stands = Counter((row["symbol"], row["trade_id"]) for row in lake.rows(GOLD_TRADES))
+    lost, doubled = (wanted - stands).total(), (stands - wanted).total()
+    fault = f"day of gold replaced, killed at {_said(point)}"
+    reliability.record(fault, injected=0, compared=stands.total(), lost=lost, doubled=doubled)
+    assert (lost, doubled) == (0, 0)
+    prices = {row["message_id"]: row["price"] for row in lake.rows(SILVER)}
+    assert {row["message_id"]: row["price"] for row in lake.rows(GOLD_TRADES)} == prices
+    assert contents(lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(lake.rows(GOLD_TRADES))
+
+
+def refresh_all(lake: RebuiltLake) -> None:
+    """As automation does: it is told of each day alone."""
+    for day in (DAY, NEXT):
+        lake.trades_refresh(day).append_new()
+    for day in (DAY, NEXT):
+        lake.candles_refresh(day).recompute_touched()
+
+
+def _alternating(round_: int) -> int:
+    return round_ // 2 % 2
+
+
+def _said(point: str) -> str:
+    table, _, moment = point.rpartition(".")
+    return f"{table}: {'before' if moment in {'replace', 'commit'} else 'after'} the commit"

@@ -1,0 +1,155 @@
+"""Drains killed in every way are replaced, never by two; runs without a process are found; a quiet market kills nobody.
+
+The whole platform with its own settings, under load: nothing here is told to hurry.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from k2_assets.drain.beat import WAITING, Beat
+from k2_assets.drain.run_processes import process_of
+from k2_core.settings import Ports
+from tests.integration.whole_platform import eventually
+from tests.reliability.measured import Reliability
+from tests.reliability.whole import WholePlatform, a_whole_platform, now_s, with_no_mercy
+
+pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+
+RATE = "300"
+HUNG_AFTER_S = 40
+
+Kill = Callable[[WholePlatform, Beat], None]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Iterator[WholePlatform]:
+    home = tmp_path_factory.mktemp("supervised")
+    found = a_whole_platform(home, free_ports(), K2_DRAIN__HUNG_AFTER_S=str(HUNG_AFTER_S))
+    with found.up("--source", "simulator", "--rate", RATE):
+        yield found
+
+
+def the_drain(_: WholePlatform, drain: Beat) -> None:
+    os.kill(drain.pid, signal.SIGKILL)
+
+
+def stopping_the_drain(_: WholePlatform, drain: Beat) -> None:
+    os.kill(drain.pid, signal.SIGSTOP)
+
+
+def the_drain_and_the_code_server(platform: WholePlatform, drain: Beat) -> None:
+    with_no_mercy(platform.pid("dagster-code"))
+    with_no_mercy(drain.pid)
+
+
+def the_drain_and_the_daemon(platform: WholePlatform, drain: Beat) -> None:
+    with_no_mercy(platform.pid("dagster-daemon"))
+    with_no_mercy(drain.pid)
+
+
+WAYS: dict[str, Kill] = {
+    "drain killed": the_drain,
+    "drain stopped (SIGSTOP)": stopping_the_drain,
+    "drain and code server killed": the_drain_and_the_code_server,
+    "drain and Dagster's daemon killed": the_drain_and_the_daemon,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
+    platform: WholePlatform, way: str, soak: bool, reliability: Reliability
+) -> None:
+    for _ in range(5 if soak else 1):
+        eventually(lambda: platform.is_ready("dagster-code") and platform.is_ready("dagster-daemon"), platform.status)
+        drain = platform.working_drain()
+        began_s = now_s()
+        WAYS[way](platform, drain)
+        following = platform.replaced(drain)
+        recovered_s = now_s() - began_s
+        assert not drain.process_lives()
+        old = platform.ended(drain.run_id)
+        assert old.dagster_run.status is dg.DagsterRunStatus.FAILURE
+        assert old.end_time is not None
+        assert platform.run(following.run_id).dagster_run.status is dg.DagsterRunStatus.STARTED
+        platform.assert_never_two_drains()
+        reliability.record(way, noticed_s=old.end_time - began_s, recovered_s=recovered_s)
+
+
+def test_run_of_gold_killed_with_the_code_server_is_failed_and_its_day_is_taken_in(
+    platform: WholePlatform, soak: bool, reliability: Reliability
+) -> None:
+    for _ in range(5 if soak else 1):
+        kill_a_run_with_the_code_server(platform, reliability)
+    platform.assert_never_two_drains()
+
+
+def kill_a_run_with_the_code_server(platform: WholePlatform, reliability: Reliability) -> None:
+    eventually(lambda: platform.is_ready("dagster-code"), platform.status)
+    run, pid = a_run_at_work(platform)
+    began_s, day = now_s(), run.tags["dagster/partition"]
+    with_no_mercy(platform.pid("dagster-code"))
+    with_no_mercy(pid)
+    zombie = platform.ended(run.run_id)
+    assert zombie.dagster_run.status is dg.DagsterRunStatus.FAILURE
+    assert zombie.end_time is not None
+    noticed_s = zombie.end_time - began_s
+    eventually(lambda: a_later_success(platform, day, began_s), lambda: platform.runs("__ASSET_JOB"))
+    fault = "run of gold killed with the code server"
+    reliability.record(fault, noticed_s=noticed_s, recovered_s=now_s() - began_s)
+
+
+def a_run_at_work(platform: WholePlatform) -> tuple[dg.DagsterRun, int]:
+    """Wait for a run of gold that has just started, stop its process so that it stays, and return both."""
+    found: list[tuple[dg.DagsterRun, int]] = []
+
+    def catch() -> bool:
+        with platform.dagster() as instance:
+            for run in instance.get_runs(dg.RunsFilter(job_name="__ASSET_JOB", statuses=[dg.DagsterRunStatus.STARTED])):
+                process = process_of(instance, run.run_id)
+                if process and process.found():
+                    os.kill(process.pid, signal.SIGSTOP)
+                    found.append((run, process.pid))
+                    return True
+        return False
+
+    eventually(catch, platform.status)
+    return found[0]
+
+
+def a_later_success(platform: WholePlatform, day: str, began_s: float) -> bool:
+    return any(
+        record.dagster_run.status is dg.DagsterRunStatus.SUCCESS
+        and record.dagster_run.tags.get("dagster/partition") == day
+        and (record.start_time or 0.0) > began_s
+        for record in platform.runs("__ASSET_JOB")
+    )
+
+
+def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Reliability) -> None:
+    drain = platform.working_drain()
+    platform.stop_venue()
+    try:
+        began_s = now_s()
+        while now_s() < began_s + HUNG_AFTER_S + 20:
+            time.sleep(1)
+        beat = platform.beat()
+    finally:
+        platform.let_venue_go_on()
+    assert beat
+    assert (beat.pid, beat.run_id, beat.phase) == (drain.pid, drain.run_id, WAITING)
+    assert beat.process_lives()
+    reliability.record("market quiet for longer than a drain may hang")
+
+
+def test_down_ends_the_drain_as_planned(tmp_path: Path, free_ports: Callable[[], Ports]) -> None:
+    platform = a_whole_platform(tmp_path / "home", free_ports())
+    with platform.up("--source", "simulator", "--rate", RATE):
+        drain = platform.working_drain()
+    assert platform.run(drain.run_id).dagster_run.status is dg.DagsterRunStatus.SUCCESS
+    assert not drain.process_lives()
