@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from k2_core.errors import SettingsError
 
 DEVELOPMENT_API_KEY = "k2-dev-api-key-2026"
+_BASES = ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "DOT", "BCH")
 
 
 class _Section(BaseModel):
@@ -69,19 +70,63 @@ class Binance(_Section):
     """Binance spot: public market data, no key."""
 
     url: str = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
+    rest_url: str = Field("https://api.binance.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
-        ("BTCUSDT", "ETHUSDT", "BNBUSDT"), description="whose trades are fed, at most 1,024"
+        ("BTCUSDT", "ETHUSDT", "BNBUSDT", *(f"{base}USDT" for base in _BASES)), description="the venue's own symbols"
     )
+    trades: bool = Field(True, description="feed trades")
+    quotes: bool = Field(True, description="feed the best bid and offer")
+
+
+class Kraken(_Section):
+    """Kraken spot: public market data, no key."""
+
+    url: str = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
+    rest_url: str = Field("https://api.kraken.com", description="REST server, for the list of instruments")
+    symbols: tuple[str, ...] = Field(
+        ("BTC/USD", "ETH/USD", "ETH/BTC", *(f"{base}/USD" for base in _BASES)), description="the venue's own symbols"
+    )
+    trades: bool = Field(True, description="feed trades")
+    quotes: bool = Field(True, description="feed the best bid and offer")
+
+
+class Coinbase(_Section):
+    """Coinbase Advanced Trade, spot: public market data, no key."""
+
+    url: str = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
+    rest_url: str = Field("https://api.exchange.coinbase.com", description="REST server, for the list of instruments")
+    symbols: tuple[str, ...] = Field(
+        ("BTC-USD", "ETH-USD", "ETH-BTC", *(f"{base}-USD" for base in _BASES)), description="the venue's own symbols"
+    )
+    trades: bool = Field(True, description="feed trades")
+    quotes: bool = Field(True, description="feed the best bid and offer")
 
 
 class Feeds(_Section):
     """Which venues are fed, and how patient the feed is."""
 
+    venues: tuple[str, ...] = Field(("binance", "kraken", "coinbase"), description="that `k2 up` feeds")
     binance: Binance = Binance()
+    kraken: Kraken = Kraken()
+    coinbase: Coinbase = Coinbase()
+    symbols_per_connection: int = Field(
+        200,
+        ge=1,
+        description="spread a venue's symbols over connections of at most so many; the venue's limit holds too",
+    )
+    ca_file: Path | None = Field(None, description="PEM file of the authorities that sign venues; unset: certifi's")
     backoff_first_s: float = Field(1.0, gt=0, description="first pause before a reconnect; it doubles, ±50 %")
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
     silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
-    rotate_after_s: float = Field(23 * 3600.0, gt=0, description="reconnect before the venue's 24-hour cut")
+    rotate_after_s: float = Field(23 * 3600.0, gt=0, description="renew a connection before the venue's 24-hour cut")
+    gap_grace_s: float = Field(
+        2.0, ge=0, description="report missing ids only when they have not come late within so long"
+    )
+    stale_after_s: float = Field(30.0, gt=0, description="events that were older than this at receipt are stale")
+    skew_s: float = Field(2.0, gt=0, description="a venue's clock that differs from ours by more is a state of its own")
+    buffer_mb: int = Field(
+        64, ge=1, le=2048, description="what waits while Kafka is away; beyond it frames are dropped, and said so"
+    )
 
 
 class Drain(_Section):

@@ -26,6 +26,7 @@ Downloads (Kafka, the schema registry) are kept in `$XDG_CACHE_HOME/k2`, or `~/.
 `K2_TEST_RECORDINGS` names the folder of recordings that the tests play.
 """
 _NAMES: Final[dict[Any, str]] = {
+    bool: "true or false",
     int: "integer",
     float: "number",
     str: "text",

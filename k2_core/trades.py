@@ -1,6 +1,5 @@
 """The trade: its identity, its bounds, and why something cannot become one."""
 
-import hashlib
 import re
 import uuid
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from k2_core import message_ids as identity
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
 
@@ -39,8 +39,6 @@ REASONS: Final = {
 _NUMBER: Final = re.compile(r"(?P<sign>[+-]?)(?P<digits>\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _LONGEST_NUMBER: Final = 1000  # characters; exact arithmetic on a million digits would hold everything up
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "k2:trade")
-_HEX: Final = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint8).reshape(256, 2)
-_UUID_GROUPS: Final = ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24))
 
 
 class VenueTrade(msgspec.Struct, frozen=True, gc=False):
@@ -65,29 +63,13 @@ class BadTrade(msgspec.Struct, frozen=True, gc=False):
 
 
 def message_id(exchange: str, symbol: str, trade_id: str) -> str:
-    """Return the UUIDv5 (RFC 9562, section 5.5) of a trade's natural key, the same wherever and whenever it is read."""
-    return str(uuid.uuid5(_NAMESPACE, f"{exchange}|{symbol}|{trade_id}"))
+    """Return the UUIDv5 of a trade's natural key, the same wherever and whenever it is read."""
+    return identity.message_id(_NAMESPACE, exchange, symbol, trade_id)
 
 
 def message_ids(exchange: str, symbols: Sequence[str], trade_ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
     """Return :func:`message_id` of many trades, made side by side: an array of 36 ASCII bytes each."""
-    seeds = {
-        symbol: hashlib.sha1(_NAMESPACE.bytes + f"{exchange}|{symbol}|".encode(), usedforsecurity=False)
-        for symbol in set(symbols)
-    }
-    digests = []
-    for symbol, trade_id in zip(symbols, trade_ids, strict=True):
-        digest = seeds[symbol].copy()
-        digest.update(trade_id.encode())
-        digests.append(digest.digest())
-    octets = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 20)[:, :16].copy()
-    octets[:, 6] = octets[:, 6] & 0x0F | 0x50  # version 5
-    octets[:, 8] = octets[:, 8] & 0x3F | 0x80  # the RFC's variant
-    hexadecimal = _HEX[octets].reshape(-1, 32)
-    text = np.full((len(digests), 36), ord("-"), dtype=np.uint8)
-    for first, end, at in _UUID_GROUPS:
-        text[:, at : at + end - first] = hexadecimal[:, first:end]
-    return text.view("S36").reshape(-1)
+    return identity.message_ids(_NAMESPACE, exchange, symbols, trade_ids)
 
 
 def check(trade: VenueTrade, instrument: Instrument | None, received_ns: int) -> None:

@@ -72,12 +72,13 @@ class Feed:
         if len(payload) > MAX_FRAME_BYTES:
             self._refuse_oversized(payload)
             return
-        channel, symbol, first_id, last_id = self._route(payload)
-        if first_id is not None:
+        channel, symbol, runs, _ = self._route(payload)
+        if runs:
             self.last_trade = received_ns, payload
-            gap = self._see(symbol, first_id, last_id)
-            if gap is not None:
-                self._note_gap(gap)
+            for run in runs:
+                gap = self._see(*run)
+                if gap is not None:
+                    self._note_gap(gap)
         elif channel == UNREADABLE:
             self.unreadable += 1
         partition, key = self._lanes.get(symbol) or self._lane(symbol)
@@ -127,6 +128,5 @@ class Feed:
         except MalformedFrame as error:
             _log.error("a refused value cannot be read", reason=str(error))
             return
-        route = self._route(frame.payload)
-        if route.first_id is not None and route.last_id is not None:
-            self._note_gap(Gap(route.symbol, route.first_id, route.last_id), f"Kafka refused the frame: {reason}")
+        for run in self._route(frame.payload).runs:
+            self._note_gap(Gap(*run), f"Kafka refused the frame: {reason}")

@@ -23,8 +23,8 @@ class GapTracker:
     """Follow the ids of every symbol of one venue, over all its connections.
 
     Only for venues whose ids rise by one per symbol. A symbol's first id only sets where it stands: nothing is known
-    of what came before. An id below the expected one is either ``out_of_order`` (it fills one of the last 64 gaps)
-    or a duplicate; neither is a gap, and neither moves the expected id.
+    of what came before. Ids below the expected one are either ``out_of_order`` (they fill one of the last 64 gaps)
+    or duplicates, such as those of a snapshot; neither is a gap, and neither moves the expected id.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class GapTracker:
         self.duplicates = 0
 
     def see(self, symbol: str, first_id: int, last_id: int) -> Gap | None:
-        """Take the ids that one frame carries; return the gap before them, if there is one."""
+        """Take ids without a hole between them; return the gap before them, if there is one."""
         expected = self._expected.get(symbol)
         if expected == first_id or expected is None:
             self._expected[symbol] = last_id + 1
@@ -43,25 +43,26 @@ class GapTracker:
             self._expected[symbol] = last_id + 1
             self._open.setdefault(symbol, deque(maxlen=_REMEMBERED_GAPS)).append((expected, first_id - 1))
             return Gap(symbol, expected, first_id - 1)
-        self._late(symbol, first_id)
+        self._late(symbol, first_id, min(last_id, expected - 1))
         if last_id >= expected:
             self._expected[symbol] = last_id + 1
         return None
 
-    def _late(self, symbol: str, trade_id: int) -> None:
-        gaps = self._open.get(symbol, ())
-        for first, last in gaps:
-            if first <= trade_id <= last:
-                self._fill(symbol, (first, last), trade_id)
-                self.out_of_order += 1
-                return
-        self.duplicates += 1
+    def _late(self, symbol: str, first_id: int, last_id: int) -> None:
+        """Count late ids and close what they fill of the gaps."""
+        filled = 0
+        for gap in tuple(self._open.get(symbol, ())):
+            first, last = max(gap[0], first_id), min(gap[1], last_id)
+            if first <= last:
+                self._fill(symbol, gap, first, last)
+                filled += last - first + 1
+        self.out_of_order += filled
+        self.duplicates += last_id - first_id + 1 - filled
 
-    def _fill(self, symbol: str, gap: tuple[int, int], trade_id: int) -> None:
-        first, last = gap
+    def _fill(self, symbol: str, gap: tuple[int, int], first_id: int, last_id: int) -> None:
         gaps = self._open[symbol]
         gaps.remove(gap)
-        for rest in ((first, trade_id - 1), (trade_id + 1, last)):
+        for rest in ((gap[0], first_id - 1), (last_id + 1, gap[1])):
             if rest[0] <= rest[1]:
                 gaps.append(rest)
 

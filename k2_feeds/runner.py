@@ -66,8 +66,9 @@ def source_of(settings: Settings, venue: ModuleType) -> _Source:
     if not source.symbols:
         msg = f'{name} is empty: name at least one symbol, such as ["BTCUSDT"].'
         raise SettingsError(msg)
-    if len(source.symbols) > venue.MAX_STREAMS:
-        msg = f"{name} names {len(source.symbols)} symbols; one connection carries {venue.MAX_STREAMS} at most."
+    most = venue.LIMITS.streams_per_connection
+    if most is not None and len(source.symbols) > most:
+        msg = f"{name} names {len(source.symbols)} symbols; one connection carries {most} at most."
         raise SettingsError(msg)
     return source
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
@@ -16,6 +17,9 @@ from tests.reliability.measured import Reliability
 READY_WITHIN_S = 120
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
 _MEASURED = pytest.StashKey[Reliability]()
+
+hypothesis_settings.register_profile("k2", deadline=None)  # no test asserts a duration: the machine may be busy
+hypothesis_settings.load_profile("k2")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from k2_core.venues import VENUES
+from k2_core.venues.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
 NAMES_THAT_TELL_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
-VENUE_TEMPLATE = ["stream_url", "subscribe_frames", "route", "acknowledges", "parse", "instrument_of"]
+VENUE_TEMPLATE = ["stream_url", "subscribe_frames", "route", "acknowledges", "parse", "parse_quotes", "instrument_of"]
 
 
 def test_no_file_has_a_name_that_tells_nothing() -> None:
@@ -25,7 +26,8 @@ def test_venue_is_a_twin_of_the_others(venue: str) -> None:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     assert [function.name for function in functions] == VENUE_TEMPLATE
     assert all(ast.get_docstring(function) for function in functions)
-    assert {"VENUE", "ASSET_CLASS", "MAX_STREAMS"} <= vars(VENUES[venue]).keys()
+    assert {"VENUE", "ASSET_CLASS", "LIMITS"} <= vars(VENUES[venue]).keys()
+    assert isinstance(VENUES[venue].LIMITS, Limits)
     assert venue == VENUES[venue].VENUE
 
 

@@ -1,36 +1,39 @@
 """Binance spot: its WebSocket frames, and nothing that opens a socket.
 
-Source: Binance's "WebSocket Streams" documentation (trade streams, live subscribing).
+Source: Binance's "WebSocket Streams" documentation (general information, trade and book ticker streams, live
+subscribing).
 """
 
-from typing import Final, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument, split_by_suffix
-from k2_core.raw_frame import CONTROL, UNREADABLE
+from k2_core.quotes import BadQuote, VenueQuote, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
-from k2_core.venues.json_text import SHALLOW_BYTES, check_text, decode_any
+from k2_core.venues import limits
+from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
+from k2_core.venues.json_text import UNREADABLE, decode_as, decode_object
+from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
 ASSET_CLASS: Final = "crypto"
+LIMITS: Final = limits.BINANCE
 QUOTE_ASSETS: Final = (
     *("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USDP", "BTC", "ETH", "BNB", "EUR"),
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),
 )
-MAX_STREAMS: Final = 1024
+SERVER_SHUTDOWN: Final = "serverShutdown"
 # As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
-
-
-class Route(NamedTuple):
-    """What a feed needs to know of a frame: where it goes, and which trade ids it carries."""
-
-    channel: str
-    symbol: str
-    first_id: int | None
-    last_id: int | None
+_MAX_TIME: Final = 1 << 62
+_STREAMS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "bookTicker"}
+_HEAD_BYTES: Final = 64  # of a frame, in which its stream is named
+_REPLY_FIELDS: Final = frozenset({"result", "error", "code"})
+_TRADE_FIELDS: Final[dict[str, Kind]] = {"s": str, "t": int, "p": str, "q": str, "T": int, "m": bool}
+_QUOTE_FIELDS: Final[dict[str, Kind]] = {"s": str, "u": int, "b": str, "B": str, "a": str, "A": str}
+_SIDES: Final = frozenset({"b", "B", "a", "A"})
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -40,12 +43,29 @@ class _Trade(msgspec.Struct, gc=False):
     q: str
     T: int
     m: bool
-    e: str
+    e: Literal["trade"]
     E: int | None = None
 
 
-class _Combined(msgspec.Struct, gc=False):
+class _Trades(msgspec.Struct, gc=False):
     data: _Trade
+    stream: str | None = None
+
+
+class _Quote(msgspec.Struct, gc=False):
+    u: int
+    s: str
+    b: str | None
+    B: str | None
+    a: str | None
+    A: str | None
+    e: Literal["bookTicker"] | None = None
+    T: int | None = None
+    E: int | None = None
+
+
+class _Quotes(msgspec.Struct, gc=False):
+    data: _Quote
     stream: str | None = None
 
 
@@ -56,12 +76,9 @@ class _Reply(msgspec.Struct, gc=False):
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_combined = msgspec.json.Decoder(_Combined)
+_trades = msgspec.json.Decoder(_Trades)
+_quotes = msgspec.json.Decoder(_Quotes)
 _reply = msgspec.json.Decoder(_Reply)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedFrame)
-SERVER_SHUTDOWN: Final = "serverShutdown"
-_REPLY_FIELDS: Final = frozenset({"result", "error", "code"})
-_TRADE_FIELDS: Final = {"s": str, "t": int, "p": str, "q": str, "T": int, "m": bool}
 
 
 def stream_url(base: str) -> str:
@@ -69,24 +86,28 @@ def stream_url(base: str) -> str:
     return f"{base.rstrip('/')}/stream"
 
 
-def subscribe_frames(symbols: tuple[str, ...]) -> list[bytes]:
-    """Return the frames that subscribe to the trades of ``symbols``.
+def subscribe_frames(symbols: tuple[str, ...], data: tuple[Data, ...] = ("trades",)) -> list[bytes]:
+    """Return the frames that subscribe to the trades, the quotes or both of ``symbols``.
 
-    One frame: ``{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}``.
+    One frame, acknowledged once: ``{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}``.
     """
-    params = [f"{symbol.lower()}@trade" for symbol in symbols]
+    params = [f"{symbol.lower()}@{_STREAMS[kind]}" for kind in data for symbol in symbols]
     return [msgspec.json.encode({"method": "SUBSCRIBE", "params": params, "id": 1})]
 
 
 def route(payload: bytes) -> Route:
-    """Tell where a frame belongs; never raises: what cannot be read is ``unreadable``."""
-    try:
-        trade = _decode_combined(payload)
-        if trade.e == "trade":
-            return Route("trade", trade.s, trade.t, trade.t)
-        return Route(trade.e, trade.s, None, None)
-    except _UNREADABLE:
-        return _route_other(payload)
+    """Tell where a frame belongs; never raises: what cannot be read is ``unreadable``.
+
+    Trade ids rise by one for each symbol. A quote's ``u`` rises but skips, so it is no key for gaps.
+    """
+    if b"@bookTicker" in payload[:_HEAD_BYTES]:
+        quote = _fast_quote(payload)
+        if quote is not None:
+            return Route(QUOTE, quote.venue_symbol)
+    trade = _fast_trade(payload)
+    if trade is not None:
+        return Route(TRADE, trade.s, ((trade.s, trade.t, trade.t),))
+    return route_of_any(payload, parse, parse_quotes)
 
 
 def acknowledges(payload: bytes) -> bool:
@@ -96,12 +117,12 @@ def acknowledges(payload: bytes) -> bool:
     """
     try:
         reply = _reply.decode(payload)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return reply.id is not msgspec.UNSET and reply.result is not msgspec.UNSET and bytes(reply.result) == b"null"
 
 
-def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
+def parse(payload: bytes) -> Trades | None:
     """Return the trades of a frame in their order within it; None for a control frame.
 
     ``{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,
@@ -113,18 +134,29 @@ def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
     Raises:
         MalformedFrame: when nothing of the frame can be read.
     """
-    try:
-        trade = _decode_combined(payload)
-    except _UNREADABLE:
+    trade = _fast_trade(payload)
+    if trade is None:
         return _parse_other(payload)
-    if trade.e != "trade":
-        raise MalformedFrame("unknown_event", f"event {trade.e!r}")
-    if not 0 <= trade.t < 1 << 63 or not 0 <= trade.T < 1 << 62 or not 0 <= (trade.E or 0) < 1 << 62:
-        return [_explain_numbers(trade.t, trade.T, trade.E)]
     event_us = _microseconds(trade.T)
     published = None if trade.E is None else _microseconds(trade.E)
     side: Side = "SELL" if trade.m else "BUY"
     return [VenueTrade(trade.s, str(trade.t), trade.t, trade.p, trade.q, event_us, published, side)]
+
+
+def parse_quotes(payload: bytes) -> Quotes | None:
+    """Return the quotes of a frame in their order within it; None for a control frame.
+
+    ``{"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000",
+    "a":"61837.64000000","A":"1.54698000"}}``
+
+    ``u`` is the order book's update id: the quote's own id, by which quotes are ordered. There is no time, so a quote
+    is stamped at its receipt; a frame that does carry ``T``, as those of futures do, keeps it.
+
+    Raises:
+        MalformedFrame: when nothing of the frame can be read.
+    """
+    quote = _fast_quote(payload)
+    return [quote] if quote is not None else _parse_other_quotes(payload)
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
@@ -137,50 +169,82 @@ def instrument_of(venue_symbol: str) -> Instrument | None:
     return split_by_suffix(venue_symbol, QUOTE_ASSETS)
 
 
+def _fast_trade(payload: bytes) -> _Trade | None:
+    """Return the trade of a frame that has one and nothing wrong with it."""
+    frame = decode_as(_trades, payload)
+    if frame is None:
+        return None
+    trade = frame.data
+    fits = 0 <= trade.t < MAX_ID and 0 <= trade.T < _MAX_TIME and 0 <= (trade.E or 0) < _MAX_TIME
+    return trade if fits else None
+
+
+def _fast_quote(payload: bytes) -> VenueQuote | None:
+    """Return the quote of a frame that has one and nothing wrong with it."""
+    frame = decode_as(_quotes, payload)
+    if frame is None or (frame.data.e is None and not _is_of(frame.stream, "quotes")):
+        return None
+    quote = frame.data
+    if not (0 <= quote.u < MAX_ID and 0 <= (quote.T or 0) < _MAX_TIME and 0 <= (quote.E or 0) < _MAX_TIME):
+        return None
+    event = None if quote.T is None else _microseconds(quote.T)
+    published = None if quote.E is None else _microseconds(quote.E)
+    bid, ask = side_of(quote.b, quote.B), side_of(quote.a, quote.A)
+    return VenueQuote(quote.s, str(quote.u), quote.u, *bid, *ask, event, published)
+
+
 def _microseconds(venue_time: int) -> int:
     return venue_time * 1000 if venue_time < _MILLISECONDS_BELOW else venue_time
 
 
-def _route_other(payload: bytes) -> Route:
-    try:
-        trades = _parse_other(payload)
-    except MalformedFrame as error:
-        if error.reason == "unknown_event":
-            return Route("other", "", None, None)
-        return Route(UNREADABLE, "", None, None)
-    return Route(CONTROL if trades is None else UNREADABLE, "", None, None)
+def _is_of(stream: object, data: Data) -> bool:
+    return isinstance(stream, str) and stream.endswith(f"@{_STREAMS[data]}")
 
 
-def _decode_combined(payload: bytes) -> _Trade:
-    if len(payload) > SHALLOW_BYTES or not payload.isascii():
-        check_text(payload)
-    return _combined.decode(payload).data
-
-
-def _parse_other(payload: bytes) -> list[VenueTrade | BadTrade] | None:
+def _parse_other(payload: bytes) -> Trades | None:
     """Say what a frame is that is not a well-formed trade."""
-    frame = decode_any(payload)
-    if not isinstance(frame, dict):
-        raise MalformedFrame("wrong_type", f"the frame is {type(frame).__name__}, expected an object")
+    event = _event_of(payload)
+    if event is None:
+        return None
+    kind, value = event
+    if kind is None:
+        return [BadTrade("missing_field", f"field e is {'null' if 'e' in value else 'missing'}")]
+    if kind != _STREAMS["trades"]:
+        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
+    fault = fault_in(value, _TRADE_FIELDS) or _fault_in_numbers(value, "t")
+    return [BadTrade(*fault, _event_us(value))]
+
+
+def _parse_other_quotes(payload: bytes) -> Quotes | None:
+    """Say what a frame is that is not a well-formed quote."""
+    event = _event_of(payload)
+    if event is None:
+        return None
+    kind, value = event
+    if kind != _STREAMS["quotes"]:
+        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
+    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES) or _fault_in_numbers(value, "u")
+    return [BadQuote(*fault, _event_us(value))]
+
+
+def _event_of(payload: bytes) -> tuple[str | None, dict[str, object]] | None:
+    """Return kind and data of a stream's event, the kind None where a trade lacks it; None for a control frame."""
+    frame = decode_object(payload)
     stream = frame.get("stream")
     if "data" in frame:
-        return _explain_data(frame["data"], stream)
+        return _kind_of(frame["data"], stream)
     if "e" in frame:
         if frame["e"] == SERVER_SHUTDOWN:
             return None
-        raise MalformedFrame("unknown_event", f"event {frame['e']!r} outside a stream")
+        raise MalformedFrame("unknown_event", f"event {spelled(frame['e'])} outside a stream")
     if frame.keys() & _REPLY_FIELDS:
         return None
-    if _of_trades(stream):
+    if _is_of(stream, "trades") or _is_of(stream, "quotes"):
         raise MalformedFrame("missing_field", "data is missing")
     raise MalformedFrame("unknown_event", "neither a stream's event nor a reply")
 
 
-def _of_trades(stream: object) -> bool:
-    return isinstance(stream, str) and stream.endswith("@trade")
-
-
-def _explain_data(value: object, stream: object) -> list[VenueTrade | BadTrade] | None:
+def _kind_of(value: object, stream: object) -> tuple[str | None, dict[str, object]] | None:
     if value is None:
         raise MalformedFrame("missing_field", "data is null")
     if not isinstance(value, dict):
@@ -188,42 +252,32 @@ def _explain_data(value: object, stream: object) -> list[VenueTrade | BadTrade] 
     kind = value.get("e")
     if kind == SERVER_SHUTDOWN:
         return None
-    if kind is None and (stream is None or _of_trades(stream)):
-        return [BadTrade("missing_field", f"field e is {'null' if 'e' in value else 'missing'}")]
     if kind is not None and not isinstance(kind, str):
-        raise MalformedFrame("wrong_type", f"field e is {kind!r}, expected str")
-    if kind != "trade":
-        raise MalformedFrame("unknown_event", f"event {kind!r}")
-    return [_explain_trade(value)]
+        raise MalformedFrame("wrong_type", f"field e is {spelled(kind)}, expected a text")
+    if kind is None and _is_of(stream, "quotes"):
+        kind = _STREAMS["quotes"]
+    elif kind is None and stream is not None and not _is_of(stream, "trades"):
+        raise MalformedFrame("unknown_event", "an event without a kind, of neither trades nor quotes")
+    return kind, value
 
 
-def _explain_trade(value: dict[str, object]) -> BadTrade:
+def _fault_in_numbers(value: dict[str, object], id_name: str) -> Fault:
+    for name in (id_name, "T", "E"):
+        number = value.get(name)
+        if number is None:
+            continue
+        if type(number) is not int:
+            return Fault("wrong_type", f"field {name} is {spelled(number)}, expected a whole number")
+        if name == id_name or number < 0:
+            fault = fault_in_id(name, number)
+            if fault is not None:
+                return fault
+        elif number >= _MAX_TIME:
+            reason = "timestamp_in_future" if name == "T" else "number_out_of_range"
+            return Fault(reason, f"field {name} is {number}")
+    return Fault("wrong_type", "a field has a type that the venue does not document")
+
+
+def _event_us(value: dict[str, object]) -> int | None:
     event = value.get("T")
-    event_us = _event_us(event) if type(event) is int else None
-    for name, kind in _TRADE_FIELDS.items():
-        if value.get(name) is None:
-            return BadTrade("missing_field", f"field {name} is {'null' if name in value else 'missing'}", event_us)
-        if type(value[name]) is not kind:
-            return BadTrade("wrong_type", f"field {name} is {value[name]!r}, expected {kind.__name__}", event_us)
-    number, published = value["t"], value.get("E")
-    if type(number) is int and type(event) is int and (published is None or type(published) is int):
-        return _explain_numbers(number, event, published)
-    return BadTrade("wrong_type", f"field E is {published!r}, expected int", event_us)
-
-
-def _explain_numbers(trade_id: int, event: int, published: int | None) -> BadTrade:
-    event_us = _event_us(event)
-    for name, number in (("t", trade_id), ("T", event), ("E", published or 0)):
-        if number < 0:
-            return BadTrade("wrong_type", f"field {name} is {number}, expected no negative number", event_us)
-    if trade_id >= 1 << 63:
-        return BadTrade("number_out_of_range", f"trade id {trade_id} has more than 63 bits", event_us)
-    if event_us is None:
-        return BadTrade("timestamp_in_future", f"field T is {event}")
-    if published is not None and published >= 1 << 62:
-        return BadTrade("number_out_of_range", f"field E is {published}", event_us)
-    return BadTrade("wrong_type", "a field has a type that the venue does not document", event_us)
-
-
-def _event_us(event: int) -> int | None:
-    return _microseconds(event) if 0 <= event < 1 << 62 else None
+    return _microseconds(event) if type(event) is int and 0 <= event < _MAX_TIME else None

@@ -2,8 +2,9 @@
 
 import json
 import re
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
+import msgspec
 import numpy as np
 
 from k2_core.errors import MalformedFrame
@@ -12,6 +13,9 @@ DEEPEST: Final = 200
 """Levels of nesting; a decoder's own bound depends on how deep its caller stands, and venues use a handful."""
 SHALLOW_BYTES: Final = 2 * DEEPEST
 """A shorter text cannot open more levels than allowed and close them all."""
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedFrame)
+"""What a fast decoder, or :func:`check_text`, says of a text that is not what was expected."""
+_Shape = TypeVar("_Shape")
 _LONGEST_INT: Final = 40  # digits; far more than any column holds
 # The last quote is optional: a text that does not end is looked at once, not again from each quote within it.
 _TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -25,15 +29,26 @@ def check_text(payload: bytes) -> None:
     Raises:
         MalformedFrame: ``malformed_json``.
     """
-    try:
-        payload.decode()
-    except UnicodeDecodeError as error:
-        raise MalformedFrame("malformed_json", str(error)) from None
-    if payload.count(b"[") + payload.count(b"{") > DEEPEST:
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise MalformedFrame("malformed_json", str(error)) from None
+    if len(payload) - len(payload.translate(None, b"[{")) > DEEPEST:
         structure = np.frombuffer(_TEXTS.sub(b"", payload), dtype=np.uint8)
         deepest = int(np.cumsum(_STEPS[structure]).max())
         if deepest > DEEPEST:
             raise MalformedFrame("malformed_json", f"nested {deepest} levels deep")
+
+
+def decode_as(decoder: msgspec.json.Decoder[_Shape], payload: bytes) -> _Shape | None:
+    """Read JSON of one shape; None when it is not JSON, or not of that shape, which :func:`decode_any` then tells."""
+    try:
+        if len(payload) > SHALLOW_BYTES or not payload.isascii():
+            check_text(payload)
+        return decoder.decode(payload)
+    except UNREADABLE:
+        return None
 
 
 def decode_any(payload: bytes) -> object:
@@ -49,6 +64,18 @@ def decode_any(payload: bytes) -> object:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except ValueError as error:
         raise MalformedFrame("malformed_json", str(error)) from None
+    return value
+
+
+def decode_object(payload: bytes) -> dict[str, object]:
+    """Read a JSON object as :func:`decode_any` does.
+
+    Raises:
+        MalformedFrame: ``malformed_json``, or ``wrong_type`` when it is another value.
+    """
+    value = decode_any(payload)
+    if not isinstance(value, dict):
+        raise MalformedFrame("wrong_type", f"the frame is {type(value).__name__}, expected an object")
     return value
 
 

@@ -1,5 +1,6 @@
 """The job, its schedule and the command: shells around the rounds."""
 
+import time
 from typing import Any
 
 import dagster as dg
@@ -19,9 +20,10 @@ TABLES = {"bronze_binance_trades", "silver_binance_rejected", "silver_binance_tr
 @pytest.fixture
 def small(lake: SmallLake) -> Settings:
     """A lake with twenty commits, of which none is young."""
+    eager = Maintenance(compact_after_s=0, drained_keep_s=1)
     for number in range(20):
         lake.append(SILVER, [a_trade(number)])
-    eager = Maintenance(compact_after_s=0, drained_keep_s=1)
+    time.sleep(eager.drained_keep_s)
     return Settings(home=lake.home, maintenance=eager)
 
 

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
+from k2_core.quotes import BadQuote, VenueQuote, condition
 from k2_core.trades import REASONS, BadTrade, VenueTrade
 from k2_core.venues import binance
-from k2_core.venues.binance import Route
+from k2_core.venues.routing import Route
+from tests.core.venue_frames import recorded
 
 T_MS = 1_723_161_255_342
 TRADE = {"e": "trade", "E": T_MS + 1, "s": "BTCUSDT", "t": 7, "p": "61837.63", "q": "0.02", "T": T_MS, "m": True}
@@ -121,7 +123,7 @@ def test_other_venues_frames_are_refused_and_never_mistaken(recordings: Path) ->
 )
 def test_control_frames_are_no_trades(payload: bytes) -> None:
     assert binance.parse(payload) is None
-    assert binance.route(payload) == Route("control", "", None, None)
+    assert binance.route(payload) == Route("control")
 
 
 def test_acknowledges_an_accepted_subscription_alone() -> None:
@@ -232,7 +234,7 @@ def test_any_bytes_are_parsed_or_refused_and_always_routed(payload: bytes) -> No
         else:
             assert 0 <= trade.sequence < 1 << 63
             assert 0 <= trade.event_us < 1 << 62
-            assert route == Route("trade", trade.venue_symbol, trade.sequence, trade.sequence)
+            assert route == Route("trade", trade.venue_symbol, ((trade.venue_symbol, trade.sequence, trade.sequence),))
 
 
 @pytest.mark.parametrize("depth", [100, 199, 200, 201, 500, 900, 950, 980, 990, 1000, 1100, 5_000, 100_000])
@@ -300,3 +302,117 @@ def test_subscription_names_streams_in_lower_case() -> None:
 
     assert json.loads(frame) == {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethbtc@trade"], "id": 1}
     assert binance.stream_url("wss://host:9443/") == "wss://host:9443/stream"
+
+
+QUOTE = {"u": 50093239212, "s": "BTCUSDT", "b": "61837.63", "B": "3.78826", "a": "61837.64", "A": "1.54698"}
+
+
+def a_quote_frame(stream: str = "btcusdt@bookTicker", **fields: Any) -> bytes:
+    return json.dumps({"stream": stream, "data": QUOTE | fields}).encode()
+
+
+def quote_without(name: str) -> bytes:
+    return json.dumps(
+        {"stream": "btcusdt@bookTicker", "data": {key: value for key, value in QUOTE.items() if key != name}}
+    ).encode()
+
+
+def only_quote(payload: bytes) -> VenueQuote | BadQuote:
+    found = binance.parse_quotes(payload)
+    assert found is not None
+    (quote,) = found
+    return quote
+
+
+def test_parse_quotes_takes_a_recorded_frame_field_by_field(recordings: Path) -> None:
+    payload = recorded(recordings, "binance")[0]
+
+    assert only_quote(payload) == VenueQuote(
+        venue_symbol="BTCUSDT",
+        quote_id="50093239212",
+        sequence=50093239212,
+        bid_price="61837.63000000",
+        bid_quantity="3.78826000",
+        ask_price="61837.64000000",
+        ask_quantity="1.54698000",
+        event_us=None,
+        published_us=None,
+    )
+    assert binance.route(payload) == Route("quote", "BTCUSDT")
+    with pytest.raises(MalformedFrame, match="unknown_event"):
+        binance.parse(payload)
+
+
+def test_parse_quotes_keeps_the_time_of_a_frame_that_has_one(recordings: Path) -> None:
+    quote = only_quote(in_a_stream(recordings / "binance_book_ticker_stream.json"))
+
+    assert isinstance(quote, VenueQuote)
+    assert (quote.quote_id, quote.bid_price, quote.ask_quantity) == ("400900217", "25.35190000", "40.66000000")
+    assert (quote.event_us, quote.published_us) == (1_568_014_460_891_000, 1_568_014_460_893_000)
+
+
+def test_every_recorded_trade_and_quote_is_routed_and_read(recordings: Path) -> None:
+    frames = recorded(recordings, "binance")
+    trades = [frame for frame in frames if binance.route(frame).channel == "trade"]
+
+    assert 0 < len(trades) < len(frames)
+    assert {binance.route(frame).channel for frame in frames} == {"trade", "quote"}
+    ids = [run for frame in trades for run in binance.route(frame).runs]
+    first = ids[0][1]
+    assert ids == [("BTCUSDT", first + each, first + each) for each in range(len(ids))]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sides", "unusual"),
+    [
+        ({"b": "0.00000000", "B": "0.00000000"}, (None, None, "61837.64", "1.54698"), "one_sided"),
+        ({"a": "0.00", "A": "0"}, ("61837.63", "3.78826", None, None), "one_sided"),
+        ({"b": "0", "B": "0", "a": "0", "A": "0"}, (None, None, None, None), "empty"),
+        ({"b": "61837.65"}, ("61837.65", "3.78826", "61837.64", "1.54698"), "crossed"),
+        ({"b": "61837.640"}, ("61837.640", "3.78826", "61837.64", "1.54698"), "locked"),
+    ],
+)
+def test_unusual_quotes_are_kept_and_known(fields: dict[str, str], sides: tuple[str | None, ...], unusual: str) -> None:
+    quote = only_quote(a_quote_frame(**fields))
+
+    assert isinstance(quote, VenueQuote)
+    assert (quote.bid_price, quote.bid_quantity, quote.ask_price, quote.ask_quantity) == sides
+    assert condition(quote) == unusual
+
+
+@pytest.mark.parametrize("name", list(QUOTE))
+def test_a_field_of_a_quote_that_is_missing_or_of_another_type_is_said(name: str) -> None:
+    for payload, reason in ((quote_without(name), "missing_field"), (a_quote_frame(**{name: [1]}), "wrong_type")):
+        bad = only_quote(payload)
+        assert isinstance(bad, BadQuote)
+        assert bad.reason == reason
+        assert f"field {name} " in bad.detail
+        assert binance.route(payload) == Route("unreadable")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"u": -1}, "wrong_type"),
+        ({"u": 1 << 63}, "number_out_of_range"),
+        ({"T": 1 << 62}, "timestamp_in_future"),
+        ({"T": "now"}, "wrong_type"),
+        ({"E": 1 << 62}, "number_out_of_range"),
+        ({"b": 61837.63}, "wrong_type"),
+    ],
+)
+def test_a_quote_with_a_number_that_cannot_be_is_refused(fields: dict[str, Any], reason: str) -> None:
+    bad = only_quote(a_quote_frame(**fields))
+
+    assert isinstance(bad, BadQuote)
+    assert bad.reason == reason
+
+
+def test_an_id_beyond_any_column_moves_no_gap_tracker() -> None:
+    assert binance.route(a_frame(t=1 << 63)) == Route("unreadable")
+
+
+def test_quotes_are_subscribed_to_beside_trades() -> None:
+    (frame,) = binance.subscribe_frames(("BTCUSDT",), ("trades", "quotes"))
+
+    assert json.loads(frame)["params"] == ["btcusdt@trade", "btcusdt@bookTicker"]

@@ -1,0 +1,269 @@
+"""Kraken spot, WebSocket version 2: its frames, and nothing that opens a socket.
+
+Source: Kraken's "Spot WebSocket v2" documentation (trade, ticker, status, heartbeat, ping).
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from k2_core.errors import MalformedFrame
+from k2_core.instruments import Instrument, instrument
+from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
+from k2_core.trades import BadTrade, Side, VenueTrade
+from k2_core.venues import limits
+from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
+from k2_core.venues.json_text import decode_any, decode_as
+from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
+from k2_core.venues.times import canonical_time, microseconds
+
+VENUE: Final = "kraken"
+ASSET_CLASS: Final = "crypto"
+LIMITS: Final = limits.KRAKEN
+_CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
+_CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
+_REPLY_FIELDS: Final = frozenset({"method", "error"})
+_HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
+_NUMBER_STARTS: Final = frozenset("-0123456789")  # of a JSON number, and of no other JSON value
+_TRADE_FIELDS: Final[dict[str, Kind]] = {
+    "symbol": str, "side": str, "price": NUMBER, "qty": NUMBER, "trade_id": int, "timestamp": str,
+}  # fmt: skip
+_QUOTE_FIELDS: Final[dict[str, Kind]] = {
+    "symbol": str, "bid": NUMBER, "bid_qty": NUMBER, "ask": NUMBER, "ask_qty": NUMBER, "timestamp": str,
+}  # fmt: skip
+_SIDES: Final = frozenset({"bid", "bid_qty", "ask", "ask_qty"})
+# ``side`` is the taker's order's, by the documentation: the aggressor's as it stands.
+_AGGRESSOR: Final[dict[str, Side]] = {"buy": "BUY", "sell": "SELL"}
+
+
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: msgspec.Raw  # numbers stay as they were written: a float would round them
+    qty: msgspec.Raw
+    trade_id: int
+    timestamp: str
+
+
+class _Trades(msgspec.Struct, gc=False):
+    channel: Literal["trade"]
+    data: list[_Trade]
+
+
+class _Quote(msgspec.Struct, gc=False):
+    symbol: str
+    bid: msgspec.Raw
+    bid_qty: msgspec.Raw
+    ask: msgspec.Raw
+    ask_qty: msgspec.Raw
+    timestamp: str
+
+
+class _Quotes(msgspec.Struct, gc=False):
+    channel: Literal["ticker"]
+    data: list[_Quote]
+
+
+class _Items(msgspec.Struct, gc=False):
+    data: list[msgspec.Raw]
+
+
+class _Reply(msgspec.Struct, gc=False):
+    method: str
+    success: bool
+
+
+_trades = msgspec.json.Decoder(_Trades)
+_trade = msgspec.json.Decoder(_Trade)
+_quotes = msgspec.json.Decoder(_Quotes)
+_quote = msgspec.json.Decoder(_Quote)
+_items = msgspec.json.Decoder(_Items)
+_reply = msgspec.json.Decoder(_Reply)
+
+
+def stream_url(base: str) -> str:
+    """Return the URL of version 2, to which :func:`subscribe_frames` are then sent."""
+    return f"{base.rstrip('/')}/v2"
+
+
+def subscribe_frames(symbols: tuple[str, ...], data: tuple[Data, ...] = ("trades",)) -> list[bytes]:
+    """Return the frames that subscribe to the trades, the quotes or both of ``symbols``, each acknowledged once.
+
+    ``{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"],"snapshot":true},"req_id":1}``; a frame
+    for each symbol, since the venue answers for each symbol, and refuses a symbol that it does not have alone. Quotes
+    are asked for at every change of the best bid or offer; the venue's default is at every trade.
+    """
+    frames: list[bytes] = []
+    for kind in data:
+        extra = {"event_trigger": "bbo"} if kind == "quotes" else {}
+        for symbol in symbols:
+            params = {"channel": _CHANNELS[kind], "symbol": [symbol], **extra, "snapshot": True}
+            frames.append(msgspec.json.encode({"method": "subscribe", "params": params, "req_id": len(frames) + 1}))
+    return frames
+
+
+def route(payload: bytes) -> Route:
+    """Tell where a frame belongs; never raises: what cannot be read is ``unreadable``.
+
+    Trade ids rise by one for each symbol; a snapshot repeats the last 50. Quotes have no key for gaps.
+    """
+    if b'"ticker"' in payload[:_HEAD_BYTES]:
+        quotes = _fast_quotes(payload)
+        if quotes:
+            return route_of_quotes(quotes)
+    trades = _fast_trades(payload)
+    if trades:
+        return route_of_trades(trades)
+    return route_of_any(payload, parse, parse_quotes)
+
+
+def acknowledges(payload: bytes) -> bool:
+    """Tell whether a control frame says that a subscription was accepted.
+
+    ``{"method":"subscribe","result":{"channel":"ticker","symbol":"BTC/USD","snapshot":true},"success":true,
+    "time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}``
+    """
+    reply = decode_as(_reply, payload)
+    return reply is not None and reply.method == "subscribe" and reply.success
+
+
+def parse(payload: bytes) -> Trades | None:
+    """Return the trades of a frame in their order within it; None for a control frame, or one without any trade.
+
+    ``{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.20,"qty":0.00027625,
+    "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}``
+
+    ``side`` is that of the taker's order: the aggressor's. Prices and sizes are JSON numbers, read as text.
+
+    Raises:
+        MalformedFrame: when nothing of the frame can be read.
+    """
+    trades = _fast_trades(payload)
+    if trades:
+        return [*trades]
+    items = _items_of(payload, "trades")
+    return [_trade_of(decode_as(_trade, item)) or _bad_trade(item) for item in items] or None
+
+
+def parse_quotes(payload: bytes) -> Quotes | None:
+    """Return the quotes of a frame in their order within it; None for a control frame, or one without any quote.
+
+    ``{"channel":"ticker","type":"snapshot","data":[{"symbol":"BTC/USD","bid":105944.20,"bid_qty":2.5,
+    "ask":105944.30,"ask_qty":3.2,"last":105899.40,"volume":163.28908096,"vwap":105904.39279,"low":104711.00,
+    "high":106613.10,"change":250.00,"change_pct":0.24,"timestamp":"2022-12-25T09:30:59.123456Z"}]}``
+
+    The venue gives no id: see :func:`k2_core.quotes.quote_id`.
+
+    Raises:
+        MalformedFrame: when nothing of the frame can be read.
+    """
+    quotes = _fast_quotes(payload)
+    if quotes:
+        return [*quotes]
+    items = _items_of(payload, "quotes")
+    return [_quote_of(decode_as(_quote, item)) or _bad_quote(item) for item in items] or None
+
+
+def instrument_of(venue_symbol: str) -> Instrument | None:
+    """Return base and quote of ``BTC/USD``, in modern codes; None when they cannot be told apart."""
+    base, slash, quote = venue_symbol.partition("/")
+    if not slash or not base.isalnum() or not quote.isalnum():
+        return None
+    return instrument(base, quote)
+
+
+def _fast_trades(payload: bytes) -> list[VenueTrade] | None:
+    """Return the trades of a frame that has some and nothing wrong with any."""
+    frame = decode_as(_trades, payload)
+    if frame is None:
+        return None
+    trades = []
+    for each in frame.data:
+        trade = _trade_of(each)
+        if trade is None:
+            return None
+        trades.append(trade)
+    return trades
+
+
+def _trade_of(trade: _Trade | None) -> VenueTrade | None:
+    if trade is None or not 0 <= trade.trade_id < MAX_ID:
+        return None
+    event_us, price, quantity = microseconds(trade.timestamp), str(trade.price, "utf-8"), str(trade.qty, "utf-8")
+    if event_us is None or price[0] not in _NUMBER_STARTS or quantity[0] not in _NUMBER_STARTS:
+        return None
+    number, side = trade.trade_id, _AGGRESSOR[trade.side]
+    return VenueTrade(trade.symbol, str(number), number, price, quantity, event_us, None, side)
+
+
+def _fast_quotes(payload: bytes) -> list[VenueQuote] | None:
+    """Return the quotes of a frame that has some and nothing wrong with any."""
+    frame = decode_as(_quotes, payload)
+    if frame is None:
+        return None
+    quotes = [quote for each in frame.data if (quote := _quote_of(each)) is not None]
+    return quotes if len(quotes) == len(frame.data) else None
+
+
+def _quote_of(quote: _Quote | None) -> VenueQuote | None:
+    event_us = None if quote is None else microseconds(quote.timestamp)
+    if quote is None or event_us is None:
+        return None
+    bid, ask = _side(quote.bid, quote.bid_qty), _side(quote.ask, quote.ask_qty)
+    if bid is None or ask is None:
+        return None
+    identity = quote_id(canonical_time(quote.timestamp), *bid, *ask)
+    return VenueQuote(quote.symbol, identity, None, *bid, *ask, event_us, None)
+
+
+def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | None] | None:
+    """Return a side of the book as it was written; None when it is neither numbers nor null."""
+    texts = []
+    for raw in (price, quantity):
+        text = str(raw, "utf-8")
+        if text[0] not in _NUMBER_STARTS and text != "null":
+            return None
+        texts.append(None if text == "null" else text)
+    return side_of(*texts)
+
+
+def _items_of(payload: bytes, data: Data) -> list[bytes]:
+    """Return the trades or quotes of a frame one by one, as they were written; none for a control frame."""
+    message = message_on(_CHANNELS[data], payload, "data", control=_CONTROL_CHANNELS, replies=_REPLY_FIELDS)
+    if message is None:
+        return []
+    items = decode_as(_items, payload)
+    if items is None:
+        raise MalformedFrame("wrong_type", "field data stands there twice")
+    return [bytes(item) for item in items.data]
+
+
+def _bad_trade(item: bytes) -> BadTrade:
+    value = decode_any(item)
+    if not isinstance(value, dict):
+        return BadTrade("wrong_type", f"a trade is {spelled(value)}, expected an object")
+    fault = fault_in(value, _TRADE_FIELDS) or fault_in_id("trade_id", value["trade_id"])
+    if fault is None and value["side"] not in _AGGRESSOR:
+        fault = Fault("wrong_type", f"field side is {spelled(value['side'])}, expected buy or sell")
+    return BadTrade(*(fault or _fault_in_time(value)), _event_us(value))
+
+
+def _bad_quote(item: bytes) -> BadQuote:
+    value = decode_any(item)
+    if not isinstance(value, dict):
+        return BadQuote("wrong_type", f"a quote is {spelled(value)}, expected an object")
+    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES) or _fault_in_time(value)
+    return BadQuote(*fault, _event_us(value))
+
+
+def _event_us(value: dict[str, object]) -> int | None:
+    found = value.get("timestamp")
+    return microseconds(found) if isinstance(found, str) else None
+
+
+def _fault_in_time(value: dict[str, object]) -> Fault:
+    if _event_us(value) is None:
+        return Fault(
+            "wrong_type", f"field timestamp is {spelled(value['timestamp'])}, expected an RFC 3339 time in UTC"
+        )
+    return Fault("wrong_type", "a field has a type that the venue does not document")
