@@ -23,6 +23,7 @@ BACKOFF_LAST_S: Final = 30.0
 SETTLED_S: Final = 60.0
 FAILURES_UNTIL_SAID: Final = 3
 END_ONE_S: Final = 5.0
+TAKE_OVER: Final = "--take-over"
 
 _PYTHON: Final = {
     "PYTHONUNBUFFERED": "1",
@@ -75,24 +76,31 @@ class Keeper:
         self._now.state, self._now.message, self._now.trouble = state.STARTING, "", False
         if self._part.command is None:
             return
-        try:
-            extra = await asyncio.to_thread(self._part.environment)
-        except NotYet as reason:
-            raise PartError(f"the {self._part.name} cannot be started: {reason}.") from None
-        environment = child_environment(
-            K2_HOME=str(self._settings.home), DAGSTER_HOME=str(parts.dagster_home(self._settings)), **_PYTHON, **extra
-        )
-        environment[processes.MARK] = str(self._settings.home)
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
         self._started_s = clock.now_ns() / clock.NS_PER_SECOND
+        self._keep_process(await self._launch())
+
+    async def _launch(self, *more: str) -> Process:
+        """Start a process of the part; ``more`` arguments follow its command's own."""
+        assert self._part.command is not None  # noqa: S101  # the part is not the user's own
         try:
+            extra = await asyncio.to_thread(self._part.environment)
             command = await asyncio.to_thread(self._part.command)
-            self.process = processes.start(command, log=self._log, env=environment, cwd=self._settings.home)
-        except OSError as error:
-            raise PartError(f"the {self._part.name} cannot be started: {error}.") from None
-        leader = processes.identity(self.process.pid)
-        self._now.pid, self._now.process_started = self.process.pid, leader.started if leader else None
+            environment = {**self._environment(), **extra}
+            return processes.start([*command, *more], log=self._log, env=environment, cwd=self._settings.home)
+        except (NotYet, OSError) as reason:
+            raise PartError(f"the {self._part.name} cannot be started: {reason}.") from None
+
+    def _environment(self) -> dict[str, str]:
+        home = str(self._settings.home)
+        own = {"K2_HOME": home, "DAGSTER_HOME": str(parts.dagster_home(self._settings)), processes.MARK: home}
+        return child_environment(**_PYTHON, **own)
+
+    def _keep_process(self, process: Process) -> None:
+        self.process = process
+        leader = processes.identity(process.pid)
+        self._now.pid, self._now.process_started = process.pid, leader.started if leader else None
         self._publish()
 
     async def _await_step(self) -> None:
@@ -125,6 +133,7 @@ class Keeper:
         failures, heard_at = 0, clock.monotonic()
         while not await self._exits_within(ASK_READY_S):
             self._limit_log()
+            await self._hand_over_if_asked()
             try:
                 self._serves(await self._ask())
                 failures, heard_at = 0, clock.monotonic()
@@ -139,6 +148,24 @@ class Keeper:
             if self.process and asked_often and silent_s > self._settings.supervisor.silent_after_s:
                 return f"it gave no sign of life for {silent_s:.0f} s"
         return f"it ended by itself ({_status(self._exited() or 0)})"
+
+    async def _hand_over_if_asked(self) -> None:
+        """Start a successor beside the process when somebody asked for one, and keep that from its end on."""
+        request = self._part.handover
+        if request is None or not request.exists():
+            return
+        request.unlink()
+        successor = await self._launch(TAKE_OVER)
+        self._now.message = f"pid {successor.pid} takes over"
+        self._publish()
+        while self._exited() is None and successor.poll() is None:  # noqa: ASYNC110  # processes set no event
+            await asyncio.sleep(LOOK_S)
+        if successor.poll() is None:
+            self._died = ""
+            self._keep_process(successor)
+        else:
+            self._now.message = f"the successor ended ({_status(successor.poll() or 0)}): {last_line(self._log)}"
+            self._publish()
 
     def _limit_log(self) -> None:
         try:

@@ -33,6 +33,7 @@ class Part:
         ports: port → the field of ``settings.ports`` that it comes from.
         url: where people or programs find it.
         environment: makes what is added to the environment, just before the start.
+        handover: a file that somebody writes to have a successor take over; None for a part that cannot do that.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Part:
     ports: dict[int, str] = field(default_factory=dict)
     url: str | None = None
     environment: Callable[[], dict[str, str]] = _nothing
+    handover: Path | None = None
 
     @property
     def is_step(self) -> bool:
@@ -58,7 +60,7 @@ def plan(settings: Settings, source: Source) -> list[Part]:
         _step("tables"),
         _step("dagster-home"),
         _feed(settings, source),
-        _dagster_code(settings),
+        _dagster_code(settings, source),
         _dagster_webserver(settings),
         _dagster_daemon(settings),
         _api(settings),
@@ -120,23 +122,34 @@ def _simulator(settings: Settings, source: Source) -> Part:
 
 
 def _feed(settings: Settings, source: Source) -> Part:
-    port, simulator_port = settings.ports.feed_health, settings.ports.simulator
-
-    def from_simulator() -> dict[str, str]:
-        return {
-            "K2_FEEDS__BINANCE__URL": f"ws://127.0.0.1:{simulator_port}",
-            "K2_FEEDS__BINANCE__SYMBOLS": json.dumps(probes.simulated_symbols(simulator_port)),
-        }
-
+    port = settings.ports.feed_health
     return Part(
         "feed",
         after=("broker", "registry", *(("simulator",) if source.simulated else ())),
-        command=lambda: _k2("feed", "run", "binance"),
+        command=lambda: _k2("feed", "run"),
         probe=lambda _: probes.feed(port, "" if source.simulated else WITHOUT_VENUE),
         ports={port: "feed_health"},
         url=f"http://127.0.0.1:{port}/health",
-        environment=from_simulator if source.simulated else _nothing,
+        environment=_venues(settings, source),
+        handover=settings.home / "run" / "feed" / "handover.request.json",
     )
+
+
+def _venues(settings: Settings, source: Source) -> Callable[[], dict[str, str]]:
+    """Return what puts the simulator in the place of the venues that it speaks for; nothing when they are live."""
+    port = settings.ports.simulator
+
+    def simulated() -> dict[str, str]:
+        found = probes.simulated_venues(port)
+        made = {"K2_FEEDS__VENUES": json.dumps(list(found))}
+        for venue, symbols in found.items():
+            prefix = f"K2_FEEDS__{venue.upper()}"
+            made[f"{prefix}__URL"] = f"ws://127.0.0.1:{port}"
+            made[f"{prefix}__REST_URL"] = f"http://127.0.0.1:{port}"
+            made[f"{prefix}__SYMBOLS"] = json.dumps(symbols)
+        return made
+
+    return simulated if source.simulated else _nothing
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -149,16 +162,17 @@ def workspace_file(settings: Settings) -> Path:
     return dagster_home(settings) / "workspace.yaml"
 
 
-def _dagster_code(settings: Settings) -> Part:
+def _dagster_code(settings: Settings, source: Source) -> Part:
     port = settings.ports.dagster_code
     flags = ("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2")
     serve = ("api", "grpc", "-m", "k2_assets.definitions", "--host", "127.0.0.1", "--port", str(port), *flags)
     return Part(
         "dagster-code",
-        after=("tables", "dagster-home"),
+        after=("tables", "dagster-home", *(("simulator",) if source.simulated else ())),
         command=lambda: [sys.executable, "-m", "dagster", *serve],
         probe=lambda _: probes.dagster_code(port),
         ports={port: "dagster_code"},
+        environment=_venues(settings, source),  # the instrument register asks the venues too
     )
 
 

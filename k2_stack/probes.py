@@ -68,9 +68,10 @@ def simulator(port: int) -> Answer:
     return Answer(str(status.get("message") or ""))
 
 
-def simulated_symbols(port: int) -> list[str]:
-    """Return the symbols that the simulator has trades of."""
-    return [str(symbol) for symbol in _get(f"http://127.0.0.1:{port}/status")["symbols"]]
+def simulated_venues(port: int) -> dict[str, list[str]]:
+    """Return the symbols that the simulator has of each venue that it speaks for."""
+    venues = _get(f"http://127.0.0.1:{port}/status")["venues"]
+    return {str(venue): [str(symbol) for symbol in symbols] for venue, symbols in venues.items()}
 
 
 def feed(port: int, otherwise: str = "") -> Answer:

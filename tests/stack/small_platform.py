@@ -20,7 +20,14 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_fore
 """
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 BREED = f"""
-import subprocess, sys
+import os, pathlib, signal, subprocess, sys, time
+own = pathlib.Path("feed.pid")
+if "--take-over" in sys.argv:
+    predecessor = int(own.read_text())
+    os.kill(predecessor, signal.SIGTERM)
+    while pathlib.Path(f"/proc/{{predecessor}}/fd/0").exists():
+        time.sleep(0.05)
+own.write_text(str(os.getpid()))
 subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], start_new_session=True)
 {SERVE}"""
 
@@ -50,6 +57,7 @@ def plan(settings: Settings, failing: str) -> list[Part]:
             command=lambda: [sys.executable, "-c", BREED, str(feed)],
             probe=lambda _: probe(feed),
             ports={feed: "feed_health"},
+            handover=settings.home / "handover.request",
         ),
     ]
 

@@ -195,6 +195,18 @@ def test_part_is_started_again_when_it_was_killed(running: tuple[Small, subproce
     assert feed["pid"] not in {None, before}
 
 
+def test_successor_is_kept_when_somebody_asked_for_a_handover(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, _ = running
+    predecessor = small.part("feed").pid
+
+    (small.settings.home / "handover.request").touch()
+
+    until(lambda: small.part("feed").pid not in {None, predecessor} and small.part("feed").state == "ready")
+    assert small.part("feed").restarts == 0
+    assert predecessor not in {process.pid for process in small.left()}
+    assert not (small.settings.home / "handover.request").exists()
+
+
 def test_part_that_hangs_is_ended_and_started_again(small: Small) -> None:
     small.environment["K2_SUPERVISOR__SILENT_AFTER_S"] = "10"
     with small.start() as supervisor:
