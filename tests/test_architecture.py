@@ -11,7 +11,10 @@ from k2_core.venues.limits import Limits
 ROOT = Path(__file__).parents[1]
 ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
 NAMES_THAT_TELL_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
-VENUE_TEMPLATE = ["stream_url", "subscribe_frames", "route", "acknowledges", "parse", "parse_quotes", "instrument_of"]
+VENUE_TEMPLATE = [
+    *("stream_url", "subscribe_frames", "route", "acknowledges", "parse", "parse_quotes"),
+    *("instrument_of", "instruments_url", "parse_instruments"),
+]
 
 
 def test_no_file_has_a_name_that_tells_nothing() -> None:

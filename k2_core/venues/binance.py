@@ -9,12 +9,14 @@ from typing import Final, Literal
 import msgspec
 
 from k2_core.errors import MalformedFrame
-from k2_core.instruments import Instrument, split_by_suffix
+from k2_core.instruments import Instrument, Listing, Status, split_by_suffix
 from k2_core.quotes import BadQuote, VenueQuote, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
-from k2_core.venues.json_text import UNREADABLE, decode_as, decode_object
+from k2_core.venues.json_text import decode_as, decode_object
+from k2_core.venues.replies import Reply
+from k2_core.venues.listings import decode_reply, listing, unique
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -25,6 +27,8 @@ QUOTE_ASSETS: Final = (
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),
 )
 SERVER_SHUTDOWN: Final = "serverShutdown"
+ENDING: Final = b'"serverShutdown"'
+PING: Final = b""  # the venue pings
 # As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
@@ -34,6 +38,12 @@ _REPLY_FIELDS: Final = frozenset({"result", "error", "code"})
 _TRADE_FIELDS: Final[dict[str, Kind]] = {"s": str, "t": int, "p": str, "q": str, "T": int, "m": bool}
 _QUOTE_FIELDS: Final[dict[str, Kind]] = {"s": str, "u": int, "b": str, "B": str, "a": str, "A": str}
 _SIDES: Final = frozenset({"b", "B", "a", "A"})
+_STATUSES: Final[dict[str, Status]] = {
+    "TRADING": "trading",
+    "HALT": "halted",
+    "BREAK": "halted",
+    "END_OF_DAY": "halted",
+}
 
 
 class _Trade(msgspec.Struct, gc=False):
@@ -72,13 +82,34 @@ class _Quotes(msgspec.Struct, gc=False):
 class _Reply(msgspec.Struct, gc=False):
     """What answers a request, loosely."""
 
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw = msgspec.Raw()
+    id: int | str | None = None
+    error: dict[str, object] | None = None
+    msg: str | None = None
+
+
+class _Filter(msgspec.Struct, gc=False, rename="camel"):
+    filter_type: str
+    tick_size: str | None = None
+    step_size: str | None = None
+
+
+class _Listed(msgspec.Struct, gc=False, rename="camel"):
+    symbol: str
+    status: str
+    base_asset: str
+    quote_asset: str
+    filters: list[_Filter]
+
+
+class _ExchangeInfo(msgspec.Struct, gc=False):
+    symbols: list[_Listed]
 
 
 _trades = msgspec.json.Decoder(_Trades)
 _quotes = msgspec.json.Decoder(_Quotes)
 _reply = msgspec.json.Decoder(_Reply)
+_exchange_info = msgspec.json.Decoder(_ExchangeInfo)
 
 
 def stream_url(base: str) -> str:
@@ -110,16 +141,19 @@ def route(payload: bytes) -> Route:
     return route_of_any(payload, parse, parse_quotes)
 
 
-def acknowledges(payload: bytes) -> bool:
-    """Tell whether a control frame says that a subscription was accepted.
+def reply_of(payload: bytes) -> Reply | None:
+    """Return what a control frame answers a subscription; None when it answers none.
 
-    ``{"result":null,"id":1}``
+    ``{"result":null,"id":1}``, or ``{"error":{"code":2,"msg":"Invalid request: unknown method"},"id":1}``
+
+    Either is about all streams of the request. A stream that does not exist is accepted like any other.
     """
-    try:
-        reply = _reply.decode(payload)
-    except UNREADABLE:
-        return False
-    return reply.id is not msgspec.UNSET and reply.result is not msgspec.UNSET and bytes(reply.result) == b"null"
+    reply = decode_as(_reply, payload)
+    if reply is None or reply.id is None:
+        return None
+    if reply.error is not None or reply.msg is not None:
+        return Reply(accepted=False, text=_said(reply))
+    return Reply(accepted=True) if bytes(reply.result) == b"null" else None
 
 
 def parse(payload: bytes) -> Trades | None:
@@ -169,6 +203,30 @@ def instrument_of(venue_symbol: str) -> Instrument | None:
     return split_by_suffix(venue_symbol, QUOTE_ASSETS)
 
 
+def instruments_url(rest_base: str) -> str:
+    """Return the URL of the list of instruments, which :func:`parse_instruments` reads."""
+    return f"{rest_base.rstrip('/')}/api/v3/exchangeInfo"
+
+
+def parse_instruments(body: bytes) -> list[Listing]:
+    """Return the instruments that the venue lists.
+
+    ``{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[],"exchangeFilters":[],"symbols":[{"symbol":"ETHBTC",
+    "status":"TRADING","baseAsset":"ETH","baseAssetPrecision":8,"quoteAsset":"BTC","quotePrecision":8,"filters":[
+    {"filterType":"PRICE_FILTER","minPrice":"0.00001000","maxPrice":"922327.00000000","tickSize":"0.00001000"},
+    {"filterType":"LOT_SIZE","minQty":"0.00010000","maxQty":"100000.00000000","stepSize":"0.00010000"}]}]}``
+
+    Raises:
+        MalformedFrame: when the list cannot be read, or is empty.
+    """
+    return unique(_listing(each) for each in decode_reply(_exchange_info, body).symbols)
+
+
+def _said(reply: _Reply) -> str:
+    said = reply.msg if reply.error is None else reply.error.get("msg", reply.error)
+    return said if isinstance(said, str) else spelled(said)
+
+
 def _fast_trade(payload: bytes) -> _Trade | None:
     """Return the trade of a frame that has one and nothing wrong with it."""
     frame = decode_as(_trades, payload)
@@ -191,6 +249,14 @@ def _fast_quote(payload: bytes) -> VenueQuote | None:
     published = None if quote.E is None else _microseconds(quote.E)
     bid, ask = side_of(quote.b, quote.B), side_of(quote.a, quote.A)
     return VenueQuote(quote.s, str(quote.u), quote.u, *bid, *ask, event, published)
+
+
+def _listing(listed: _Listed) -> Listing:
+    ticks = [each.tick_size for each in listed.filters if each.filter_type == "PRICE_FILTER"]
+    lots = [each.step_size for each in listed.filters if each.filter_type == "LOT_SIZE"]
+    sizes = (next(iter(ticks), None), next(iter(lots), None))
+    status = _STATUSES.get(listed.status, "unknown")
+    return listing(listed.symbol, (listed.base_asset, listed.quote_asset), sizes, status, listed.status)
 
 
 def _microseconds(venue_time: int) -> int:

@@ -7,18 +7,22 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from k2_core.instruments import Instrument, instrument
+from k2_core.instruments import Instrument, Listing, Status, instrument
 from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
 from k2_core.venues.json_text import decode_as
+from k2_core.venues.listings import decode_reply, listing, unique
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
 VENUE: Final = "coinbase"
 ASSET_CLASS: Final = "crypto"
 LIMITS: Final = limits.COINBASE
+ENDING: Final = b""  # the venue does not announce that it closes a connection
+PING: Final = b""  # its heartbeats keep a connection open
 _CHANNELS: Final[dict[Data, str]] = {"trades": "market_trades", "quotes": "ticker"}
 _LISTS: Final[dict[Data, str]] = {"trades": "trades", "quotes": "tickers"}
 _CONTROL_CHANNELS: Final = frozenset({"heartbeats", "subscriptions"})
@@ -28,6 +32,9 @@ _HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
 _TRADE_FIELDS: Final[dict[str, Kind]] = dict.fromkeys(("trade_id", "product_id", "price", "size", "side", "time"), str)
 _SIDES: Final = ("best_bid", "best_bid_quantity", "best_ask", "best_ask_quantity")
 _QUOTE_FIELDS: Final[dict[str, Kind]] = dict.fromkeys(("product_id", *_SIDES), str)
+_STATUSES: Final[dict[str, Status]] = {
+    "online": "trading", "internal": "restricted", "offline": "halted", "delisted": "delisted",
+}  # fmt: skip
 # ``side`` is the maker's. The documentation of the channel does not say so, that of the older Exchange feed does ("the
 # maker order side"), and in a capture of August 2026 74 of 78 trades that are marked SELL were at or above the mid
 # price, or marked BUY below it: the aggressor's side is the opposite.
@@ -79,10 +86,36 @@ class _Envelope(msgspec.Struct, gc=False):
     sequence_num: int | None = None
 
 
+class _Product(msgspec.Struct, gc=False):
+    id: str
+    base_currency: str
+    quote_currency: str
+    status: str
+    quote_increment: str | None = None
+    base_increment: str | None = None
+    trading_disabled: bool = False
+    cancel_only: bool = False
+    post_only: bool = False
+    limit_only: bool = False
+
+
+class _Subscribed(msgspec.Struct, gc=False):
+    subscriptions: dict[str, list[str] | None]
+
+
+class _Reply(msgspec.Struct, gc=False):
+    channel: str = ""
+    events: list[_Subscribed] = msgspec.field(default_factory=list)
+    type: str = ""
+    message: str = ""
+
+
 _Shape = TypeVar("_Shape")
 _trades = msgspec.json.Decoder(_Trades)
 _quotes = msgspec.json.Decoder(_Quotes)
 _envelope = msgspec.json.Decoder(_Envelope)
+_reply = msgspec.json.Decoder(_Reply)
+_products = msgspec.json.Decoder(list[_Product])
 
 
 def stream_url(base: str) -> str:
@@ -118,14 +151,27 @@ def route(payload: bytes) -> Route:
     return route_of_any(payload, parse, parse_quotes, _counter(decode_as(_envelope, payload)))
 
 
-def acknowledges(payload: bytes) -> bool:
-    """Tell whether a control frame says that a subscription was accepted.
+def reply_of(payload: bytes) -> Reply | None:
+    """Return what a control frame answers a subscription; None when it answers none.
 
     ``{"channel":"subscriptions","client_id":"","timestamp":"2026-04-07T14:30:00.000000Z","sequence_num":0,
     "events":[{"subscriptions":{"level2":["BTC-USD"],"market_trades":["BTC-USD","ETH-USD"]}}]}``
+
+    It lists all that the connection is subscribed to by then. A refusal is ``{"type":"error","message":"…"}`` and does
+    not say of what.
     """
-    envelope = decode_as(_envelope, payload)
-    return envelope is not None and envelope.channel == "subscriptions"
+    reply = decode_as(_reply, payload)
+    if reply is None:
+        return None
+    if reply.type == "error":
+        return Reply(accepted=False, text=reply.message)
+    if reply.channel != "subscriptions":
+        return None
+    listed = [event.subscriptions for event in reply.events]
+    accepted = [
+        (data, symbol) for each in listed for data, name in _CHANNELS.items() for symbol in each.get(name) or ()
+    ]
+    return Reply(accepted=True, subscriptions=tuple(accepted)) if accepted else None
 
 
 def parse(payload: bytes) -> Trades | None:
@@ -176,6 +222,36 @@ def instrument_of(venue_symbol: str) -> Instrument | None:
     if not hyphen or not base.isalnum() or not quote.isalnum():
         return None
     return instrument(base, quote)
+
+
+def instruments_url(rest_base: str) -> str:
+    """Return the URL of the list of instruments, which :func:`parse_instruments` reads."""
+    return f"{rest_base.rstrip('/')}/products"
+
+
+def parse_instruments(body: bytes) -> list[Listing]:
+    """Return the instruments that the venue lists on its Exchange interface, whose products Advanced Trade trades.
+
+    ``[{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD","quote_increment":"0.01",
+    "base_increment":"0.00000001","display_name":"BTC-USD","min_market_funds":"1","margin_enabled":false,
+    "post_only":false,"limit_only":false,"cancel_only":false,"status":"online","status_message":"",
+    "trading_disabled":false,"fx_stablecoin":false,"max_slippage_percentage":"0.02000000","auction_mode":false}]``
+
+    Raises:
+        MalformedFrame: when the list cannot be read, or is empty.
+    """
+    return unique(_listing(each) for each in decode_reply(_products, body))
+
+
+def _listing(product: _Product) -> Listing:
+    status = _STATUSES.get(product.status, "unknown")
+    modes = ("trading_disabled", "cancel_only", "post_only", "limit_only")
+    held = [mode for mode in modes if getattr(product, mode)]
+    if status == "trading" and held:
+        status = "halted" if product.trading_disabled else "restricted"
+    sizes = (product.quote_increment, product.base_increment)
+    codes = (product.base_currency, product.quote_currency)
+    return listing(product.id, codes, sizes, status, " ".join((product.status, *held)))
 
 
 def _trades_in(frame: _Trades | None, published_us: int | None) -> list[VenueTrade] | None:

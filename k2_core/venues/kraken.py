@@ -8,18 +8,22 @@ from typing import Final, Literal
 import msgspec
 
 from k2_core.errors import MalformedFrame
-from k2_core.instruments import Instrument, instrument
+from k2_core.instruments import MODERN_CODES, Instrument, Listing, Status, instrument
 from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
+from k2_core.venues.listings import decode_reply, listing, power_of_ten, unique
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
 VENUE: Final = "kraken"
 ASSET_CLASS: Final = "crypto"
 LIMITS: Final = limits.KRAKEN
+ENDING: Final = b""  # the venue does not announce that it closes a connection
+PING: Final = b'{"method":"ping"}'
 _CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
 _CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
 _REPLY_FIELDS: Final = frozenset({"method", "error"})
@@ -32,6 +36,10 @@ _QUOTE_FIELDS: Final[dict[str, Kind]] = {
     "symbol": str, "bid": NUMBER, "bid_qty": NUMBER, "ask": NUMBER, "ask_qty": NUMBER, "timestamp": str,
 }  # fmt: skip
 _SIDES: Final = frozenset({"bid", "bid_qty", "ask", "ask_qty"})
+_STATUSES: Final[dict[str, Status]] = {
+    "online": "trading", "cancel_only": "restricted", "post_only": "restricted", "limit_only": "restricted",
+    "reduce_only": "restricted", "maintenance": "halted", "delisted": "delisted",
+}  # fmt: skip
 # ``side`` is the taker's order's, by the documentation: the aggressor's as it stands.
 _AGGRESSOR: Final[dict[str, Side]] = {"buy": "BUY", "sell": "SELL"}
 
@@ -68,9 +76,30 @@ class _Items(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
+class _Accepted(msgspec.Struct, gc=False):
+    channel: str = ""
+    symbol: str = ""
+
+
 class _Reply(msgspec.Struct, gc=False):
     method: str
     success: bool
+    result: _Accepted = msgspec.field(default_factory=_Accepted)
+    symbol: str = ""
+    error: str = ""
+
+
+class _Pair(msgspec.Struct, gc=False):
+    wsname: str | None = None
+    status: str = ""
+    tick_size: str | None = None
+    pair_decimals: int | None = None
+    lot_decimals: int | None = None
+
+
+class _AssetPairs(msgspec.Struct, gc=False):
+    error: list[str]
+    result: dict[str, _Pair] = {}
 
 
 _trades = msgspec.json.Decoder(_Trades)
@@ -79,6 +108,7 @@ _quotes = msgspec.json.Decoder(_Quotes)
 _quote = msgspec.json.Decoder(_Quote)
 _items = msgspec.json.Decoder(_Items)
 _reply = msgspec.json.Decoder(_Reply)
+_asset_pairs = msgspec.json.Decoder(_AssetPairs)
 
 
 def stream_url(base: str) -> str:
@@ -117,14 +147,23 @@ def route(payload: bytes) -> Route:
     return route_of_any(payload, parse, parse_quotes)
 
 
-def acknowledges(payload: bytes) -> bool:
-    """Tell whether a control frame says that a subscription was accepted.
+def reply_of(payload: bytes) -> Reply | None:
+    """Return what a control frame answers a subscription; None when it answers none.
 
     ``{"method":"subscribe","result":{"channel":"ticker","symbol":"BTC/USD","snapshot":true},"success":true,
     "time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}``
+
+    A refusal names no channel: ``{"error":"Currency pair not supported BTC/XYZ","method":"subscribe","req_id":2,
+    "success":false,"symbol":"BTC/XYZ",…}``. It is about the symbol, so about all that is asked for of it.
     """
     reply = decode_as(_reply, payload)
-    return reply is not None and reply.method == "subscribe" and reply.success
+    if reply is None or reply.method != "subscribe":
+        return None
+    if not reply.success:
+        about = tuple((data, reply.symbol) for data in _CHANNELS) if reply.symbol else ()
+        return Reply(accepted=False, subscriptions=about, text=reply.error)
+    found = [data for data, channel in _CHANNELS.items() if channel == reply.result.channel]
+    return Reply(accepted=True, subscriptions=((found[0], reply.result.symbol),)) if found else None
 
 
 def parse(payload: bytes) -> Trades | None:
@@ -170,6 +209,29 @@ def instrument_of(venue_symbol: str) -> Instrument | None:
     if not slash or not base.isalnum() or not quote.isalnum():
         return None
     return instrument(base, quote)
+
+
+def instruments_url(rest_base: str) -> str:
+    """Return the URL of the list of instruments, which :func:`parse_instruments` reads."""
+    return f"{rest_base.rstrip('/')}/0/public/AssetPairs"
+
+
+def parse_instruments(body: bytes) -> list[Listing]:
+    """Return the instruments that the venue lists, but for those that its WebSocket does not have.
+
+    ``{"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","aclass_base":"currency","base":"XXBT",
+    "aclass_quote":"currency","quote":"ZUSD","lot":"unit","cost_decimals":5,"pair_decimals":1,"lot_decimals":8,
+    "lot_multiplier":1,"ordermin":"0.0001","costmin":"0.5","tick_size":"0.1","status":"online"}}}``
+
+    ``wsname`` is version 1's name, which says XBT and XDG where version 2 says BTC and DOGE.
+
+    Raises:
+        MalformedFrame: when the list cannot be read, or is empty; the venue refuses a request with status 200.
+    """
+    reply = decode_reply(_asset_pairs, body)
+    if reply.error:
+        raise MalformedFrame("wrong_type", f"the venue answers {spelled(reply.error)}")
+    return unique(_listing(pair.wsname, pair) for pair in reply.result.values() if pair.wsname)
 
 
 def _fast_trades(payload: bytes) -> list[VenueTrade] | None:
@@ -225,6 +287,17 @@ def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | 
             return None
         texts.append(None if text == "null" else text)
     return side_of(*texts)
+
+
+def _listing(wsname: str, pair: _Pair) -> Listing:
+    base, _, quote = wsname.partition("/")
+    base, quote = MODERN_CODES.get(base, base), MODERN_CODES.get(quote, quote)
+    tick_size = pair.tick_size
+    if tick_size is None and pair.pair_decimals is not None:
+        tick_size = power_of_ten(pair.pair_decimals)
+    lot_size = None if pair.lot_decimals is None else power_of_ten(pair.lot_decimals)
+    status = _STATUSES.get(pair.status, "unknown")
+    return listing(f"{base}/{quote}", (base, quote), (tick_size, lot_size), status, pair.status)
 
 
 def _items_of(payload: bytes, data: Data) -> list[bytes]:
