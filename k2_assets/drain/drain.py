@@ -18,10 +18,10 @@ from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader
-from k2_assets.kafka_topic import describe_topic
+from k2_assets.kafka_topic import NoTopic, Topic, admin_client, describe_topic
 from k2_core import clock, topics
 from k2_core.catalog import ensure_tables, open_catalog
-from k2_core.errors import CommitConflict, K2Error, OffsetError
+from k2_core.errors import CommitConflict, K2Error, OffsetError, TopicError
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
@@ -71,8 +71,11 @@ class _Worker:
         self._settings = settings
         self._catalog: Catalog | None = None
         self._schemas = SchemaLookup(registry)
+        self._absent: dict[str, tuple[Layers, str]] = {}
         self._heart = heart
         self._stop = stop
+        self._admin = admin_client(settings.bootstrap_servers)
+        self._lanes: list[Lane] = []
         self._retry_s = _RETRY_FIRST_S
         self._look_at = 0.0
         self._trouble = ""
@@ -81,7 +84,8 @@ class _Worker:
     def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         with ExitStack() as opened:
             try:
-                yield from self._work(self._open_lanes(opened), ends_at)
+                self._open_lanes(opened)
+                yield from self._work(opened, ends_at)
             except OffsetError as error:
                 log.info("beginning again", reason=str(error))
             except CommitConflict as error:
@@ -89,22 +93,32 @@ class _Worker:
             except _PASSING as error:
                 self._wait_out(error)
 
-    def _open_lanes(self, opened: ExitStack) -> list[Lane]:
-        """Open and start a lane for each venue; ``opened`` closes them, also when one could not be started."""
-        settings, catalog = self._settings, self._opened_catalog()
-        lanes = []
-        for name, venue in VENUES.items():
-            self._heart.progress("starting", f"topic of {name}")
-            layers = Layers(catalog, settings.catalog.namespace, venue)
-            topic = describe_topic(settings.bootstrap_servers, topics.raw_topic(venue.ASSET_CLASS, "trades", name))
-            reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
-            lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
-            opened.callback(lane.close)
-            lanes.append(lane)
-            self._heart.progress("catching up", name)
-            lane.start(lambda piece: self._heart.progress("catching up", piece))
+    def _open_lanes(self, opened: ExitStack) -> None:
+        """Open and start a lane for each topic that is there; ``opened`` closes them, also when one could not start."""
+        self._lanes, self._absent = [], {}
+        for venue in VENUES.values():
+            layers = Layers(self._opened_catalog(), self._settings.catalog.namespace, venue)
+            name = topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE)
+            self._heart.progress("starting", f"topic {name}")
+            try:
+                self._open_lane(layers, self._described(name), opened)
+            except NoTopic as error:
+                # What nobody feeds is no trouble; a topic that was drained and is gone is.
+                self._absent[name] = layers, str(error) if layers.vector("bronze") else ""
+                layers.catch_up(self._schemas, lambda piece: self._heart.progress("catching up", piece))
         self._began_at = clock.monotonic()
-        return lanes
+
+    def _open_lane(self, layers: Layers, topic: Topic, opened: ExitStack) -> None:
+        settings = self._settings
+        reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
+        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
+        opened.callback(lane.close)
+        self._heart.progress("catching up", topic.name)
+        lane.start(lambda piece: self._heart.progress("catching up", piece))
+        self._lanes.append(lane)
+
+    def _described(self, name: str) -> Topic:
+        return describe_topic(self._settings.bootstrap_servers, name, self._admin)
 
     def _opened_catalog(self) -> Catalog:
         """Open the catalog once; it may be away or locked also when a run begins."""
@@ -115,26 +129,43 @@ class _Worker:
             self._catalog = catalog
         return self._catalog
 
-    def _work(self, lanes: list[Lane], ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
+    def _work(self, opened: ExitStack, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
         while clock.monotonic() < ends_at and not self._stop.is_set():
-            for lane in lanes:
+            for lane in self._lanes:
                 lane.reader.watch.look()
-                yield from self._told(lane, lane.step(_READ_S / len(lanes)))
-            self._look_at_stopped(lanes)
-        for lane in lanes:
+                yield from self._told(lane, lane.step(_READ_S / len(self._lanes)))
+            if not self._lanes:
+                self._heart.progress(WAITING, self._absence() or "no topic is there yet: a feed that runs makes them")
+                self._stop.wait(_READ_S)
+            self._look_around(opened)
+        for lane in self._lanes:
             self._heart.progress("committing", "the last batch of this run")
             yield from self._told(lane, lane.finish())
 
-    def _look_at_stopped(self, lanes: list[Lane]) -> None:
+    def _look_around(self, opened: ExitStack) -> None:
+        """Every few seconds, see whether a stopped partition can go on, and whether a topic has come."""
+        if clock.monotonic() < self._look_at:
+            return
+        self._look_at = clock.monotonic() + _LOOK_S
+        self._look_at_stopped()
+        for name, (layers, _) in list(self._absent.items()):
+            try:
+                topic = self._described(name)
+            except NoTopic:
+                continue
+            except TopicError:
+                return  # Kafka is away
+            log.info("topic found", topic=name)
+            del self._absent[name]
+            self._open_lane(layers, topic, opened)
+
+    def _look_at_stopped(self) -> None:
         """Begin again when a stopped partition can go on: its loss was accepted, or Kafka has its messages again.
 
         Raises:
             OffsetError: one can.
         """
-        if clock.monotonic() < self._look_at:
-            return
-        self._look_at = clock.monotonic() + _LOOK_S
-        for lane in lanes:
+        for lane in self._lanes:
             if not lane.reader.stopped or lane.reader.watch.away:
                 continue
             outside = lane.reader.outside(self._standing(lane))
@@ -148,20 +179,26 @@ class _Worker:
         return Offsets.from_properties(table.properties)
 
     def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
-        quiet = not lane.rows and not lane.committing_s and clock.monotonic() - self._began_at > _LOOK_S
-        if settled or quiet:
+        idle = not any(each.rows or each.committing_s for each in self._lanes)
+        if settled or (idle and clock.monotonic() - self._began_at > _LOOK_S):
             self._retry_s, self._trouble = _RETRY_FIRST_S, ""
-        self._heart.progress(READING if lane.rows else WAITING, "; ".join(self._troubles(lane)))
+        reading = any(each.rows for each in self._lanes)
+        self._heart.progress(READING if reading else WAITING, "; ".join(self._troubles()))
         yield lane, None
         yield from ((lane, committed) for committed in settled)
 
-    def _troubles(self, lane: Lane) -> list[str]:
+    def _troubles(self) -> list[str]:
         """Say what is wrong; what had to be waited out stays until a commit, or quiet, shows that it is over."""
-        reader = lane.reader
-        found = [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away, self._trouble]
-        if lane.committing_s > _SLOW_COMMIT_S and not self._trouble:
-            found.append(causes.slow_commit(lane.committing_s, self._settings))
-        return [trouble for trouble in found if trouble]
+        found = [self._trouble, self._absence()]
+        for lane in self._lanes:
+            reader = lane.reader
+            found += [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away]
+            if lane.committing_s > _SLOW_COMMIT_S and not self._trouble:
+                found.append(causes.slow_commit(lane.committing_s, self._settings))
+        return list(dict.fromkeys(trouble for trouble in found if trouble))
+
+    def _absence(self) -> str:
+        return "; ".join(trouble for _, trouble in self._absent.values() if trouble)
 
     def _wait_out(self, error: Exception) -> None:
         said = causes.sentence(error, self._settings)
