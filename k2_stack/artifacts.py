@@ -149,7 +149,12 @@ def unpacked(artifact: Artifact, folder: Path, *, download: Download = download_
     (archive,) = fetch([artifact], folder, download=download)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as staging:
         content = Path(staging) / "content"
-        _extract(archive, content)
+        try:
+            _extract(archive, content)
+        except FileNotFoundError:
+            if target.is_dir():  # another process was first, and has removed the archive
+                return target
+            raise
         _move_once(content, target)
     archive.unlink(missing_ok=True)
     return target
