@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
 NAMES_THAT_TELL_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 VENUE_TEMPLATE = [
-    *("stream_url", "subscribe_frames", "route", "acknowledges", "parse", "parse_quotes"),
+    *("stream_url", "subscribe_frames", "route", "reply_of", "parse", "parse_quotes"),
     *("instrument_of", "instruments_url", "parse_instruments"),
 ]
 

@@ -15,8 +15,8 @@ from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
-from k2_core.venues.replies import Reply
 from k2_core.venues.listings import decode_reply, listing, unique
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"

@@ -11,6 +11,7 @@ from k2_core.instruments import Instrument
 from k2_core.quotes import BadQuote, VenueQuote, condition
 from k2_core.trades import REASONS, BadTrade, VenueTrade
 from k2_core.venues import binance
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import Route
 from tests.core.venue_frames import recorded
 
@@ -126,17 +127,15 @@ def test_control_frames_are_no_trades(payload: bytes) -> None:
     assert binance.route(payload) == Route("control")
 
 
-def test_acknowledges_an_accepted_subscription_alone() -> None:
-    assert binance.acknowledges(b'{"result":null,"id":1}')
-    for other in (
-        b'{"result":["btcusdt@trade"],"id":1}',
-        b'{"result":null}',
-        b'{"error":{"code":2},"id":1}',
-        b"{",
-        b"",
-    ):
-        assert not binance.acknowledges(other)
-    assert not binance.acknowledges(a_frame())
+def test_a_reply_accepts_or_refuses_all_streams_of_its_request() -> None:
+    assert binance.reply_of(b'{"result":null,"id":1}') == Reply(accepted=True)
+    refused = b'{"error":{"code":2,"msg":"Invalid request"},"id":1}'
+    assert binance.reply_of(refused) == Reply(accepted=False, text="Invalid request")
+    assert binance.reply_of(b'{"code":3,"msg":"Invalid JSON","id":1}') == Reply(accepted=False, text="Invalid JSON")
+    assert binance.reply_of(b'{"error":{"code":2},"id":1}') == Reply(accepted=False, text="{'code': 2}")
+    for other in (b'{"result":["btcusdt@trade"],"id":1}', b'{"result":null}', b"{", b""):
+        assert binance.reply_of(other) is None
+    assert binance.reply_of(a_frame()) is None
 
 
 @pytest.mark.parametrize("name", ["s", "t", "p", "q", "T", "m"])
@@ -214,7 +213,7 @@ def test_a_bad_trade_keeps_its_time_so_that_its_day_can_be_found(event: int) -> 
 @example(b'{"e":"\\ud800"}')
 @example(b'{"data":{"t":' + b"9" * 6000 + b"}}")
 def test_any_bytes_are_parsed_or_refused_and_always_routed(payload: bytes) -> None:
-    assert binance.acknowledges(payload) in {True, False}
+    binance.reply_of(payload)
     route = binance.route(payload)
     route.symbol.encode()
     try:
@@ -243,7 +242,7 @@ def test_deep_nesting_is_refused_and_never_overflows(depth: int, shape: str) -> 
     payload = (shape % ("[" * depth + "]" * depth)).encode()
 
     assert binance.route(payload).channel in {"unreadable", "other"}
-    assert not binance.acknowledges(payload)
+    assert binance.reply_of(payload) is None
     assert reason_of(payload) in REASONS
 
 

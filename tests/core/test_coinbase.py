@@ -7,6 +7,7 @@ from k2_core.instruments import Instrument
 from k2_core.quotes import VenueQuote, condition, quote_id
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import coinbase
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import Route
 from tests.core.venue_frames import (
     COINBASE_TRADE,
@@ -59,14 +60,16 @@ def test_recorded_control_frames_carry_the_connections_count(recordings: Path, n
     assert coinbase.parse(payload) is None
     assert coinbase.parse_quotes(payload) is None
     assert coinbase.route(payload) == Route("control", connection_sequence=0)
-    assert coinbase.acknowledges(payload) is acknowledged
+    about = (("trades", "BTC-USD"), ("trades", "ETH-USD"))
+    assert coinbase.reply_of(payload) == (Reply(accepted=True, subscriptions=about) if acknowledged else None)
 
 
 @pytest.mark.parametrize("payload", [b'{"type":"error","message":"rate limit exceeded"}', coinbase_trades()])
 def test_an_error_and_a_frame_without_trades_are_control_frames(payload: bytes) -> None:
     assert coinbase.parse(payload) is None
     assert coinbase.route(payload).channel == "control"
-    assert not coinbase.acknowledges(payload)
+    reply = coinbase.reply_of(payload)
+    assert reply is None or reply == Reply(accepted=False, text="rate limit exceeded")
 
 
 def test_all_events_and_symbols_of_a_frame_are_read_in_order() -> None:

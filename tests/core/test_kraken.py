@@ -10,6 +10,7 @@ from k2_core.instruments import Instrument
 from k2_core.quotes import VenueQuote, condition, quote_id
 from k2_core.trades import BadTrade, VenueTrade, check
 from k2_core.venues import kraken
+from k2_core.venues.replies import Reply
 from k2_core.venues.routing import Route
 from tests.core.venue_frames import (
     KRAKEN_QUOTE,
@@ -64,7 +65,7 @@ def test_parse_quotes_takes_the_recorded_frame_field_by_field(recordings: Path) 
 def test_the_recorded_answer_acknowledges_a_subscription(recordings: Path) -> None:
     payload = (recordings / "kraken_v2_subscribe_response.json").read_bytes()
 
-    assert kraken.acknowledges(payload)
+    assert kraken.reply_of(payload) == Reply(accepted=True, subscriptions=(("quotes", "BTC/USD"),))
     assert kraken.parse(payload) is None
     assert kraken.parse_quotes(payload) is None
     assert kraken.route(payload) == Route("control")
@@ -85,7 +86,15 @@ def test_the_recorded_answer_acknowledges_a_subscription(recordings: Path) -> No
 def test_control_frames_are_neither_trades_nor_an_acknowledgement(payload: bytes) -> None:
     assert kraken.parse(payload) is None
     assert kraken.route(payload) == Route("control")
-    assert not kraken.acknowledges(payload)
+    reply = kraken.reply_of(payload)
+    assert reply is None or not reply.accepted
+
+
+def test_a_refusal_is_about_all_that_was_asked_for_of_its_symbol() -> None:
+    payload = b'{"error":"Currency pair not supported FOO/BAR","method":"subscribe","success":false,"symbol":"FOO/BAR"}'
+
+    about = (("trades", "FOO/BAR"), ("quotes", "FOO/BAR"))
+    assert kraken.reply_of(payload) == Reply(False, about, "Currency pair not supported FOO/BAR")
 
 
 @given(st.decimals(min_value=0, max_value=10**15, places=12).filter(lambda number: number > 0), st.integers(-4, 4))

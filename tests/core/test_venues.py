@@ -68,7 +68,10 @@ def hold_all(venue: ModuleType, payload: bytes) -> None:
     """Assert what must hold of any payload whatever."""
     route = venue.route(payload)
     route.symbol.encode()
-    assert venue.acknowledges(payload) in {True, False}
+    reply = venue.reply_of(payload)
+    if reply is not None:
+        assert reply.accepted <= (not reply.text)
+        assert all(data in {"trades", "quotes"} and symbol.encode() is not None for data, symbol in reply.subscriptions)
     assert route.connection_sequence is None or 0 <= route.connection_sequence < 1 << 63
     trades, quotes = outcome(venue.parse, payload), outcome(venue.parse_quotes, payload)
     if isinstance(trades, list):
