@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from k2_core import topics
-from k2_core.tables import Column, TableSpec, all_tables
+from k2_core.tables import DATA, Column, TableSpec, all_tables
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
 
@@ -16,7 +16,7 @@ _HEAD: Final = """\
 Generated from `k2_core/tables.py`, `k2_core/schemas/` and `k2_core/trades.py` by `python -m k2_core.dictionary`; a test
 holds this page against them. Change it there.
 
-All times are UTC. `timestamp` is the venue's time of the trade, `received_ns` is when the feed received the frame.
+All times are UTC. `timestamp` is the venue's time, `received_ns` is when the feed received the frame.
 Numbers are decimals, exactly as the venue wrote them; nothing passes through a float. Tables are Iceberg format 2 in
 the namespace `market_data`, written as Parquet with zstd, and partitioned by UTC days.
 """
@@ -31,7 +31,7 @@ def dictionary(specs: Iterable[TableSpec], venues: Iterable[str]) -> str:
     """Return the data dictionary of these tables, and of the Kafka topics of these venues, as Markdown."""
     tables = list(specs)
     contents = "\n".join(f"- [{spec.name}](#{spec.name}): {spec.doc}" for spec in tables)
-    raw = ", ".join(f"`{topics.raw_topic('crypto', 'trades', venue)}`" for venue in venues)
+    raw = ", ".join(f"`{topics.raw_topic('crypto', data, venue)}`" for venue in venues for data in DATA)
     parts = [
         f"{_HEAD}\n{contents}\n- [Reasons of rejection](#reasons-of-rejection)\n- [Kafka messages](#kafka-messages)\n",
         *(_table(spec) for spec in tables),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, get_args
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -23,6 +23,10 @@ from pyiceberg.types import (
 )
 
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+from k2_core.venues.routing import Data
+
+DATA: Final[tuple[Data, ...]] = get_args(Data)
+"""What each venue has a topic, a bronze and a silver table of."""
 
 _TEXT: Final = StringType()
 _LONG: Final = LongType()
@@ -99,14 +103,21 @@ def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:
     return kind
 
 
-_ORIGIN = (
-    Column("kafka_topic", _TEXT, "topic that the frame stands in"),
+_FRAME_ORIGIN = (
     Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
     Column("kafka_partition", _INT, "partition of the topic"),
     Column("kafka_offset", _LONG, "offset in the partition"),
-    Column("frame_index", _INT, "position of the trade in its frame, from 0"),
 )
-_PLACE: Final = ("topic_id", "kafka_partition", "kafka_offset", "frame_index")
+_ORIGIN = (
+    Column("kafka_topic", _TEXT, "topic that the frame stands in"),
+    *_FRAME_ORIGIN,
+    Column("frame_index", _INT, "position of the trade or quote in its frame, from 0"),
+)
+_RECEIVED: Final = Column("received_ns", _LONG, "when the feed received the frame, ns since 1970 (UTC)")
+_APPENDED: Final = Column("kafka_timestamp", _TIME, "when the broker appended the message (UTC)")
+_KEY: Final = Column("key", BinaryType(), "the message's key; null if it has none", required=False)
+_FRAME: Final = ("topic_id", "kafka_partition", "kafka_offset")
+_PLACE: Final = (*_FRAME, "frame_index")
 
 TRADE_COLUMNS = (
     Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, trade_id)"),
@@ -125,52 +136,75 @@ TRADE_COLUMNS = (
     Column("platform_sequence", _LONG, "the Kafka offset"),
     Column("vendor_data", _MAP, "other fields of the venue's message, as text"),
 )
+QUOTE_COLUMNS = (
+    Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, quote_id)"),
+    Column("quote_id", _TEXT, "the venue's id (Binance: u), else the SHA-256 of its time, bid and ask"),
+    Column("symbol", _TEXT, "base + quote, upper case, modern codes: BTCUSDT"),
+    Column("exchange", _TEXT, "the market: binance is Binance spot"),
+    Column("asset_class", _TEXT, "equities, crypto, futures or options"),
+    Column("timestamp", _TIME, "when the quote was made, by the venue's clock; the receipt where it gives no time"),
+    Column("bid_price", _PRICE, "best bid, exactly as the venue wrote it; null if nobody bids", required=False),
+    Column("bid_quantity", _QUANTITY, "in units of the base asset; null if nobody bids", required=False),
+    Column("ask_price", _PRICE, "best offer, exactly as the venue wrote it; null if nobody offers", required=False),
+    Column("ask_quantity", _QUANTITY, "in units of the base asset; null if nobody offers", required=False),
+    Column("currency", _TEXT, "the quote asset, in which prices are given"),
+    Column("source_sequence", _LONG, "Binance's u, which orders its quotes; null: by timestamp", required=False),
+    Column("ingestion_timestamp", _TIME, "received_ns in microseconds (UTC)"),
+    Column("platform_sequence", _LONG, "the Kafka offset"),
+    Column("vendor_data", _MAP, "condition: crossed, locked, one_sided or empty; published_us: the message's time"),
+)
+_COLUMNS: Final[dict[Data, tuple[Column, ...]]] = {"trades": TRADE_COLUMNS, "quotes": QUOTE_COLUMNS}
 
 
-def bronze_trades(venue: str) -> TableSpec:
-    """Return the table of a venue's frames on its trades topic, byte for byte."""
+def bronze(venue: str, data: Data) -> TableSpec:
+    """Return the table of a venue's frames on its topic of trades or quotes, byte for byte."""
+    one = data.removesuffix("s")
     return TableSpec(
-        f"bronze_{venue}_trades",
-        f"Every Kafka message of {venue}'s trades topic, verbatim, and where it came from.",
+        f"bronze_{venue}_{data}",
+        f"Every Kafka message of {venue}'s {data} topic, verbatim, and where it came from.",
         (
             Column("topic", _TEXT, "Kafka topic"),
-            Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
-            Column("kafka_partition", _INT, "partition of the topic"),
-            Column("kafka_offset", _LONG, "offset in the partition"),
-            Column("kafka_timestamp", _TIME, "when the broker appended the message (UTC)"),
-            Column("key", BinaryType(), "the message's key; null if it has none", required=False),
+            *_FRAME_ORIGIN,
+            _APPENDED,
+            _KEY,
             Column("schema_id", _INT, "registry's id of the envelope's schema; null if unreadable", required=False),
             Column("venue", _TEXT, "from the envelope; null if unreadable", required=False),
-            Column("channel", _TEXT, "trade, control, …; null if the envelope is unreadable", required=False),
+            Column("channel", _TEXT, "trade, quote, control, …; null if the envelope is unreadable", required=False),
             Column("symbol", _TEXT, "the venue's own symbol; null if unreadable", required=False),
             Column("connection_id", _TEXT, "the feed's connection; null if unreadable", required=False),
             Column("connection_seq", _LONG, "position in the connection; null if unreadable", required=False),
             Column("received_ns", _LONG, "receipt by the feed, ns since 1970; null if unreadable", required=False),
             Column("payload", BinaryType(), "the frame; the whole Kafka value if the envelope is unreadable"),
-            Column("min_event_ts", _TIME, "earliest trade time in the frame; null if it has none", required=False),
-            Column("max_event_ts", _TIME, "latest trade time in the frame; null if it has none", required=False),
+            Column("min_event_ts", _TIME, f"earliest {one} time in the frame; null if it has none", required=False),
+            Column("max_event_ts", _TIME, f"latest {one} time in the frame; null if it has none", required=False),
             Column("ingestion_timestamp", _TIME, "received_ns in µs; kafka_timestamp if unreadable"),
         ),
         "ingestion_timestamp",
         {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
-        sort_by=("topic_id", "kafka_partition", "kafka_offset"),
+        sort_by=_FRAME,
     )
 
 
-def silver_trades(venue: str) -> TableSpec:
-    """Return the table of a venue's trades, parsed and validated; it may repeat a trade."""
+def bronze_trades(venue: str) -> TableSpec:
+    """Return the table of a venue's frames on its trades topic."""
+    return bronze(venue, "trades")
+
+
+def silver(venue: str, data: Data) -> TableSpec:
+    """Return the table of a venue's trades or quotes, parsed and validated; it may repeat one."""
     return TableSpec(
-        f"silver_{venue}_trades",
-        f"Every trade of {venue}, parsed and validated; repeats of the venue are kept.",
-        (
-            *TRADE_COLUMNS,
-            *_ORIGIN,
-            Column("received_ns", _LONG, "when the feed received the frame, ns since 1970 (UTC)"),
-        ),
+        f"silver_{venue}_{data}",
+        f"Every {data.removesuffix('s')} of {venue}, parsed and validated; repeats of the venue are kept.",
+        (*_COLUMNS[data], *_ORIGIN, _RECEIVED),
         "timestamp",
         _DRAINED,
         sort_by=("timestamp", *_PLACE),
     )
+
+
+def silver_trades(venue: str) -> TableSpec:
+    """Return the table of a venue's trades."""
+    return silver(venue, "trades")
 
 
 def silver_rejected(venue: str) -> TableSpec:
@@ -199,6 +233,40 @@ GOLD_TRADES = TableSpec(
     "timestamp",
     _DRAINED,
     sort_by=("symbol", "exchange", "timestamp", "source_sequence", "trade_id"),
+)
+
+GOLD_QUOTES = TableSpec(
+    "gold_crypto_quotes",
+    "Every quote of every crypto venue, the best bid and offer as it changed, each exactly once.",
+    QUOTE_COLUMNS,
+    "timestamp",
+    _DRAINED,
+    sort_by=("symbol", "exchange", "source_sequence", "timestamp", "quote_id"),
+)
+
+GOLD: Final[dict[Data, TableSpec]] = {"trades": GOLD_TRADES, "quotes": GOLD_QUOTES}
+
+BRONZE_FEED_EVENTS = TableSpec(
+    "bronze_feed_events",
+    "What happened to the feeds: connections, subscriptions, gaps, losses; every Kafka message of their topic.",
+    (
+        Column("topic", _TEXT, "Kafka topic"),
+        *_FRAME_ORIGIN,
+        _APPENDED,
+        _KEY,
+        Column("schema_id", _INT, "registry's id of the event's schema; null if unreadable", required=False),
+        Column("at_ns", _LONG, "when it was noticed, ns since 1970 (UTC); null if unreadable", required=False),
+        Column("venue", _TEXT, "the market; null if unreadable", required=False),
+        Column("kind", _TEXT, "connect, subscribe, gap, …: see Feed events; null if unreadable", required=False),
+        Column("symbol", _TEXT, "the venue's own; empty when it concerns none; null if unreadable", required=False),
+        Column("connection_id", _TEXT, "the feed's connection; null if unreadable", required=False),
+        Column("details", _MAP, "such as first_missing, last_missing, reason; null if unreadable", required=False),
+        Column("payload", BinaryType(), "the whole Kafka value"),
+        Column("ingestion_timestamp", _TIME, "at_ns in µs; kafka_timestamp if unreadable"),
+    ),
+    "ingestion_timestamp",
+    {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+    sort_by=_FRAME,
 )
 
 GOLD_OHLCV_1M = TableSpec(
@@ -233,5 +301,18 @@ GOLD_OHLCV_1M = TableSpec(
 
 def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
     """Return every table of a platform that feeds ``venues``, in the order data flows."""
-    drained = [make(venue) for venue in venues for make in (bronze_trades, silver_rejected, silver_trades)]
-    return [*drained, GOLD_TRADES, GOLD_OHLCV_1M]
+    return [
+        *(table for venue in venues for table in _tables_of(venue)),
+        BRONZE_FEED_EVENTS,
+        GOLD_TRADES,
+        GOLD_QUOTES,
+        GOLD_OHLCV_1M,
+    ]
+
+
+def _tables_of(venue: str) -> list[TableSpec]:
+    return [
+        *(bronze(venue, data) for data in DATA),
+        silver_rejected(venue),
+        *(silver(venue, data) for data in DATA),
+    ]
