@@ -46,7 +46,7 @@ def made_frames(count: int) -> list[bytes]:
 
 
 def publish(feed: Feed, publisher: Publisher, frames: list[bytes]) -> None:
-    take, now_ns = feed.take, clock.now_ns
+    take, now_ns = feed.open("one").take, clock.now_ns
     for frame in frames:
         take(now_ns(), frame)
         if feed.full:
@@ -56,9 +56,13 @@ def publish(feed: Feed, publisher: Publisher, frames: list[bytes]) -> None:
     assert left == 0, f"{left} frames were not acknowledged"
 
 
+def provisioned(settings: Settings, topic: str) -> Provisioned:
+    return Provisioned(topic, topic, settings.kafka.topic_partitions, {topic: 1}, 2)
+
+
 def one_run(settings: Settings, topic: str, frames: list[bytes]) -> float:
     publisher = Publisher(settings.bootstrap_servers)
-    feed = Feed(binance, Provisioned(topic, settings.kafka.topic_partitions, 1, 2), publisher)
+    feed = Feed(binance, provisioned(settings, topic), publisher)
     before = sum(end_offsets(settings, topic))
     began = time.perf_counter()
     publish(feed, publisher, frames)
@@ -88,7 +92,7 @@ def socket_run(settings: Settings, topic: str, recording: Path, count: int, plai
 
 async def _through_socket(settings: Settings, topic: str, port: str, count: int) -> float:
     publisher = Publisher(settings.bootstrap_servers)
-    feed = Feed(binance, Provisioned(topic, settings.kafka.topic_partitions, 1, 2), publisher)
+    feed = Feed(binance, provisioned(settings, topic), publisher)
     feeds = Feeds(backoff_first_s=0.2)
     connection = Connection(binance, f"ws://127.0.0.1:{port}", SYMBOLS, feeds, feed)
     running = asyncio.create_task(connection.run())

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from types import ModuleType
-from typing import Final, Protocol
+from typing import Final
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -12,33 +12,13 @@ from k2_core import clock
 from k2_core.logs import logger
 from k2_core.settings import Feeds
 from k2_feeds.backoff import Backoff
-from k2_feeds.feed_events import Kind
+from k2_feeds.sink import Sink, Stream
 from k2_feeds.sockets import VenueSocket, dial
 
 ACKNOWLEDGE_S: Final = 10.0
 _WATCH_S: Final = 0.2
 _PONG_TIMEOUT: Final = "keepalive ping timeout"
 _log = logger(__name__)
-
-
-class Sink(Protocol):
-    """Where frames go: a :class:`k2_feeds.feed.Feed`, or a recording."""
-
-    @property
-    def full(self) -> bool:
-        """Whether :meth:`room` must be awaited before the next frame."""
-
-    async def room(self) -> None:
-        """Wait until frames are taken again."""
-
-    def opened(self, connection_id: str) -> None:
-        """Begin a connection."""
-
-    def take(self, received_ns: int, payload: bytes) -> None:
-        """Take one frame, verbatim."""
-
-    def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Take something that happened to the connection."""
 
 
 class Connection:
@@ -63,6 +43,7 @@ class Connection:
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_last_s)
         self._stop = asyncio.Event()
         self._closing = ""
+        self._stream: Stream
 
     def stop(self) -> None:
         """Close the connection; :meth:`run` returns when all that had arrived was taken."""
@@ -95,10 +76,10 @@ class Connection:
 
     async def _use(self, socket: VenueSocket) -> None:
         self._closing = ""
-        self._sink.opened(str(uuid.uuid4()))
+        self._stream = stream = self._sink.open(str(uuid.uuid4()))
         self.connected_since_ns = clock.now_ns()
         self.message = f"connected to {self.url}, not yet subscribed"
-        self._sink.note("connect", url=self.url)
+        self._stream.note("connect", url=self.url)
         watch = asyncio.create_task(self._watch(socket))
         try:
             await self._subscribe(socket)
@@ -107,6 +88,7 @@ class Connection:
             self._lost(error)
         finally:
             watch.cancel()
+            stream.close()
             self.connected_since_ns = None
 
     async def _subscribe(self, socket: VenueSocket) -> None:
@@ -114,22 +96,23 @@ class Connection:
         frames = self._venue.subscribe_frames(self.symbols)
         for frame in frames:
             await socket.send(frame, text=True)
-        self._sink.note("subscribe", symbols=",".join(self.symbols), frames=str(len(frames)))
+        self._stream.note("subscribe", symbols=",".join(self.symbols), frames=str(len(frames)))
         deadline = asyncio.get_running_loop().call_later(ACKNOWLEDGE_S, self._unacknowledged, socket)
         missing = len(frames)
         try:
             while missing:
                 payload = await self._take_one(socket)
-                missing -= self._venue.acknowledges(payload)
+                reply = self._venue.reply_of(payload)
+                missing -= reply is not None and reply.accepted
         finally:
             deadline.cancel()
         self._backoff.reset()
         self.message = f"connected to {self.url}"
-        self._sink.note("ack", symbols=",".join(self.symbols))
+        self._stream.note("ack", symbols=",".join(self.symbols))
 
     async def _read(self, socket: VenueSocket) -> None:
         """Take frames until the connection is closed. ``recv`` does not yield while frames are at hand."""
-        recv, take, now_ns, sink = socket.recv, self._sink.take, clock.now_ns, self._sink
+        recv, take, now_ns, sink = socket.recv, self._stream.take, clock.now_ns, self._sink
         while True:
             payload = await recv(decode=False)
             take(now_ns(), payload)
@@ -138,7 +121,7 @@ class Connection:
 
     async def _take_one(self, socket: VenueSocket) -> bytes:
         payload = await socket.recv(decode=False)
-        self._sink.take(clock.now_ns(), payload)
+        self._stream.take(clock.now_ns(), payload)
         if self._sink.full:
             await self._sink.room()
         return payload
@@ -176,7 +159,7 @@ class Connection:
             "stop": "the feed stops",
         }
         self._end(reason, texts.get(reason, f"the connection to {self.url} ended: {said}"))
-        self._sink.note("disconnect", reason=reason, text=self.message)
+        self._stream.note("disconnect", reason=reason, text=self.message)
 
     def _end(self, reason: str, text: str) -> None:
         self.message = text

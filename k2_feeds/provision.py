@@ -33,10 +33,19 @@ Report = Callable[[str], None]
 class Provisioned(NamedTuple):
     """What a publisher must know of its topics."""
 
-    raw_topic: str
+    trades_topic: str
+    """Of trades, and of whatever carries neither trades nor quotes."""
+    quotes_topic: str
+    """The same one when the settings ask for trades only, or for quotes only."""
     partitions: int
-    raw_schema_id: int
+    raw_schema_ids: dict[str, int]
+    """Of each topic of raw frames."""
     event_schema_id: int
+
+    @property
+    def raw_topics(self) -> tuple[str, ...]:
+        """The topics of raw frames, each once."""
+        return tuple(self.raw_schema_ids)
 
 
 class Stopped(Exception):  # not an error: the process was asked to end while it waited
@@ -53,15 +62,22 @@ def provision(settings: Settings, venue: ModuleType, report: Report, stop: threa
         IncompatibleSchema: a subject holds a schema that ours would break.
         Stopped: ``stop`` was set meanwhile.
     """
-    raw = topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE)
+    names = _raw_topics(settings, venue)
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
     _await_kafka(admin, settings.bootstrap_servers, report, stop)
-    ensure_topic(admin, raw, settings)
-    ensure_topic(admin, topics.FEED_EVENTS, settings)
+    for name in (*names, topics.FEED_EVENTS):
+        ensure_topic(admin, name, settings)
     with Registry(settings.registry_url) as registry:
-        raw_id = _register(registry, raw, topics.raw_frame_schema(), report, stop)
+        raw_ids = {name: _register(registry, name, topics.raw_frame_schema(), report, stop) for name in names}
         event_id = _register(registry, topics.FEED_EVENTS, topics.feed_event_schema(), report, stop)
-    return Provisioned(raw, settings.kafka.topic_partitions, raw_id, event_id)
+    return Provisioned(names[0], names[-1], settings.kafka.topic_partitions, raw_ids, event_id)
+
+
+def _raw_topics(settings: Settings, venue: ModuleType) -> list[str]:
+    """Return the topics of what the settings ask for, that of trades first."""
+    source = getattr(settings.feeds, venue.VENUE, None)  # a venue of a test has no settings: all of it is wanted
+    wanted = [kind for kind in ("trades", "quotes") if getattr(source, kind, True)]
+    return [topics.raw_topic(venue.ASSET_CLASS, kind, venue.VENUE) for kind in wanted or ("trades",)]
 
 
 def ensure_topic(admin: AdminClient, topic: str, settings: Settings) -> None:

@@ -26,6 +26,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.frames = self.bytes = self.unrecordable = 0
+        self.heard: dict[tuple[str, str], int] = {}
         self._part = path.with_name(f"{path.name}.part")
         for existing in (path, self._part):
             if existing.exists():
@@ -41,8 +42,12 @@ class Recorder:
     async def room(self) -> None:
         """Return at once."""
 
-    def opened(self, connection_id: str) -> None:
-        """Go on in the same file."""
+    def open(self, connection_id: str) -> "Recorder":  # noqa: ARG002  # as the protocol says
+        """Go on in the same file: frames stand in it in the order they came, whichever connection brought them."""
+        return self
+
+    def close(self) -> None:
+        """End a connection; the file goes on until :meth:`finish`."""
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
         """Log what happened."""

@@ -95,7 +95,7 @@ async def feed(settings: Settings, venue_name: str) -> None:
         sink = Feed(venue, provisioned, publisher)
         connection = Connection(venue, source.url, source.symbols, settings.feeds, sink)
         health.attach(sink, connection, publisher)
-        kept = KeptTopics(settings, (provisioned.raw_topic, topics.FEED_EVENTS))
+        kept = KeptTopics(settings, (*provisioned.raw_topics, topics.FEED_EVENTS))
         publisher.missing = lambda: kept.missing
         keeping = asyncio.create_task(_keep_topics(kept, stop))
         await _feed_until(stop, connection, sink, publisher)

@@ -31,13 +31,18 @@ class Collected:
     def __init__(self) -> None:
         self.connections: list[str] = []
         self.frames: list[bytes] = []
+        self.heard: dict[tuple[str, str], int] = {}
         self.events: list[tuple[str, dict[str, str]]] = []
 
     async def room(self) -> None:
         """Never waited for."""
 
-    def opened(self, connection_id: str) -> None:
+    def open(self, connection_id: str) -> "Collected":
         self.connections.append(connection_id)
+        return self
+
+    def close(self) -> None:
+        """Go on: the next connection is kept here too."""
 
     def take(self, received_ns: int, payload: bytes) -> None:
         assert received_ns > 0

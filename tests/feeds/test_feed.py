@@ -34,8 +34,9 @@ def publish(broker: str, venue: ModuleType, provisioned: Provisioned) -> Callabl
     def run(frames: list[bytes]) -> Feed:
         publisher = Publisher(broker)
         feed = Feed(venue, provisioned, publisher)
+        stream = feed.open("one")
         for number, frame in enumerate(frames):
-            feed.take(1_700_000_000_000_000_000 + number, frame)
+            stream.take(1_700_000_000_000_000_000 + number, frame)
             while feed.full:
                 publisher.retry()
         publisher.flush(30)
@@ -53,7 +54,7 @@ def test_frames_stand_verbatim_in_kafka_with_what_is_known_of_them(
 
     feed = publish(sent)
 
-    found = sorted(frames_of(broker, provisioned.raw_topic), key=lambda frame: int(frame["connection_seq"]))
+    found = sorted(frames_of(broker, provisioned.trades_topic), key=lambda frame: int(frame["connection_seq"]))
     assert [frame["payload"] for frame in found] == sent
     assert [frame["channel"] for frame in found] == ["control", "trade", "unreadable", "trade"]
     assert [frame["symbol"] for frame in found] == ["", "BTCUSDT", "", "ETHUSDT"]
@@ -69,7 +70,7 @@ def test_keys_and_partitions_follow_the_symbol(
     symbols = ("BTCUSDT", "ETHUSDT", "PEPEUSDT")
     publish([a_trade_frame(n, symbol) for n in range(10) for symbol in symbols] + [b"{"])
 
-    found = stored(broker, provisioned.raw_topic)
+    found = stored(broker, provisioned.trades_topic)
     assert {each.key for each in found} == {b"BTCUSDT", b"ETHUSDT", b"PEPEUSDT", b""}
     assert all(each.partition == partition_of(each.key.decode(), 4) for each in found)
 
@@ -97,7 +98,7 @@ def test_an_oversized_frame_is_told_of_and_not_published(
     assert event["details"]["bytes"] == str(len(large))
     assert event["details"]["sha256"] == hashlib.sha256(large).hexdigest()
     assert event["details"]["head"].startswith('{"stream":"\\xff')
-    sizes = sorted(len(frame["payload"]) for frame in frames_of(broker, provisioned.raw_topic))
+    sizes = sorted(len(frame["payload"]) for frame in frames_of(broker, provisioned.trades_topic))
     assert sizes[-1] == MAX_FRAME_BYTES
     assert len(sizes) == 3
 
@@ -111,7 +112,7 @@ def test_nothing_is_lost_or_reordered_when_the_producers_queue_is_always_full(
 
     publish(sent)
 
-    assert [frame["payload"] for frame in frames_of(broker, provisioned.raw_topic)] == sent
+    assert [frame["payload"] for frame in frames_of(broker, provisioned.trades_topic)] == sent
 
 
 def test_a_frame_that_kafka_refuses_is_counted_and_recorded_as_a_gap(
@@ -119,7 +120,7 @@ def test_a_frame_that_kafka_refuses_is_counted_and_recorded_as_a_gap(
 ) -> None:
     admin = AdminClient({"bootstrap.servers": broker})
     smaller = ConfigEntry("max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ResourceType.TOPIC, provisioned.raw_topic, incremental_configs=[smaller])
+    topic = ConfigResource(ResourceType.TOPIC, provisioned.trades_topic, incremental_configs=[smaller])
     admin.incremental_alter_configs([topic])[topic].result(timeout=10)
     incompressible = random.Random(1).randbytes(3000).hex()
 
@@ -129,7 +130,7 @@ def test_a_frame_that_kafka_refuses_is_counted_and_recorded_as_a_gap(
     assert {event["kind"] for event in events} == {"gap"}
     assert all(event["details"]["reason"].startswith("Kafka refused the frame: ") for event in events)
     refused = {int(event["details"]["first_missing"]) for event in events}
-    there = {7 + int(frame["connection_seq"]) for frame in frames_of(broker, provisioned.raw_topic)}
+    there = {7 + int(frame["connection_seq"]) for frame in frames_of(broker, provisioned.trades_topic)}
     assert 8 in refused  # and 7, if both stood in one batch: Kafka refuses a batch as a whole
     assert (refused | there, refused & there) == ({7, 8}, set())
     assert feed.gaps_found.total() == len(events)
@@ -140,5 +141,5 @@ def test_all_frames_of_a_symbol_stand_in_one_partition(
 ) -> None:
     publish([a_trade_frame(n) for n in range(500)])
 
-    found = stored(broker, provisioned.raw_topic)
+    found = stored(broker, provisioned.trades_topic)
     assert (len(found), {each.partition for each in found}) == (500, {0})

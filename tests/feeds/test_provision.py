@@ -44,10 +44,12 @@ def test_provision_makes_topics_and_schemas_and_finds_them_again(
 
     assert first == second
     assert said == []
-    found = config_of(broker, first.raw_topic)
-    assert {name: found[name] for name in topics.topic_settings(7)} == topics.topic_settings(7)
+    assert len(first.raw_topics) == 2
+    for topic in first.raw_topics:
+        found = config_of(broker, topic)
+        assert {name: found[name] for name in topics.topic_settings(7)} == topics.topic_settings(7)
     with Registry(registry) as client:
-        schema = client.schema(first.raw_schema_id)
+        schema = client.schema(first.raw_schema_ids[first.quotes_topic])
     assert schema is not None
     assert json.loads(schema)["name"] == "RawFrame"
 
