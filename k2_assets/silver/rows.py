@@ -1,30 +1,31 @@
 """Rows of silver and rejected as Arrow tables, column by column. Pure; what may stand in them was judged before."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from k2_assets.bronze.transforms import TIMESTAMP, Frames
+from k2_assets.silver.rules import Numbers, Rules
 from k2_core.instruments import Instrument
-from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE, VenueTrade, message_ids
 
 _LONGEST_ERROR: Final = 500  # characters: it is for a person, and the bytes stand beside it
 
 
 @dataclass(frozen=True)
-class Trades:
-    """Trades that passed every rule, in parallel lists; numbers as plain text."""
+class Kept:
+    """Trades or quotes that passed every rule, in parallel lists; numbers as plain text, times in µs."""
 
-    trades: list[VenueTrade]
+    rows: list[Any]
     frames: list[int]
     indexes: list[int]
-    prices: list[str]
-    quantities: list[str]
+    event_us: npt.NDArray[np.int64]
+    numbers: Numbers
 
 
 @dataclass
@@ -51,61 +52,63 @@ def _readable(error: str) -> str:
 
 
 def silver_rows(
-    kept: Trades, frames: Frames, venue: ModuleType, instruments: dict[str, Instrument | None], schema: pa.Schema
+    kept: Kept,
+    frames: Frames,
+    venue: ModuleType,
+    rules: Rules,
+    *,
+    instruments: Mapping[str, Instrument | None],
+    schema: pa.Schema,
 ) -> pa.Table:
     """Return the rows of silver."""
-    trades, count = kept.trades, len(kept.trades)
+    rows, count = kept.rows, len(kept.rows)
     at = np.array(kept.frames, dtype=np.int64)
-    symbols = [_known(instruments, t.venue_symbol).symbol for t in trades]
-    ids = [t.trade_id for t in trades]
+    known = [_known(instruments, row.venue_symbol) for row in rows]
+    symbols, ids = [each.symbol for each in known], [getattr(row, rules.id_name) for row in rows]
     offsets = np.array(frames.offsets, dtype=np.int64)[at]
-    received = frames.received_ns[at]
+    numbers = {name: _decimals(kept.numbers[name], *size) for name, size in rules.numbers.items()}
     columns: dict[str, Any] = {
-        "message_id": pa.array(message_ids(venue.VENUE, symbols, ids), pa.binary()).cast(pa.string()),
-        "trade_id": pa.array(ids, pa.string()),
+        "message_id": pa.array(rules.message_ids(venue.VENUE, symbols, ids), pa.binary()).cast(pa.string()),
+        rules.id_name: pa.array(ids, pa.string()),
         "symbol": pa.array(symbols, pa.string()),
         "exchange": _repeat(venue.VENUE, count),
         "asset_class": _repeat(venue.ASSET_CLASS, count),
-        "timestamp": pa.array(np.fromiter((t.event_us for t in trades), np.int64, count), TIMESTAMP),
-        "price": _decimals(kept.prices, PRICE_PRECISION, PRICE_SCALE),
-        "quantity": _decimals(kept.quantities, QUANTITY_PRECISION, QUANTITY_SCALE),
-        "currency": pa.array([_known(instruments, t.venue_symbol).quote for t in trades], pa.string()),
-        "side": pa.array([t.side for t in trades], pa.string()),
-        "trade_conditions": pa.ListArray.from_arrays(
-            pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string())
-        ),
-        "source_sequence": pa.array(np.fromiter((t.sequence for t in trades), np.int64, count)),
+        "timestamp": pa.array(kept.event_us, TIMESTAMP),
+        **{name: decimals.to_arrow() for name, decimals in numbers.items()},
+        **rules.columns(rows),
+        "currency": pa.array([each.quote for each in known], pa.string()),
+        "source_sequence": pa.array([row.sequence for row in rows], pa.int64()),
         "ingestion_timestamp": pa.array(frames.ingestion_us[at], TIMESTAMP),
         "platform_sequence": pa.array(offsets),
-        "vendor_data": _vendor_data(trades),
+        "vendor_data": _texts_by_key(rules.vendor_data(rows, numbers)),
         "kafka_topic": _repeat(frames.topic, count),
         "topic_id": _repeat(frames.topic_id, count),
         "kafka_partition": pa.array(np.array(frames.partitions, dtype=np.int32)[at]),
         "kafka_offset": pa.array(offsets),
         "frame_index": pa.array(kept.indexes, pa.int32()),
-        "received_ns": pa.array(received),
+        "received_ns": pa.array(frames.received_ns[at]),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _known(instruments: dict[str, Instrument | None], venue_symbol: str) -> Instrument:
+def _known(instruments: Mapping[str, Instrument | None], venue_symbol: str) -> Instrument:
     instrument = instruments[venue_symbol]
     assert instrument is not None  # noqa: S101  # unknown symbols were rejected
     return instrument
 
 
-def _vendor_data(trades: Iterable[VenueTrade]) -> pa.MapArray:
-    """Keep the venue's publishing time, where it gave one, as ``published_us``."""
-    published = [t.published_us for t in trades]
-    present = np.array([p is not None for p in published], dtype=np.int32)
-    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(present, dtype=np.int32)])
-    values = pa.array([p for p in published if p is not None], pa.int64()).cast(pa.string())
-    return pa.MapArray.from_arrays(pa.array(offsets), _repeat("published_us", len(values)), values)
+def _texts_by_key(columns: Mapping[str, list[str | None]]) -> pa.MapArray:
+    """Return a map for each row, of the keys for which it has a text."""
+    present = np.array([[text is not None for text in texts] for texts in columns.values()], dtype=bool).T
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(present.sum(axis=1), dtype=np.int32)])
+    keys = pa.array(list(columns), pa.string()).take(pa.array(np.nonzero(present)[1]))
+    values = pa.array([text for texts in zip(*columns.values(), strict=True) for text in texts if text is not None])
+    return pa.MapArray.from_arrays(pa.array(offsets), keys, values.cast(pa.string()))
 
 
-def _decimals(texts: list[str], precision: int, scale: int) -> pa.Array:
+def _decimals(texts: list[str | None], precision: int, scale: int) -> pl.Series:
     """Convert plain numbers, already checked to fit, exactly."""
-    return pl.Series(texts, dtype=pl.String).cast(pl.Decimal(precision, scale)).to_arrow()
+    return pl.Series(texts, dtype=pl.String).cast(pl.Decimal(precision, scale))
 
 
 def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Table:

@@ -1,6 +1,6 @@
-"""Frames to silver and rejected rows. Pure: the venue's parser and the rules of k2_core.trades, Arrow out.
+"""Frames to silver and rejected rows. Pure: the venue's parser and the rules of trades or quotes, Arrow out.
 
-The rules are checked for all rows at once; what looks unusual in any way is judged by :func:`k2_core.trades.check`.
+The rules are checked for all rows at once; what looks unusual in any way is judged singly, by ``check`` of the nouns.
 A frame on which our own code breaks is rejected like any other bad one: it must not stop its neighbours.
 """
 
@@ -15,22 +15,13 @@ import polars as pl
 import pyarrow as pa
 
 from k2_assets.bronze.transforms import Frames
-from k2_assets.silver.rows import Rejects, Trades, rejected_rows, silver_rows
+from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
+from k2_assets.silver.rules import RULES, Rules
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
 from k2_core.logs import logger
-from k2_core.trades import (
-    MAX_FUTURE_NS,
-    PRICE_PRECISION,
-    PRICE_SCALE,
-    QUANTITY_PRECISION,
-    QUANTITY_SCALE,
-    BadTrade,
-    VenueTrade,
-    check,
-    exact,
-    plain,
-)
+from k2_core.trades import MAX_FUTURE_NS, exact, plain
+from k2_core.venues.routing import Data
 
 log = logger(__name__)
 
@@ -52,7 +43,7 @@ class Refined:
 
 @dataclass
 class _Parsed:
-    trades: list[VenueTrade] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     bad_times: list[tuple[int, int]] = field(default_factory=list)
@@ -60,7 +51,9 @@ class _Parsed:
     control_frames: int = 0
 
 
-def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema) -> Refined:
+def refine(
+    frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema, data: Data = "trades"
+) -> Refined:
     """Parse and validate frames; those on which our own code breaks are found by halves and rejected.
 
     Args:
@@ -68,9 +61,10 @@ def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected
         venue: a module of :mod:`k2_core.venues`.
         silver_schema: Arrow schema of the silver table.
         rejected_schema: Arrow schema of the rejected table.
+        data: what the frames carry.
     """
     try:
-        return _refine(frames, venue, silver_schema, rejected_schema)
+        return _refine(frames, venue, RULES[data], silver_schema, rejected_schema)
     except MemoryError:
         raise  # no fault of a frame
     # A lane that died of a frame would read it again for ever.
@@ -82,7 +76,7 @@ def refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected
             return _all_rejected(frames, silver_schema, rejected_schema, error)
     middle = len(frames) // 2
     halves = (frames.part(0, middle), frames.part(middle, len(frames)))
-    return _joined([refine(half, venue, silver_schema, rejected_schema) for half in halves])
+    return _joined([refine(half, venue, silver_schema, rejected_schema, data) for half in halves])
 
 
 def _all_rejected(
@@ -115,14 +109,15 @@ def _joined(parts: list[Refined]) -> Refined:
     )
 
 
-def _refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema) -> Refined:
-    parsed = _parse(frames, venue)
-    instruments = {symbol: venue.instrument_of(symbol) for symbol in {t.venue_symbol for t in parsed.trades}}
-    prices, quantities = _validate(parsed, frames, instruments)
-    first, last = _event_times(parsed, len(frames))
-    trades = Trades(parsed.trades, parsed.frames, parsed.indexes, prices, quantities)
+def _refine(
+    frames: Frames, venue: ModuleType, rules: Rules, silver_schema: pa.Schema, rejected_schema: pa.Schema
+) -> Refined:
+    parsed = _parse(frames, venue, rules)
+    instruments = {symbol: venue.instrument_of(symbol) for symbol in {row.venue_symbol for row in parsed.rows}}
+    kept = _validate(parsed, frames, instruments, rules)
+    first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(
-        silver_rows(trades, frames, venue, instruments, silver_schema),
+        silver_rows(kept, frames, venue, rules, instruments=instruments, schema=silver_schema),
         rejected_rows(parsed.rejects, frames, rejected_schema),
         first,
         last,
@@ -130,9 +125,9 @@ def _refine(frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejecte
     )
 
 
-def _parse(frames: Frames, venue: ModuleType) -> _Parsed:
+def _parse(frames: Frames, venue: ModuleType, rules: Rules) -> _Parsed:
     out, broken = _Parsed(), 0
-    parse, trades, positions, indexes = venue.parse, out.trades, out.frames, out.indexes
+    parse, bad, rows, positions, indexes = rules.parser(venue), rules.bad, out.rows, out.frames, out.indexes
     for position, payload in enumerate(frames.payloads):
         if position in frames.errors:
             out.rejects.add(position, 0, frames.errors[position].reason, frames.errors[position].detail)
@@ -152,69 +147,77 @@ def _parse(frames: Frames, venue: ModuleType) -> _Parsed:
         if found is None:
             out.control_frames += 1
             continue
-        for index, trade in enumerate(found):
-            if type(trade) is BadTrade:
-                _keep_bad(out, position, index, trade)
+        for index, row in enumerate(found):
+            if type(row) is bad:
+                _keep_bad(out, position, index, row)
                 continue
-            trades.append(trade)
+            rows.append(row)
             positions.append(position)
             indexes.append(index)
     return out
 
 
-def _keep_bad(out: _Parsed, position: int, index: int, trade: BadTrade) -> None:
-    out.rejects.add(position, index, trade.reason, trade.detail)
-    if trade.event_us is not None:
-        out.bad_times.append((position, trade.event_us))
+def _keep_bad(out: _Parsed, position: int, index: int, row: Any) -> None:
+    out.rejects.add(position, index, row.reason, row.detail)
+    if row.event_us is not None:
+        out.bad_times.append((position, row.event_us))
 
 
-def _validate(
-    parsed: _Parsed, frames: Frames, instruments: dict[str, Instrument | None]
-) -> tuple[list[str], list[str]]:
-    """Move what breaks a rule to the rejects; return the others' prices and quantities as plain text."""
-    prices = [trade.price for trade in parsed.trades]
-    quantities = [trade.quantity for trade in parsed.trades]
-    if not prices:
-        return prices, quantities
-    received = frames.received_ns[parsed.frames]
-    events = np.fromiter((t.event_us for t in parsed.trades), np.int64, len(prices))
+def _validate(parsed: _Parsed, frames: Frames, instruments: dict[str, Instrument | None], rules: Rules) -> Kept:
+    """Move what breaks a rule to the rejects; return the others, their numbers as plain text."""
+    received = frames.received_ns[parsed.frames] if parsed.frames else np.empty(0, np.int64)
+    events = _stamped(parsed.rows, received)
+    numbers = {name: [getattr(row, name) for row in parsed.rows] for name in rules.numbers}
     suspicious = events > (received + MAX_FUTURE_NS) // 1000
-    suspicious |= _unusual_number(prices, PRICE_PRECISION, PRICE_SCALE)
-    suspicious |= _unusual_number(quantities, QUANTITY_PRECISION, QUANTITY_SCALE)
+    for name, size in rules.numbers.items():
+        suspicious |= _unusual_number(numbers[name], *size)
     unknown = {symbol for symbol, instrument in instruments.items() if instrument is None}
     if unknown:
-        suspicious |= np.array([trade.venue_symbol in unknown for trade in parsed.trades])
-    drop = []
-    for row in np.flatnonzero(suspicious).tolist():
-        trade = parsed.trades[row]
+        suspicious |= np.array([row.venue_symbol in unknown for row in parsed.rows])
+    keep = np.ones(len(events), dtype=bool)
+    for place in np.flatnonzero(suspicious).tolist():
+        row = parsed.rows[place]
         try:
-            check(trade, instruments[trade.venue_symbol], int(received[row]))
+            rules.check(row, instruments[row.venue_symbol], int(received[place]))
         except MalformedFrame as error:
-            parsed.rejects.add(parsed.frames[row], parsed.indexes[row], error.reason, error.detail)
-            parsed.bad_times.append((parsed.frames[row], trade.event_us))
-            drop.append(row)
+            parsed.rejects.add(parsed.frames[place], parsed.indexes[place], error.reason, error.detail)
+            parsed.bad_times.append((parsed.frames[place], int(events[place])))
+            keep[place] = False
             continue
-        prices[row] = _as_plain(trade.price, PRICE_PRECISION, PRICE_SCALE)
-        quantities[row] = _as_plain(trade.quantity, QUANTITY_PRECISION, QUANTITY_SCALE)
-    if drop:
-        keep = np.ones(len(prices), dtype=bool)
-        keep[drop] = False
-        kept = keep.tolist()
-        parallel: tuple[list[Any], ...] = (parsed.trades, parsed.frames, parsed.indexes, prices, quantities)
-        for listing in parallel:
-            listing[:] = compress(listing, kept)
-    return prices, quantities
+        for name, size in rules.numbers.items():
+            numbers[name][place] = _as_plain(numbers[name][place], *size)
+    return _kept(Kept(parsed.rows, parsed.frames, parsed.indexes, events, numbers), keep)
 
 
-def _unusual_number(texts: list[str], precision: int, scale: int) -> npt.NDArray[np.bool_]:
-    """Tell which texts are not simply digits, a point and digits, positive and within the decimal's bounds."""
+def _kept(judged: Kept, keep: npt.NDArray[np.bool_]) -> Kept:
+    if keep.all():
+        return judged
+    chosen = keep.tolist()
+    rows, frames, indexes = (list(compress(each, chosen)) for each in (judged.rows, judged.frames, judged.indexes))
+    numbers = {name: list(compress(texts, chosen)) for name, texts in judged.numbers.items()}
+    return Kept(rows, frames, indexes, judged.event_us[keep], numbers)
+
+
+def _stamped(rows: list[Any], received_ns: _Ints) -> _Ints:
+    """Return the rows' times in µs: the venue's, or that of receipt where it gives none."""
+    given = [row.event_us for row in rows]
+    if None in given:
+        received_us = (received_ns // 1000).tolist()
+        given = [at if us is None else us for us, at in zip(given, received_us, strict=True)]
+    return np.array(given, dtype=np.int64)
+
+
+def _unusual_number(texts: list[str | None], precision: int, scale: int) -> npt.NDArray[np.bool_]:
+    """Tell which are not simply digits, a point and digits, positive and within the decimal's bounds; None is not."""
     column = pl.Series(texts, dtype=pl.String)
     usual = column.str.contains(rf"^[0-9]{{1,{precision - scale}}}(\.[0-9]{{1,{scale}}})?$")
     positive = column.str.contains("[1-9]")
-    return ~(usual & positive).to_numpy()
+    return ~(usual & positive).fill_null(value=False).to_numpy()
 
 
-def _as_plain(text: str, precision: int, scale: int) -> str:
+def _as_plain(text: str | None, precision: int, scale: int) -> str | None:
+    if text is None:
+        return None
     number = exact(text)
     assert number is not None  # noqa: S101  # check() accepted it
     spelled = plain(number, precision, scale)
@@ -222,12 +225,12 @@ def _as_plain(text: str, precision: int, scale: int) -> str:
     return spelled
 
 
-def _event_times(parsed: _Parsed, count: int) -> tuple[_Ints, _Ints]:
+def _event_times(kept: Kept, bad_times: list[tuple[int, int]], count: int) -> tuple[_Ints, _Ints]:
     """Return the earliest and the latest event time of each frame."""
     first = np.full(count, NO_TIME, dtype=np.int64)
     last = first.copy()
-    positions = np.array(parsed.frames + [p for p, _ in parsed.bad_times], dtype=np.int64)
-    times = np.array([t.event_us for t in parsed.trades] + [t for _, t in parsed.bad_times], dtype=np.int64)
+    positions = np.array(kept.frames + [p for p, _ in bad_times], dtype=np.int64)
+    times = np.concatenate([kept.event_us, np.array([t for _, t in bad_times], dtype=np.int64)])
     sane = times <= _LAST_US
     positions, times = positions[sane], times[sane]
     latest = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)

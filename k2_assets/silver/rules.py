@@ -1,0 +1,120 @@
+"""How trades and quotes are read from a frame, judged, and told in columns of their own. Pure, and all that differs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from k2_core import quotes, trades
+from k2_core.instruments import Instrument
+from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+from k2_core.venues.routing import Data
+
+Numbers = Mapping[str, list[str | None]]
+"""Numbers as plain text by field; None is a missing side of a quote."""
+Columns = dict[str, pa.Array]
+
+_PRICE: Final = (PRICE_PRECISION, PRICE_SCALE)
+_QUANTITY: Final = (QUANTITY_PRECISION, QUANTITY_SCALE)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a row of silver needs to know of its kind of data.
+
+    Args:
+        parser: returns a venue module's function from a frame to rows.
+        bad: the class of rows that the parser could not read.
+        id_name: the field, and the column, of the venue's id.
+        numbers: precision and scale of each field that is a number.
+        check: raises MalformedFrame for a row that breaks a rule.
+        message_ids: of many rows: exchange, symbols, ids.
+        columns: those of this kind alone, of rows and their numbers as decimals.
+        vendor_data: texts by key of many rows; None where a row has none.
+    """
+
+    parser: Callable[[ModuleType], Callable[[bytes], list[Any] | None]]
+    bad: type
+    id_name: str
+    numbers: Mapping[str, tuple[int, int]]
+    check: Callable[[Any, Instrument | None, int], None]
+    message_ids: Callable[[str, Sequence[str], Sequence[str]], npt.NDArray[np.bytes_]]
+    columns: Callable[[Sequence[Any]], Columns]
+    vendor_data: Callable[[Sequence[Any], Mapping[str, pl.Series]], dict[str, list[str | None]]]
+
+
+def _of_trades(rows: Sequence[trades.VenueTrade]) -> Columns:
+    no_conditions = pa.array(np.zeros(len(rows) + 1, np.int32))
+    return {
+        "side": pa.array([trade.side for trade in rows], pa.string()),
+        "trade_conditions": pa.ListArray.from_arrays(no_conditions, pa.array([], pa.string())),
+    }
+
+
+def _of_quotes(_: Sequence[quotes.VenueQuote]) -> Columns:
+    return {}
+
+
+def _published(rows: Sequence[Any]) -> list[str | None]:
+    return [None if row.published_us is None else str(row.published_us) for row in rows]
+
+
+def _vendor_data_of_trades(
+    rows: Sequence[trades.VenueTrade], _: Mapping[str, pl.Series]
+) -> dict[str, list[str | None]]:
+    return {"published_us": _published(rows)}
+
+
+def _vendor_data_of_quotes(
+    rows: Sequence[quotes.VenueQuote], numbers: Mapping[str, pl.Series]
+) -> dict[str, list[str | None]]:
+    return {quotes.CONDITION: conditions(numbers["bid_price"], numbers["ask_price"]), "published_us": _published(rows)}
+
+
+def conditions(bids: pl.Series, asks: pl.Series) -> list[str | None]:
+    """Return :func:`k2_core.quotes.condition` of many quotes, by their prices as decimals."""
+    bid, ask = pl.col("bid"), pl.col("ask")
+    found = (
+        pl.when(bid.is_null() & ask.is_null())
+        .then(pl.lit("empty"))
+        .when(bid.is_null() | ask.is_null())
+        .then(pl.lit("one_sided"))
+        .when(bid > ask)
+        .then(pl.lit("crossed"))
+        .when(bid == ask)
+        .then(pl.lit("locked"))
+    )
+    told: list[str | None] = (
+        pl.DataFrame({"bid": bids, "ask": asks}).select(found.alias("condition"))["condition"].to_list()
+    )
+    return told
+
+
+RULES: Final[dict[Data, Rules]] = {
+    "trades": Rules(
+        attrgetter("parse"),
+        trades.BadTrade,
+        "trade_id",
+        {"price": _PRICE, "quantity": _QUANTITY},
+        trades.check,
+        trades.message_ids,
+        _of_trades,
+        _vendor_data_of_trades,
+    ),
+    "quotes": Rules(
+        attrgetter("parse_quotes"),
+        quotes.BadQuote,
+        "quote_id",
+        {"bid_price": _PRICE, "bid_quantity": _QUANTITY, "ask_price": _PRICE, "ask_quantity": _QUANTITY},
+        quotes.check,
+        quotes.message_ids,
+        _of_quotes,
+        _vendor_data_of_quotes,
+    ),
+}
