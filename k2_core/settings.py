@@ -129,6 +129,16 @@ class Feeds(_Section):
     )
 
 
+class Reference(_Section):
+    """The instrument register."""
+
+    valid_after_s: float = Field(
+        120.0,
+        ge=60,
+        description="a new version holds so long after it was fetched: no drain has then judged a frame without it",
+    )
+
+
 class Drain(_Section):
     """How the drain commits and how long one run lives."""
 
@@ -211,7 +221,10 @@ class Simulator(_Section):
     cut_after_s: float = Field(
         24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does"
     )
-    symbols: tuple[str, ...] = Field(("BTCUSDT", "ETHUSDT", "BNBUSDT"), description="that the random market trades")
+    quotes_per_trade: float = Field(4.0, ge=0, le=100, description="so many times as many quotes as trades")
+    symbols: tuple[str, ...] = Field(
+        (), description="that the random market trades, each in its venue's spelling; empty: the feeds' and a few more"
+    )
 
 
 class Settings(BaseSettings):
@@ -230,6 +243,7 @@ class Settings(BaseSettings):
     registry: Registry = Registry()
     catalog: Catalog = Catalog()
     feeds: Feeds = Feeds()
+    reference: Reference = Reference()
     drain: Drain = Drain()
     maintenance: Maintenance = Maintenance()
     api: Api = Api()

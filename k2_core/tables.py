@@ -298,11 +298,37 @@ GOLD_OHLCV_1M = TableSpec(
     sort_by=("symbol", "exchange", "window_start"),
 )
 
+REFERENCE_INSTRUMENTS = TableSpec(
+    "reference_instruments",
+    "Every version of every instrument that the venues list; the open one of each has no valid_to.",
+    (
+        Column("exchange", _TEXT, "the market"),
+        Column("venue_symbol", _TEXT, "as the venue's WebSocket spells it: BTC/USD"),
+        Column("symbol", _TEXT, "base + quote, upper case, modern codes: BTCUSD"),
+        Column("base", _TEXT, "what is traded, in modern codes"),
+        Column("quote", _TEXT, "what it is paid in, in modern codes"),
+        Column("tick_size", _PRICE, "smallest step of a price; null if the venue names none", required=False),
+        Column("lot_size", _QUANTITY, "smallest step of a quantity; null if the venue names none", required=False),
+        Column("status", _TEXT, "trading, restricted (some orders only), halted, delisted or unknown"),
+        Column("venue_status", _TEXT, "in the venue's own words; not listed once it is gone from the list"),
+        Column("tier", _INT, "1: the settings feed it; 2: another that can be traded; 3: the rest"),
+        Column("asset_class", _TEXT, "equities, crypto, futures or options"),
+        Column("valid_from", _TIME, "from when on frames are judged by this version, inclusive (UTC)"),
+        Column("valid_to", _TIME, "until when, exclusive (UTC); null while it is open", required=False),
+        Column("fetched_at", _TIME, "when the list was fetched that showed it first (UTC)"),
+        Column("source", _TEXT, "URL of that list"),
+    ),
+    "valid_from",
+    _DRAINED,
+    sort_by=("exchange", "venue_symbol", "valid_from"),
+)
+
 
 def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
     """Return every table of a platform that feeds ``venues``, in the order data flows."""
     return [
         *(table for venue in venues for table in _tables_of(venue)),
+        REFERENCE_INSTRUMENTS,
         BRONZE_FEED_EVENTS,
         GOLD_TRADES,
         GOLD_QUOTES,

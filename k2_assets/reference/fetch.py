@@ -1,0 +1,103 @@
+"""Ask a venue's REST interface for its list of instruments. Knows no table, and no venue."""
+
+import ssl
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from k2_core import clock
+from k2_core.errors import DownloadError
+from k2_core.logs import logger
+
+log = logger(__name__)
+
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+_ATTEMPTS: Final = 3
+_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 60.0
+_MOST_BYTES: Final = 256_000_000
+_TOO_MANY: Final = frozenset({httpx.codes.TOO_MANY_REQUESTS, 418})  # 418: Binance's word for a ban
+_SERVER_FAULT: Final = 500
+
+
+class _Later(Exception):  # no error: a reason to ask again
+    def __init__(self, reason: str, pause_s: float) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
+
+
+def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.sleep) -> bytes:
+    """Return what ``url`` answers with status 200; asked again after a passing fault, when the server allows it.
+
+    Args:
+        url: of the list.
+        ca_file: PEM file of the authorities to trust; None trusts certifi's.
+        sleep: waits for some seconds.
+
+    Raises:
+        DownloadError: no answer that can be used after three attempts, or the server wants to be left alone for
+            longer than a minute.
+    """
+    reason = ""
+    verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    with httpx.Client(timeout=_TIMEOUT, verify=verify, headers={"User-Agent": "k2-lakehouse"}) as client:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _ask(client, url, _PAUSE_S * 2**attempt)
+            except _Later as later:
+                reason = str(later)
+                if later.pause_s > _LONGEST_PAUSE_S:
+                    break
+                log.info("asking again", url=url, reason=reason, pause_s=later.pause_s)
+                if attempt < _ATTEMPTS - 1:
+                    sleep(later.pause_s)
+    msg = f"{url} could not be fetched: {reason}."
+    raise DownloadError(msg)
+
+
+def _ask(client: httpx.Client, url: str, pause_s: float) -> bytes:
+    try:
+        with client.stream("GET", url) as answer:
+            if answer.status_code == httpx.codes.OK:
+                return _body(answer, url)
+            reason = f"the server answers {answer.status_code}"
+            if answer.status_code in _TOO_MANY or answer.headers.get("Retry-After"):
+                raise _Later(reason, _retry_after_s(answer.headers.get("Retry-After"), pause_s))
+            if answer.status_code >= _SERVER_FAULT:
+                raise _Later(reason, pause_s)
+            msg = f"{url} could not be fetched: {reason}."
+            raise DownloadError(msg)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        msg = f"{url} could not be fetched: {error}."
+        raise DownloadError(msg) from None
+    except httpx.HTTPError as error:
+        raise _Later(f"{type(error).__name__}: {error}", pause_s) from None
+
+
+def _body(answer: httpx.Response, url: str) -> bytes:
+    found = bytearray()
+    for piece in answer.iter_bytes():
+        found += piece
+        if len(found) > _MOST_BYTES:
+            msg = f"{url} could not be fetched: it answers with more than {_MOST_BYTES // 1_000_000} MB."
+            raise DownloadError(msg)
+    return bytes(found)
+
+
+def _retry_after_s(text: str | None, otherwise_s: float) -> float:
+    """Return the seconds that a Retry-After header asks for, in seconds or as a date (RFC 9110, 10.2.3)."""
+    if text is None:
+        return otherwise_s
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return otherwise_s
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - clock.now()).total_seconds())

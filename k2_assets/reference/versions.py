@@ -1,0 +1,118 @@
+"""What a new list of a venue's instruments changes in the register. Pure: rows in, rows out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from k2_core.instruments import Listing
+from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE, exact, plain
+
+Row = dict[str, Any]
+
+ATTRIBUTES: Final = (
+    *("symbol", "base", "quote", "tick_size", "lot_size", "status", "venue_status", "tier", "asset_class"),
+)
+"""A change of one of these makes a new version."""
+FED, TRADING, OTHER = 1, 2, 3
+_INSTANT: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a list came from, and how it is to be read."""
+
+    exchange: str
+    asset_class: str
+    url: str
+    fetched_at: datetime
+    fed: frozenset[str]
+    """The venue's symbols that the settings feed."""
+
+
+@dataclass
+class Changes:
+    """What has to be committed: rows that go as they stood, and rows that come."""
+
+    new: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    delisted: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def replaced(self) -> list[str]:
+        """Symbols whose open version is closed."""
+        return [*self.changed, *self.delisted]
+
+
+def changes(standing: Iterable[Row], listings: Iterable[Listing], source: Source, valid_from: datetime) -> Changes:
+    """Compare a list with the versions that stand open.
+
+    Args:
+        standing: the venue's versions without an end.
+        listings: everything that the venue lists now.
+        source: of the list.
+        valid_from: when what is new begins to hold; later by an instant where the open version begins later.
+    """
+    open_versions = {row["venue_symbol"]: row for row in standing}
+    found = Changes()
+    listed = {each.venue_symbol: _version(each, source) for each in listings}
+    for symbol, version in listed.items():
+        before = open_versions.get(symbol)
+        if before is None:
+            found.new.append(symbol)
+            found.rows.append(version | {"valid_from": valid_from})
+        elif _attributes(before) != _attributes(version):
+            found.changed.append(symbol)
+            found.rows += _succession(before, version, valid_from)
+    for symbol, before in open_versions.items():
+        gone = {"status": "delisted", "venue_status": "not listed", "tier": OTHER}
+        if symbol not in listed and before["venue_status"] != gone["venue_status"]:
+            found.delisted.append(symbol)
+            facts = {"fetched_at": source.fetched_at, "source": source.url}
+            found.rows += _succession(before, before | gone | facts, valid_from)
+    return found
+
+
+def tier(listing: Listing, fed: frozenset[str]) -> int:
+    """Return 1 for a symbol that the settings feed, 2 for another that can be traded, 3 for the rest."""
+    if listing.venue_symbol in fed and listing.status != "delisted":
+        return FED
+    return TRADING if listing.status == "trading" else OTHER
+
+
+def _version(listing: Listing, source: Source) -> Row:
+    return {
+        "exchange": source.exchange,
+        "venue_symbol": listing.venue_symbol,
+        "symbol": listing.symbol,
+        "base": listing.base,
+        "quote": listing.quote,
+        "tick_size": _size(listing.tick_size, PRICE_PRECISION, PRICE_SCALE),
+        "lot_size": _size(listing.lot_size, QUANTITY_PRECISION, QUANTITY_SCALE),
+        "status": listing.status,
+        "venue_status": listing.venue_status,
+        "tier": tier(listing, source.fed),
+        "asset_class": source.asset_class,
+        "valid_to": None,
+        "fetched_at": source.fetched_at,
+        "source": source.url,
+    }
+
+
+def _succession(before: Row, version: Row, valid_from: datetime) -> list[Row]:
+    """Return the version that ends and the one that follows it."""
+    begins = max(valid_from, before["valid_from"] + _INSTANT)
+    return [before | {"valid_to": begins}, version | {"valid_from": begins, "valid_to": None}]
+
+
+def _attributes(row: Mapping[str, Any]) -> list[Any]:
+    return [row[name] for name in ATTRIBUTES]
+
+
+def _size(text: str | None, precision: int, scale: int) -> Decimal | None:
+    """Return a size exactly; None when its column cannot hold it, which is never rounded."""
+    number = None if text is None else exact(text)
+    spelled = None if number is None else plain(number, precision, scale)
+    return None if spelled is None else Decimal(spelled)
