@@ -1,189 +1,263 @@
-"""One WebSocket to one venue, for ever: connect, subscribe, read, and begin again. Knows neither Kafka nor files."""
+"""Keep some symbols of a venue connected for ever: connect, reconnect, and renew with overlap. Knows no Kafka."""
 
 import asyncio
+import random
 import uuid
 from collections import Counter
+from collections.abc import Awaitable
 from types import ModuleType
 from typing import Final
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 
 from k2_core import clock
 from k2_core.logs import logger
 from k2_core.settings import Feeds
+from k2_core.venues.replies import Subscription
+from k2_core.venues.routing import Data
 from k2_feeds.backoff import Backoff
-from k2_feeds.sink import Sink, Stream
-from k2_feeds.sockets import VenueSocket, dial
+from k2_feeds.pacing import Paces
+from k2_feeds.session import Session
+from k2_feeds.silence import Silence
+from k2_feeds.sink import Sink
+from k2_feeds.sockets import RateLimited, VenueSocket, dial
 
-ACKNOWLEDGE_S: Final = 10.0
-_WATCH_S: Final = 0.2
-_PONG_TIMEOUT: Final = "keepalive ping timeout"
+_LOOK_S: Final = 0.2
+_STEADY_S: Final = 5.0  # a connection that lived so long begins the back-off again
+_EARLIEST: Final = 0.9  # of the age at which a connection is renewed, so that not all are at once
 _log = logger(__name__)
 
 
 class Connection:
-    """Keep one venue connected until :meth:`stop`.
+    """Keep some symbols of one venue connected until :meth:`stop`.
+
+    A renewal overlaps: the next connection is opened and acknowledged before the present one is closed, and both feed
+    the same sink meanwhile, so that nothing is missed. While there can be no next one, the present one goes on.
 
     Args:
         venue: the venue's module of ``k2_core.venues``.
         base_url: ``wss://host:port``; the venue module knows the path.
-        symbols: the venue's own symbols.
+        symbols: the venue's own symbols; :meth:`want` changes them.
+        data: trades, quotes or both.
         settings: back-off, silence and rotation.
         sink: where frames and events go.
+        paces: the venue's limits, shared by all its connections.
+        heeds_silence: whether a channel that brings nothing is a failure; the sink must say what it ``heard``.
     """
 
-    def __init__(self, venue: ModuleType, base_url: str, symbols: tuple[str, ...], settings: Feeds, sink: Sink) -> None:
+    def __init__(
+        self,
+        venue: ModuleType,
+        base_url: str,
+        symbols: tuple[str, ...],
+        settings: Feeds,
+        sink: Sink,
+        *,
+        data: tuple[Data, ...] = ("trades",),
+        paces: Paces | None = None,
+        heeds_silence: bool = True,
+    ) -> None:
         self.url: str = venue.stream_url(base_url)
-        self.symbols = symbols
-        self.connected_since_ns: int | None = None
+        self.symbols, self.data = symbols, data
+        self.session: Session | None = None
         self.reconnects: Counter[str] = Counter()
+        self.rotations: Counter[str] = Counter()
         self.pong_timeouts = 0
         self.message = f"not connected yet to {self.url}"
+        self.silence = Silence(settings.silence_s if heeds_silence else float("inf"))
         self._venue, self._settings, self._sink = venue, settings, sink
+        self._paces = paces or Paces(venue.LIMITS)
         self._backoff = Backoff(settings.backoff_first_s, settings.backoff_last_s)
-        self._stop = asyncio.Event()
-        self._closing = ""
-        self._stream: Stream
+        self._renewal = Backoff(settings.backoff_first_s, settings.backoff_last_s)
+        self._renew_not_before = 0.0
+        self._stop, self._wanted_changed = asyncio.Event(), False
+        self._leaving: set[Session] = set()
+
+    @property
+    def connected_since_ns(self) -> int | None:
+        """When the present connection was opened; None without one."""
+        return None if self.session is None or self.session.over else self.session.opened_ns
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the venue has answered all subscriptions of the present connection."""
+        return self.session is not None and not self.session.over and self.session.settled.is_set()
+
+    @property
+    def wanted(self) -> tuple[Subscription, ...]:
+        """What this connection is to be subscribed to."""
+        return tuple((data, symbol) for data in self.data for symbol in self.symbols)
+
+    def want(self, symbols: tuple[str, ...]) -> None:
+        """Feed these symbols from now on, by a renewal with overlap."""
+        if set(symbols) != set(self.symbols):
+            self.symbols, self._wanted_changed = symbols, True
 
     def stop(self) -> None:
         """Close the connection; :meth:`run` returns when all that had arrived was taken."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Connect, read and reconnect until :meth:`stop`."""
+        """Connect, read, renew and reconnect until :meth:`stop`."""
         while not self._stop.is_set():
-            socket = await self._open()
-            if socket is not None:
-                await self._use(socket)
-            if not self._stop.is_set():
+            if self.session is None:
+                self.session = await self._begin()
+            if self.session is None:
                 await self._pause()
+            else:
+                await self._serve(self.session)
+        for session in {*self._leaving, *([self.session] if self.session else [])}:
+            session.close("stop", "the feed stops")
+            await asyncio.wait({session.task})
+            session.task.result()
         self.message = "stopped"
 
-    async def _open(self) -> VenueSocket | None:
-        """Open the WebSocket; None when it cannot be, or the feed is stopped meanwhile."""
-        attempt = asyncio.ensure_future(dial(self.url))
+    async def _serve(self, session: Session) -> None:
+        """Watch the present connection until it has ended, another has taken its place, or the feed stops."""
+        while not self._stop.is_set() and session is self.session:
+            await asyncio.wait({session.task}, timeout=_LOOK_S)
+            if session.over:
+                self._ended(session)
+                self.session = None
+                await self._pause()
+                return
+            self._tell(session)
+            await self._look(session)
+
+    def _tell(self, session: Session) -> None:
+        if not session.settled.is_set():
+            self.message = f"connected to {self.url}, not yet subscribed"
+        elif session.accepted:
+            self.message = f"connected to {self.url}"
+        else:
+            self.message = f"connected to {self.url}, which has none of the symbols"
+
+    async def _look(self, session: Session) -> None:
+        """Close a connection that is dead; renew one whose time has come."""
+        if not self._sink.full and session.quiet_s > self._settings.silence_s:
+            text = f"nothing was heard for {self._settings.silence_s:g} s"
+            session.stream.note("silence", text=text)
+            session.close("silence", text)
+            return
+        reason = self._reason_to_renew(session)
+        if reason and clock.monotonic() >= self._renew_not_before:
+            await self._renew(session, reason)
+
+    def _reason_to_renew(self, session: Session) -> str:
+        if session.ending:
+            return "shutdown"
+        if self._wanted_changed:
+            return "symbols"
+        if clock.monotonic() > session.renew_at:
+            return "rotation"
+        if not self._sink.full and self.silence.broken(session):
+            return "silence"
+        return ""
+
+    async def _renew(self, session: Session, reason: str) -> None:
+        """Put another connection in the place of this one, without a gap between them."""
+        self._wanted_changed = False
+        successor = await self._begin()
+        if successor is not None:
+            await self._first_of(successor.settled.wait(), successor.task, session.task)
+            if not successor.over and (session.over or self._stands_in(successor, session)):
+                self._replace(session, successor, reason)
+                return
+            self._leave(successor, "not_acknowledged", "the present connection goes on")
+        self._wanted_changed = self._wanted_changed or reason == "symbols"
+        self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
+        _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
+
+    def _stands_in(self, successor: Session, session: Session) -> bool:
+        """Tell whether the successor has all that is wanted of what the present connection has."""
+        had = session.accepted.keys() & set(self.wanted)
+        return successor.settled.is_set() and had <= successor.accepted.keys()
+
+    def _replace(self, session: Session, successor: Session, reason: str) -> None:
+        text = f"connection {successor.connection_id} has taken over"
+        self.session = successor
+        self._renewal.reset()
+        if session.over:  # it ended before its successor was ready
+            self._ended(session)
+            return
+        session.stream.note("rotation", reason=reason, successor=successor.connection_id, text=text)
+        self.rotations[reason] += 1
+        self._leave(session, reason, text)
+
+    def _leave(self, session: Session, reason: str, text: str) -> None:
+        """Close a connection that another stands in for; what was sent before is taken in the background."""
+        session.close(reason, text)
+        self._leaving.add(session)
+        session.task.add_done_callback(lambda _: self._leaving.discard(session))
+
+    async def _first_of(self, *awaited: Awaitable[object]) -> None:
+        """Wait for the first of these, or for the feed to stop; only tasks go on."""
         stopped = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({attempt, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        futures = {asyncio.ensure_future(each): each for each in awaited}
+        await asyncio.wait({stopped, *futures}, return_when=asyncio.FIRST_COMPLETED)
+        for future, given in {**futures, stopped: None}.items():
+            if future is not given:
+                future.cancel()
+
+    async def _begin(self) -> Session | None:
+        """Open a connection and begin to subscribe; None when it cannot be, or the feed is stopped meanwhile."""
+        if not self.symbols:
+            return None
+        attempt = asyncio.ensure_future(self._dial())
+        await self._first_of(attempt)
         attempt.cancel()  # does nothing to an attempt that is done
         try:
-            return await attempt
+            return self._opened(await attempt)
         except asyncio.CancelledError:
             return None
+        except RateLimited as error:
+            self._paces.attempts.hold(error.retry_after_s)
+            self._failed("rate_limited", f"{self.url} cannot be reached: {error}")
         except (OSError, TimeoutError, WebSocketException) as error:
-            self._end("unreachable", f"{self.url} cannot be reached: {_spell(error)}")
-            return None
+            self._failed("unreachable", f"{self.url} cannot be reached: {str(error) or type(error).__name__}")
+        return None
 
-    async def _use(self, socket: VenueSocket) -> None:
-        self._closing = ""
-        self._stream = stream = self._sink.open(str(uuid.uuid4()))
-        self.connected_since_ns = clock.now_ns()
-        self.message = f"connected to {self.url}, not yet subscribed"
-        self._stream.note("connect", url=self.url)
-        watch = asyncio.create_task(self._watch(socket))
-        try:
-            await self._subscribe(socket)
-            await self._read(socket)
-        except ConnectionClosed as error:
-            self._lost(error)
-        finally:
-            watch.cancel()
-            stream.close()
-            self.connected_since_ns = None
+    async def _dial(self) -> VenueSocket:
+        await self._paces.attempts.wait()
+        return await dial(self.url, self._settings.ca_file)
 
-    async def _subscribe(self, socket: VenueSocket) -> None:
-        """Send the subscriptions and take frames until the venue has acknowledged all of them."""
-        frames = self._venue.subscribe_frames(self.symbols)
-        for frame in frames:
-            await socket.send(frame, text=True)
-        self._stream.note("subscribe", symbols=",".join(self.symbols), frames=str(len(frames)))
-        deadline = asyncio.get_running_loop().call_later(ACKNOWLEDGE_S, self._unacknowledged, socket)
-        missing = len(frames)
-        try:
-            while missing:
-                payload = await self._take_one(socket)
-                reply = self._venue.reply_of(payload)
-                missing -= reply is not None and reply.accepted
-        finally:
-            deadline.cancel()
-        self._backoff.reset()
-        self.message = f"connected to {self.url}"
-        self._stream.note("ack", symbols=",".join(self.symbols))
+    def _opened(self, socket: VenueSocket) -> Session:
+        connection_id = str(uuid.uuid4())
+        stream = self._sink.open(connection_id)
+        stream.note("connect", url=self.url)
+        session = Session(
+            self._venue,
+            socket,
+            self.wanted,
+            sink=self._sink,
+            stream=stream,
+            connection_id=connection_id,
+            pace=self._paces.messages,
+        )
+        age_s = self._settings.rotate_after_s * random.uniform(_EARLIEST, 1)  # noqa: S311  # no cryptography
+        session.renew_at = session.opened_at + age_s
+        return session
 
-    async def _read(self, socket: VenueSocket) -> None:
-        """Take frames until the connection is closed. ``recv`` does not yield while frames are at hand."""
-        recv, take, now_ns, sink = socket.recv, self._stream.take, clock.now_ns, self._sink
-        while True:
-            payload = await recv(decode=False)
-            take(now_ns(), payload)
-            if sink.full:
-                await sink.room()
+    def _ended(self, session: Session) -> None:
+        session.task.result()
+        self.pong_timeouts += session.pong_timeout
+        if session.settled.is_set() and clock.monotonic() - session.opened_at > _STEADY_S:
+            self._backoff.reset()
+        self._failed(session.reason, session.text)
 
-    async def _take_one(self, socket: VenueSocket) -> bytes:
-        payload = await socket.recv(decode=False)
-        self._stream.take(clock.now_ns(), payload)
-        if self._sink.full:
-            await self._sink.room()
-        return payload
-
-    async def _watch(self, socket: VenueSocket) -> None:
-        """Close the connection when the feed stops, the venue is silent, or its time is up."""
-        opened = clock.monotonic()
-        while not await self._stopped_within(_WATCH_S):
-            now = clock.monotonic()
-            if not self._sink.full and now - socket.heard_at > self._settings.silence_s:
-                self._close(socket, "silence")
-                return
-            if now - opened > self._settings.rotate_after_s:
-                self._close(socket, "rotation")
-                return
-        self._close(socket, "stop")
-
-    def _unacknowledged(self, socket: VenueSocket) -> None:
-        self._close(socket, "not_acknowledged")
-
-    def _close(self, socket: VenueSocket, reason: str) -> None:
-        """Ask for the end of the connection; the reader goes on until everything sent before has been read."""
-        self._closing = self._closing or reason
-        self._closer = asyncio.ensure_future(socket.close())
-
-    def _lost(self, error: ConnectionClosed) -> None:
-        said = _spell(error)
-        if _PONG_TIMEOUT in said:
-            self.pong_timeouts += 1
-        reason = self._closing or "closed"
-        texts = {
-            "silence": f"nothing was heard for {self._settings.silence_s:g} s",
-            "rotation": f"planned renewal after {self._settings.rotate_after_s:g} s",
-            "not_acknowledged": f"the subscription was not acknowledged within {ACKNOWLEDGE_S:g} s",
-            "stop": "the feed stops",
-        }
-        self._end(reason, texts.get(reason, f"the connection to {self.url} ended: {said}"))
-        self._stream.note("disconnect", reason=reason, text=self.message)
-
-    def _end(self, reason: str, text: str) -> None:
+    def _failed(self, reason: str, text: str) -> None:
         self.message = text
         if not self._stop.is_set():
             self.reconnects[reason] += 1
             _log.warning("reconnecting", reason=reason, text=text, url=self.url)
 
     async def _pause(self) -> None:
-        """Wait before the next attempt; a planned renewal waits for nothing."""
-        if self._closing == "rotation":
-            self._closing = ""
-            return
-        delay_s = self._backoff.delay_s()
-        self.message = f"{self.message}; next attempt in {delay_s:.1f} s"
-        await self._stopped_within(delay_s)
-
-    async def _stopped_within(self, seconds: float) -> bool:
+        """Wait before the next attempt, at least as long as the venue said."""
+        delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_s) if self.symbols else _LOOK_S
+        if self.symbols:
+            self.message = f"{self.message}; next attempt in {delay_s:.1f} s"
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(delay_s):
                 await self._stop.wait()
         except TimeoutError:
-            return False
-        return True
-
-
-def _spell(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+            return

@@ -1,12 +1,13 @@
 """Open a venue's WebSocket: sizes, TLS, proxies, and when the venue was last heard. Subscribes to nothing."""
 
 import ssl
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import certifi
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidURI
+from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import PONG, Frame
 from websockets.protocol import Event
 
@@ -17,6 +18,24 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
 _QUEUED_FRAMES: Final = 4096
+
+
+_TOO_MANY: Final = {418, 429, 503}  # Binance answers 418 to whoever did not listen to its 429
+_RETRY_AFTER_S: Final = 5.0  # where the venue does not say
+
+
+class RateLimited(Exception):  # not an error: the venue says when to come again
+    """The venue refuses an attempt because there were too many."""
+
+    def __init__(self, status: int, retry_after: str | None) -> None:
+        self.retry_after_s = seconds_of(retry_after)
+        super().__init__(f"it answers HTTP {status} and wants {self.retry_after_s:.0f} s of rest")
+
+
+def seconds_of(retry_after: str | None) -> float:
+    """Return the seconds of a Retry-After header; a moderate time when it is missing, or a date."""
+    text = (retry_after or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() else _RETRY_AFTER_S
 
 
 class VenueSocket(ClientConnection):
@@ -31,15 +50,28 @@ class VenueSocket(ClientConnection):
         super().process_event(event)
 
 
-async def dial(url: str) -> VenueSocket:
+def trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """Return whom to trust: the authorities in ``ca_file``, or certifi's.
+
+    Raises:
+        SettingsError: the file cannot be read as certificates.
+    """
+    try:
+        return ssl.create_default_context(cafile=str(ca_file or certifi.where()))
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"K2_FEEDS__CA_FILE={ca_file} cannot be used: {error.strerror or error}."
+        raise SettingsError(msg) from None
+
+
+async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
     """Open the WebSocket at ``url``; loopback is never asked for through a proxy.
 
     Raises:
-        SettingsError: ``url`` is not one of a WebSocket.
+        SettingsError: ``url`` is not one of a WebSocket, or ``ca_file`` is of no use.
+        RateLimited: the venue wants to be left alone for a while.
     """
     parts = urlsplit(url)
-    secure = parts.scheme == "wss"
-    context = ssl.create_default_context(cafile=certifi.where()) if secure else None
+    context = trusted(ca_file) if parts.scheme == "wss" else None
     at_home = parts.hostname in {"127.0.0.1", "localhost", "::1"}
     try:
         socket = await connect(
@@ -56,6 +88,10 @@ async def dial(url: str) -> VenueSocket:
     except InvalidURI as error:
         msg = f"{url} is not a WebSocket URL, such as wss://stream.binance.com:9443: {error}."
         raise SettingsError(msg) from None
+    except InvalidStatus as error:
+        if error.response.status_code not in _TOO_MANY:
+            raise
+        raise RateLimited(error.response.status_code, error.response.headers.get("Retry-After")) from None
     assert isinstance(socket, VenueSocket)  # noqa: S101  # create_connection made it
     socket.heard_at = clock.monotonic()
     return socket

@@ -13,9 +13,8 @@ from k2_core.venues import binance
 from k2_feeds.backoff import Backoff
 from k2_feeds.connection import Connection
 from k2_feeds.feed_events import Kind
-from k2_feeds.simulator.sources import MarketSource
 from k2_feeds.sockets import MAX_MESSAGE_BYTES
-from tests.feeds.rooms import a_trade_frame, free_port, simulating
+from tests.feeds.rooms import a_trade_frame, free_port
 
 QUICK = Feeds(backoff_first_s=0.01, backoff_last_s=0.05, silence_s=30)
 WITHIN_S = 30
@@ -62,9 +61,11 @@ async def until(true: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def running(url: str, feeds: Feeds = QUICK) -> AsyncIterator[tuple[Connection, Collected]]:
+async def running(
+    url: str, feeds: Feeds = QUICK, *, heeds_silence: bool = True
+) -> AsyncIterator[tuple[Connection, Collected]]:
     sink = Collected()
-    connection = Connection(binance, url, ("BTCUSDT",), feeds, sink)
+    connection = Connection(binance, url, ("BTCUSDT",), feeds, sink, heeds_silence=heeds_silence)
     task = asyncio.create_task(connection.run())
     try:
         yield connection, sink
@@ -75,14 +76,14 @@ async def running(url: str, feeds: Feeds = QUICK) -> AsyncIterator[tuple[Connect
 
 
 @asynccontextmanager
-async def a_server(handler: Handler) -> AsyncIterator[str]:
+async def a_server(handler: Handler, port: int = 0) -> AsyncIterator[str]:
     async def quiet(socket: ServerConnection) -> None:
         try:
             await handler(socket)
         except ConnectionClosed:
             return
 
-    port = free_port()
+    port = port or free_port()
     async with serve(quiet, "127.0.0.1", port, compression=None, max_size=None):
         yield f"ws://127.0.0.1:{port}"
 
@@ -104,7 +105,7 @@ async def test_connection_subscribes_and_takes_every_frame_verbatim() -> None:
     async with a_server(handler) as url, running(url) as (connection, sink):
         await until(lambda: len(sink.frames) == 3)
         assert connection.connected_since_ns is not None
-        assert connection.message == f"connected to {url}/stream"
+        await until(lambda: connection.message == f"connected to {url}/stream")
 
     assert sink.frames == [ACK, a_trade_frame(1), b"\xff\x00binary"]
     assert sink.kinds() == ["connect", "subscribe", "ack", "disconnect"]
@@ -128,8 +129,8 @@ async def test_connection_never_gives_up_and_says_why_it_cannot_reach_the_venue(
         await until(lambda: connection.reconnects["unreachable"] >= 5)
         assert f"ws://127.0.0.1:{port}/stream cannot be reached" in connection.message
         assert sink.connections == []
-        async with simulating(MarketSource(1, ("BTCUSDT",), 100), port=port):
-            await until(lambda: len(sink.frames) > 3)
+        async with a_server(acknowledged, port):
+            await until(lambda: sink.frames == [ACK])
 
 
 async def test_connection_is_renewed_when_nothing_is_heard() -> None:
@@ -157,30 +158,35 @@ async def test_pings_of_the_venue_are_answered_and_are_no_silence() -> None:
             await asyncio.sleep(0.05)
 
     feeds = QUICK.model_copy(update={"silence_s": 0.8})
-    async with a_server(handler) as url, running(url, feeds) as (_, sink):
+    async with a_server(handler) as url, running(url, feeds, heeds_silence=False) as (_, sink):
         await until(lambda: pongs >= 30)
 
     assert len(sink.connections) == 1
 
 
-async def test_connection_is_renewed_as_planned() -> None:
-    feeds = QUICK.model_copy(update={"rotate_after_s": 0.3, "backoff_first_s": 60.0, "backoff_last_s": 60.0})
-    async with simulating(MarketSource(1, ("BTCUSDT",), 200)) as url, running(url, feeds) as (connection, sink):
-        await until(lambda: len(sink.connections) >= 3)
-
-    assert connection.reconnects["rotation"] >= 2
-
-
 async def test_connection_is_renewed_when_a_subscription_is_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.connection.ACKNOWLEDGE_S", 0.2)
+    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.2)
 
     async def handler(socket: ServerConnection) -> None:
         await socket.recv()
-        await socket.send(b'{"error":{"code":2,"msg":"no"},"id":1}', text=True)
+        await socket.send(b'{"result":["btcusdt@trade"],"id":1}', text=True)
         await socket.wait_closed()
 
     async with a_server(handler) as url, running(url) as (connection, sink):
         await until(lambda: connection.reconnects["not_acknowledged"] >= 2)
+
+    assert "ack" not in sink.kinds()
+
+
+async def test_a_refused_request_is_tried_again_and_the_venues_words_are_said() -> None:
+    async def handler(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(b'{"error":{"code":2,"msg":"too many streams"},"id":1}', text=True)
+        await socket.wait_closed()
+
+    async with a_server(handler) as url, running(url) as (connection, sink):
+        await until(lambda: connection.reconnects["refused"] >= 2)
+        assert "the venue refuses the subscription: too many streams" in connection.message
 
     assert "ack" not in sink.kinds()
 
