@@ -22,6 +22,7 @@ class Kept:
     """Trades or quotes that passed every rule, in parallel lists; numbers as plain text, times in µs."""
 
     rows: list[Any]
+    instruments: list[Instrument | None]
     frames: list[int]
     indexes: list[int]
     event_us: npt.NDArray[np.int64]
@@ -51,19 +52,11 @@ def _readable(error: str) -> str:
     return error.encode("utf-8", "backslashreplace").decode()
 
 
-def silver_rows(
-    kept: Kept,
-    frames: Frames,
-    venue: ModuleType,
-    rules: Rules,
-    *,
-    instruments: Mapping[str, Instrument | None],
-    schema: pa.Schema,
-) -> pa.Table:
+def silver_rows(kept: Kept, frames: Frames, venue: ModuleType, rules: Rules, schema: pa.Schema) -> pa.Table:
     """Return the rows of silver."""
     rows, count = kept.rows, len(kept.rows)
     at = np.array(kept.frames, dtype=np.int64)
-    known = [_known(instruments, row.venue_symbol) for row in rows]
+    known = [each for each in kept.instruments if each is not None]  # all: unknown symbols were rejected
     symbols, ids = [each.symbol for each in known], [getattr(row, rules.id_name) for row in rows]
     offsets = np.array(frames.offsets, dtype=np.int64)[at]
     numbers = {name: _decimals(kept.numbers[name], *size) for name, size in rules.numbers.items()}
@@ -89,12 +82,6 @@ def silver_rows(
         "received_ns": pa.array(frames.received_ns[at]),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _known(instruments: Mapping[str, Instrument | None], venue_symbol: str) -> Instrument:
-    instrument = instruments[venue_symbol]
-    assert instrument is not None  # noqa: S101  # unknown symbols were rejected
-    return instrument
 
 
 def _texts_by_key(columns: Mapping[str, list[str | None]]) -> pa.MapArray:

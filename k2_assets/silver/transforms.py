@@ -17,8 +17,8 @@ import pyarrow as pa
 from k2_assets.bronze.transforms import Frames
 from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
+from k2_assets.silver.symbols import Instruments, by_spelling
 from k2_core.errors import MalformedFrame
-from k2_core.instruments import Instrument
 from k2_core.logs import logger
 from k2_core.trades import MAX_FUTURE_NS, exact, plain
 from k2_core.venues.routing import Data
@@ -32,13 +32,17 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of a batch of frames; event times in µs per frame, :data:`NO_TIME` where it has none."""
+    """What became of a batch of frames; event times in µs per frame, :data:`NO_TIME` where it has none.
+
+    ``unknown`` are the symbols for which rows were rejected.
+    """
 
     silver: pa.Table
     rejected: pa.Table
     first_event_us: _Ints
     last_event_us: _Ints
     control_frames: int
+    unknown: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -52,7 +56,13 @@ class _Parsed:
 
 
 def refine(
-    frames: Frames, venue: ModuleType, silver_schema: pa.Schema, rejected_schema: pa.Schema, data: Data = "trades"
+    frames: Frames,
+    venue: ModuleType,
+    silver_schema: pa.Schema,
+    rejected_schema: pa.Schema,
+    data: Data = "trades",
+    *,
+    instruments: Instruments | None = None,
 ) -> Refined:
     """Parse and validate frames; those on which our own code breaks are found by halves and rejected.
 
@@ -62,9 +72,11 @@ def refine(
         silver_schema: Arrow schema of the silver table.
         rejected_schema: Arrow schema of the rejected table.
         data: what the frames carry.
+        instruments: what the venue's symbols mean; None takes them as they are spelled.
     """
     try:
-        return _refine(frames, venue, RULES[data], silver_schema, rejected_schema)
+        known = instruments or by_spelling(venue)
+        return _refine(frames, venue, RULES[data], known, schemas=(silver_schema, rejected_schema))
     except MemoryError:
         raise  # no fault of a frame
     # A lane that died of a frame would read it again for ever.
@@ -76,7 +88,9 @@ def refine(
             return _all_rejected(frames, silver_schema, rejected_schema, error)
     middle = len(frames) // 2
     halves = (frames.part(0, middle), frames.part(middle, len(frames)))
-    return _joined([refine(half, venue, silver_schema, rejected_schema, data) for half in halves])
+    return _joined(
+        [refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments) for half in halves]
+    )
 
 
 def _all_rejected(
@@ -106,22 +120,28 @@ def _joined(parts: list[Refined]) -> Refined:
         np.concatenate([part.first_event_us for part in parts]),
         np.concatenate([part.last_event_us for part in parts]),
         sum(part.control_frames for part in parts),
+        frozenset().union(*(part.unknown for part in parts)),
     )
 
 
 def _refine(
-    frames: Frames, venue: ModuleType, rules: Rules, silver_schema: pa.Schema, rejected_schema: pa.Schema
+    frames: Frames,
+    venue: ModuleType,
+    rules: Rules,
+    instruments: Instruments,
+    *,
+    schemas: tuple[pa.Schema, pa.Schema],
 ) -> Refined:
     parsed = _parse(frames, venue, rules)
-    instruments = {symbol: venue.instrument_of(symbol) for symbol in {row.venue_symbol for row in parsed.rows}}
-    kept = _validate(parsed, frames, instruments, rules)
+    kept, unknown = _validate(parsed, frames, instruments, rules)
     first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(
-        silver_rows(kept, frames, venue, rules, instruments=instruments, schema=silver_schema),
-        rejected_rows(parsed.rejects, frames, rejected_schema),
+        silver_rows(kept, frames, venue, rules, schemas[0]),
+        rejected_rows(parsed.rejects, frames, schemas[1]),
         first,
         last,
         parsed.control_frames,
+        unknown,
     )
 
 
@@ -163,22 +183,21 @@ def _keep_bad(out: _Parsed, position: int, index: int, row: Any) -> None:
         out.bad_times.append((position, row.event_us))
 
 
-def _validate(parsed: _Parsed, frames: Frames, instruments: dict[str, Instrument | None], rules: Rules) -> Kept:
-    """Move what breaks a rule to the rejects; return the others, their numbers as plain text."""
+def _validate(parsed: _Parsed, frames: Frames, instruments: Instruments, rules: Rules) -> tuple[Kept, frozenset[str]]:
+    """Move what breaks a rule to the rejects; return the others, their numbers as plain text, and unknown symbols."""
     received = frames.received_ns[parsed.frames] if parsed.frames else np.empty(0, np.int64)
     events = _stamped(parsed.rows, received)
     numbers = {name: [getattr(row, name) for row in parsed.rows] for name in rules.numbers}
     suspicious = events > (received + MAX_FUTURE_NS) // 1000
     for name, size in rules.numbers.items():
         suspicious |= _unusual_number(numbers[name], *size)
-    unknown = {symbol for symbol, instrument in instruments.items() if instrument is None}
-    if unknown:
-        suspicious |= np.array([row.venue_symbol in unknown for row in parsed.rows])
+    symbols = [row.venue_symbol for row in parsed.rows]
+    known = instruments(symbols, received)
+    suspicious |= np.array([each is None for each in known], dtype=bool)
     keep = np.ones(len(events), dtype=bool)
     for place in np.flatnonzero(suspicious).tolist():
-        row = parsed.rows[place]
         try:
-            rules.check(row, instruments[row.venue_symbol], int(received[place]))
+            rules.check(parsed.rows[place], known[place], int(received[place]))
         except MalformedFrame as error:
             parsed.rejects.add(parsed.frames[place], parsed.indexes[place], error.reason, error.detail)
             parsed.bad_times.append((parsed.frames[place], int(events[place])))
@@ -186,16 +205,18 @@ def _validate(parsed: _Parsed, frames: Frames, instruments: dict[str, Instrument
             continue
         for name, size in rules.numbers.items():
             numbers[name][place] = _as_plain(numbers[name][place], *size)
-    return _kept(Kept(parsed.rows, parsed.frames, parsed.indexes, events, numbers), keep)
+    unknown = frozenset(symbol for symbol, each in zip(symbols, known, strict=True) if each is None)
+    return _kept(Kept(parsed.rows, known, parsed.frames, parsed.indexes, events, numbers), keep), unknown
 
 
 def _kept(judged: Kept, keep: npt.NDArray[np.bool_]) -> Kept:
     if keep.all():
         return judged
     chosen = keep.tolist()
-    rows, frames, indexes = (list(compress(each, chosen)) for each in (judged.rows, judged.frames, judged.indexes))
+    rows, known = list(compress(judged.rows, chosen)), list(compress(judged.instruments, chosen))
+    frames, indexes = list(compress(judged.frames, chosen)), list(compress(judged.indexes, chosen))
     numbers = {name: list(compress(texts, chosen)) for name, texts in judged.numbers.items()}
-    return Kept(rows, frames, indexes, judged.event_us[keep], numbers)
+    return Kept(rows, known, frames, indexes, judged.event_us[keep], numbers)
 
 
 def _stamped(rows: list[Any], received_ns: _Ints) -> _Ints:
