@@ -25,7 +25,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     gold = dg.AssetSelection.groups("gold")
     return dg.Definitions(
         assets=[*drained, gold_crypto_trades, gold_ohlcv_1m],
-        asset_checks=[*(silver_check(venue) for venue in VENUES), unique_message_id, candle_invariants],
+        asset_checks=[*(silver_check(venue, "trades") for venue in VENUES), unique_message_id, candle_invariants],
         jobs=[job, maintain],
         schedules=[maintain_schedule(maintain)],
         sensors=[feed_sensor(settings, job), backlog_sensor(lake), automation_sensor(gold)],

@@ -13,6 +13,7 @@ from k2_assets.presentation import table_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.venues.routing import Data
 
 _NEWEST_COMMITS: Final = 10
 _PARTITION_TAG: Final = "dagster/partition"
@@ -52,27 +53,28 @@ def candle_invariants(context: dg.AssetCheckExecutionContext, lake: dg.ResourceP
     )
 
 
-def silver_check(venue: str) -> dg.AssetChecksDefinition:
+def silver_check(venue: str, data: Data) -> dg.AssetChecksDefinition:
     """Return the check of a venue's silver; the drain evaluates it for every batch it commits as well."""
-    name = tables.silver_trades(venue).name
+    name = tables.silver(venue, data).name
+    known = ", known sides" if data == "trades" else " where a side is there"
 
     @dg.asset_check(
         asset=name,
         name=silver.NAME,
-        description="Schema, ids, positive prices and sizes, known sides. The drain judges every batch; run by hand, "
-        "it reads the newest day.",
+        description=f"Schema, ids, positive prices and sizes{known}. The drain judges every batch; run by hand, it "
+        "reads the newest day.",
     )
     def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         day = _day(context, lake, name, "timestamp")
-        rows = day_of(lake, name, "timestamp", day, silver.JUDGED)
-        return silver_result(rows, {"day": day.isoformat()})
+        rows = day_of(lake, name, "timestamp", day, tuple(silver.JUDGED[data]))
+        return silver_result(rows, {"day": day.isoformat()}, data)
 
     return schema_and_ranges
 
 
-def silver_result(rows: pl.DataFrame, metadata: dict[str, str]) -> dg.AssetCheckResult:
+def silver_result(rows: pl.DataFrame, metadata: dict[str, str], data: Data = "trades") -> dg.AssetCheckResult:
     """Judge rows of silver."""
-    found = silver.faults(rows)
+    found = silver.faults(rows, data)
     return dg.AssetCheckResult(
         passed=found.is_empty(),
         check_name=silver.NAME,

@@ -8,29 +8,48 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+from k2_core.venues.routing import Data
 
 NAME: Final = "schema_and_ranges"
-JUDGED: Final = ("message_id", "symbol", "exchange", "timestamp", "price", "quantity", "side", "source_sequence")
 _UUID5: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
 
-class SilverTrades(pa.DataFrameModel):
-    """What holds of every row of a silver trades table."""
+class _Silver(pa.DataFrameModel):
+    """What holds of every row of silver."""
 
     message_id: str = pa.Field(str_matches=_UUID5)
     symbol: str = pa.Field(str_matches=r"^[^\Wa-z_]{2,}$")  # letters of any script, digits
     exchange: str = pa.Field(str_matches=r"^[a-z0-9_]+$")
     timestamp: Annotated[pl.Datetime, "us", "UTC"]
+
+
+class SilverTrades(_Silver):
+    """What holds of every row of a silver trades table."""
+
     price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0))
     quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0))
     side: str = pa.Field(isin=["BUY", "SELL", "SELL_SHORT", "UNKNOWN"])
     source_sequence: int = pa.Field(ge=0)
 
 
-def faults(rows: pl.DataFrame) -> pl.DataFrame:
+class SilverQuotes(_Silver):
+    """What holds of every row of a silver quotes table; a side may be missing, and bid may stand above ask."""
+
+    bid_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    bid_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    ask_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    ask_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    source_sequence: int = pa.Field(ge=0, nullable=True)
+
+
+_MODELS: Final[dict[Data, type[_Silver]]] = {"trades": SilverTrades, "quotes": SilverQuotes}
+JUDGED: Final[dict[Data, list[str]]] = {data: list(model.to_schema().columns) for data, model in _MODELS.items()}
+
+
+def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
     """Return what is wrong with rows of silver: columns ``column``, ``check``, ``failures``; empty when all is well."""
     try:
-        SilverTrades.validate(rows.select(JUDGED), lazy=True)
+        _MODELS[data].validate(rows.select(JUDGED[data]), lazy=True)
     except SchemaErrors as errors:
         cases: pl.DataFrame = errors.failure_cases
         return cases.group_by("column", "check").agg(pl.len().alias("failures")).sort("column", "check")

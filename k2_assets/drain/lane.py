@@ -1,17 +1,13 @@
-"""One venue's way from Kafka into bronze, rejected and silver: read, refine, commit while reading on."""
+"""One topic's way from Kafka into its tables: read, refine, commit while reading on."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-import pyarrow as pa
-
-from k2_assets.bronze.transforms import bronze_rows, decode_messages
-from k2_assets.drain.layers import Batch, Layers
+from k2_assets.drain.layers import Batch, DrainedTables, Rows
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader, Messages
-from k2_assets.silver.transforms import Refined
 from k2_core import clock
 from k2_core.offsets import Offsets
 
@@ -24,7 +20,7 @@ _FIRST_COMMIT_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Committed:
-    """A batch that stands in all three tables, and how long its commits took."""
+    """A batch that stands in all its tables, and how long its commits took."""
 
     batch: Batch
     seconds: float
@@ -34,7 +30,12 @@ class Lane:
     """Drains one topic. Not safe for threads, but for the commits that it runs in one of its own."""
 
     def __init__(
-        self, layers: Layers, reader: KafkaReader, schemas: SchemaLookup, commit_rows: int, commit_interval_s: float
+        self,
+        layers: DrainedTables,
+        reader: KafkaReader,
+        schemas: SchemaLookup,
+        commit_rows: int,
+        commit_interval_s: float,
     ) -> None:
         self.layers = layers
         self.reader = reader
@@ -105,8 +106,7 @@ class Lane:
     def _clear(self) -> None:
         self._tip = Offsets()
         self._waiting = Messages()
-        self._bronze: list[pa.Table] = []
-        self._refined: list[Refined] = []
+        self._refined: list[Rows] = []
         self._following = Offsets()
         self._rows = 0
         self._bytes = 0
@@ -129,29 +129,18 @@ class Lane:
         if not messages:
             return
         topic = self.reader.topic
-        frames, envelopes = decode_messages(messages, topic, self._schemas.of(messages.values))
-        refined = self.layers.refine(frames)
-        times = (refined.first_event_us, refined.last_event_us)
-        self._bronze.append(bronze_rows(messages, frames, envelopes, times, self.layers.schemas["bronze"]))
-        self._refined.append(refined)
+        self._refined.append(self.layers.rows_of(messages, topic, self._schemas))
         self._following = self._following.advanced(messages.following(topic.topic_id))
 
     def _hand_over(self) -> None:
         """Start the commit of everything read so far, in the other thread."""
         self._refine()
         self._due_at = clock.monotonic() + self._commit_interval_s
-        if not self._bronze:
+        if not self._refined:
             return
-        batch = Batch(
-            self._tip,
-            self._following,
-            pa.concat_tables(self._bronze),
-            pa.concat_tables([refined.rejected for refined in self._refined]),
-            pa.concat_tables([refined.silver for refined in self._refined]),
-            sum(refined.control_frames for refined in self._refined),
-        )
+        batch = Batch(self._tip, self._following, Rows.joined(self._refined))
         self._tip = self._tip.advanced(self._following)
-        self._bronze, self._refined, self._following, self._rows, self._bytes = [], [], Offsets(), 0, 0
+        self._refined, self._following, self._rows, self._bytes = [], Offsets(), 0, 0
         self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch)
 

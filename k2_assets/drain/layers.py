@@ -1,6 +1,7 @@
-"""The three tables that a drain fills for one venue, and how rows of one feed the next."""
+"""The tables that a drain fills from one topic, and how rows of one feed the next."""
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
@@ -10,13 +11,17 @@ import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.bronze.transforms import Frames, frames_of_bronze
+from k2_assets.bronze.transforms import Frames, bronze_rows, decode_messages, frames_of_bronze
 from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import Messages
+from k2_assets.kafka_topic import Topic
 from k2_assets.lake_writer.commits import arrow_schema, commit_drained
 from k2_assets.silver.transforms import Refined, refine
-from k2_core import tables
+from k2_core import tables, topics
 from k2_core.crash_points import reach
 from k2_core.offsets import Offsets
+from k2_core.tables import TableSpec
+from k2_core.venues.routing import Data
 
 _CATCH_UP_OFFSETS: Final = 250_000
 _REFINED_FROM: Final = (
@@ -31,15 +36,31 @@ _REFINED_FROM: Final = (
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What became of some messages: rows by layer, in the order in which layers are committed."""
+
+    by_layer: Mapping[str, pa.Table]
+    control_frames: int = 0
+
+    @classmethod
+    def joined(cls, parts: "list[Rows]") -> "Rows":
+        """Return the rows of all parts; at least one, all of the same layers."""
+        by_layer = {layer: pa.concat_tables([part.by_layer[layer] for part in parts]) for layer in parts[0].by_layer}
+        return cls(by_layer, sum(part.control_frames for part in parts))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of one commit of each layer, and the vectors before and after it."""
 
     start: Offsets
     following: Offsets
-    bronze: pa.Table
-    rejected: pa.Table
-    silver: pa.Table
-    control_frames: int
+    rows: Rows
+
+    @property
+    def bronze(self) -> pa.Table:
+        """The rows of bronze: one for each message."""
+        return self.rows.by_layer["bronze"]
 
 
 @dataclass(frozen=True)
@@ -56,16 +77,12 @@ class _Piece:
         return self.topic_id, self.partition
 
 
-class Layers:
-    """Bronze, rejected and silver of one venue."""
+class DrainedTables(ABC):
+    """The tables of one topic, by layer, in the order in which they are committed."""
 
-    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType) -> None:
-        self.venue = venue
-        self.specs = {
-            "bronze": tables.bronze_trades(venue.VENUE),
-            "rejected": tables.silver_rejected(venue.VENUE),
-            "silver": tables.silver_trades(venue.VENUE),
-        }
+    def __init__(self, catalog: Catalog, namespace: str, topic: str, specs: Mapping[str, TableSpec]) -> None:
+        self.topic = topic
+        self.specs = dict(specs)
         self.schemas = {layer: arrow_schema(spec) for layer, spec in self.specs.items()}
         self._catalog = catalog
         self._namespace = namespace
@@ -81,27 +98,67 @@ class Layers:
         """Return the vector that a layer's table carries, as last loaded."""
         return Offsets.from_properties(self._tables[layer].properties)
 
-    def refine(self, frames: Frames) -> Refined:
-        """Parse and validate frames by this venue's rules."""
-        return refine(frames, self.venue, self.schemas["silver"], self.schemas["rejected"])
+    @property
+    def drained(self) -> Offsets:
+        """The vector of the last layer: what lies below it stands in all of them."""
+        return self.vector(list(self.specs)[-1])
+
+    @abstractmethod
+    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        """Return what becomes of messages.
+
+        Raises:
+            RegistryError: a schema could not be looked up.
+        """
 
     def commit(self, batch: Batch) -> None:
-        """Commit bronze, then rejected, then silver.
+        """Commit the layers one after the other.
 
         Raises:
             CommitConflict: another writer was first in one of them; reload and catch up.
         """
-        for layer, rows in (("bronze", batch.bronze), ("rejected", batch.rejected), ("silver", batch.silver)):
+        for layer, rows in batch.rows.by_layer.items():
             self._tables[layer] = commit_drained(self._tables[layer], rows, batch.start, batch.following)
             reach(f"{self.specs[layer].name}.acknowledged")
 
-    def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:
-        """Bring rejected and silver to bronze's vector from bronze's rows; return how many offsets were behind.
+    def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:  # noqa: ARG002
+        """Bring every layer to bronze's vector from bronze's rows; return how many offsets were behind.
 
         Raises:
             CommitConflict: another writer was first.
             RegistryError: a schema could not be looked up.
         """
+        return 0
+
+
+class Layers(DrainedTables):
+    """Bronze, rejected and silver of a venue's trades or quotes; both share the table of rejected rows."""
+
+    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType, data: Data = "trades") -> None:
+        self.venue = venue
+        self.data = data
+        specs = {
+            "bronze": tables.bronze(venue.VENUE, data),
+            "rejected": tables.silver_rejected(venue.VENUE),
+            "silver": tables.silver(venue.VENUE, data),
+        }
+        super().__init__(catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs)
+
+    def refine(self, frames: Frames) -> Refined:
+        """Parse and validate frames by this venue's rules."""
+        return refine(frames, self.venue, self.schemas["silver"], self.schemas["rejected"], self.data)
+
+    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        """Return the bronze rows of messages, and what their frames become."""
+        frames, envelopes = decode_messages(messages, topic, schemas.of(messages.values))
+        refined = self.refine(frames)
+        times = (refined.first_event_us, refined.last_event_us)
+        bronze = bronze_rows(messages, frames, envelopes, times, self.schemas["bronze"])
+        by_layer = {"bronze": bronze, "rejected": refined.rejected, "silver": refined.silver}
+        return Rows(by_layer, refined.control_frames)
+
+    def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:
+        """Bring rejected and silver to bronze's vector from bronze's rows; return how many offsets were behind."""
         behind = 0
         for layer in ("rejected", "silver"):
             for piece in self._pieces(self.vector(layer)):

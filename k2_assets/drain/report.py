@@ -13,10 +13,12 @@ from confluent_kafka import KafkaException
 
 from k2_assets.checks import silver
 from k2_assets.drain.lane import Committed, Lane
+from k2_assets.drain.layers import Layers, Rows
 from k2_assets.partitions import is_partition
 from k2_assets.presentation import microseconds
 from k2_core import clock
 from k2_core.logs import logger
+from k2_core.venues.routing import Data
 
 log = logger(__name__)
 
@@ -42,9 +44,9 @@ class _Judged:
     rows: int = 0
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, trades: pl.DataFrame) -> None:
-        self.rows += trades.height
-        for column, check, failures in silver.faults(trades).iter_rows():
+    def add(self, rows: pl.DataFrame, data: Data) -> None:
+        self.rows += rows.height
+        for column, check, failures in silver.faults(rows, data).iter_rows():
             self.faults[column, check] += failures
 
 
@@ -60,17 +62,21 @@ class Reporter:
     def add(self, lane: Lane, committed: Committed) -> None:
         """Take in one commit."""
         _, pending = self._pending.setdefault(id(lane), (lane, _Pending()))
-        batch, specs = committed.batch, lane.layers.specs
-        for layer, rows in (("bronze", batch.bronze), ("rejected", batch.rejected), ("silver", batch.silver)):
+        rows, specs = committed.batch.rows, lane.layers.specs
+        for layer, table in rows.by_layer.items():
             counter = pending.rows.setdefault(specs[layer].name, Counter())
-            counter.update(_rows_by_day(rows, specs[layer].partition_by))
-        pending.reasons.update(batch.rejected["reason"].to_pylist())
-        judged = pl.from_arrow(batch.silver.select(list(silver.JUDGED)))
-        assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
-        self._judged.setdefault(specs["silver"].name, _Judged()).add(judged)
-        pending.control_frames += batch.control_frames
+            counter.update(_rows_by_day(table, specs[layer].partition_by))
+        if isinstance(lane.layers, Layers):
+            self._judge(lane.layers, rows, pending)
+        pending.control_frames += rows.control_frames
         pending.lag = _lag(lane)  # now: at the last report Kafka has been left
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
+
+    def _judge(self, layers: Layers, rows: Rows, pending: _Pending) -> None:
+        pending.reasons.update(rows.by_layer["rejected"]["reason"].to_pylist())
+        judged = pl.from_arrow(rows.by_layer["silver"].select(silver.JUDGED[layers.data]))
+        assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
+        self._judged.setdefault(layers.specs["silver"].name, _Judged()).add(judged, layers.data)
         if judged.height:
             pending.newest_us = max(pending.newest_us, _latest_us(judged))
 
@@ -83,8 +89,9 @@ class Reporter:
             self._due_at = clock.monotonic() + self._interval_s
         for lane, news in pending.values():
             yield from _materializations(lane, news)
-            name = lane.layers.specs["silver"].name
-            yield _check(name, self._judged[name])
+            if isinstance(lane.layers, Layers):
+                name = lane.layers.specs["silver"].name
+                yield _check(name, self._judged[name])
 
 
 def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
@@ -98,7 +105,7 @@ def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterializ
 
 
 def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
-    vector = lane.layers.vector("silver")
+    vector = lane.layers.drained
     topic = lane.reader.topic
     metadata: dict[str, Any] = {
         "offsets": {
@@ -110,15 +117,16 @@ def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
         "slowest commit (s)": round(news.commit_seconds, 3),
         "control frames": news.control_frames,
     }
-    if news.newest_us:
-        metadata["newest trade"] = microseconds(news.newest_us)
-        metadata["behind the newest trade (s)"] = round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3)
+    if news.newest_us and isinstance(lane.layers, Layers):
+        one = lane.layers.data.removesuffix("s")
+        metadata[f"newest {one}"] = microseconds(news.newest_us)
+        metadata[f"behind the newest {one} (s)"] = round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3)
     return metadata
 
 
 def _lag(lane: Lane) -> int | None:
     try:
-        return lane.reader.lag(lane.layers.vector("silver"))
+        return lane.reader.lag(lane.layers.drained)
     except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
         log.warning("lag not known", error=str(error))
         return None
@@ -138,8 +146,8 @@ def _check(table: str, judged: _Judged) -> dg.AssetCheckEvaluation:
     )
 
 
-def _latest_us(trades: pl.DataFrame) -> int:
-    return int(trades.select(pl.col("timestamp").to_physical().max()).item())
+def _latest_us(rows: pl.DataFrame) -> int:
+    return int(rows.select(pl.col("timestamp").to_physical().max()).item())
 
 
 def _rows_by_day(rows: pa.Table, time_column: str) -> dict[date, int]:

@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any
 
 from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.bronze.transforms import bronze_rows, decode_messages
 from k2_assets.drain.layers import Batch, Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import Messages
@@ -65,13 +64,9 @@ class DrainedLake(SmallLake):
         read = Messages(
             [partition] * len(values), offsets, [NOON_MS] * len(values), [b"BTCUSDT"] * len(values), list(values)
         )
-        frames, envelopes = decode_messages(read, replace(TOPIC, topic_id=topic_id), SCHEMAS)
-        made = layers.refine(frames)
-        times = (made.first_event_us, made.last_event_us)
-        bronze = bronze_rows(read, frames, envelopes, times, layers.schemas["bronze"])
+        rows = layers.rows_of(read, replace(TOPIC, topic_id=topic_id), KnownSchemas())
         start = Offsets({(topic_id, partition): first} if first is not None else {})
-        batch = Batch(start, read.following(topic_id), bronze, made.rejected, made.silver, made.control_frames)
-        layers.commit(batch)
+        layers.commit(Batch(start, read.following(topic_id), rows))
 
     def rebuild(self, day: date = DAY, venue: ModuleType = binance) -> Outcome:
         """Make a day of silver anew."""

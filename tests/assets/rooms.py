@@ -124,6 +124,10 @@ class Room:
             finally:
                 lane.close()
 
+    def owns(self, lane: Lane) -> bool:
+        """Tell whether a drain's lane reads this room's topic; the session's broker may have others."""
+        return lane.reader.topic.name == self.topic_name
+
     def drain(self) -> list[Committed]:
         """Drain all that stands in Kafka, in one life of a lane."""
         with self.lane() as lane:

@@ -26,6 +26,7 @@ from k2_core.catalog import open_catalog
 from k2_core.errors import CommitConflict
 from k2_core.settings import Settings
 from k2_core.tables import GOLD_OHLCV_1M
+from k2_core.topics import raw_topic
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import VENUES, binance
 from tests.assets.rooms import a_venue
@@ -74,9 +75,9 @@ def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_
     conditions.arrange()
     VENUES.clear()
     VENUES[venue] = a_venue_of_several(venue)
-    stop = _stop_at_sigterm()
+    stop, topic = _stop_at_sigterm(), raw_topic("crypto", "trades", venue)
     for lane, _ in drain(settings, f"child {os.getpid()}", stop):
-        if until_drained and lane.reader.lag(lane.layers.vector("silver")) == 0:
+        if until_drained and lane.reader.topic.name == topic and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
 
 
