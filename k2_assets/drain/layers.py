@@ -16,6 +16,7 @@ from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import Messages
 from k2_assets.kafka_topic import Topic
 from k2_assets.lake_writer.commits import arrow_schema, commit_drained
+from k2_assets.reference.reader import RegisterReader
 from k2_assets.silver.transforms import Refined, refine
 from k2_core import tables, topics
 from k2_core.crash_points import reach
@@ -143,10 +144,14 @@ class Layers(DrainedTables):
             "silver": tables.silver(venue.VENUE, data),
         }
         super().__init__(catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs)
+        self._register = RegisterReader(catalog, namespace, venue)
 
     def refine(self, frames: Frames) -> Refined:
-        """Parse and validate frames by this venue's rules."""
-        return refine(frames, self.venue, self.schemas["silver"], self.schemas["rejected"], self.data)
+        """Parse and validate frames by this venue's rules and the register of its instruments."""
+        schemas = self.schemas["silver"], self.schemas["rejected"]
+        return self._register.judged(
+            lambda register: refine(frames, self.venue, *schemas, self.data, instruments=register)
+        )
 
     def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
         """Return the bronze rows of messages, and what their frames become."""

@@ -23,6 +23,7 @@ from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.lake_writer.lock import Lease, lock
 from k2_assets.lake_writer.rewrites import replace_files
 from k2_assets.rebuilt import marked
+from k2_assets.reference.reader import RegisterReader
 from k2_assets.silver.differences import FRAME
 from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
 from k2_assets.silver.standing import Standing
@@ -80,6 +81,7 @@ class _Rebuild:
         self._venue = venue
         self._day = day
         self._schemas = schemas
+        self._register = RegisterReader(catalog, namespace, venue)
         silver, rejected = tables.silver_trades(venue.VENUE), tables.silver_rejected(venue.VENUE)
         self._row_schemas = arrow_schema(silver), arrow_schema(rejected)
         # In this order: what stands below silver's vector then stands in the others as they are loaded.
@@ -128,7 +130,9 @@ class _Rebuild:
         )
         unread = of_topic.filter(of_topic["received_ns"].is_null())["payload"].to_pylist()
         frames = frames_of_bronze(of_topic, self._schemas.of(unread))
-        return refine(frames, self._venue, *self._row_schemas)
+        return self._register.judged(
+            lambda register: refine(frames, self._venue, *self._row_schemas, instruments=register)
+        )
 
     def _judge_others(self) -> int:
         """Judge the frames whose rows stand in the day though bronze gives them other times, as another parser might.
