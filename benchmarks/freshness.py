@@ -50,7 +50,7 @@ def watch_silver(settings: Settings, until: float, latencies: list[np.ndarray], 
 def watch_candles(settings: Settings, until: float, complete_at: dict[tuple[str, str], float]) -> None:
     started = time.time()  # noqa: TID251
     while time.time() < until:  # noqa: TID251
-        for symbol in settings.simulator.symbols:
+        for symbol in settings.feeds.binance.symbols[:3]:
             for candle in get(settings, f"/v1/ohlcv/1m?symbol={symbol}&limit=5"):
                 end = datetime.fromisoformat(candle["window_end"]).timestamp()
                 if candle["is_complete"] and end > started:

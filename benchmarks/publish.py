@@ -33,16 +33,20 @@ from k2_feeds.connection import Connection
 from k2_feeds.feed import Feed
 from k2_feeds.provision import Provisioned, ensure_topic
 from k2_feeds.publisher import Publisher
+from k2_feeds.simulator import binance as simulated
+from k2_feeds.simulator.listings import listing_of
 from k2_feeds.simulator.market import Market
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
 
 def made_frames(count: int) -> list[bytes]:
-    start_ms = clock.now_ns() // 1_000_000
-    market = Market(7, SYMBOLS, 20_000, start_ms)
-    events = [event for s in range(count // 20_000 + 2) for batch in market.due(start_ms + s * 1000) for event in batch]
-    return [b'{"stream":"%b","data":%b}' % (event.stream.encode(), event.data) for event in events[:count]]
+    start_us = clock.now_us()
+    market = Market(7, tuple(map(listing_of, SYMBOLS)), 20_000, start_us, quotes_per_trade=0)
+    moments = (start_us + second * 1_000_000 for second in range(count // 20_000 + 2))
+    batches = (batch for moment in moments for batch in market.due(moment))
+    made = [message for batch in batches for message in simulated.messages(batch, batch[-1].at_us)]
+    return [b'{"stream":"%b","data":%b}' % (each.streams[0].encode(), each.body) for each in made[:count]]
 
 
 def publish(feed: Feed, publisher: Publisher, frames: list[bytes]) -> None:

@@ -302,6 +302,11 @@ def child_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, **extra}
 
 
+def under_supervisor() -> bool:
+    """Tell whether ``k2 up`` has started this process, which it marks in the environment."""
+    return "_K2_STACK" in os.environ
+
+
 def cache_folder() -> Path:
     """Return the user's cache folder for downloads, ``$XDG_CACHE_HOME/k2`` or ``~/.cache/k2``."""
     root = os.environ.get("XDG_CACHE_HOME")

@@ -1,183 +1,229 @@
-"""A seeded random market: prices that walk on their ticks, sizes of long tails, trades in bursts. Pure.
+"""A seeded random market for all venues: prices that walk on their ticks, trades in bursts, quotes around them. Pure.
 
-Times are the caller's: the same seed and start give the same trades.
+Times are the caller's: the same seed and start give the same trades and quotes.
 """
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-_SECOND_MS: Final = 1000
-_SETTLE_MS: Final = 3
+from k2_feeds.simulator.listings import ASSETS, Listing
+
+_SECOND_US: Final = 1_000_000
+_SETTLE_US: Final = 3_000
 _PER_ORDER: Final = 0.55  # geometric: an aggressive order meets 1.8 resting ones on average
 _MOMENTUM: Final = 0.65  # how often an order takes the side of the one before
 _IN_BURSTS: Final = 0.6
-_BURST_MS: Final = 25.0
+_BURST_US: Final = 25_000.0
 _SIGMA_SIZE: Final = 1.6
-_RANGE: Final = 3  # the price stays between a third and three times where it began
-MAX_BEHIND_MS: Final = 60_000
+_SIGMA_FAIR: Final = 0.0002  # of an asset's price, per root second
+_PULL: Final = 0.3  # how far a venue's price goes to the fair one within a second
+_RANGE: Final = 3  # a price stays between a third and three times where it began
+_LOCKED, _CROSSED, _NO_BID, _NO_ASK = 0.002, 0.003, 0.0045, 0.006  # cumulated shares of unusual quotes
+MAX_BEHIND_US: Final = 60_000_000
+
+Side = tuple[int, int]
+"""Ticks and lots of one side of a quote."""
 
 
-class Listing(NamedTuple):
-    """How one symbol trades: digits of its tick and lot, where it begins, its usual size in lots, its share."""
+class Trade(NamedTuple):
+    """One trade. ``sells``: whether the aggressor sold."""
 
-    symbol: str
-    tick_digits: int
-    lot_digits: int
-    first_price: float
-    median_lots: float
-    share: float
-
-
-LISTINGS: Final = {
-    listing.symbol: listing
-    for listing in (
-        Listing("BTCUSDT", 2, 5, 61_800.00, 120, 0.50),
-        Listing("ETHUSDT", 2, 4, 2_680.00, 250, 0.30),
-        Listing("BNBUSDT", 2, 3, 512.00, 180, 0.20),
-        Listing("SOLUSDT", 2, 3, 155.00, 900, 0.20),
-        Listing("XRPUSDT", 4, 1, 0.61, 1_500, 0.10),
-        Listing("DOGEUSDT", 5, 0, 0.10527, 900, 0.10),
-    )
-}
-
-
-class Event(NamedTuple):
-    """One message of a stream, such as ``btcusdt@trade``; ``data`` is its JSON without the wrapping."""
-
-    stream: str
-    data: bytes
-
-
-class _Trade(NamedTuple):
-    at_ms: int
-    listing: int
+    number: int
     ticks: int
     lots: int
-    buyer_is_maker: bool
+    sells: bool
+    at_us: int
 
 
-def listing_of(symbol: str) -> Listing:
-    """Return how ``symbol`` trades; one that is not known begins at 1.0000."""
-    return LISTINGS.get(symbol) or Listing(symbol, 4, 2, 1.0, 500, 0.1)
+class Trades(NamedTuple):
+    """What one aggressive order met at one moment."""
+
+    listing: Listing
+    trades: list[Trade]
+
+
+class Quote(NamedTuple):
+    """The best bid and offer from a moment on; a side that nobody offers is None. ``number`` rises, with leaps."""
+
+    listing: Listing
+    number: int
+    bid: Side | None
+    ask: Side | None
+    at_us: int
+    last_ticks: int
+
+
+Event = Trades | Quote
+
+
+class _Order(NamedTuple):
+    at_us: int
+    listing: int
+    sells: bool
+    fills: list[Side]
+
+
+class _Change(NamedTuple):
+    at_us: int
+    listing: int
+    leap: int
+    bid: Side | None
+    ask: Side | None
+    last_ticks: int
 
 
 class Market:
-    """Trades of several symbols at ``rate`` a second in all, exactly, from ``start_ms`` on.
+    """Trades of all listings at ``rate`` a second in all, exactly, and ``quotes_per_trade`` as many quotes.
 
-    Ids rise by one per symbol and begin at ``start_ms`` × 1000. A market that begins later therefore has higher ids
-    (as long as a symbol trades less than a million times a second): a simulator that was started again never says
-    other things under ids that it has used, and what lies between is a gap, as it is when a venue is not listened to.
+    Ids rise by one per listing and begin at ``start_us``. A market that begins later therefore has higher ids (as long
+    as a symbol trades less than a million times a second): a simulator that was started again never says other things
+    under ids that it has used, and what lies between is a gap, as it is when a venue is not listened to.
     """
 
-    def __init__(self, seed: int, symbols: tuple[str, ...], rate: float, start_ms: int) -> None:
+    def __init__(
+        self, seed: int, listings: tuple[Listing, ...], rate: float, start_us: int, quotes_per_trade: float = 4.0
+    ) -> None:
         self._random = np.random.default_rng(seed)
-        self._listings = [listing_of(symbol) for symbol in symbols]
-        shares = np.array([listing.share for listing in self._listings])
+        self._listings = listings
+        shares = np.array([listing.share for listing in listings])
         self._shares = shares / shares.sum()
-        self._prices = np.array([round(each.first_price * 10**each.tick_digits) for each in self._listings])
-        self._first_prices = self._prices.copy()
-        self._formats = [_format(listing) for listing in self._listings]
-        self._ids = [start_ms * 1000] * len(symbols)
-        self._sides = [False] * len(symbols)
-        self._rate = rate
-        self._start_ms, self._second, self._made = start_ms, 0, 0
-        self._pending: list[_Trade] = []
+        self._median_lots = np.array([listing.median_lots for listing in listings])
+        self._fair = {asset: 1.0 for each in listings for asset in (each.base, each.quote) if asset in ASSETS}
+        self._prices = [max(1, int(each.price * 10**each.tick_digits + 0.5)) for each in listings]
+        self._first_prices: list[int] = list(self._prices)
+        self._ids = [start_us] * len(listings)
+        self._quote_ids = [start_us] * len(listings)
+        self._sides = [False] * len(listings)
+        self._quoted_us = [0] * len(listings)
+        self._rates = (rate, rate * quotes_per_trade)
+        self._start_us, self._second = start_us, 0
+        self._pending: list[_Order | _Change] = []
         self._next = 0
 
-    def due(self, now_ms: int) -> Iterator[list[Event]]:
-        """Yield what is due at ``now_ms`` in batches of at most a second, in order of time.
+    def due(self, now_us: int) -> Iterator[list[Event]]:
+        """Yield what is due at ``now_us`` in batches of at most a second, in order of time.
 
         A market that was not asked for a minute or more (a machine that slept) goes on from now, without the trades
         of that time.
         """
-        if now_ms - self._start_ms - self._second * _SECOND_MS > MAX_BEHIND_MS:
-            self._skip_to(now_ms)
+        if now_us - self._start_us - self._second * _SECOND_US > MAX_BEHIND_US:
+            self._second = (now_us - self._start_us) // _SECOND_US
+            self._pending, self._next = [], 0
         while True:
-            events = self._take(now_ms)
+            events = self._take(now_us)
             if events:
                 yield events
-            if self._next < len(self._pending) or self._start_ms + self._second * _SECOND_MS > now_ms:
+            if self._next < len(self._pending) or self._start_us + self._second * _SECOND_US > now_us:
                 return
             self._make_second()
 
-    def _skip_to(self, now_ms: int) -> None:
-        self._second = (now_ms - self._start_ms) // _SECOND_MS
-        self._made = int(self._second * self._rate)
-        self._pending, self._next = [], 0
-
-    def _take(self, now_ms: int) -> list[Event]:
-        begin, trades = self._next, self._pending
-        while self._next < len(trades) and trades[self._next].at_ms + _SETTLE_MS <= now_ms:
+    def _take(self, now_us: int) -> list[Event]:
+        begin, pending = self._next, self._pending
+        while self._next < len(pending) and pending[self._next].at_us + _SETTLE_US <= now_us:
             self._next += 1
-        return [self._event(trade) for trade in trades[begin : self._next]]
+        return [self._event(each) for each in pending[begin : self._next]]
 
-    def _event(self, trade: _Trade) -> Event:
-        stream, template, tick, lot = self._formats[trade.listing]
-        trade_id = self._ids[trade.listing]
-        self._ids[trade.listing] = trade_id + 1
-        price, quantity = divmod(trade.ticks, tick), divmod(trade.lots, lot)
-        side = b"true" if trade.buyer_is_maker else b"false"
-        published = trade.at_ms + (trade_id & 1)
-        return Event(stream, template % (published, trade_id, *price, *quantity, trade.at_ms, side))
+    def _event(self, made: _Order | _Change) -> Event:
+        """Give ids, now that it happens: what was drawn and never happened uses none up."""
+        listing = self._listings[made.listing]
+        if isinstance(made, _Order):
+            first = self._ids[made.listing]
+            self._ids[made.listing] = first + len(made.fills)
+            numbered = enumerate(made.fills, start=first)
+            return Trades(listing, [Trade(number, *fill, made.sells, made.at_us) for number, fill in numbered])
+        self._quote_ids[made.listing] += made.leap
+        return Quote(listing, self._quote_ids[made.listing], made.bid, made.ask, made.at_us, made.last_ticks)
 
     def _make_second(self) -> None:
-        """Draw the trades of the next second: as many as keep the rate, in orders, the orders in bursts."""
-        until = int((self._second + 1) * self._rate)
-        count, self._made = until - self._made, until
-        begin_ms = self._start_ms + self._second * _SECOND_MS
+        """Draw the next second: as many trades as keep the rate, in orders, the orders in bursts, and the quotes."""
+        counts = [int((self._second + 1) * rate) - int(self._second * rate) for rate in self._rates]
+        begin_us = self._start_us + self._second * _SECOND_US
         self._second += 1
-        self._pending, self._next = [], 0
-        if count == 0:
-            return
-        orders = self._order_sizes(count)
-        listings = self._random.choice(len(self._listings), size=len(orders), p=self._shares)
-        lots = np.maximum(1, np.exp(self._random.normal(0, _SIGMA_SIZE, count)) * self._median_lots(listings, orders))
-        steps = self._random.integers(0, 3, len(orders))
-        turns = self._random.random(len(orders)) > _MOMENTUM
-        times = self._order_times(len(orders))
-        rows = zip(times, listings.tolist(), orders, steps.tolist(), turns.tolist(), strict=True)
-        sizes = iter(lots.astype(np.int64).tolist())
-        for at_ms, listing, size, step, turn in rows:
-            self._execute(begin_ms + at_ms, listing, step, turn, [next(sizes) for _ in range(size)])
+        self._next = 0
+        self._walk()
+        centres = self._random.uniform(0, _SECOND_US, 1 + self._random.poisson(3))
+        orders, quotes = self._draw_orders(counts[0], centres), self._draw_quotes(counts[1], centres)
+        drawn = sorted([*orders, *quotes], key=lambda row: row[0])
+        self._pending = [self._happen(begin_us, row) for row in drawn]
 
-    def _median_lots(self, listings: np.ndarray, orders: list[int]) -> np.ndarray:
-        medians = np.array([listing.median_lots for listing in self._listings])
-        return np.repeat(medians[listings], orders)
+    def _walk(self) -> None:
+        """Move the assets' fair prices, and each venue's price towards them: venues differ, but not for long."""
+        steps = self._random.normal(0, _SIGMA_FAIR, len(self._fair)).tolist()
+        for asset, step in zip(self._fair, steps, strict=True):
+            self._fair[asset] = max(1 / _RANGE, min(self._fair[asset] * (1 + step), _RANGE))
+        for number, listing in enumerate(self._listings):
+            moved = self._fair.get(listing.base, 1.0) / self._fair.get(listing.quote, 1.0)
+            fair = self._first_prices[number] * moved
+            self._prices[number] = self._bounded(number, round(self._prices[number] * (1 - _PULL) + fair * _PULL))
+
+    def _draw_orders(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, int, bool, list[int]]]:
+        sizes = self._order_sizes(count)
+        listings = self._random.choice(len(self._listings), size=len(sizes), p=self._shares)
+        medians = np.repeat(self._median_lots[listings], sizes)
+        lots = np.maximum(1, np.exp(self._random.normal(0, _SIGMA_SIZE, count)) * medians).astype(np.int64).tolist()
+        steps = self._random.integers(0, 3, len(sizes)).tolist()
+        turns = (self._random.random(len(sizes)) > _MOMENTUM).tolist()
+        ends = np.cumsum(sizes).tolist()
+        fills = [lots[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        return list(zip(self._times(len(sizes), centres), listings.tolist(), steps, turns, fills, strict=True))
+
+    def _draw_quotes(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, list[int], float]]:
+        listings = self._random.choice(len(self._listings), size=count, p=self._shares)
+        lots = np.exp(self._random.normal(1, _SIGMA_SIZE, (count, 2))) * self._median_lots[listings][:, None]
+        below, spread = self._random.integers(0, 3, count), self._random.geometric(0.7, count)
+        leaps = self._random.integers(1, 40, count)
+        whole = np.maximum(1, lots).astype(np.int64)
+        shapes = np.column_stack((leaps, below, spread, whole)).tolist()
+        odd = self._random.random(count).tolist()
+        return list(zip(self._times(count, centres), listings.tolist(), shapes, odd, strict=True))
 
     def _order_sizes(self, count: int) -> list[int]:
         sizes = self._random.geometric(_PER_ORDER, count)
         ends = np.minimum(np.cumsum(sizes), count)
-        sizes = np.diff(ends, prepend=0)
-        return [int(size) for size in sizes if size]
+        return [int(size) for size in np.diff(ends, prepend=0) if size]
 
-    def _order_times(self, orders: int) -> list[int]:
-        times = self._random.uniform(0, _SECOND_MS, orders)
-        centres = self._random.uniform(0, _SECOND_MS, 1 + self._random.poisson(3))
-        burst = self._random.random(orders) < _IN_BURSTS
-        near = self._random.choice(centres, orders) + self._random.exponential(_BURST_MS, orders)
-        clustered: np.ndarray = np.where(burst, near, times) % _SECOND_MS
-        return sorted(clustered.astype(int).tolist())
+    def _times(self, count: int, centres: npt.NDArray[np.float64]) -> list[int]:
+        times = self._random.uniform(0, _SECOND_US, count)
+        near = self._random.choice(centres, count) + self._random.exponential(_BURST_US, count)
+        clustered: npt.NDArray[np.float64] = np.where(self._random.random(count) < _IN_BURSTS, near, times) % _SECOND_US
+        found: list[int] = clustered.astype(np.int64).tolist()
+        return found
 
-    def _execute(self, at_ms: int, listing: int, step: int, turn: bool, sizes: list[int]) -> None:
+    def _happen(self, begin_us: int, row: tuple) -> _Order | _Change:  # type: ignore[type-arg]  # two shapes of rows
+        at_us, listing = begin_us + row[0], row[1]
+        if self._listings[listing].venue == "binance":
+            at_us -= at_us % 1000  # it tells milliseconds
+        if len(row) == 4:  # noqa: PLR2004  # a quote's
+            return self._requote(at_us, listing, row[2], row[3])
+        return self._execute(at_us, listing, row[2], row[3], row[4])
+
+    def _execute(self, at_us: int, listing: int, step: int, turn: bool, sizes: list[int]) -> _Order:
         """Let one aggressive order meet resting ones: same time and side, each fill as good as or worse than before."""
         sells = self._sides[listing] ^ turn
         self._sides[listing] = sells
-        price, direction = int(self._prices[listing]), -1 if sells else 1
+        price, direction = self._prices[listing], -1 if sells else 1
+        fills = []
         for number, lots in enumerate(sizes):
             price += direction * step if number else direction * (step > 1)
             price = self._bounded(listing, price)
-            self._pending.append(_Trade(at_ms, listing, price, lots, sells))
+            fills.append((price, lots))
         self._prices[listing] = price
+        return _Order(at_us, listing, sells, fills)
+
+    def _requote(self, at_us: int, listing: int, shape: list[int], odd: float) -> _Change:
+        """Quote around the last price; now and then locked, crossed or on one side only."""
+        last = self._prices[listing]
+        leap, below, spread, bid_lots, ask_lots = shape
+        at_us = self._quoted_us[listing] = max(at_us, self._quoted_us[listing] + 1)  # never twice at one time
+        bid = max(1, last - below)
+        ask = bid if odd < _LOCKED else max(1, bid - spread) if odd < _CROSSED else bid + spread
+        no_bid, no_ask = _CROSSED <= odd < _NO_BID, _NO_BID <= odd < _NO_ASK
+        sides = None if no_bid else (bid, bid_lots), None if no_ask else (ask, ask_lots)
+        return _Change(at_us, listing, leap, *sides, last)
 
     def _bounded(self, listing: int, price: int) -> int:
-        first = int(self._first_prices[listing])
+        first = self._first_prices[listing]
         return max(first // _RANGE, min(price, first * _RANGE), 1)
-
-
-def _format(listing: Listing) -> tuple[str, bytes, int, int]:
-    price = f"%d.%0{listing.tick_digits}d{'0' * (8 - listing.tick_digits)}"
-    lots = f"%d.%0{listing.lot_digits}d{'0' * (8 - listing.lot_digits)}" if listing.lot_digits else "%d.%08d"
-    template = f'{{"e":"trade","E":%d,"s":"{listing.symbol}","t":%d,"p":"{price}","q":"{lots}","T":%d,"m":%b,"M":true}}'
-    return f"{listing.symbol.lower()}@trade", template.encode(), 10**listing.tick_digits, 10**listing.lot_digits

@@ -2,13 +2,18 @@
 
 import asyncio
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
+from k2_core import clock
 from k2_core.logs import logger
 from k2_core.settings import Settings
-from k2_feeds.simulator.recording import recording_path, survey
+from k2_feeds.simulator.faults import Due, at_random, script
+from k2_feeds.simulator.listings import VENUES, default_symbols
+from k2_feeds.simulator.recording import recording_of, survey
 from k2_feeds.simulator.server import Hub, serve_venue
 from k2_feeds.simulator.sources import MarketSource, Player, Source
+from k2_feeds.simulator.truth import Truth
 
 _log = logger(__name__)
 
@@ -17,7 +22,10 @@ def market_source(settings: Settings, seed: int | None, rate: float | None) -> S
     """Return the random market of the settings, or with another seed or rate."""
     simulator = settings.simulator
     return MarketSource(
-        simulator.seed if seed is None else seed, simulator.symbols, rate or simulator.trades_per_second
+        simulator.seed if seed is None else seed,
+        default_symbols(settings),
+        rate or simulator.trades_per_second,
+        simulator.quotes_per_trade,
     )
 
 
@@ -27,13 +35,29 @@ def recording_source(files: list[str], speed: float | None) -> Source:
     Raises:
         RecordingError: a file cannot be played; names file and line.
     """
-    paths: list[Path] = [recording_path(file) for file in files]
-    contents = survey(paths, lambda frames: _log.info("reading the recording", frames=frames))
-    return Player(paths, contents, speed)
+    recordings = [recording_of(file) for file in files]
+    contents = survey(recordings, lambda frames: _log.info("reading the recording", frames=frames))
+    return Player(recordings, contents, speed)
 
 
-async def simulate(source: Source, port: int, cut_after_s: float) -> None:
-    """Serve ``source`` on ``port`` until SIGTERM or SIGINT.
+def planned_faults(argument: str | None, seed: int, source: Source) -> Iterable[Due]:
+    """Return the faults of a script, or of chance when ``argument`` is ``random``.
+
+    Raises:
+        SettingsError: the script cannot be read; names file and line.
+    """
+    if argument is None:
+        return ()
+    if argument == "random":
+        traded = {listing.venue for listing in source.listings}
+        return at_random(seed, tuple(venue for venue in VENUES if venue in traded))
+    return script(Path(argument))
+
+
+async def simulate(
+    source: Source, port: int, cut_after_s: float, truth: Path | None = None, faults: Iterable[Due] = ()
+) -> None:
+    """Serve ``source`` on ``port`` until SIGTERM or SIGINT, with the faults, and write the truth into a folder.
 
     Raises:
         PartError: the port is taken.
@@ -42,14 +66,32 @@ async def simulate(source: Source, port: int, cut_after_s: float) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    hub = Hub(cut_after_s)
-    async with await serve_venue(hub, port, source.status):
-        _log.info("the simulator serves", url=f"ws://127.0.0.1:{port}", **source.status())
-        playing = asyncio.create_task(source.run(hub))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if playing.done():
-            playing.result()
-            await stopping
-        playing.cancel()
-        stopping.cancel()
+    hub = Hub(cut_after_s, source.listings, Truth(truth))
+    try:
+        async with await serve_venue(hub, port, source.status):
+            _log.info("the simulator serves", url=f"ws://127.0.0.1:{port}", **source.status())
+            await _work(hub, source, faults, stop)
+    finally:
+        hub.truth.close()
+
+
+async def _work(hub: Hub, source: Source, faults: Iterable[Due], stop: asyncio.Event) -> None:
+    playing = asyncio.create_task(source.run(hub))
+    others = [asyncio.create_task(each) for each in (hub.beat(), _suffer(hub, faults))]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        playing.result()
+        await stopping
+    for task in (playing, stopping, *others):
+        task.cancel()
+
+
+async def _suffer(hub: Hub, faults: Iterable[Due]) -> None:
+    """Have the faults when they are due, counted from the first subscription."""
+    await hub.subscribed()
+    began = clock.monotonic()
+    for due in faults:
+        await asyncio.sleep(max(0.0, due.at_s - (clock.monotonic() - began)))
+        _log.info("a fault", name=due.fault.name, venue=due.fault.venue)
+        hub.inject(due.fault)

@@ -1,9 +1,10 @@
-"""The venue's sockets: who is connected, what each subscribed to, and sending without waiting for the slow."""
+"""The venues' server: one port on which WebSockets and lists of instruments stand where each venue has them."""
 
 import asyncio
 import json
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,141 +15,140 @@ from websockets.http11 import Request, Response
 
 from k2_core import clock
 from k2_core.errors import PartError
-from k2_core.logs import logger
+from k2_feeds.simulator import control
+from k2_feeds.simulator.clients import POLICY_VIOLATION, Client, VenueConnection
+from k2_feeds.simulator.dialects import venue_of_rest, venue_of_socket
+from k2_feeds.simulator.faults import Fault
+from k2_feeds.simulator.injection import GOING_AWAY, inject
+from k2_feeds.simulator.listings import VENUES, Listing
+from k2_feeds.simulator.market import Event
 from k2_feeds.simulator.requests import Refused, Subscriptions
+from k2_feeds.simulator.truth import Truth
+from k2_feeds.simulator.venue import Venue
 
 PING_EVERY_S: Final = 20.0
 PONG_WITHIN_S: Final = 60.0
-REQUESTS_A_SECOND: Final = 5
-MAX_PENDING: Final = 200_000
-_POLICY_VIOLATION: Final = 1008
-_GOING_AWAY: Final = 1001
-_SEND_FRAMES: Final = 2_000
-_log = logger(__name__)
-
-
-class _Socket(ServerConnection):
-    """A server connection that hands all waiting frames to the kernel at once."""
-
-    def send_data(self) -> None:
-        writes = self.protocol.data_to_send()
-        if len(writes) > 1 and all(writes):
-            self.transport.write(b"".join(writes))
-            return
-        self.protocol.writes = writes
-        super().send_data()
-
-
-class Client:
-    """One connected client. What is offered to it waits here, up to a bound; then it is cut off as too slow."""
-
-    def __init__(self, socket: ServerConnection, subscriptions: Subscriptions) -> None:
-        self.socket = socket
-        self.subscriptions = subscriptions
-        self._pending: deque[bytes] = deque()
-        self._offered = asyncio.Event()
-        self._sent = asyncio.Event()
-        self._sent.set()
-
-    def offer(self, frames: Iterable[bytes]) -> None:
-        """Queue frames for sending, in order."""
-        self._pending.extend(frames)
-        if self._pending:
-            self._sent.clear()
-            self._offered.set()
-
-    async def sent(self) -> None:
-        """Wait until all that was offered has gone to the kernel, or the connection has ended."""
-        await self._sent.wait()
-
-    async def send_pending(self) -> None:
-        """Send what is offered until the connection ends."""
-        try:
-            while True:
-                await self._offered.wait()
-                if len(self._pending) > MAX_PENDING:
-                    await self.socket.close(_POLICY_VIOLATION, "too slow")
-                    return
-                await self._send_some()
-        except ConnectionClosed:
-            return
-        finally:
-            self._pending.clear()
-            self._sent.set()
-
-    async def _send_some(self) -> None:
-        async with self.socket.send_context():
-            for _ in range(min(_SEND_FRAMES, len(self._pending))):
-                self.socket.protocol.send_text(self._pending.popleft())
-        if not self._pending:
-            self._offered.clear()
-            self._sent.set()
+_BEAT_S: Final = 1.0
+_NOT_FOUND: Final = b"there is /stream, /ws, /v2, / (WebSockets), and /status; see k2 feed simulate --help\n"
 
 
 class Hub:
-    """All clients of the venue."""
+    """All venues and their clients."""
 
-    def __init__(self, cut_after_s: float) -> None:
-        self.clients: set[Client] = set()
+    def __init__(self, cut_after_s: float, listings: Iterable[Listing] = (), truth: Truth | None = None) -> None:
+        self.truth = truth or Truth(None)
+        found = list(listings)
+        self.venues = {name: Venue(name, [each for each in found if each.venue == name], self.truth) for name in VENUES}
         self._cut_after_s = cut_after_s
         self._subscribed = asyncio.Event()
+        self._injections: set[asyncio.Task[int]] = set()
+        self._came = 0
 
     async def subscribed(self) -> None:
         """Wait until somebody is subscribed to something."""
         await self._subscribed.wait()
 
-    def subscribers(self) -> list[Client]:
-        """Return the clients that are subscribed to something."""
-        return [client for client in self.clients if client.subscriptions.streams]
+    def publish(self, events: list[Event], now_us: int) -> None:
+        """Let events of any venues happen."""
+        for name, venue in self.venues.items():
+            mine = [event for event in events if event.listing.venue == name]
+            if mine:
+                venue.publish(mine, now_us)
 
     async def sent(self) -> None:
         """Wait until every client has been sent what it was offered."""
-        for client in list(self.clients):
-            await client.sent()
+        for venue in self.venues.values():
+            for client in list(venue.clients):
+                if isinstance(client, Client):
+                    await client.sent()
+
+    def inject(self, fault: Fault) -> asyncio.Task[int]:
+        """Begin a fault; the task ends with it and tells to how many messages or clients it happened."""
+        task = asyncio.get_running_loop().create_task(inject(self.venues[fault.venue], fault))
+        self._injections.add(task)
+        task.add_done_callback(self._injections.discard)
+        return task
+
+    async def beat(self) -> None:
+        """Send heartbeats and flush the truth until cancelled."""
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            now = clock.monotonic()
+            for venue in self.venues.values():
+                now_us = clock.now_us() + venue.skew_us
+                for client in list(venue.clients):
+                    idle = isinstance(client, Client) and now - client.said_at >= _BEAT_S
+                    client.offer(client.session.beat(now_us, idle))
+            self.truth.flush()
 
     async def handle(self, socket: ServerConnection) -> None:
         """Serve one client until it goes, or its time is up."""
         assert socket.request is not None  # noqa: S101  # the handshake is over
-        client = Client(socket, Subscriptions(socket.request.path))
-        self.clients.add(client)
+        path = urlsplit(socket.request.path).path
+        if path == control.PATH:
+            await control.serve(socket, self.inject)
+            return
+        name = venue_of_socket(path)
+        assert name is not None  # noqa: S101  # others were refused
+        venue = self.venues[name]
+        client = Client(socket, venue.dialect.session(socket.request.path, venue.board))
+        await self._serve(venue, client)
+
+    async def _serve(self, venue: Venue, client: Client) -> None:
+        number = self._came = self._came + 1
+        venue.clients.add(client)
+        venue.truth.fault(venue.name, "client_came", client=number)
+        client.offer(client.session.greeting(clock.now_us() + venue.skew_us))
         self._changed()
-        sender = asyncio.create_task(client.send_pending())
-        cut = asyncio.create_task(self._cut(socket))
+        tasks = [
+            asyncio.create_task(each) for each in (client.send_pending(), self._cut(client), _hurry(venue, client))
+        ]
         try:
-            await self._answer(client)
+            await self._answer(venue, client)
         except ConnectionClosed:
             return
         finally:
-            self.clients.discard(client)
+            venue.clients.discard(client)
             self._changed()
-            sender.cancel()
-            cut.cancel()
-            await asyncio.gather(sender, cut, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            venue.truth.fault(venue.name, "client_left", client=number, unsent=client.unsent)
 
-    async def _answer(self, client: Client) -> None:
-        asked: deque[float] = deque(maxlen=REQUESTS_A_SECOND)
+    async def _answer(self, venue: Venue, client: Client) -> None:
+        limit = venue.dialect.requests_a_second
+        asked: deque[float] = deque(maxlen=limit)
         async for message in client.socket:
             now = clock.monotonic()
-            if len(asked) == REQUESTS_A_SECOND and now - asked[0] < 1:
-                await client.socket.close(_POLICY_VIOLATION, "Too many requests")
+            if limit is not None and len(asked) == limit and now - asked[0] < 1:
+                await client.socket.close(POLICY_VIOLATION, "Too many requests")
                 return
             asked.append(now)
-            client.offer([client.subscriptions.answer(message)])
+            client.offer(client.session.answer(message, clock.now_us() + venue.skew_us))
             self._changed()
 
-    async def _cut(self, socket: ServerConnection) -> None:
+    async def _cut(self, client: Client) -> None:
         await asyncio.sleep(self._cut_after_s)
-        await socket.close(_GOING_AWAY, "connections live that long at most")
+        client.close(GOING_AWAY, "connections live that long at most")
 
     def _changed(self) -> None:
-        if self.subscribers():
+        if any(venue.subscribers() for venue in self.venues.values()):
             self._subscribed.set()
         else:
             self._subscribed.clear()
 
 
+async def _hurry(venue: Venue, client: Client) -> None:
+    """End a connection that does not subscribe within the venue's time."""
+    seconds = venue.dialect.subscribe_within_s
+    if seconds is not None:
+        await asyncio.sleep(seconds)
+        if not client.session.subscribed:
+            client.close(POLICY_VIOLATION, "nothing was subscribed to")
+
+
 async def serve_venue(hub: Hub, port: int, status: Callable[[], dict[str, Any]]) -> Server:
-    """Serve WebSockets at /stream and /ws, and ``status()`` as JSON at /status, on 127.0.0.1.
+    """Serve all venues, and ``status()`` as JSON at /status, on 127.0.0.1.
 
     Raises:
         PartError: the port is taken.
@@ -158,9 +158,7 @@ async def serve_venue(hub: Hub, port: int, status: Callable[[], dict[str, Any]])
         path = urlsplit(request.path).path
         if path == "/status":
             return _page(200, "OK", "application/json", json.dumps(status()).encode())
-        if path in {"/stream", "/ws"} or path.startswith("/ws/"):
-            return _refuse_bad_streams(request.path)
-        return _page(404, "Not Found", "text/plain", b"there is /stream, /ws and /status\n")
+        return _venue_page(hub, path, request)
 
     try:
         return await serve(
@@ -173,11 +171,28 @@ async def serve_venue(hub: Hub, port: int, status: Callable[[], dict[str, Any]])
             ping_timeout=PONG_WITHIN_S,
             close_timeout=2,
             max_size=64 * 1024,
-            create_connection=_Socket,
+            create_connection=VenueConnection,
         )
     except OSError as error:
         msg = f"port {port} cannot be used ({error.strerror}): end what uses it, or choose another with --port."
         raise PartError(msg) from None
+
+
+def _venue_page(hub: Hub, path: str, request: Request) -> Response | None:
+    """Answer for a venue: its list of instruments, a refusal, or None to go on with the WebSocket's handshake."""
+    listed, spoken = venue_of_rest(path), venue_of_socket(path)
+    venue = hub.venues.get(listed or spoken or "")
+    if venue is None:
+        return None if path == control.PATH else _page(404, "Not Found", "text/plain", _NOT_FOUND)
+    limited_s = venue.limited_until - clock.monotonic()
+    if limited_s > 0:
+        response = _page(429, "Too Many Requests", "application/json", b'{"code":-1003,"msg":"Too many requests"}')
+        response.headers["Retry-After"] = str(math.ceil(limited_s))
+        return response
+    if listed:
+        body = venue.dialect.instruments(venue.board.listings.values(), clock.now_us() + venue.skew_us)
+        return _page(200, "OK", "application/json", body)
+    return _refuse_bad_streams(request.path) if spoken == "binance" else None
 
 
 def _refuse_bad_streams(path: str) -> Response | None:
@@ -191,10 +206,3 @@ def _refuse_bad_streams(path: str) -> Response | None:
 def _page(status: int, reason: str, content_type: str, body: bytes) -> Response:
     headers = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"})
     return Response(status, reason, headers, body)
-
-
-def deliver(hub: Hub, frames: Sequence[tuple[str | None, bytes]]) -> None:
-    """Offer frames byte for byte to whoever subscribed to their stream; those without a stream to every subscriber."""
-    for client in hub.subscribers():
-        streams = client.subscriptions.streams
-        client.offer(frame for stream, frame in frames if stream is None or stream in streams)

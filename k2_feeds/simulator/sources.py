@@ -1,27 +1,32 @@
-"""Where the venue's frames come from: the random market, or recordings played by their own times."""
+"""Where the venues' frames come from: the random market, or recordings played by their own times."""
 
 import asyncio
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from k2_core import clock
 from k2_core.clock import NS_PER_SECOND
-from k2_feeds.simulator.market import Market
-from k2_feeds.simulator.recording import Contents, Line, merged
-from k2_feeds.simulator.server import Hub, deliver
+from k2_feeds.simulator.attribution import REPLY
+from k2_feeds.simulator.board import Message
+from k2_feeds.simulator.listings import VENUES, Listing, listing_of
+from k2_feeds.simulator.market import Market, Quote
+from k2_feeds.simulator.recording import Contents, Line, Recording, merged
+from k2_feeds.simulator.server import Hub
 
 _TICK_S: Final = 0.005
-_NS_PER_MS: Final = 1_000_000
 _BATCH: Final = 1_000
 
 
 class Source(Protocol):
     """Something that has frames for subscribers."""
 
+    @property
+    def listings(self) -> tuple[Listing, ...]:
+        """What is traded, at all venues."""
+
     def status(self) -> dict[str, Any]:
-        """Return what GET /status says: mode, symbols, position, total, finished, message."""
+        """Return what GET /status says: mode, symbols, venues, position, total, finished, message."""
 
     async def run(self, hub: Hub) -> None:
         """Offer frames to the hub's subscribers as they fall due."""
@@ -30,16 +35,17 @@ class Source(Protocol):
 class MarketSource:
     """The random market, by the clock: what falls due while nobody listens happens all the same."""
 
-    def __init__(self, seed: int, symbols: tuple[str, ...], rate: float) -> None:
-        self._seed, self._symbols, self._rate = seed, symbols, rate
+    def __init__(self, seed: int, symbols: tuple[str, ...], rate: float, quotes_per_trade: float = 4.0) -> None:
+        self.listings = tuple(listing_of(symbol) for symbol in symbols)
+        self._seed, self._rate, self._quotes_per_trade = seed, rate, quotes_per_trade
         self._trades = 0
 
     def status(self) -> dict[str, Any]:
         """Return what GET /status says."""
-        text = f"a random market of {len(self._symbols)} symbols at {self._rate:g} trades/s, seed {self._seed}"
+        text = f"a random market of {len(self.listings)} symbols at {self._rate:g} trades/s, seed {self._seed}"
         return {
             "mode": "market",
-            "symbols": list(self._symbols),
+            **_traded(self.listings),
             "position": self._trades,
             "total": None,
             "finished": False,
@@ -48,14 +54,12 @@ class MarketSource:
 
     async def run(self, hub: Hub) -> None:
         """Trade until cancelled."""
-        market = Market(self._seed, self._symbols, self._rate, clock.now_ns() // _NS_PER_MS)
+        market = Market(self._seed, self.listings, self._rate, clock.now_us(), self._quotes_per_trade)
         while True:
-            for events in market.due(clock.now_ns() // _NS_PER_MS):
-                self._trades += len(events)
-                for client in hub.subscribers():
-                    streams, combined = client.subscriptions.streams, client.subscriptions.combined
-                    wanted = ((stream, data) for stream, data in events if stream in streams)
-                    client.offer(_wrapped(stream, data) if combined else data for stream, data in wanted)
+            now_us = clock.now_us()
+            for events in market.due(now_us):
+                self._trades += sum(len(event.trades) for event in events if not isinstance(event, Quote))
+                hub.publish(events, now_us)
                 await asyncio.sleep(0)
             await asyncio.sleep(_TICK_S)
 
@@ -67,19 +71,25 @@ class Player:
     At full speed (``speed`` None) frames go as fast as subscribers take them: the position moves only while somebody
     is subscribed; what had been handed to a connection that then broke is lost. At the end connections stay open.
 
-    Frames that name no stream (broken ones) go to every subscriber; answers to the recorder's own requests to nobody.
+    Frames that name no stream (broken ones) go to every subscriber of their venue; answers to the recorder's own
+    requests to nobody.
     """
 
-    def __init__(self, paths: list[Path], contents: Contents, speed: float | None) -> None:
-        self._paths, self._contents, self._speed = paths, contents, speed
+    def __init__(self, recordings: list[Recording], contents: Contents, speed: float | None) -> None:
+        self._recordings, self._contents, self._speed = recordings, contents, speed
         self._position = 0
         self._message = "waits for the first subscription"
+        self.listings = tuple(
+            listing_of(symbol)._replace(venue=venue)
+            for venue, symbols in contents.symbols.items()
+            for symbol in symbols
+        )
 
     def status(self) -> dict[str, Any]:
         """Return what GET /status says."""
         return {
             "mode": "recording",
-            "symbols": list(self._contents.symbols),
+            **_traded(self.listings),
             "position": self._position,
             "total": self._contents.frames,
             "finished": self._position >= self._contents.frames,
@@ -88,9 +98,11 @@ class Player:
 
     async def run(self, hub: Hub) -> None:
         """Play to the end, then return."""
+        for venue in hub.venues.values():
+            venue.board.recorded = True
         await hub.subscribed()
-        self._message = "playing " + ", ".join(path.name for path in self._paths)
-        lines = merged(self._paths)
+        self._message = "playing " + ", ".join(recording.path.name for recording in self._recordings)
+        lines = merged(self._recordings)
         await (self._play_at_full_speed(hub, lines) if self._speed is None else self._play(hub, lines, self._speed))
         self._message = "the recording has been played to its end; connections stay open and silent"
 
@@ -115,9 +127,15 @@ class Player:
         self._deliver(hub, batch)
 
     def _deliver(self, hub: Hub, batch: list[Line]) -> None:
-        deliver(hub, [(line.stream, line.frame) for line in batch])
+        for name, venue in hub.venues.items():
+            mine = [line for line in batch if line.venue == name and line.streams != REPLY]
+            if mine:
+                venue.deliver([Message(line.streams or (), line.frame) for line in mine])
         self._position += len(batch)
 
 
-def _wrapped(stream: str, data: bytes) -> bytes:
-    return b'{"stream":"%b","data":%b}' % (stream.encode(), data)
+def _traded(listings: tuple[Listing, ...]) -> dict[str, Any]:
+    """Return the venues with their symbols; ``symbols`` are those of the first venue that has any."""
+    venues = {venue: [each.symbol for each in listings if each.venue == venue] for venue in VENUES}
+    found = {venue: symbols for venue, symbols in venues.items() if symbols}
+    return {"symbols": next(iter(found.values()), []), "venues": found}

@@ -51,15 +51,16 @@ def free_port() -> int:
 @asynccontextmanager
 async def simulating(source: Source, cut_after_s: float = 3600.0, port: int = 0) -> AsyncIterator[str]:
     """Serve a source in this process; yields ``ws://127.0.0.1:port``."""
-    hub = Hub(cut_after_s)
+    hub = Hub(cut_after_s, source.listings)
     port = port or free_port()
     async with await serve_venue(hub, port, source.status):
-        playing = asyncio.create_task(source.run(hub))
+        tasks = [asyncio.create_task(each) for each in (source.run(hub), hub.beat())]
         try:
             yield f"ws://127.0.0.1:{port}"
         finally:
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def stored(broker: str, topic: str) -> list[Stored]:

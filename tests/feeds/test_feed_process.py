@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from k2_core import topics
 from k2_core.raw_frame import decode
 from k2_core.settings import Settings, child_environment
-from k2_feeds.simulator.recording import read
+from k2_feeds.simulator.recording import read, recording_of
 from tests.feeds.rooms import Stored, free_port, stored
 
 pytestmark = pytest.mark.integration
@@ -88,7 +88,7 @@ def test_a_real_recording_stands_byte_for_byte_in_kafka(
     broker: str, parts_settings: Settings, recordings: Path, already_there: set[tuple[int, int]]
 ) -> None:
     path = recordings / RECORDING
-    trades = [line.frame for line in read(path) if line.stream == "btcusdt@trade"]
+    trades = [line.frame for line in read(recording_of(path)) if line.streams == ("btcusdt@trade",)]
     simulator, health = free_port(), free_port()
 
     with (

@@ -11,7 +11,7 @@ from k2_core.settings import Feeds, child_environment
 from k2_core.venues import binance
 from k2_feeds.connection import Connection
 from k2_feeds.recorder import Recorder
-from k2_feeds.simulator.recording import read, survey
+from k2_feeds.simulator.recording import read, recording_of, survey
 from k2_feeds.simulator.sources import MarketSource, Player
 from tests.feeds.rooms import a_trade_frame, simulating
 
@@ -25,7 +25,7 @@ async def test_a_recording_holds_what_was_played_and_can_be_played_again(tmp_pat
     first.write_bytes(b"".join(b"%d %b\n" % line for line in enumerate(frames)))
     recorder = Recorder(second)
 
-    async with simulating(Player([first], survey([first]), None)) as url:
+    async with simulating(Player([recording_of(first)], survey([recording_of(first)]), None)) as url:
         connection = Connection(binance, url, ("BTCUSDT",), Feeds(), recorder)
         running = asyncio.create_task(connection.run())
         async with asyncio.timeout(WITHIN_S):
@@ -36,10 +36,10 @@ async def test_a_recording_holds_what_was_played_and_can_be_played_again(tmp_pat
     assert not second.exists()
     recorder.finish()
 
-    reply, *recorded = [line.frame for line in read(second)]
+    reply, *recorded = [line.frame for line in read(recording_of(second))]
     assert reply == b'{"result":null,"id":1}'
     assert recorded == frames
-    assert survey([second]).symbols == ("BTCUSDT",)
+    assert survey([recording_of(second)]).symbols == {"binance": ("BTCUSDT",)}
     assert not second.with_name(f"{second.name}.part").exists()
 
 
@@ -58,7 +58,7 @@ async def test_record_completes_its_file_when_it_is_interrupted(tmp_path: Path) 
             said, _ = await process.communicate()
 
     assert process.returncode == 0
-    lines = list(read(file))
+    lines = list(read(recording_of(file)))
     assert said.decode().startswith(f"{file}: {len(lines):,} frames")
     assert gzip.decompress(file.read_bytes()).endswith(b"\n")
 

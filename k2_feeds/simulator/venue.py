@@ -1,0 +1,182 @@
+"""One simulated venue: who is connected, what each is sent, and what its faults do to that. Opens no sockets."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from k2_feeds.simulator.board import Board, Message, Session
+from k2_feeds.simulator.dialects import DIALECTS
+from k2_feeds.simulator.listings import Listing
+from k2_feeds.simulator.market import Event, Quote
+from k2_feeds.simulator.truth import Truth
+
+_HELD_S: Final = 0.9  # a message waits so long for one to change places with
+
+
+class Receiver(Protocol):
+    """A connected client, as a venue sees it."""
+
+    session: Session
+
+    def offer(self, frames: Iterable[bytes]) -> None:
+        """Queue frames for sending, in order."""
+
+    def break_mid_frame(self) -> None:
+        """End the connection in the middle of the next frame."""
+
+    def stall(self, seconds: float) -> None:
+        """Send nothing for so long, then cut the client off as too slow."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection."""
+
+
+@dataclass
+class Armed:
+    """A fault of messages that has some left to do."""
+
+    name: str
+    left: int
+    symbol: str | None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    done: int = 0
+
+    def concerns(self, message: Message) -> bool:
+        """Whether a message is one that it may happen to."""
+        return self.symbol is None or (message.event is not None and message.event.listing.symbol == self.symbol)
+
+    def count(self) -> None:
+        """Note that it happened once."""
+        self.left, self.done = self.left - 1, self.done + 1
+        if not self.left:
+            self.over.set()
+
+
+class _Held:
+    """A message that waits, rendered for each client, to be sent after the next one of its stream."""
+
+    def __init__(self, message: Message, frames: list[tuple[Receiver, bytes]], armed: Armed) -> None:
+        self.message, self.frames, self.armed = message, frames, armed
+
+    def release(self) -> None:
+        for client, frame in self.frames:
+            client.offer((frame,))
+
+
+class Venue:
+    """One venue with its listings and its clients."""
+
+    def __init__(self, name: str, listings: Iterable[Listing], truth: Truth) -> None:
+        self.name = name
+        self.dialect = DIALECTS[name]
+        self.board = Board(listings)
+        self.truth = truth
+        self.clients: set[Receiver] = set()
+        self.armed: list[Armed] = []
+        self.skew_us, self.stale_us = 0, 0
+        self.limited_until = 0.0  # by the monotonic clock
+        self._held: _Held | None = None
+
+    def subscribers(self) -> list[Receiver]:
+        """Return the clients that are subscribed to something."""
+        return [client for client in self.clients if client.session.subscribed]
+
+    def publish(self, events: list[Event], now_us: int) -> None:
+        """Let events happen: write the truth, tell whoever subscribed, keep them for those who will."""
+        shift_us = self.skew_us - self.stale_us
+        if shift_us:
+            events = [_shifted(event, shift_us) for event in events]
+        self.truth.happened(events)
+        if self.subscribers():
+            self.deliver(self.dialect.messages(events, now_us + self.skew_us))
+        else:
+            for event in events:
+                self.board.post(event)
+
+    def deliver(self, messages: Iterable[Message]) -> None:
+        """Offer messages to whoever subscribed, less and more what the faults at work do to them."""
+        clients = self.subscribers()
+        if self.armed or self._held or self.board.silences:
+            for message in messages:
+                self._deliver_disturbed(message, clients)
+            return
+        messages = list(messages)
+        for client in clients:
+            wants, frame = client.session.wants, client.session.frame
+            client.offer([frame(message) for message in messages if wants(message)])
+        for message in messages:
+            self._post(message)
+
+    def arm(self, name: str, count: int, symbol: str | None) -> Armed:
+        """Have a fault happen to the next ``count`` messages of ``symbol``, or of any, that somebody subscribed to."""
+        armed = Armed(name, count, symbol)
+        self.armed.append(armed)
+        return armed
+
+    def disarm(self, armed: Armed) -> None:
+        """Take a fault of messages away."""
+        if armed in self.armed:
+            self.armed.remove(armed)
+
+    def _deliver_disturbed(self, message: Message, clients: list[Receiver]) -> None:
+        wanting = [client for client in clients if client.session.wants(message)]
+        if not wanting:
+            self._post(message)
+            return
+        if self._is_silent(message):
+            self.truth.dropped(self.name, message, "silence")
+            return
+        frames = [(client, client.session.frame(message)) for client in wanting]
+        armed = next((each for each in self.armed if each.left and each.concerns(message)), None)
+        name = armed.name if armed is not None and not self._awaits(message) else ""
+        if name == "drop":
+            self.truth.dropped(self.name, message, "drop")
+        elif name == "reorder" and self._held is None and armed is not None:
+            self._hold(message, frames, armed)
+        else:
+            self._send(message, frames, name)
+        if armed is not None and name in {"drop", "duplicate", "malformed"}:
+            armed.count()
+
+    def _send(self, message: Message, frames: list[tuple[Receiver, bytes]], fault: str) -> None:
+        for client, frame in frames:
+            client.offer((frame,))
+            if fault == "duplicate":
+                client.offer((frame,))
+            elif fault == "malformed":
+                client.offer((frame[: len(frame) * 2 // 3],))
+        self._post(message)
+        if self._awaits(message) and self._held is not None:
+            self._held.armed.count()
+            self._let_go()
+
+    def _hold(self, message: Message, frames: list[tuple[Receiver, bytes]], armed: Armed) -> None:
+        """Keep a message back until the next of its stream went out; not for ever."""
+        held = self._held = _Held(message, frames, armed)
+        asyncio.get_running_loop().call_later(_HELD_S, lambda: self._let_go() if self._held is held else None)
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+            self._post(held.message)
+
+    def _awaits(self, message: Message) -> bool:
+        """Whether the message that is held back waits for this one."""
+        return self._held is not None and self._held.message.streams == message.streams
+
+    def _is_silent(self, message: Message) -> bool:
+        silences = self.board.silences
+        return None in silences or (message.event is not None and message.event.listing.symbol in silences)
+
+    def _post(self, message: Message) -> None:
+        if message.event is not None:
+            self.board.post(message.event)
+
+
+def _shifted(event: Event, shift_us: int) -> Event:
+    """Return an event as the venue tells it while its clock is wrong, or what it tells is old."""
+    if isinstance(event, Quote):
+        return event._replace(at_us=event.at_us + shift_us)
+    return event._replace(trades=[trade._replace(at_us=trade.at_us + shift_us) for trade in event.trades])
