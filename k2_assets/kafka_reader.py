@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -10,11 +11,13 @@ from k2_assets.kafka_topic import ADMIN_TIMEOUT_S, Topic, TopicWatch, admin_clie
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 
-__all__ = ["KafkaReader", "Messages", "Outside", "Topic", "describe_topic"]
+__all__ = ["READ_MESSAGES", "KafkaReader", "Messages", "Outside", "Topic", "describe_topic"]
 
 log = logger(__name__)
 
-_CONSUME_MESSAGES = 10_000
+READ_MESSAGES: Final = 10_000
+"""The most that one read returns."""
+_QUEUED_MB: Final = 128
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999; a producer may stamp what it likes where the topic allows it
 _OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -82,7 +85,8 @@ class KafkaReader:
     Not safe for threads: a commit of group offsets in one thread while another consumes never returned.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: Topic, group: str, queued_mb: int = _QUEUED_MB) -> None:
+        """Connect to Kafka; what the client fetches ahead is at most about ``queued_mb``."""
         self.topic = topic
         self._sought: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
@@ -101,7 +105,7 @@ class KafkaReader:
                 "fetch.message.max.bytes": 8 * 1024 * 1024,
                 "fetch.max.bytes": 64 * 1024 * 1024,
                 "queued.min.messages": 200_000,
-                "queued.max.messages.kbytes": 131_072,
+                "queued.max.messages.kbytes": queued_mb * 1024,
                 "check.crcs": True,
                 "logger": _RdkafkaLog(),
             }
@@ -131,7 +135,7 @@ class KafkaReader:
         """
         messages = Messages()
         good: list[Message] = []
-        for message in self._consumer.consume(_CONSUME_MESSAGES, timeout_s):
+        for message in self._consumer.consume(READ_MESSAGES, timeout_s):
             error = message.error()
             if error is None:
                 good.append(message)

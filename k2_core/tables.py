@@ -1,5 +1,6 @@
 """One TableSpec per Iceberg table: columns with their meaning, partition, properties. Nothing here opens a table."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, get_args
@@ -22,6 +23,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
+from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
 
@@ -342,3 +344,13 @@ def _tables_of(venue: str) -> list[TableSpec]:
         silver_rejected(venue),
         *(silver(venue, data) for data in DATA),
     ]
+
+
+def drained_from(venues: Iterable[str]) -> dict[str, tuple[TableSpec, ...]]:
+    """Return the tables that a drain fills from each topic of these venues' feeds, in the order of their commits."""
+    raw = {
+        raw_topic("crypto", data, venue): (bronze(venue, data), silver_rejected(venue), silver(venue, data))
+        for venue in venues
+        for data in DATA
+    }
+    return {**raw, FEED_EVENTS: (BRONZE_FEED_EVENTS,)}

@@ -19,6 +19,12 @@ def raw_topic(asset_class: str, kind: str, venue: str) -> str:
     return topic
 
 
+def venue_of(topic: str) -> str | None:
+    """Return the venue whose frames stand in a topic; None for a topic of other things."""
+    found = _RAW.fullmatch(topic)
+    return found["venue"] if found else None
+
+
 def subject(topic: str) -> str:
     """Return the registry's subject of a topic's values."""
     return f"{topic}-value"

@@ -36,6 +36,6 @@ def accept_loss(topic: str, partition: int, yes: bool) -> None:
     click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has them no more, and the lake never had them.")
     if not yes:
         click.confirm("Go on without them?", abort=True)
-    publish_accepted_loss(settings, loss.venue.VENUE, loss.details())  # first: no loss is without its record
+    publish_accepted_loss(settings, loss.venue, loss.details())  # first: no loss is without its record
     moved = accept(settings, catalog, loss)
     click.echo(f"Recorded in {FEED_EVENTS}; moved on: {', '.join(moved)}. A drain that runs goes on within seconds.")

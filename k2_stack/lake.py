@@ -15,8 +15,7 @@ from k2_assets.kafka_topic import describe_topic
 from k2_core import clock
 from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
-from k2_core.tables import GOLD_OHLCV_1M, all_tables, bronze_trades
-from k2_core.topics import raw_topic
+from k2_core.tables import GOLD_OHLCV_1M, all_tables, drained_from
 from k2_core.venues import VENUES
 
 _CANDLE: Final = ("symbol", "exchange", "window_start", "close_price", "trade_count", "is_complete")
@@ -36,7 +35,7 @@ def rows_by_table(catalog: Catalog, namespace: str) -> dict[str, int]:
 
 
 def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> tuple[dict[str, int], list[str]]:
-    """Return how many messages of each raw topic are not committed to bronze yet, and what is wrong with offsets.
+    """Return how many messages of each drained topic are not committed to bronze yet, and what is wrong with offsets.
 
     A topic that is missing is left out. Where bronze's offset lies outside Kafka's log, a sentence says so: that is no
     lag, and not the absence of one either.
@@ -46,10 +45,9 @@ def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> tu
     """
     found: dict[str, int] = {}
     wrong: list[str] = []
-    for venue in VENUES:
-        name = raw_topic("crypto", "trades", venue)
+    for name, (bronze, *_) in drained_from(VENUES).items():
         try:
-            table = catalog.load_table((namespace, bronze_trades(venue).name))
+            table = catalog.load_table((namespace, bronze.name))
             reader = KafkaReader(bootstrap_servers, describe_topic(bootstrap_servers, name), "k2-status")
         except (NoSuchTableError, TopicError):
             continue

@@ -26,7 +26,7 @@ _Bytes = npt.NDArray[np.uint8]
 _RECEIVED_BYTES: Final = 9  # the varint of any nanosecond time from 1974 to 2116
 _SEQUENCE_BYTES: Final = 5  # connection_seq up to 17 thousand million
 _LENGTH_BYTES: Final = 4  # payloads up to 128 MiB
-_LARGEST_SCHEMA_ID: Final = (1 << 31) - 1  # a registry's ids are positive ints; the header could hold more
+LARGEST_SCHEMA_ID: Final = (1 << 31) - 1  # a registry's ids are positive ints; the header could hold more
 _SEVEN_BITS: Final = np.uint64(0x7F)
 _SHORTEST: Final = CONFLUENT_HEADER_BYTES + _RECEIVED_BYTES + 1 + 4 + 1
 _SHORT_STRING_BYTES: Final = 63  # whose length takes one byte
@@ -181,7 +181,7 @@ def _decode_unusual(value: bytes, schemas: Mapping[int, WriterSchema], envelopes
     envelopes.payloads[position] = value
     try:
         schema_id = schema_id_of(value)
-        envelopes.schema_ids[position] = schema_id if schema_id <= _LARGEST_SCHEMA_ID else None
+        envelopes.schema_ids[position] = schema_id if schema_id <= LARGEST_SCHEMA_ID else None
         frame = _decode_by(schemas[schema_id], schema_id, value)
     except MalformedFrame as error:
         envelopes.errors[position] = error
@@ -202,14 +202,26 @@ def _decode_by(schema: WriterSchema, schema_id: int, value: bytes) -> RawFrame:
 
 def _decode_evolved(schema: WriterSchema, value: bytes) -> RawFrame:
     """Decode a frame that was written with another, compatible version of the schema."""
+    record = record_of(value, schema, _READER_SCHEMA)
+    try:
+        return checked(RawFrame(**record))
+    except TypeError as error:  # the record is none of ours
+        raise MalformedFrame("malformed_envelope", f"TypeError: {error}") from None
+
+
+def record_of(value: bytes, schema: WriterSchema, reader_schema: Any) -> Any:
+    """Decode a Kafka value strictly, by the schema that it was written with, as ``reader_schema`` has it.
+
+    Raises:
+        MalformedFrame: ``malformed_envelope``.
+    """
     end = len(value) - CONFLUENT_HEADER_BYTES
     # The reader takes what is left of a text that was cut off: then it has gone on into this zero.
     body = io.BytesIO(value[CONFLUENT_HEADER_BYTES:] + bytes(1))
     try:
-        record = fastavro.schemaless_reader(body, schema.parsed, _READER_SCHEMA)
-        frame = RawFrame(**record)  # type: ignore[arg-type]  # a record is a mapping, which the try around it checks
+        record = fastavro.schemaless_reader(body, schema.parsed, reader_schema)
     except Exception as error:  # noqa: BLE001  # fastavro raises any of a dozen types on bytes it cannot read
         raise MalformedFrame("malformed_envelope", f"{type(error).__name__}: {error}") from None
     if body.tell() != end:
         raise MalformedFrame("malformed_envelope", f"the record ends at byte {body.tell()}, the value at {end}")
-    return checked(frame)
+    return record

@@ -1,7 +1,6 @@
 """Accept that Kafka has lost messages which no drain had read: the lost range, and the step over it in every layer."""
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -14,8 +13,8 @@ from k2_core.errors import CommitConflict, OffsetError
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
-from k2_core.tables import TableSpec, bronze_trades, silver_rejected, silver_trades
-from k2_core.topics import raw_topic
+from k2_core.tables import TableSpec, drained_from
+from k2_core.topics import venue_of
 from k2_core.venues import VENUES
 
 log = logger(__name__)
@@ -25,7 +24,6 @@ log = logger(__name__)
 class Loss:
     """The offsets [first, end) of one partition, which the lake has not and Kafka has no more."""
 
-    venue: ModuleType
     topic: str
     topic_id: str
     partition: int
@@ -42,6 +40,11 @@ class Loss:
         """How many messages are lost."""
         return self.end - self.first
 
+    @property
+    def venue(self) -> str:
+        """The market whose frames they were; empty for the feeds' events."""
+        return venue_of(self.topic) or ""
+
     def details(self) -> dict[str, str]:
         """Return the loss in the words of a feed event."""
         texts = {"topic": self.topic, "topic_id": self.topic_id}
@@ -56,11 +59,11 @@ def find_loss(settings: Settings, catalog: Catalog, topic: str, partition: int) 
         OffsetError: nothing is lost that could be accepted; the sentence says why.
         TopicError: Kafka does not answer, or has no such topic.
     """
-    venue = _venue_of(topic)
+    bronze_spec, *_ = _tables_of(topic)
     described = describe_topic(settings.bootstrap_servers, topic)
     if partition not in described.partitions:
         raise OffsetError(f"{topic} has no partition {partition}: it has {len(described.partitions)}, from 0")
-    bronze = _load(catalog, settings, bronze_trades(venue.VENUE))
+    bronze = _load(catalog, settings, bronze_spec)
     offset = Offsets.from_properties(bronze.properties).get(described.topic_id, partition)
     reader = KafkaReader(settings.bootstrap_servers, described, "k2-accept-loss")
     try:
@@ -77,11 +80,11 @@ def find_loss(settings: Settings, catalog: Catalog, topic: str, partition: int) 
         )
     if offset >= low:
         raise OffsetError(f"{where}, and the committed offset {offset} lies in it: there is nothing to accept")
-    return Loss(venue, topic, described.topic_id, partition, offset, low)
+    return Loss(topic, described.topic_id, partition, offset, low)
 
 
 def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
-    """Move the vectors of bronze, rejected and silver over a loss; return the tables that were moved.
+    """Move the vectors of bronze, and of what is made of it, over a loss; return the tables that were moved.
 
     Each in a commit of its own, bronze first: a drain that finds rejected or silver behind bronze brings them up from
     bronze, which has no rows there. So this may end anywhere, and may run beside a drain. A table that stood elsewhere
@@ -90,10 +93,10 @@ def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
     Raises:
         CommitConflict: a drain has moved bronze meanwhile; look again at what is lost.
     """
-    name = loss.venue.VENUE
-    _step(catalog, settings, bronze_trades(name), loss)
-    moved = [bronze_trades(name).name]
-    for spec in (silver_rejected(name), silver_trades(name)):
+    bronze, *others = _tables_of(loss.topic)
+    _step(catalog, settings, bronze, loss)
+    moved = [bronze.name]
+    for spec in others:
         reach(f"{spec.name}.accept_loss")
         try:
             _step(catalog, settings, spec, loss)
@@ -112,8 +115,8 @@ def _load(catalog: Catalog, settings: Settings, spec: TableSpec) -> Table:
     return catalog.load_table((settings.catalog.namespace, spec.name))
 
 
-def _venue_of(topic: str) -> ModuleType:
-    names = {raw_topic(venue.ASSET_CLASS, "trades", name): venue for name, venue in VENUES.items()}
-    if topic not in names:
-        raise OffsetError(f"no drain reads a topic {topic}: there is {', '.join(sorted(names))}")
-    return names[topic]
+def _tables_of(topic: str) -> tuple[TableSpec, ...]:
+    known = drained_from(VENUES)
+    if topic not in known:
+        raise OffsetError(f"no drain reads a topic {topic}: there is {', '.join(sorted(known))}")
+    return known[topic]

@@ -14,19 +14,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets.drain import causes
 from k2_assets.drain.beat import READING, WAITING, Heart
+from k2_assets.drain.event_layers import EventLayers
 from k2_assets.drain.lane import Committed, Lane
-from k2_assets.drain.layers import Layers
+from k2_assets.drain.layers import DrainedTables, Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.kafka_topic import NoTopic, Topic, admin_client, describe_topic
-from k2_core import clock, topics
+from k2_core import clock
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.errors import CommitConflict, K2Error, OffsetError, TopicError
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
 from k2_core.settings import Settings
-from k2_core.tables import all_tables
+from k2_core.tables import DATA, all_tables
 from k2_core.venues import VENUES
 
 log = logger(__name__)
@@ -36,6 +37,7 @@ _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 10.0
 _LOOK_S: Final = 5.0
 _SLOW_COMMIT_S: Final = 10.0
+_QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 # What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
@@ -71,7 +73,8 @@ class _Worker:
         self._settings = settings
         self._catalog: Catalog | None = None
         self._schemas = SchemaLookup(registry)
-        self._absent: dict[str, tuple[Layers, str]] = {}
+        self._absent: dict[str, tuple[DrainedTables, str]] = {}
+        self._queued_mb = _QUEUED_MB
         self._heart = heart
         self._stop = stop
         self._admin = admin_client(settings.bootstrap_servers)
@@ -96,21 +99,29 @@ class _Worker:
     def _open_lanes(self, opened: ExitStack) -> None:
         """Open and start a lane for each topic that is there; ``opened`` closes them, also when one could not start."""
         self._lanes, self._absent = [], {}
-        for venue in VENUES.values():
-            layers = Layers(self._opened_catalog(), self._settings.catalog.namespace, venue)
-            name = topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE)
-            self._heart.progress("starting", f"topic {name}")
+        sources = self._sources()
+        self._queued_mb = max(_QUEUED_MB // len(sources), 1)
+        for layers in sources:
+            self._heart.progress("starting", f"topic {layers.topic}")
             try:
-                self._open_lane(layers, self._described(name), opened)
+                self._open_lane(layers, self._described(layers.topic), opened)
             except NoTopic as error:
                 # What nobody feeds is no trouble; a topic that was drained and is gone is.
-                self._absent[name] = layers, str(error) if layers.vector("bronze") else ""
+                self._absent[layers.topic] = layers, str(error) if layers.vector("bronze") else ""
                 layers.catch_up(self._schemas, lambda piece: self._heart.progress("catching up", piece))
         self._began_at = clock.monotonic()
 
-    def _open_lane(self, layers: Layers, topic: Topic, opened: ExitStack) -> None:
+    def _sources(self) -> list[DrainedTables]:
+        """Return the tables of every topic that a feed may make."""
+        catalog, namespace = self._opened_catalog(), self._settings.catalog.namespace
+        raw = [Layers(catalog, namespace, venue, data) for venue in VENUES.values() for data in DATA]
+        return [*raw, EventLayers(catalog, namespace)]
+
+    def _open_lane(self, layers: DrainedTables, topic: Topic, opened: ExitStack) -> None:
         settings = self._settings
-        reader = KafkaReader(settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}")
+        reader = KafkaReader(
+            settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}", queued_mb=self._queued_mb
+        )
         lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
         opened.callback(lane.close)
         self._heart.progress("catching up", topic.name)
@@ -133,7 +144,7 @@ class _Worker:
         while clock.monotonic() < ends_at and not self._stop.is_set():
             for lane in self._lanes:
                 lane.reader.watch.look()
-                yield from self._told(lane, lane.step(_READ_S / len(self._lanes)))
+                yield from self._told(lane, self._step(lane))
             if not self._lanes:
                 self._heart.progress(WAITING, self._absence() or "no topic is there yet: a feed that runs makes them")
                 self._stop.wait(_READ_S)
@@ -141,6 +152,12 @@ class _Worker:
         for lane in self._lanes:
             self._heart.progress("committing", "the last batch of this run")
             yield from self._told(lane, lane.finish())
+
+    def _step(self, lane: Lane) -> list[Committed]:
+        """Let a lane read: while some are behind, the others only take what has arrived already."""
+        behind = sum(each.behind for each in self._lanes)
+        patient = lane.behind or not behind
+        return lane.step(_READ_S / len(self._lanes) if patient else 0.0, 1 / max(behind, 1))
 
     def _look_around(self, opened: ExitStack) -> None:
         """Every few seconds, see whether a stopped partition can go on, and whether a topic has come."""

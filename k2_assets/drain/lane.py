@@ -7,7 +7,7 @@ from typing import Final
 
 from k2_assets.drain.layers import Batch, DrainedTables, Rows
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.kafka_reader import KafkaReader, Messages
+from k2_assets.kafka_reader import READ_MESSAGES, KafkaReader, Messages
 from k2_core import clock
 from k2_core.offsets import Offsets
 
@@ -61,8 +61,12 @@ class Lane:
         self.reader.seek(self._tip)
         self._due_at = clock.monotonic() + min(_FIRST_COMMIT_S, self._commit_interval_s)
 
-    def step(self, timeout_s: float) -> list[Committed]:
+    def step(self, timeout_s: float, share: float = 1.0) -> list[Committed]:
         """Read for at most ``timeout_s`` and commit what is due; return the batches that stand since the last call.
+
+        Args:
+            timeout_s: 0 takes what has arrived already.
+            share: of a full batch, at which this lane commits before it is due; others fill theirs beside it.
 
         Raises:
             CommitConflict, RegistryError, OSError and the database's errors: call :meth:`start` again.
@@ -70,7 +74,7 @@ class Lane:
         self._buffer_up(self.reader.read(timeout_s))
         settled = self._settle(wait=False)
         due = clock.monotonic() >= self._due_at
-        full = self._rows >= self._commit_rows or self._bytes >= _COMMIT_BYTES
+        full = self._rows >= self._commit_rows * share or self._bytes >= _COMMIT_BYTES * share
         if full or (due and self._in_flight is None):
             settled += self._settle(wait=True)
             self._hand_over()
@@ -99,6 +103,11 @@ class Lane:
         return self._rows
 
     @property
+    def behind(self) -> bool:
+        """Whether the last read brought all that one can: there is more."""
+        return self._last_read >= READ_MESSAGES
+
+    @property
     def committing_s(self) -> float:
         """Seconds since the commit under way was begun; 0 when there is none."""
         return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
@@ -112,6 +121,7 @@ class Lane:
         self._bytes = 0
         self._waiting_bytes = 0
         self._read = 0
+        self._last_read = 0
         self._due_at = 0.0
 
     def _buffer_up(self, messages: Messages) -> None:
@@ -121,6 +131,7 @@ class Lane:
         self._bytes += size
         self._waiting_bytes += size
         self._read += len(messages)
+        self._last_read = len(messages)
         if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
             self._refine()
 

@@ -18,6 +18,7 @@ from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader, Topic, describe_topic
+from k2_assets.kafka_topic import NoTopic
 from k2_core import topics
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
@@ -70,6 +71,15 @@ class Room:
     def make_topic(self) -> None:
         new = NewTopic(self.topic_name, self.partitions, 1, config=topics.topic_settings(7))
         self.admin.create_topics([new])[self.topic_name].result(timeout=30)
+        while not self._is_told_of():
+            time.sleep(0.05)
+
+    def _is_told_of(self) -> bool:
+        """A broker makes a topic a moment before it tells of it."""
+        try:
+            return bool(self.topic.partitions)
+        except NoTopic:
+            return False
 
     def make_topic_again(self) -> None:
         self.admin.delete_topics([self.topic_name])[self.topic_name].result(timeout=30)

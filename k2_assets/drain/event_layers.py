@@ -1,0 +1,22 @@
+"""The one table that a drain fills from the feeds' events."""
+
+from pyiceberg.catalog import Catalog
+
+from k2_assets.bronze.feed_events import event_rows
+from k2_assets.drain.layers import DrainedTables, Rows
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import Messages
+from k2_assets.kafka_topic import Topic
+from k2_core import topics
+from k2_core.tables import BRONZE_FEED_EVENTS
+
+
+class EventLayers(DrainedTables):
+    """Bronze alone: nothing is made of feed events but what they say."""
+
+    def __init__(self, catalog: Catalog, namespace: str) -> None:
+        super().__init__(catalog, namespace, topics.FEED_EVENTS, {"bronze": BRONZE_FEED_EVENTS})
+
+    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        """Return a row for each message."""
+        return Rows({"bronze": event_rows(messages, topic, schemas.of(messages.values), self.schemas["bronze"])})
