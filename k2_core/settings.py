@@ -127,6 +127,9 @@ class Feeds(_Section):
     buffer_mb: int = Field(
         64, ge=1, le=2048, description="what waits while Kafka is away; beyond it frames are dropped, and said so"
     )
+    kafka_away_after_s: float = Field(
+        5.0, gt=0, description="a full buffer of which Kafka acknowledged nothing for so long is no longer waited for"
+    )
 
 
 class Reference(_Section):

@@ -1,5 +1,6 @@
 """One venue's frames on their way to Kafka: all its connections together, their ids, and what was missed."""
 
+import threading
 from collections import Counter
 from types import ModuleType
 from typing import Final
@@ -8,41 +9,65 @@ from k2_core import clock, topics
 from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
-from k2_core.venues.routing import QUOTE
+from k2_core.venues.routing import QUOTE, IdRun
+from k2_feeds.acknowledgements import Mark, Place
+from k2_feeds.drops import Drops
 from k2_feeds.feed_events import EventEncoder, FeedEvent, Kind
 from k2_feeds.gaps import Gap, GapTracker, severity
 from k2_feeds.partitions import partition_of
 from k2_feeds.provision import Provisioned
 from k2_feeds.publisher import Publisher
 from k2_feeds.stream import FeedStream
+from k2_feeds.watermarks import Remembered, Watermarks
 
 _log = logger(__name__)
-Lane = tuple[str, int, bytes]
+Lane = tuple[str, Place, bytes]
 """Topic, partition and key of all frames of one channel and symbol."""
-_JUMP: Final = "the venue's ids jump"
+GRACE_S: Final = 2.0
+_LONGEST_TICK_S: Final = 0.5  # a process that was held up has not given late ids the time to come
+_REMEMBER_S: Final = 1.0
+_MARK_AGAIN_S: Final = 30.0
 
 
 class Feed:
     """Take a venue's frames from all its connections, and publish each verbatim.
 
-    It outlives connections: ids are followed from one to the next, so that what was missed between them is a gap.
+    It outlives connections: ids are followed from one to the next, so that what was missed between them is a gap. With
+    ``watermarks`` it outlives its process, too: :meth:`recall` brings back what is known, before the first connection
+    or, while a predecessor still feeds, after that one has ended; no gap is told before. Call :meth:`tend` some times
+    a second from the thread that gives the frames, and :meth:`finish` at the end.
     """
 
-    def __init__(self, venue: ModuleType, provisioned: Provisioned, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        venue: ModuleType,
+        provisioned: Provisioned,
+        publisher: Publisher,
+        *,
+        watermarks: Watermarks | None = None,
+        grace_s: float = GRACE_S,
+    ) -> None:
         self.venue = venue
         self.publisher = publisher
         self.provisioned = provisioned
         self.gaps = GapTracker()
         self.gaps_found: Counter[tuple[str, str]] = Counter()
-        self.ids_missing = 0
-        self.unreadable = 0
-        self.oversized = 0
-        self.last_trade: tuple[int, bytes] | None = None
+        self.ids_missing = self.unreadable = self.oversized = 0
+        self.sequence_breaks = self.sequence_repeats = 0
+        self.drops = Drops()
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self._grace_s = grace_s
         self._streams: set[FeedStream] = set()
-        self._frames_of_closed = self._heard_of_closed = 0
+        self._closed_frames = self._closed_received_ns = 0
+        self._closed_trade: tuple[int, bytes] | None = None
         self._events = EventEncoder(provisioned.event_schema_id)
-        publisher.on_failure = self._undelivered
+        self._watermarks = watermarks
+        self._history: GapTracker | None = None
+        self._knows = watermarks is None
+        self._tended_at = clock.monotonic()
+        self._pending: tuple[float, Mark, Remembered] | None = None
+        self._remembered_at = 0.0
+        publisher.on_failure.append(self._undelivered)
 
     @property
     def topic(self) -> str:
@@ -56,20 +81,27 @@ class Feed:
 
     @property
     def messages(self) -> int:
-        """How many frames were taken."""
-        return self._frames_of_closed + sum(stream.frames for stream in self._streams)
+        """How many frames came."""
+        return self._closed_frames + sum(stream.frames for stream in self._streams)
 
     @property
     def last_received_ns(self) -> int:
         """When the newest frame came; 0 before the first."""
-        return max((stream.last_received_ns for stream in self._streams), default=0) or self._heard_of_closed
+        return max((stream.last_received_ns for stream in self._streams), default=0) or self._closed_received_ns
+
+    @property
+    def last_trade(self) -> tuple[int, bytes] | None:
+        """The newest frame with trades, and when it came."""
+        found = [stream.last_trade for stream in self._streams if stream.last_trade]
+        return max(found, default=self._closed_trade)
 
     async def room(self) -> None:
-        """Wait until the producer takes values again."""
+        """Wait until the producer takes values again, or gives them up."""
         await self.publisher.room()
 
     def open(self, connection_id: str) -> FeedStream:
         """Begin a connection."""
+        self._learn()
         stream = FeedStream(self, self.venue, connection_id)
         self._streams.add(stream)
         return stream
@@ -78,16 +110,62 @@ class Feed:
         """Forget a connection, but not what it brought."""
         if stream in self._streams:
             self._streams.remove(stream)
-            self._frames_of_closed += stream.frames
-            self._heard_of_closed = max(self._heard_of_closed, stream.last_received_ns)
+            self._closed_frames += stream.frames
+            self._closed_received_ns = max(self._closed_received_ns, stream.last_received_ns)
+            self._closed_trade = stream.last_trade or self._closed_trade
+
+    def recall(self, stop: threading.Event) -> None:
+        """Find out what earlier processes have fed. Blocks: run it in a thread of its own.
+
+        Raises:
+            Stopped: ``stop`` was set meanwhile.
+        """
+        if self._watermarks is not None:
+            self._history = self._watermarks.recall(stop)
+
+    def tend(self) -> None:
+        """Serve the producer, tell what is due, and remember what Kafka has acknowledged.
+
+        Raises:
+            TopicError: the producer can never deliver again, and the process must start anew.
+        """
+        self.publisher.serve()
+        self._learn()
+        now = clock.monotonic()
+        elapsed_s, self._tended_at = min(now - self._tended_at, _LONGEST_TICK_S), now
+        if not self.full and not self.publisher.away:
+            self._tell(elapsed_s)
+        self._remember(now)
+
+    def finish(self, within_s: float, *, handover: bool = False) -> int:
+        """Tell the gaps that are still open, unless a successor will judge them, and wait for Kafka. Blocks.
+
+        Returns:
+            How many values Kafka has not acknowledged.
+        """
+        self._learn()
+        self._tell(0.0 if handover else self._grace_s)
+        left = self.publisher.flush(within_s)
+        self._pending = None
+        self._remember(clock.monotonic() + _REMEMBER_S)
+        self._remember(clock.monotonic())
+        return left
 
     def lane(self, channel: str, symbol: str) -> Lane:
         """Return where frames of a channel and symbol go."""
         made = self.provisioned
         topic = made.quotes_topic if channel == QUOTE else made.trades_topic
-        lane = topic, partition_of(symbol, made.partitions), symbol.encode()
+        lane = topic, self.publisher.place(topic, partition_of(symbol, made.partitions)), symbol.encode()
         self.lanes[channel, symbol] = lane
         return lane
+
+    def drop(self, received_ns: int, payload: bytes, runs: tuple[IdRun, ...]) -> None:
+        """Count a frame that Kafka's absence leaves no room for; its ids are lost unless they come again."""
+        if not self.drops:
+            _log.error("frames are dropped", venue=self.venue.VENUE, reason=self.publisher.away_because)
+        self.drops.add(received_ns, len(payload))
+        for run in runs:
+            self.gaps.lose(*run, f"dropped: {self.publisher.away_because}")
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
         """Publish a feed event that concerns no single connection."""
@@ -96,25 +174,52 @@ class Feed:
         self.publish_event(FeedEvent(clock.now_ns(), venue, kind, symbol, "", details))
 
     def publish_event(self, event: FeedEvent) -> None:
-        """Publish a feed event."""
-        partition = partition_of(event.venue, self.provisioned.partitions)
-        self.publisher.put(topics.FEED_EVENTS, partition, event.venue.encode(), self._events.encode(event))
+        """Publish a feed event; it is kept for as long as Kafka is away."""
+        place = self.publisher.place(topics.FEED_EVENTS, partition_of(event.venue, self.provisioned.partitions))
+        self.publisher.keep(place, event.venue.encode(), self._events.encode(event))
 
-    def note_gap(self, gap: Gap, reason: str = _JUMP) -> None:
-        """Publish and count a gap."""
+    def _learn(self) -> None:
+        """Take what :meth:`recall` has found, in the thread that gives the frames."""
+        history, self._history = self._history, None
+        if history is not None:
+            self.gaps.learn(history)
+            self._knows = True
+
+    def _tell(self, elapsed_s: float) -> None:
+        if self.drops:
+            self.note("dropped", reason=self.publisher.away_because, **self.drops.told())
+        if not self._knows:
+            return
+        for gap in self.gaps.due(elapsed_s, self._grace_s):
+            self._note_gap(gap)
+        filled, self.gaps.filled = self.gaps.filled, []
+        for gap in filled:
+            first, last = str(gap.first_missing), str(gap.last_missing)
+            self.note("recovered", gap.symbol, state="gap", first_missing=first, last_missing=last)
+
+    def _note_gap(self, gap: Gap) -> None:
         grade = severity(gap.missing)
         self.gaps_found[gap.symbol, grade] += 1
         self.ids_missing += gap.missing
         first, last, missing = str(gap.first_missing), str(gap.last_missing), str(gap.missing)
-        self.note(
-            "gap",
-            gap.symbol,
-            first_missing=first,
-            last_missing=last,
-            missing=missing,
-            severity=grade,
-            reason=reason,
-        )
+        details = {"first_missing": first, "last_missing": last, "missing": missing, "severity": grade}
+        self.note("gap", gap.symbol, **details, reason=gap.reason)
+
+    def _remember(self, now: float) -> None:
+        """Write down what is known once Kafka holds all that it comes from."""
+        if self._watermarks is None or not self._knows:
+            return
+        if self._pending is not None:
+            marked_at, mark, remembered = self._pending
+            if self.publisher.has_acknowledged(mark):
+                self._watermarks.write(remembered)
+                self._pending, self._remembered_at = None, now
+            elif now - marked_at > _MARK_AGAIN_S:
+                self._pending = None
+        elif now - self._remembered_at >= _REMEMBER_S:
+            handed_over = self.publisher.mark()
+            if handed_over is not None:
+                self._pending = now, handed_over, Remembered(clock.now_ns(), self.gaps.state())
 
     def _undelivered(self, topic: str, value: bytes, reason: str) -> None:
         """Record the ids of a frame that Kafka refused as a gap, so that nobody counts on them."""
@@ -125,5 +230,5 @@ class Feed:
         except MalformedFrame as error:
             _log.error("a refused value cannot be read", reason=str(error))
             return
-        for run in self.venue.route(frame.payload).runs:
-            self.note_gap(Gap(*run), f"Kafka refused the frame: {reason}")
+        for symbol, first_id, last_id in self.venue.route(frame.payload).runs:
+            self._note_gap(Gap(symbol, first_id, last_id, f"Kafka refused the frame: {reason}"))

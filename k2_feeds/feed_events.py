@@ -3,7 +3,7 @@
 import io
 import json
 import struct
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import fastavro
 from fastavro.types import Schema
@@ -16,6 +16,8 @@ Kind = Literal[
     "handover", "disconnect", "dropped", "oversized", "loss_accepted", "recovered",
 ]  # fmt: skip
 HEAD_BYTES: Final = 1024
+_SCHEMA: Final[Schema] = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
+_HEADER: Final = struct.Struct(">bI")
 
 
 class FeedEvent(NamedTuple):
@@ -33,12 +35,20 @@ class EventEncoder:
     """Encode feed events in Confluent's wire format: a 0 byte, the schema id, the Avro record."""
 
     def __init__(self, schema_id: int) -> None:
-        self._header = struct.pack(">bI", CONFLUENT_MAGIC, schema_id)
-        self._schema: Schema = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
+        self._header = _HEADER.pack(CONFLUENT_MAGIC, schema_id)
 
     def encode(self, event: FeedEvent) -> bytes:
         """Return the Kafka value of one event."""
         out = io.BytesIO(self._header)
         out.seek(len(self._header))
-        fastavro.schemaless_writer(out, self._schema, event._asdict())
+        fastavro.schemaless_writer(out, _SCHEMA, event._asdict())
         return out.getvalue()
+
+
+def read_event(value: bytes) -> FeedEvent | None:
+    """Return the event of a Kafka value; None when it is none."""
+    try:
+        record: Any = fastavro.schemaless_reader(io.BytesIO(value[_HEADER.size :]), _SCHEMA, None)
+        return FeedEvent(**record)
+    except (EOFError, IndexError, KeyError, TypeError, ValueError, struct.error):
+        return None

@@ -24,8 +24,8 @@ def publish_accepted_loss(settings: Settings, venue: str, details: dict[str, str
         schema_id = registry.register(topics.subject(topics.FEED_EVENTS), topics.feed_event_schema())
     event = FeedEvent(clock.now_ns(), venue, "loss_accepted", "", "", details)
     publisher = Publisher(settings.bootstrap_servers)
-    partition = partition_of(venue, settings.kafka.topic_partitions)
-    publisher.put(topics.FEED_EVENTS, partition, venue.encode(), EventEncoder(schema_id).encode(event))
+    place = publisher.place(topics.FEED_EVENTS, partition_of(venue, settings.kafka.topic_partitions))
+    publisher.keep(place, venue.encode(), EventEncoder(schema_id).encode(event))
     if publisher.flush(_WITHIN_S) or publisher.failed:
         said = publisher.trouble or "no answer"
         raise TopicError(

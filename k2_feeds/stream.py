@@ -5,8 +5,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from k2_core import clock
+from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
+from k2_core.quotes import VenueQuote
 from k2_core.raw_frame import MAX_FRAME_BYTES, UNREADABLE, Encoder
+from k2_core.venues.routing import QUOTE, TRADE, IdRun
 from k2_feeds.feed_events import HEAD_BYTES, FeedEvent, Kind
 
 if TYPE_CHECKING:
@@ -23,37 +26,43 @@ class FeedStream:
         self.heard: dict[tuple[str, str], int] = {}
         self.frames = 0
         self.last_received_ns = 0
+        self.last_trade: tuple[int, bytes] | None = None
         self._feed, self._venue = feed, venue
         self._connection_id = connection_id
+        self._venue_sequence: int | None = None
         self._encode = {
             topic: Encoder(schema_id, venue.VENUE, connection_id).encode
             for topic, schema_id in feed.provisioned.raw_schema_ids.items()
         }
-        self._route, self._see, self._lanes, self._put = venue.route, feed.gaps.see, feed.lanes, feed.publisher.put
-        self._poll = feed.publisher.poll
+        self._route, self._see = venue.route, feed.gaps.see
+        self._lanes, self._put, self._poll = feed.lanes, feed.publisher.put, feed.publisher.poll
 
     def take(self, received_ns: int, payload: bytes) -> None:
-        """Publish one frame."""
+        """Publish one frame, or count it as dropped while Kafka is away."""
         sequence = self.frames
         self.frames = sequence + 1
         self.last_received_ns = received_ns
         if len(payload) > MAX_FRAME_BYTES:
             self._refuse_oversized(payload)
             return
-        channel, symbol, runs, _ = self._route(payload)
+        channel, symbol, runs, venue_sequence = self._route(payload)
+        if venue_sequence is not None:
+            self._follow(venue_sequence)
+        channel_of_symbol = channel, symbol
+        topic, place, key = self._lanes.get(channel_of_symbol) or self._feed.lane(channel, symbol)
+        if not self._put(place, key, self._encode[topic](received_ns, sequence, channel, symbol, payload)):
+            self._feed.drop(received_ns, payload, runs)
+            return
         if runs:
-            self._feed.last_trade = received_ns, payload
+            self.last_trade = received_ns, payload
             for run in runs:
-                gap = self._see(*run)
-                if gap is not None:
-                    self._feed.note_gap(gap)
+                self._see(*run)
         elif channel == UNREADABLE:
             self._feed.unreadable += 1
-        place = channel, symbol
-        topic, partition, key = self._lanes.get(place) or self._feed.lane(channel, symbol)
         if symbol:
-            self.heard[place] = received_ns
-        self._put(topic, partition, key, self._encode[topic](received_ns, sequence, channel, symbol, payload))
+            self.heard[channel_of_symbol] = received_ns
+        else:
+            self._hear_several(received_ns, channel, payload, runs)
         if not sequence % _POLL_EVERY:
             self._poll(0)
 
@@ -67,8 +76,35 @@ class FeedStream:
         """End the connection."""
         self._feed.closed(self)
 
+    def _follow(self, found: int) -> None:
+        """Follow the venue's own count of the connection's messages, which rises by one."""
+        expected = self._venue_sequence
+        if expected is not None and found > expected:
+            self._feed.sequence_breaks += 1
+            self.note("sequence_break", expected=str(expected), found=str(found))
+        if expected is None or found >= expected:
+            self._venue_sequence = found + 1
+        else:
+            self._feed.sequence_repeats += 1
+
+    def _hear_several(self, received_ns: int, channel: str, payload: bytes, runs: tuple[IdRun, ...]) -> None:
+        """Note that several symbols of one frame were heard."""
+        if channel == TRADE:
+            self.heard.update(dict.fromkeys(((channel, run[0]) for run in runs), received_ns))
+        elif channel == QUOTE:
+            quotes = _quotes_of(self._venue, payload)
+            self.heard.update(dict.fromkeys(((channel, quote.venue_symbol) for quote in quotes), received_ns))
+
     def _refuse_oversized(self, payload: bytes) -> None:
         self._feed.oversized += 1
         digest = hashlib.sha256(payload).hexdigest()
         head = payload[:HEAD_BYTES].decode("utf-8", "backslashreplace")
         self.note("oversized", bytes=str(len(payload)), sha256=digest, head=head)
+
+
+def _quotes_of(venue: ModuleType, payload: bytes) -> list[VenueQuote]:
+    try:
+        quotes = venue.parse_quotes(payload)
+    except MalformedFrame:
+        return []
+    return [quote for quote in quotes or () if isinstance(quote, VenueQuote)]

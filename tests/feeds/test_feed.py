@@ -39,7 +39,7 @@ def publish(broker: str, venue: ModuleType, provisioned: Provisioned) -> Callabl
             stream.take(1_700_000_000_000_000_000 + number, frame)
             while feed.full:
                 publisher.retry()
-        publisher.flush(30)
+        feed.finish(30)
         assert publisher.flush(30) == 0  # what the first flush gave rise to, such as a gap event
         assert publisher.acknowledged + publisher.failed == publisher.handed
         return feed
@@ -107,7 +107,7 @@ def test_nothing_is_lost_or_reordered_when_the_producers_queue_is_always_full(
     broker: str, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {**publishing.producer_settings(broker), "queue.buffering.max.messages": 10, "linger.ms": 0}
-    monkeypatch.setattr(publishing, "producer_settings", lambda _: small)
+    monkeypatch.setattr(publishing, "producer_settings", lambda *_: small)
     sent = [a_trade_frame(n) for n in range(3_000)]
 
     publish(sent)

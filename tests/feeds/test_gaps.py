@@ -2,61 +2,110 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_feeds.gaps import Gap, GapTracker, severity
+from k2_feeds.gaps import JUMP, TOLD_REMEMBERED, Gap, GapTracker, severity
+
+X = "BTCUSDT"
+GRACE_S = 2.0
 
 
-def gaps_of(ids: list[int], symbol: str = "BTCUSDT") -> tuple[list[Gap], GapTracker]:
+def a_tracker(ids: list[int]) -> GapTracker:
     tracker = GapTracker()
-    return [gap for each in ids if (gap := tracker.see(symbol, each, each))], tracker
+    for each in ids:
+        tracker.see(X, each, each)
+    return tracker
 
 
-def test_see_finds_no_gap_when_ids_rise_by_one() -> None:
-    assert gaps_of([5, 6, 7])[0] == []
+def told(tracker: GapTracker) -> list[Gap]:
+    return tracker.due(GRACE_S, GRACE_S)
 
 
-def test_see_finds_one_gap_when_ids_jump() -> None:
-    gaps, _ = gaps_of([5, 9, 10])
+def ids_of(gaps: list[Gap]) -> list[int]:
+    return [each for gap in gaps for each in range(gap.first_missing, gap.last_missing + 1)]
 
-    assert gaps == [Gap("BTCUSDT", 6, 8)]
-    assert gaps[0].missing == 3
+
+def test_due_tells_no_gap_when_ids_rise_by_one() -> None:
+    assert told(a_tracker([5, 6, 7])) == []
+
+
+def test_due_tells_one_gap_once_when_ids_jump() -> None:
+    tracker = a_tracker([5, 9, 10])
+
+    (gap,) = told(tracker)
+    assert gap == Gap(X, 6, 8, JUMP)
+    assert gap.missing == 3
+    assert told(tracker) == []
+
+
+def test_due_waits_until_late_ids_have_had_their_time() -> None:
+    tracker = a_tracker([5, 9])
+
+    assert tracker.due(1.5, GRACE_S) == []
+    tracker.see(X, 7, 7)
+    assert ids_of(tracker.due(0.4, GRACE_S)) == []
+    assert ids_of(tracker.due(0.1, GRACE_S)) == [6, 8]
+
+
+def test_ids_that_come_late_within_the_grace_are_no_gap() -> None:
+    tracker = a_tracker([1, 5, 3, 3, 2, 4, 6])
+
+    assert told(tracker) == []
+    assert (tracker.out_of_order, tracker.duplicates) == (3, 1)
+    assert tracker.filled == []
+
+
+def test_ids_that_come_after_they_were_told_are_known_to_be_there_after_all() -> None:
+    tracker = a_tracker([1, 9])
+    assert ids_of(told(tracker)) == [2, 3, 4, 5, 6, 7, 8]
+
+    tracker.see(X, 4, 5)
+
+    assert tracker.filled == [Gap(X, 4, 5)]
+    assert told(tracker) == []
 
 
 def test_see_counts_a_duplicate_when_an_id_comes_again() -> None:
-    gaps, tracker = gaps_of([5, 6, 6, 5, 7])
+    tracker = a_tracker([5, 6, 6, 5, 7])
 
-    assert (gaps, tracker.duplicates, tracker.out_of_order) == ([], 2, 0)
-
-
-def test_see_counts_out_of_order_when_a_late_id_fills_a_gap_and_a_duplicate_when_it_comes_again() -> None:
-    gaps, tracker = gaps_of([1, 5, 3, 3, 2, 4, 6])
-
-    assert gaps == [Gap("BTCUSDT", 2, 4)]
-    assert (tracker.out_of_order, tracker.duplicates) == (3, 1)
+    assert (told(tracker), tracker.duplicates, tracker.out_of_order) == ([], 2, 0)
 
 
 def test_see_follows_each_symbol_alone() -> None:
-    tracker = GapTracker()
-    tracker.see("BTCUSDT", 1, 1)
+    tracker = a_tracker([1])
+    tracker.see("ETHUSDT", 900, 900)
+    tracker.see(X, 2, 2)
 
-    assert tracker.see("ETHUSDT", 900, 900) is None
-    assert tracker.see("BTCUSDT", 2, 2) is None
+    assert told(tracker) == []
 
 
-def test_see_takes_a_frame_of_several_ids() -> None:
-    tracker = GapTracker()
-    tracker.see("BTCUSDT", 1, 4)
+def test_ids_below_the_first_are_new_when_they_are_near_it() -> None:
+    tracker = a_tracker([100, 99, 97, 101])
 
-    assert tracker.see("BTCUSDT", 5, 7) is None
-    assert tracker.see("BTCUSDT", 9, 9) == Gap("BTCUSDT", 8, 8)
+    assert ids_of(told(tracker)) == [98]
+    assert (tracker.out_of_order, tracker.duplicates) == (0, 0)
+    tracker.see(X, 98, 98)
+    tracker.see(X, 5_000_000, 5_000_000)
+    tracker = a_tracker([5_000_000, 3, 5_000_001])
+    assert (told(tracker), tracker.duplicates) == ([], 1)
 
 
 @given(st.sets(st.integers(0, 400), min_size=1))
 def test_gaps_are_exactly_the_ids_that_were_not_seen(ids: set[int]) -> None:
     rising = sorted(ids)
-    gaps, _ = gaps_of(rising)
 
-    missing = [each for gap in gaps for each in range(gap.first_missing, gap.last_missing + 1)]
-    assert missing == [each for each in range(rising[0], rising[-1]) if each not in ids]
+    assert ids_of(told(a_tracker(rising))) == [each for each in range(rising[0], rising[-1]) if each not in ids]
+
+
+@given(st.lists(st.integers(0, 60), min_size=1), st.data())
+def test_gaps_are_exactly_the_ids_that_never_came_whatever_their_order(ids: list[int], data: st.DataObject) -> None:
+    tracker, gaps = GapTracker(), list[Gap]()
+    for each in ids:
+        tracker.see(X, each, each)
+        gaps += tracker.due(data.draw(st.sampled_from([0.0, 0.5, GRACE_S])), GRACE_S)
+    gaps += told(tracker)
+
+    missing = [each for each in range(min(ids), max(ids)) if each not in ids]
+    assert sorted(set(ids_of(gaps)) - set(ids_of(tracker.filled))) == missing
+    assert len(ids_of(gaps)) == len(set(ids_of(gaps)))
 
 
 @pytest.mark.parametrize(("missing", "grade"), [(1, "warning"), (9, "warning"), (10, "alert"), (100, "alert")])
@@ -67,45 +116,86 @@ def test_severity_grows_with_what_is_missing(missing: int, grade: str) -> None:
 
 def test_see_takes_a_snapshot_as_repeats_when_it_overlaps_what_was_seen() -> None:
     tracker = GapTracker()
-    tracker.see("BTC/USD", 100, 120)
+    tracker.see(X, 100, 120)
+    tracker.see(X, 100, 120)
+    tracker.see(X, 110, 130)
+    tracker.see(X, 131, 131)
 
-    assert tracker.see("BTC/USD", 71, 120) is None
-    assert tracker.see("BTC/USD", 90, 130) is None
-    assert tracker.see("BTC/USD", 131, 131) is None
-    assert (tracker.duplicates, tracker.out_of_order) == (50 + 31, 0)
-
-
-def test_see_closes_what_a_late_run_fills_of_several_gaps() -> None:
-    tracker = GapTracker()
-    for each in (1, 5, 10):
-        tracker.see("BTC/USD", each, each)
-
-    assert tracker.see("BTC/USD", 3, 7) is None
-    assert (tracker.out_of_order, tracker.duplicates) == (4, 1)
-    tracker.see("BTC/USD", 1, 10)
-    assert (tracker.out_of_order, tracker.duplicates) == (7, 8)
+    assert told(tracker) == []
+    assert (tracker.duplicates, tracker.out_of_order) == (21 + 11, 0)
 
 
 def test_see_finds_the_gap_before_a_snapshot_that_does_not_reach_back() -> None:
-    tracker = GapTracker()
-    tracker.see("BTC/USD", 100, 100)
+    tracker = a_tracker([100])
+    tracker.see(X, 150, 199)
 
-    assert tracker.see("BTC/USD", 150, 199) == Gap("BTC/USD", 101, 149)
+    assert told(tracker) == [Gap(X, 101, 149)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 8)), min_size=1, max_size=20))
-def test_see_knows_every_id_of_runs_as_new_missing_late_or_repeated(runs: list[tuple[int, int]]) -> None:
-    tracker = GapTracker()
-    seen: set[int] = set()
-    missing: set[int] = set()
-    late = repeated = 0
-    for first, more in runs:
-        ids = set(range(first, first + more + 1))
-        before = {each for each in ids if seen and each <= max(seen)}
-        late, repeated = late + len(before & missing), repeated + len(before - missing)
-        expected = set(range(max(seen) + 1, first)) if seen else set()
-        gap = tracker.see("X", first, first + more)
-        assert expected == (set(range(gap.first_missing, gap.last_missing + 1)) if gap else set())
-        missing = (missing | expected) - ids
-        seen |= ids
-    assert (tracker.out_of_order, tracker.duplicates) == (late, repeated)
+def test_lost_ids_are_a_gap_of_their_own_with_the_reason() -> None:
+    tracker = a_tracker([1, 2])
+    for each in (5, 6, 7):
+        tracker.lose(X, each, each, "dropped")
+    tracker.see(X, 8, 8)
+
+    assert told(tracker) == [Gap(X, 3, 4), Gap(X, 5, 7, "dropped")]
+
+
+def test_lost_ids_that_were_seen_are_no_gap_and_those_that_come_again_fill_theirs() -> None:
+    tracker = a_tracker([1, 2, 3])
+    tracker.lose(X, 2, 5, "dropped")
+    tracker.see(X, 4, 6)
+
+    assert told(tracker) == []
+    tracker.lose("never seen", 7, 9, "dropped")
+    assert told(tracker) == [Gap("never seen", 7, 9, "dropped")]
+
+
+def test_told_holes_are_forgotten_in_the_end_and_others_never() -> None:
+    tracker = a_tracker(list(range(0, 2 * 500, 2)))
+    assert len(told(tracker)) == 499
+    told(tracker)
+
+    assert len(tracker.state()[X].holes) == TOLD_REMEMBERED
+    assert len(a_tracker(list(range(0, 2 * 500, 2))).state()[X].holes) == 499
+
+
+def test_state_brings_a_tracker_back() -> None:
+    first = a_tracker([1, 5])
+    first.due(GRACE_S, GRACE_S)
+    first.see(X, 8, 8)
+    second = GapTracker(first.state())
+    second.see(X, 10, 10)
+
+    assert told(second) == [Gap(X, 6, 7), Gap(X, 9, 9)]
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.permutations(range(41)))
+def test_what_two_trackers_saw_together_is_not_missing(ours: set[int], theirs: set[int], order: list[int]) -> None:
+    tracker = a_tracker([each for each in order if each in ours])
+    tracker.learn(a_tracker([each for each in order if each in theirs]))
+
+    both = ours | theirs
+    assert ids_of(told(tracker)) == [
+        each for each in range(min(both, default=0), max(both, default=0)) if each not in both
+    ]
+
+
+def test_learn_tells_nothing_twice_and_takes_back_what_was_told_wrongly() -> None:
+    history = a_tracker([1, 4, 8])
+    assert ids_of(told(history)) == [2, 3, 5, 6, 7]
+    tracker = a_tracker([6, 7, 8, 9, 12])
+
+    tracker.learn(history)
+
+    assert tracker.filled == [Gap(X, 6, 7)]
+    assert told(tracker) == [Gap(X, 10, 11)]
+
+
+def test_a_gap_that_was_told_by_another_is_not_told_again() -> None:
+    tracker = a_tracker([1, 4])
+    tracker.lose(X, 2, 3, "jump", told=True)
+    tracker.lose(X, 5, 6, "jump", told=True)
+    tracker.see(X, 9, 9)
+
+    assert told(tracker) == [Gap(X, 7, 8)]

@@ -1,0 +1,89 @@
+"""How far Kafka has acknowledged each partition, as librdkafka's statistics tell it.
+
+Source: librdkafka's STATISTICS.md; ``acked_msgid`` of a partition counts the values of an idempotent producer, from 1
+in the order they were handed over. A delivery report for each value would tell the same, for 0.5 µs each.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+
+class _Partition(msgspec.Struct):
+    acked_msgid: int = 0
+
+
+class _Topic(msgspec.Struct):
+    partitions: dict[str, _Partition] = {}
+
+
+class _Statistics(msgspec.Struct):
+    topics: dict[str, _Topic] = {}
+
+
+_read: Final = msgspec.json.Decoder(_Statistics).decode
+
+
+class Place:
+    """A partition of a topic: how many values it was ``given``, and how many of them Kafka has acknowledged."""
+
+    __slots__ = ("acknowledged", "given", "partition", "topic")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic, self.partition = topic, partition
+        self.given = self.acknowledged = 0
+
+
+class Mark(NamedTuple):
+    """How many values each place had been given at a moment, as it was counted then."""
+
+    counting: int
+    given: dict[Place, int]
+
+
+class Acknowledgements:
+    """All places that a producer writes to."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, int], Place] = {}
+        self._counting = 0
+        self._given_before: list[int] = []
+
+    def place(self, topic: str, partition: int) -> Place:
+        """Return the one place of a partition."""
+        found = self._places.get((topic, partition))
+        if found is None:
+            found = self._places[topic, partition] = Place(topic, partition)
+        return found
+
+    def mark(self) -> Mark:
+        """Return how many values each place was given."""
+        return Mark(self._counting, {place: place.given for place in self._places.values()})
+
+    def reached(self, mark: Mark) -> bool:
+        """Tell whether all values given until ``mark`` are acknowledged; False when they are counted anew since."""
+        return mark.counting == self._counting and all(
+            place.acknowledged >= given for place, given in mark.given.items()
+        )
+
+    def recount(self) -> None:
+        """Let no mark be reached that was made before: a value it counts has come back, and must be given again."""
+        self._counting += 1
+
+    def read(self, statistics: str, *, idle: bool) -> None:
+        """Take what the producer says now and then; ``idle`` when nothing is on its way.
+
+        librdkafka begins a partition's count again when its topic was deleted and made again: a quiet moment is when
+        both counts can be brought together.
+        """
+        found = _read(statistics).topics
+        given = [place.given for place in self._places.values()]
+        quiet, self._given_before = idle and given == self._given_before, given
+        changed = False
+        for place in self._places.values():
+            partition = found.get(place.topic, _Topic()).partitions.get(str(place.partition), _Partition())
+            place.acknowledged = partition.acked_msgid
+            if quiet and place.given != place.acknowledged:
+                place.given, changed = place.acknowledged, True
+        if changed:
+            self.recount()

@@ -1,0 +1,69 @@
+"""Holes in rising ids, and what two observers of the same ids know together. Pure."""
+
+from typing import Final
+
+import msgspec
+
+_BEYOND: Final = 1 << 63
+
+
+class Hole(msgspec.Struct, eq=False):
+    """Ids that did not come, from ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+    told: bool = False
+    reason: str = "the venue's ids jump"
+    age_s: float = 0.0
+
+    def copy(self) -> "Hole":
+        """Return an equal hole."""
+        return Hole(self.first, self.last, self.told, self.reason, self.age_s)
+
+    def without(self, first: int, last: int) -> list["Hole"]:
+        """Return what is left of it when ids within it came: none, one or two holes."""
+        pieces = ((self.first, first - 1), (last + 1, self.last))
+        return [Hole(low, high, self.told, self.reason, self.age_s) for low, high in pieces if low <= high]
+
+    def less(self, others: list["Hole"]) -> list["Hole"]:
+        """Return what is left of it without the ids of ``others``, which are in order."""
+        left = [self]
+        for other in others:
+            if other.first <= self.last and other.last >= self.first:
+                left = [*left[:-1], *left[-1].without(max(other.first, self.first), min(other.last, self.last))]
+        return left
+
+
+class Seen(msgspec.Struct):
+    """What an observer knows of a symbol: all from ``lowest`` to below ``expected`` came, but not the holes' ids."""
+
+    lowest: int
+    expected: int
+    holes: list[Hole] = []
+
+    def unseen(self) -> list[Hole]:
+        """Return all ids that this observer did not see, to both sides, in order."""
+        below = [Hole(0, self.lowest - 1)] if self.lowest > 0 else []
+        return [*below, *self.holes, Hole(self.expected, _BEYOND)]
+
+
+def overlap(one: Seen, other: Seen) -> Seen:
+    """Return what two observers know together: an id is missing if neither saw it, and told if either told it."""
+    lowest, expected = min(one.lowest, other.lowest), max(one.expected, other.expected)
+    holes, ours, theirs = [], one.unseen(), other.unseen()
+    a = b = 0
+    while a < len(ours) and b < len(theirs):
+        first = max(ours[a].first, theirs[b].first, lowest)
+        last = min(ours[a].last, theirs[b].last, expected - 1)
+        if first <= last:
+            holes.append(_together(ours[a], theirs[b], first, last))
+        if ours[a].last < theirs[b].last:
+            a += 1
+        else:
+            b += 1
+    return Seen(lowest, expected, holes)
+
+
+def _together(one: Hole, other: Hole, first: int, last: int) -> Hole:
+    reason = next((each.reason for each in (one, other) if each.reason != Hole(0, 0).reason), one.reason)
+    return Hole(first, last, one.told or other.told, reason)
