@@ -40,7 +40,9 @@ FEED_PRODUCED = Counter(
 FEED_PRODUCE_ERRORS = Counter(
     "k2_kafka_produce_errors_total", "Messages that Kafka refused for good.", ["exchange", "topic"]
 )
-FEED_CONNECTED = Gauge("k2_feed_connection_status", "1 while the venue is connected, else 0.", ["exchange"])
+FEED_CONNECTED = Gauge(
+    "k2_feed_connection_status", "1 while every connection to the venue stands, else 0.", ["exchange"]
+)
 FEED_RECEIVED = Counter("k2_feed_messages_received_total", "Frames that were received.", ["exchange"])
 FEED_MESSAGE_ERRORS = Counter(
     "k2_feed_message_errors_total", "Frames that were unreadable or too large to be published.", ["exchange"]
@@ -50,17 +52,22 @@ FEED_LAST_MESSAGE = Gauge(
     "k2_feed_last_message_timestamp_seconds", "When the last frame was received, Unix time.", ["exchange"]
 )
 FEED_EVENT_LAG = Gauge(
-    "k2_feed_event_lag_seconds", "Receive time less event time of the newest trade when this was read.", ["exchange"]
+    "k2_feed_event_lag_seconds", "Receive time less event time of the newest event of the venue.", ["exchange"]
 )
 FEED_CLOCK_SKEW = Gauge(
     "k2_feed_clock_skew_seconds",
-    "How far the venue's publishing time is ahead of our receive time at least; 0 if it is not.",
+    "How far the venue's clock is ahead of ours, negative: behind; by the least delay within a minute.",
     ["exchange"],
 )
 FEED_CONNECTION_LIFETIME = Gauge(
-    "k2_feed_connection_lifetime_seconds", "Age of the present connection; 0 without one.", ["exchange"]
+    "k2_feed_connection_lifetime_seconds", "Age of the oldest present connection; 0 without one.", ["exchange"]
 )
 FEED_PONG_TIMEOUTS = Counter("k2_feed_pong_timeouts_total", "Pings that the venue did not answer.", ["exchange"])
+FEED_STATE = Gauge(
+    "k2_feed_state",
+    "1 while something is wrong: silence, stale, lag, skew, sequence, refused; else 0.",
+    ["exchange", "state"],
+)
 SEQUENCE_GAPS = Counter(
     "k2_sequence_gaps_detected_total",
     "Holes in a symbol's trade ids; severity: warning below 10 missing, alert to 100, critical above.",
@@ -69,3 +76,11 @@ SEQUENCE_GAPS = Counter(
 SEQUENCE_GAP_MESSAGES = Counter("k2_sequence_gap_messages_total", "Trade ids that are missing in gaps.", ["exchange"])
 OUT_OF_ORDER = Counter("k2_out_of_order_messages_total", "Trade ids that came late and filled a gap.", ["exchange"])
 DUPLICATES = Counter("k2_duplicate_messages_detected_total", "Trade ids that came again.", ["exchange"])
+
+# --- a long-running process itself
+
+PROCESS_MEMORY = Gauge("k2_process_memory_rss_bytes", "Resident memory of this process when it was last sampled.")
+MEMORY_LEAK_SCORE = Gauge(
+    "k2_memory_leak_score",
+    "Growth of resident memory over the last hour in MB an hour, times R squared of the straight line through it.",
+)
