@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -81,6 +80,7 @@ def handover(venue: str, within_s: float) -> None:
         after = await_successor(settings, venue, before, within_s)
     except K2Error as error:
         _fail(error)
+        return
     click.echo(f"process {after.pid} feeds {', '.join(after.venues)} now")
 
 
@@ -240,6 +240,6 @@ def _speed(text: str) -> float | None:
     return factor
 
 
-def _fail(error: K2Error) -> NoReturn:
+def _fail(error: K2Error) -> None:
     click.echo(f"k2: {error}", err=True)
     sys.exit(1)

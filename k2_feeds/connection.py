@@ -139,6 +139,9 @@ class Connection:
             session.stream.note("silence", text=text)
             session.close("silence", text)
             return
+        if not self.symbols:
+            session.close("symbols", "the venue lists none of its symbols any more")
+            return
         reason = self._reason_to_renew(session)
         if reason and clock.monotonic() >= self._renew_not_before:
             await self._renew(session, reason)
@@ -156,7 +159,6 @@ class Connection:
 
     async def _renew(self, session: Session, reason: str) -> None:
         """Put another connection in the place of this one, without a gap between them."""
-        self._wanted_changed = False
         successor = await self._begin()
         if successor is not None:
             await self._first_of(successor.settled.wait(), successor.task, session.task)
@@ -164,7 +166,7 @@ class Connection:
                 self._replace(session, successor, reason)
                 return
             self._leave(successor, "not_acknowledged", "the present connection goes on")
-        self._wanted_changed = self._wanted_changed or reason == "symbols"
+            self._wanted_changed = reason == "symbols"
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
 
@@ -222,6 +224,7 @@ class Connection:
         return await dial(self.url, self._settings.ca_file)
 
     def _opened(self, socket: VenueSocket) -> Session:
+        self._wanted_changed = False
         connection_id = str(uuid.uuid4())
         stream = self._sink.open(connection_id)
         stream.note("connect", url=self.url)

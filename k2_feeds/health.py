@@ -1,114 +1,112 @@
-"""What a feed says of itself: ``/health`` as JSON for programs and people, ``/metrics`` for Prometheus."""
+"""What feeds say of themselves at ``/health``, as JSON for programs and sentences for people."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-from prometheus_client import Counter, generate_latest
-
-from k2_core import clock, metrics
+from k2_core import clock
 from k2_core.clock import NS_PER_SECOND, NS_PER_US
-from k2_core.errors import MalformedFrame
-from k2_core.trades import VenueTrade
 from k2_feeds.connection import Connection
 from k2_feeds.feed import Feed
-from k2_feeds.publisher import Publisher
+from k2_feeds.fleet import Fleet, Source
+from k2_feeds.watch import Watch
 
-PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_COUNTS: Final = ("messages", "produced", "gaps", "reconnects")
+_SAID_AT_MOST: Final = 3
 
 
-class Health:
+class Running(NamedTuple):
+    """The parts of one venue's feed."""
+
+    feed: Feed
+    fleet: Fleet
+    watch: Watch
+
+
+class VenueHealth:
     """The state of one venue's feed, from before its first connection."""
 
-    def __init__(self, venue: str, url: str, symbols: tuple[str, ...]) -> None:
+    def __init__(self, source: Source) -> None:
+        self.venue: str = source.venue.VENUE
         self.message = "starting"
-        self._venue, self._url, self._symbols = venue, url, symbols
-        self._running: tuple[Feed, Connection, Publisher] | None = None
-        self._counted: dict[tuple[str, ...], int] = {}
+        self.running: Running | None = None
+        self._source = source
 
-    def attach(self, feed: Feed, connection: Connection, publisher: Publisher) -> None:
+    def waits(self, text: str) -> None:
+        """Say what the feed waits for before it can begin."""
+        self.running, self.message = None, text
+
+    def attach(self, running: Running) -> None:
         """Speak from now on for a feed that runs."""
-        self._running = feed, connection, publisher
+        self.running = running
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the state for ``/health``; times are RFC 3339."""
-        base = {"venue": self._venue, "url": self._url, "symbols": list(self._symbols)}
-        if self._running is None:
-            idle = dict.fromkeys(("messages", "produced", "gaps", "reconnects"), 0)
+        """Return the state; times are RFC 3339."""
+        source = self._source
+        base = {"venue": self.venue, "url": source.venue.stream_url(source.url), "symbols": list(source.symbols)}
+        if self.running is None:
             times = {"connected_since": None, "last_message_at": None}
-            return {**base, "connected": False, **times, **idle, "message": self.message}
-        feed, connection, publisher = self._running
+            return {**base, "connected": False, **times, **dict.fromkeys(_COUNTS, 0), "message": self.message}
+        feed, fleet, watch = self.running
+        since_ns = [each.connected_since_ns for each in fleet.connections if each.connected_since_ns is not None]
         return {
             **base,
-            "connected": connection.connected_since_ns is not None,
-            "connected_since": _iso(connection.connected_since_ns),
+            "data": list(source.data),
+            "connected": fleet.connected,
+            "connected_since": _iso(min(since_ns, default=None)),
             "last_message_at": _iso(feed.last_received_ns or None),
             "messages": feed.messages,
-            "produced": publisher.acknowledged,
+            "produced": feed.publisher.acknowledged,
             "gaps": feed.gaps_found.total(),
-            "reconnects": connection.reconnects.total(),
-            "message": _sentence(feed, connection, publisher),
+            "reconnects": fleet.reconnects.total(),
+            "dropped": feed.drops.total,
+            "states": watch.states.texts,
+            "connections": [_connection(each) for each in fleet.connections],
+            "message": _sentence(feed, fleet, watch),
         }
 
-    def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        if self._running is not None:
-            self._count(*self._running)
-            self._gauge(*self._running)
-        return generate_latest()
 
-    def _count(self, feed: Feed, connection: Connection, publisher: Publisher) -> None:
-        venue = self._venue
-        self._raise(metrics.FEED_PRODUCED, publisher.acknowledged, venue, feed.topic)
-        self._raise(metrics.FEED_PRODUCE_ERRORS, publisher.failed, venue, feed.topic)
-        self._raise(metrics.FEED_RECEIVED, feed.messages, venue)
-        self._raise(metrics.FEED_MESSAGE_ERRORS, feed.unreadable + feed.oversized, venue)
-        self._raise(metrics.FEED_PONG_TIMEOUTS, connection.pong_timeouts, venue)
-        self._raise(metrics.SEQUENCE_GAP_MESSAGES, feed.ids_missing, venue)
-        self._raise(metrics.OUT_OF_ORDER, feed.gaps.out_of_order, venue)
-        self._raise(metrics.DUPLICATES, feed.gaps.duplicates, venue)
-        for reason, count in connection.reconnects.items():
-            self._raise(metrics.FEED_RECONNECTS, count, venue, reason)
-        for (symbol, severity), count in feed.gaps_found.items():
-            self._raise(metrics.SEQUENCE_GAPS, count, venue, symbol, severity)
-
-    def _gauge(self, feed: Feed, connection: Connection, publisher: Publisher) -> None:  # noqa: ARG002  # as its twin
-        venue, since_ns = self._venue, connection.connected_since_ns
-        metrics.FEED_CONNECTED.labels(venue).set(since_ns is not None)
-        age_s = (clock.now_ns() - since_ns) / NS_PER_SECOND if since_ns is not None else 0.0
-        metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(age_s)
-        metrics.FEED_LAST_MESSAGE.labels(venue).set(feed.last_received_ns / NS_PER_SECOND)
-        if feed.last_trade is not None:
-            self._gauge_times(feed, *feed.last_trade)
-
-    def _gauge_times(self, feed: Feed, received_ns: int, payload: bytes) -> None:
-        try:
-            trades = feed.venue.parse(payload)
-        except MalformedFrame:
-            return
-        for trade in trades or ():
-            if isinstance(trade, VenueTrade):
-                lag_s = (received_ns - trade.event_us * NS_PER_US) / NS_PER_SECOND
-                metrics.FEED_EVENT_LAG.labels(self._venue).set(lag_s)
-                published_ns = (trade.published_us or 0) * NS_PER_US
-                ahead_s = max(published_ns - received_ns, 0) / NS_PER_SECOND
-                metrics.FEED_CLOCK_SKEW.labels(self._venue).set(ahead_s)
-
-    def _raise(self, counter: Counter, total: int, *labels: str) -> None:
-        """Bring a counter up to ``total``; what it was brought to before is remembered."""
-        key = (str(counter), *labels)
-        before = self._counted.get(key, 0)
-        self._counted[key] = max(before, total)
-        counter.labels(*labels).inc(max(total - before, 0))
+def snapshot(venues: Sequence[VenueHealth]) -> dict[str, Any]:
+    """Return the state of all venues of a process: each one's own, and above them what holds for all."""
+    found = {each.venue: each.snapshot() for each in venues}
+    one = len(found) == 1
+    messages = [state["message"] if one else f"{venue}: {state['message']}" for venue, state in found.items()]
+    return {
+        "connected": all(state["connected"] for state in found.values()),
+        "message": " | ".join(messages),
+        "symbols": [symbol for state in found.values() for symbol in state["symbols"]],
+        **{name: sum(state[name] for state in found.values()) for name in _COUNTS},
+        "venues": found,
+    }
 
 
-def _sentence(feed: Feed, connection: Connection, publisher: Publisher) -> str:
+def _connection(connection: Connection) -> dict[str, Any]:
+    return {
+        "symbols": list(connection.symbols),
+        "connected_since": _iso(connection.connected_since_ns),
+        "acknowledged": connection.acknowledged,
+        "message": connection.message,
+    }
+
+
+def _sentence(feed: Feed, fleet: Fleet, watch: Watch) -> str:
+    publisher = feed.publisher
     if publisher.full:
         return f"Kafka takes nothing at the moment ({publisher.trouble or 'its queue is full'}): reading has paused"
-    if publisher.trouble:
-        return f"{connection.message}; Kafka: {publisher.trouble}"
-    if feed.last_received_ns and connection.connected_since_ns is not None:
+    said = [fleet.message]
+    if publisher.away:
+        said.append(f"{publisher.away_because}: frames are dropped")
+    elif publisher.trouble:
+        said.append(f"Kafka: {publisher.trouble}")
+    elif feed.last_received_ns and fleet.connected:
         quiet_s = (clock.now_ns() - feed.last_received_ns) / NS_PER_SECOND
-        return f"{connection.message}; the last frame came {quiet_s:.1f} s ago"
-    return connection.message
+        said.append(f"the last frame came {quiet_s:.1f} s ago")
+    return "; ".join([*said, *_states(watch)])
+
+
+def _states(watch: Watch) -> list[str]:
+    texts = [text for each in watch.states.texts.values() for text in each]
+    more = [f"and {len(texts) - _SAID_AT_MOST} more"] if len(texts) > _SAID_AT_MOST else []
+    return [*texts[:_SAID_AT_MOST], *more]
 
 
 def _iso(moment_ns: int | None) -> str | None:

@@ -1,39 +1,28 @@
-"""Run a feed or a recorder as a process: start, signals, housekeeping, a clean end."""
+"""Run feeds or a recorder as a process: start, signals, health, a clean end."""
 
 import asyncio
-import contextlib
 import signal
-import threading
-from collections.abc import Coroutine
-from types import ModuleType
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import msgspec
 import uvloop
 
-from k2_core import topics
-from k2_core.errors import SettingsError
+from k2_core.errors import PartError, SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Settings
-from k2_core.venues import VENUES
-from k2_feeds.connection import Connection
-from k2_feeds.feed import Feed
-from k2_feeds.health import PROMETHEUS_TEXT, Health
-from k2_feeds.http import serve_pages
-from k2_feeds.kept_topics import LOOK_S, KeptTopics
-from k2_feeds.provision import Provisioned, Stopped, provision
-from k2_feeds.publisher import Publisher
+from k2_feeds import handover, health
+from k2_feeds.feed_metrics import PROMETHEUS_TEXT, FeedMetrics
+from k2_feeds.fleet import Fleet, Source, source_of
+from k2_feeds.http import Page, serve_pages
 from k2_feeds.recorder import Recorder
+from k2_feeds.venue_feed import VenueFeed
 
 _log = logger(__name__)
-_HOUSEKEEPING_S: Final = 0.1
 _CLOSE_S: Final = 4.0
-_FLUSH_S: Final = 5.0
-
-
-class _Source(Protocol):
-    url: str
-    symbols: tuple[str, ...]
+_LOOK_S: Final = 0.2
+_PORT_SETTING: Final = "--health-port or K2_PORTS__FEED_HEALTH"
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -42,76 +31,110 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-def venue_named(name: str) -> ModuleType:
-    """Return the venue's module.
+def sources_of(settings: Settings, names: tuple[str, ...]) -> list[Source]:
+    """Return what the settings say of the venues; of all that they name when none is given.
 
     Raises:
-        SettingsError: there is none; the sentence lists those that are.
+        SettingsError: a venue is unknown, or there is nothing of it to feed.
     """
-    venue = VENUES.get(name)
-    if venue is None:
-        msg = f"K2 does not know a venue {name!r}; it knows {', '.join(sorted(VENUES))}."
-        raise SettingsError(msg)
-    return venue
+    wanted = tuple(dict.fromkeys(names or settings.feeds.venues))
+    if not wanted:
+        raise SettingsError("K2_FEEDS__VENUES is empty: name a venue, such as binance.")
+    return [source_of(settings.feeds, name) for name in wanted]
 
 
-def source_of(settings: Settings, venue: ModuleType) -> _Source:
-    """Return the venue's URL and symbols.
+async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, take_over: bool = False) -> None:
+    """Feed venues into Kafka until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: no symbols, or more than one connection may carry.
+        K2Error: what cannot be mended by waiting, for any of the venues.
     """
-    source: _Source = getattr(settings.feeds, venue.VENUE)
-    name = f"K2_FEEDS__{venue.VENUE.upper()}__SYMBOLS"
-    if not source.symbols:
-        msg = f'{name} is empty: name at least one symbol, such as ["BTCUSDT"].'
-        raise SettingsError(msg)
-    most = venue.LIMITS.streams_per_connection
-    if most is not None and len(source.symbols) > most:
-        msg = f"{name} names {len(source.symbols)} symbols; one connection carries {most} at most."
-        raise SettingsError(msg)
-    return source
-
-
-async def feed(settings: Settings, venue_name: str) -> None:
-    """Feed one venue into Kafka until SIGTERM or SIGINT.
-
-    Raises:
-        K2Error: what cannot be mended by waiting.
-    """
-    venue = venue_named(venue_name)
-    source = source_of(settings, venue)
+    sources = sources_of(settings, names)
+    venues = tuple(source.venue.VENUE for source in sources)
+    me = handover.this_process(venues, health_port)
+    taking_over = handover.TakeOver(handover.predecessors(settings, venues, take_over=take_over))
     stop = stop_on_signals()
-    health = Health(venue.VENUE, source.url, source.symbols)
-    pages = {
-        "/health": lambda: ("application/json", msgspec.json.encode(health.snapshot())),
-        "/metrics": lambda: (PROMETHEUS_TEXT, health.exposition()),
+    feeds = [VenueFeed(settings, source, taking_over, stop, beside=len(sources)) for source in sources]
+    try:
+        if taking_over.feeders:
+            handover.announce(settings, me)
+        async with _pages(health_port, feeds, stop, patient=bool(taking_over.feeders)):
+            await _run_all(settings, feeds, me, stop)
+    finally:
+        handover.give_up(settings, me)
+
+
+async def _run_all(settings: Settings, feeds: list[VenueFeed], me: handover.Feeder, stop: asyncio.Event) -> None:
+    running = [asyncio.create_task(each.run()) for each in feeds]
+    claiming = [asyncio.create_task(_claim(settings, each, me)) for each in feeds]
+    try:
+        while not stop.is_set():
+            if all(each.failed for each in feeds):
+                break
+            await asyncio.wait([*running], timeout=_LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        stop.set()
+        for task in claiming:
+            task.cancel()
+        await asyncio.gather(*claiming, return_exceptions=True)
+        await asyncio.gather(*running)
+    failed = [each.failed for each in feeds if each.failed]
+    if len(failed) == len(feeds):
+        raise failed[0]
+
+
+async def _claim(settings: Settings, feed_: VenueFeed, me: handover.Feeder) -> None:
+    await feed_.in_charge.wait()
+    handover.claim(settings, me, feed_.name)
+
+
+@asynccontextmanager
+async def _pages(port: int, feeds: list[VenueFeed], stop: asyncio.Event, *, patient: bool) -> AsyncIterator[None]:
+    """Serve health and metrics; ``patient`` waits for a predecessor to release the port."""
+    venues = [each.health for each in feeds]
+    metrics = FeedMetrics(venues)
+    pages: dict[str, Page] = {
+        "/health": lambda: ("application/json", msgspec.json.encode(health.snapshot(venues))),
+        "/metrics": lambda: (PROMETHEUS_TEXT, metrics.exposition()),
     }
-    async with await serve_pages(pages, settings.ports.feed_health, "K2_PORTS__FEED_HEALTH"):
-        provisioned = await _provision(settings, venue, health, stop)
-        if provisioned is None:
-            return
-        publisher = Publisher(settings.bootstrap_servers)
-        sink = Feed(venue, provisioned, publisher)
-        connection = Connection(venue, source.url, source.symbols, settings.feeds, sink)
-        health.attach(sink, connection, publisher)
-        kept = KeptTopics(settings, (*provisioned.raw_topics, topics.FEED_EVENTS))
-        publisher.missing = lambda: kept.missing
-        keeping = asyncio.create_task(_keep_topics(kept, stop))
-        await _feed_until(stop, connection, sink, publisher)
-        await keeping
+    if not patient:
+        async with await serve_pages(pages, port, _PORT_SETTING):
+            yield
+        return
+    serving = asyncio.create_task(_serve_once_free(pages, port, stop))
+    try:
+        yield
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _serve_once_free(pages: dict[str, Page], port: int, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            server = await serve_pages(pages, port, _PORT_SETTING)
+        except PartError:
+            await asyncio.sleep(_LOOK_S)
+        else:
+            async with server:
+                await stop.wait()
 
 
 async def record(settings: Settings, venue_name: str, recorder: Recorder, seconds: float | None) -> None:
     """Record one venue until SIGTERM, SIGINT or ``seconds`` have passed; the file is then complete."""
-    venue = venue_named(venue_name)
-    source = source_of(settings, venue)
     stop = stop_on_signals()
-    connection = Connection(venue, source.url, source.symbols, settings.feeds, recorder)
+    fleet = Fleet(source_of(settings.feeds, venue_name), settings.feeds, recorder, heeds_silence=False)
     if seconds is not None:
         asyncio.get_running_loop().call_later(seconds, stop.set)
     try:
-        await _run_until(stop, connection)
+        fleet.start()
+        ended = asyncio.create_task(fleet.ended())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not await fleet.stop(_CLOSE_S):
+            _log.error("frames that had arrived could not be written in time")
+        await ended
     finally:
         recorder.finish()
         _log.info("recorded", file=str(recorder.path), frames=recorder.frames, bytes=recorder.bytes)
@@ -123,64 +146,3 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
-
-
-async def _provision(settings: Settings, venue: ModuleType, health: Health, stop: asyncio.Event) -> Provisioned | None:
-    def report(text: str) -> None:
-        if text != health.message:
-            _log.info(text)
-        health.message = text
-
-    ended = threading.Event()
-    waiter = asyncio.create_task(stop.wait())
-    waiter.add_done_callback(lambda _: ended.set())
-    try:
-        return await asyncio.to_thread(provision, settings, venue, report, ended)
-    except Stopped:
-        return None
-    finally:
-        waiter.cancel()
-
-
-async def _feed_until(stop: asyncio.Event, connection: Connection, sink: Feed, publisher: Publisher) -> None:
-    housekeeping = asyncio.create_task(_housekeeping(publisher, stop))
-    try:
-        await _run_until(stop, connection)
-    finally:
-        stop.set()
-        left = await asyncio.to_thread(publisher.flush, _FLUSH_S)
-        _log.info("feed stopped", messages=sink.messages, acknowledged=publisher.acknowledged, lost=left)
-    await housekeeping
-
-
-async def _keep_topics(kept: KeptTopics, stop: asyncio.Event) -> None:
-    try:
-        while not stop.is_set():
-            await asyncio.to_thread(kept.look)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_S)
-    finally:
-        stop.set()
-
-
-async def _housekeeping(publisher: Publisher, stop: asyncio.Event) -> None:
-    try:
-        while not stop.is_set():
-            publisher.serve()
-            await asyncio.sleep(_HOUSEKEEPING_S)
-    finally:
-        stop.set()
-
-
-async def _run_until(stop: asyncio.Event, connection: Connection) -> None:
-    """Run the connection until ``stop``; then let it take what has arrived, but not for ever."""
-    running = asyncio.create_task(connection.run())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    connection.stop()
-    await asyncio.wait({running}, timeout=_CLOSE_S)
-    if running.cancel():
-        _log.error("frames that had arrived could not be handed to Kafka in time")
-    else:
-        running.result()

@@ -1,6 +1,7 @@
 """Open a venue's WebSocket: sizes, TLS, proxies, and when the venue was last heard. Subscribes to nothing."""
 
 import ssl
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,9 +34,14 @@ class RateLimited(Exception):  # not an error: the venue says when to come again
 
 
 def seconds_of(retry_after: str | None) -> float:
-    """Return the seconds of a Retry-After header; a moderate time when it is missing, or a date."""
+    """Return the seconds of a Retry-After header, which says seconds or a date; a moderate time when it is missing."""
     text = (retry_after or "").strip()
-    return float(text) if text.isascii() and text.isdecimal() else _RETRY_AFTER_S
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        return max((parsedate_to_datetime(text) - clock.now()).total_seconds(), 0.0)
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return _RETRY_AFTER_S
 
 
 class VenueSocket(ClientConnection):

@@ -17,6 +17,7 @@ from k2_core.raw_frame import decode
 from k2_core.settings import Settings, child_environment
 from k2_feeds.simulator.recording import read, recording_of
 from tests.feeds.rooms import Stored, free_port, stored
+from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
 pytestmark = pytest.mark.integration
 COMMAND = (sys.executable, "-c", "from k2_feeds.cli import feed; feed()")
@@ -36,17 +37,22 @@ def a_process(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[by
 
 
 @contextmanager
-def a_feed(settings: Settings, simulator: int, health: int, *symbols: str) -> Iterator[subprocess.Popen[bytes]]:
+def a_feed(
+    settings: Settings, venues: tuple[ScriptedVenue, ...], health: int, *arguments: str, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
     variables = {
         "K2_HOME": str(settings.home),
         "K2_KAFKA__BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "K2_REGISTRY__URL": settings.registry_url,
         "K2_PORTS__FEED_HEALTH": str(health),
         "K2_FEEDS__BACKOFF_FIRST_S": "0.1",
-        "K2_FEEDS__BINANCE__URL": f"ws://127.0.0.1:{simulator}",
-        "K2_FEEDS__BINANCE__SYMBOLS": json.dumps(symbols),
+        "K2_FEEDS__VENUES": json.dumps([venue.name for venue in venues]),
     }
-    with a_process("run", "binance", **variables) as process:
+    for venue in venues:
+        prefix = f"K2_FEEDS__{venue.name.upper()}__"
+        variables[f"{prefix}URL"], variables[f"{prefix}REST_URL"] = venue.url, venue.rest_url
+        variables[f"{prefix}SYMBOLS"] = json.dumps(list(venue.ids))
+    with a_process("run", *arguments, **{**variables, **more}) as process:
         yield process
 
 
@@ -74,6 +80,18 @@ def until_at_least(port: int, name: str, least: int) -> None:
     while (state := until(port, "/health"))[name] < least:
         assert time.monotonic() < deadline, state  # noqa: TID251
         time.sleep(0.05)
+
+
+@pytest.fixture
+def settings(broker: str, registry: str, parts_settings: Settings, tmp_path: Path) -> Settings:
+    """The session's parts, and a home of its own."""
+    return parts_settings.model_copy(
+        update={
+            "home": tmp_path,
+            "kafka": parts_settings.kafka.model_copy(update={"bootstrap_servers": broker}),
+            "registry": parts_settings.registry.model_copy(update={"url": registry}),
+        }
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""How late a venue's events are at receipt, and how far its clock is from ours. Pure: samples in, sentences out."""
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from k2_core.clock import NS_PER_SECOND, NS_PER_US
+
+WINDOW_S: Final = 60.0
+_PROOF_SAMPLES: Final = 10
+_PROOF_S: Final = 10.0
+_RUN: Final = 3  # stale events in a row; one alone may be a venue's straggler
+_FLOWING_S: Final = 10.0
+
+
+class Sample(NamedTuple):
+    """One event with a time, as it was received. ``published_us`` is None where the venue does not say."""
+
+    symbol: str
+    received_ns: int
+    event_us: int
+    published_us: int | None
+
+    @property
+    def lag_s(self) -> float:
+        """How old the event was at receipt."""
+        return (self.received_ns - self.event_us * NS_PER_US) / NS_PER_SECOND
+
+    @property
+    def delay_s(self) -> float:
+        """From the venue's sending, or else the event, to our receipt: transport, and the clocks' difference."""
+        sent_us = self.event_us if self.published_us is None else self.published_us
+        return (self.received_ns - sent_us * NS_PER_US) / NS_PER_SECOND
+
+
+class Lateness:
+    """Judge samples of one venue.
+
+    The least delay within a minute is nearly all clock: transport only adds to it. So the venue's clock is ahead by at
+    least as much as an event came before it was sent, and behind by at most the least delay of many.
+    """
+
+    def __init__(self, stale_after_s: float, skew_s: float) -> None:
+        self.newest: Sample | None = None
+        self._stale_after_s, self._skew_s = stale_after_s, skew_s
+        self._least: deque[tuple[int, float, int]] = deque()  # second, least delay in it, samples
+        self._runs: dict[str, tuple[int, Sample]] = {}
+
+    def see(self, sample: Sample) -> None:
+        """Take one event."""
+        if self.newest is None or sample.event_us >= self.newest.event_us:
+            self.newest = sample
+        second = sample.received_ns // NS_PER_SECOND
+        if self._least and self._least[-1][0] >= second:
+            last, least, count = self._least.pop()
+            self._least.append((last, min(least, sample.delay_s), count + 1))
+        else:
+            self._least.append((second, sample.delay_s, 1))
+        run, _ = self._runs.get(sample.symbol, (0, sample))
+        self._runs[sample.symbol] = run + 1 if sample.lag_s > self._stale_after_s else 0, sample
+
+    def skew_s(self, now_ns: int) -> float | None:
+        """Return by how much the venue's clock is ahead of ours, negative when it is behind; None if nothing is known.
+
+        Within transport's time: a venue with our time shows a little below zero.
+        """
+        self._forget(now_ns)
+        return -min(least for _, least, _ in self._least) if self._least else None
+
+    def skewed(self, now_ns: int) -> dict[tuple[str, str], str]:
+        """Return a sentence when the clocks differ by too much."""
+        skew_s = self.skew_s(now_ns)
+        if skew_s is None or abs(skew_s) <= self._skew_s or (skew_s < 0 and not self._proved()):
+            return {}
+        way = "ahead of" if skew_s > 0 else "behind"
+        return {("", ""): f"the venue's clock is {abs(skew_s):.1f} s {way} ours"}
+
+    def stale(self) -> dict[tuple[str, str], str]:
+        """Return a sentence for each symbol whose events are old when they come."""
+        return {
+            (symbol, ""): f"events of {symbol} are {sample.lag_s:.0f} s old when they come"
+            for symbol, (run, sample) in self._runs.items()
+            if run >= _RUN
+        }
+
+    def lagging(self, now_ns: int) -> dict[tuple[str, str], str]:
+        """Return a sentence when events come, but the newest of all is old."""
+        if self.newest is None or not self._least:
+            return {}
+        if now_ns / NS_PER_SECOND - self._least[-1][0] > _FLOWING_S:
+            return {}
+        lag_s = (now_ns - self.newest.event_us * NS_PER_US) / NS_PER_SECOND
+        if lag_s <= self._stale_after_s:
+            return {}
+        return {("", ""): f"events come, but the newest of all is {lag_s:.0f} s old"}
+
+    def _proved(self) -> bool:
+        samples = sum(count for _, _, count in self._least)
+        return samples >= _PROOF_SAMPLES and self._least[-1][0] - self._least[0][0] >= _PROOF_S
+
+    def _forget(self, now_ns: int) -> None:
+        while self._least and self._least[0][0] < now_ns / NS_PER_SECOND - WINDOW_S:
+            self._least.popleft()

@@ -1,0 +1,98 @@
+"""Ask a venue's REST interface now and then which symbols it lists, since its WebSocket may accept any."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from k2_core.errors import MalformedFrame
+from k2_core.logs import logger
+from k2_core.settings import Feeds
+from k2_feeds.backoff import Backoff
+from k2_feeds.fleet import Source
+from k2_feeds.sockets import RateLimited, trusted
+
+ASK_EVERY_S: Final = 3600.0
+FIRST_WITHIN_S: Final = 3.0
+"""The first answer is waited for so long before connecting; without it all symbols are fed."""
+_TIMEOUT_S: Final = 20.0
+_RETRY_S: Final = (30.0, ASK_EVERY_S)
+_TOO_MANY: Final = {403, 418, 429, 503}
+_log = logger(__name__)
+
+
+class Listed:
+    """Which symbols of the settings a venue does not list, as of its last answer.
+
+    A symbol counts as listed until an answer says otherwise; an answer that lists nothing at all says nothing.
+    """
+
+    def __init__(self, source: Source, feeds: Feeds) -> None:
+        self.unlisted: frozenset[str] = frozenset()
+        self.trouble = ""
+        self.answered = asyncio.Event()
+        self._source, self._ca_file = source, feeds.ca_file
+        self._backoff = Backoff(*_RETRY_S)
+
+    def sentence_of(self, symbol: str) -> str:
+        """Say that a symbol is not fed, and why."""
+        name = self._source.venue.VENUE
+        return (
+            f"{name} does not list {symbol}: it is not fed until it does; check K2_FEEDS__{name.upper()}__SYMBOLS"
+            f" against {self._source.venue.instruments_url(self._source.rest_url)}"
+        )
+
+    async def keep_asking(self, changed: Callable[[], None]) -> None:
+        """Ask for ever; ``changed`` is called after an answer that changes what is unlisted."""
+        while True:
+            before = self.unlisted
+            delay_s = await self._ask()
+            if self.unlisted != before:
+                changed()
+            await asyncio.sleep(delay_s)
+
+    async def _ask(self) -> float:
+        """Ask once; return how long to wait before the next time."""
+        try:
+            listed = await fetch(self._source, self._ca_file)
+        except RateLimited as error:
+            return self._failed(str(error), error.retry_after_s)
+        except (httpx.HTTPError, MalformedFrame, OSError) as error:
+            return self._failed(str(error) or type(error).__name__, 0.0)
+        if listed:
+            self.unlisted = frozenset(self._source.symbols) - listed
+        self.trouble = ""
+        self._backoff.reset()
+        self.answered.set()
+        return ASK_EVERY_S * random.uniform(0.9, 1.1)  # noqa: S311  # no cryptography
+
+    def _failed(self, said: str, rest_s: float) -> float:
+        delay_s = max(self._backoff.delay_s(), rest_s)
+        self.trouble = f"which symbols {self._source.venue.VENUE} lists is not known: {said}"
+        _log.warning("the venue's list of symbols could not be read", text=self.trouble, next_attempt_s=round(delay_s))
+        self.answered.set()
+        return delay_s
+
+
+async def fetch(source: Source, ca_file: Path | None) -> frozenset[str]:
+    """Return the symbols that the venue lists, as its WebSocket spells them.
+
+    Raises:
+        RateLimited: the venue wants to be left alone for a while.
+        httpx.HTTPError: it cannot be reached, or answers an error.
+        MalformedFrame: its answer cannot be read.
+    """
+    url = source.venue.instruments_url(source.rest_url)
+    at_home = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    verify = trusted(ca_file) if url.startswith("https") else False
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not at_home, verify=verify) as client:
+        answer = await client.get(url)
+    if answer.status_code in _TOO_MANY:
+        raise RateLimited(answer.status_code, answer.headers.get("Retry-After"))
+    answer.raise_for_status()
+    listings = await asyncio.to_thread(source.venue.parse_instruments, answer.content)
+    return frozenset(listing.venue_symbol for listing in listings)

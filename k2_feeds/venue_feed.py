@@ -1,0 +1,189 @@
+"""One venue's feed from its topics to its end: provision, recall, connect, take over, watch, flush."""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from k2_core import clock, topics
+from k2_core.errors import K2Error
+from k2_core.logs import logger
+from k2_core.settings import Settings
+from k2_feeds.backoff import Backoff
+from k2_feeds.feed import Feed
+from k2_feeds.fleet import Fleet, Source
+from k2_feeds.handover import TakeOver, successor_of
+from k2_feeds.health import Running, VenueHealth
+from k2_feeds.kept_topics import LOOK_S, KeptTopics
+from k2_feeds.listed import FIRST_WITHIN_S, Listed
+from k2_feeds.provision import Provisioned, Stopped, provision
+from k2_feeds.publisher import Publisher
+from k2_feeds.watch import Watch
+from k2_feeds.watermarks import Watermarks
+
+_TEND_S: Final = 0.1
+_CLOSE_S: Final = 4.0
+_FLUSH_S: Final = 5.0
+_READY_LOOK_S: Final = 0.05
+_AGAIN_S: Final = (5.0, 60.0)
+_log = logger(__name__)
+
+
+class VenueFeed:
+    """Feed one venue into Kafka until ``stop`` is set.
+
+    Args:
+        settings: all of them.
+        source: the venue, its symbols and what is wanted of them.
+        take_over: the processes that feed venues now and are to end once this one does.
+        stop: set when the process is to end.
+        beside: how many venues the process feeds.
+    """
+
+    def __init__(
+        self, settings: Settings, source: Source, take_over: TakeOver, stop: asyncio.Event, *, beside: int = 1
+    ) -> None:
+        self.name: str = source.venue.VENUE
+        self.health = VenueHealth(source)
+        self.failed: K2Error | None = None
+        self.in_charge = asyncio.Event()
+        self._settings, self._source, self._take_over = settings, source, take_over
+        self._stop, self._beside = stop, beside
+        if take_over.predecessor_of(self.name) is None:
+            self.in_charge.set()
+
+    async def run(self) -> None:
+        """Feed until ``stop``; begin again after what cannot be mended within, while other venues go on."""
+        pause = Backoff(*_AGAIN_S)
+        while not self._stop.is_set():
+            try:
+                await self._run_once()
+            except K2Error as error:
+                self.failed = error
+                self.health.waits(str(error))
+                _log.error("a venue's feed has failed", venue=self.name, text=str(error))
+                await _set_within(self._stop, pause.delay_s())
+
+    async def _run_once(self) -> None:
+        provisioned = await self._provision()
+        if provisioned is None:
+            return
+        self.failed = None
+        publisher = self._publisher()
+        feed = self._feed(provisioned, publisher)
+        fleet = Fleet(self._source, self._settings.feeds, feed)
+        listed = Listed(self._source, self._settings.feeds)
+        watch = Watch(feed, fleet, listed, self._settings.feeds)
+        kept = KeptTopics(self._settings, (*provisioned.raw_topics, topics.FEED_EVENTS))
+        publisher.missing = lambda: kept.missing
+        self.health.attach(Running(feed, fleet, watch))
+        ended = threading.Event()
+        try:
+            await self._until_stopped(
+                self._tend(feed),
+                self._keep_topics(kept),
+                self._recall_and_connect(feed, fleet, listed, ended),
+                self._come_into_charge(feed, fleet, ended),
+                self._listen(listed, fleet),
+                watch.run(),
+            )
+        finally:
+            ended.set()
+            await self._end(fleet, feed)
+
+    def _publisher(self) -> Publisher:
+        """Return a producer of the venue's own; the venues of a process share its memory."""
+        feeds = self._settings.feeds
+        buffer_mb = max(feeds.buffer_mb // self._beside, 1)
+        return Publisher(self._settings.bootstrap_servers, buffer_mb=buffer_mb)
+
+    def _feed(self, provisioned: Provisioned, publisher: Publisher) -> Feed:
+        watermarks = Watermarks(self._settings, self._source.venue, provisioned)
+        grace_s = self._settings.feeds.gap_grace_s
+        return Feed(self._source.venue, provisioned, publisher, watermarks=watermarks, grace_s=grace_s)
+
+    async def _until_stopped(self, *duties: Coroutine[Any, Any, None]) -> None:
+        """Run all duties until the feed stops; one that fails ends the others."""
+        stopped = asyncio.create_task(self._stop.wait())
+        running = [asyncio.create_task(duty) for duty in duties]
+        try:
+            waiting = {stopped, *running}
+            while not stopped.done() and not any(task.done() and task.exception() for task in running):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopped, *running):
+                task.cancel()
+            await asyncio.gather(stopped, *running, return_exceptions=True)
+        for task in running:
+            if not task.cancelled():
+                task.result()
+
+    async def _tend(self, feed: Feed) -> None:
+        while True:
+            feed.tend()
+            await asyncio.sleep(_TEND_S)
+
+    async def _keep_topics(self, kept: KeptTopics) -> None:
+        while True:
+            await asyncio.to_thread(kept.look)
+            await asyncio.sleep(LOOK_S)
+
+    async def _listen(self, listed: Listed, fleet: Fleet) -> None:
+        await listed.keep_asking(lambda: fleet.leave_out(listed.unlisted))
+
+    async def _recall_and_connect(self, feed: Feed, fleet: Fleet, listed: Listed, ended: threading.Event) -> None:
+        if self.in_charge.is_set():
+            await self._recall(feed, ended)
+        await _set_within(listed.answered, FIRST_WITHIN_S)
+        fleet.start()
+        await fleet.ended()
+
+    async def _recall(self, feed: Feed, ended: threading.Event) -> None:
+        """Find out what earlier processes have fed; ``ended`` frees the thread when the feed stops meanwhile."""
+        try:
+            await asyncio.to_thread(feed.recall, ended)
+        except Stopped:
+            return
+
+    async def _come_into_charge(self, feed: Feed, fleet: Fleet, ended: threading.Event) -> None:
+        """Have the predecessor end once all is acknowledged here, and judge the seam between it and this feed."""
+        if self.in_charge.is_set():
+            return
+        while not fleet.ready:  # noqa: ASYNC110  # many connections, each with an event of its own
+            await asyncio.sleep(_READY_LOOK_S)
+        since_ns = clock.now_ns()
+        predecessor = await self._take_over.ended(self.name)
+        await self._recall(feed, ended)
+        self.in_charge.set()
+        if predecessor is not None:
+            both_s = f"{(clock.now_ns() - since_ns) / clock.NS_PER_SECOND:.1f}"
+            feed.note("handover", predecessor=str(predecessor.pid), successor=str(os.getpid()), both_fed_s=both_s)
+
+    async def _end(self, fleet: Fleet, feed: Feed) -> None:
+        """Let the connections take what has arrived, but not for ever, and wait for Kafka."""
+        if not await fleet.stop(_CLOSE_S):
+            _log.error("frames that had arrived could not be handed to Kafka in time", venue=self.name)
+        handover = successor_of(self._settings, self.name) is not None
+        left = await asyncio.to_thread(lambda: feed.finish(_FLUSH_S, handover=handover))
+        done = feed.publisher.acknowledged
+        _log.info("feed stopped", venue=self.name, messages=feed.messages, acknowledged=done, lost=left)
+
+    async def _provision(self) -> Provisioned | None:
+        ended = threading.Event()
+        waiter = asyncio.create_task(self._stop.wait())
+        waiter.add_done_callback(lambda _: ended.set())
+        try:
+            return await asyncio.to_thread(provision, self._settings, self._source.venue, self.health.waits, ended)
+        except Stopped:
+            return None
+        finally:
+            waiter.cancel()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, but not longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,106 @@
+"""Look at a running feed every second and say what is wrong with it: silence, staleness, clocks, holes, refusals."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from k2_core import clock
+from k2_core.errors import MalformedFrame
+from k2_core.quotes import VenueQuote
+from k2_core.settings import Feeds
+from k2_core.trades import VenueTrade
+from k2_core.venues.replies import Subscription
+from k2_feeds.feed import Feed
+from k2_feeds.fleet import Fleet
+from k2_feeds.lateness import Lateness, Sample
+from k2_feeds.listed import Listed
+from k2_feeds.states import States
+
+LOOK_S: Final = 1.0
+_SNAPSHOT: Final = b'"snapshot"'  # in the head of what a venue repeats when one subscribes
+_HEAD_BYTES: Final = 256
+SEQUENCE_S: Final = 300.0
+
+
+class Watch:
+    """Judge one venue's feed."""
+
+    def __init__(self, feed: Feed, fleet: Fleet, listed: Listed, settings: Feeds) -> None:
+        self.states = States(feed)
+        self.lateness = Lateness(settings.stale_after_s, settings.skew_s)
+        self._feed, self._fleet, self._listed = feed, fleet, listed
+        self._refused: dict[Subscription, str] = {}
+        self._breaks: deque[tuple[float, int]] = deque()
+
+    async def run(self) -> None:
+        """Look every second, until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Take what came since the last look, and bring the states up to date."""
+        self._sample()
+        now_ns, states = clock.now_ns(), self.states
+        states.hold("stale", self.lateness.stale())
+        states.hold("lag", self.lateness.lagging(now_ns))
+        states.hold("skew", self.lateness.skewed(now_ns))
+        states.hold("silence", self._silent(), says=False)
+        states.hold("refused", self._refusals())
+        states.hold("sequence", self._sequence(clock.monotonic()))
+
+    def _sample(self) -> None:
+        for connection in self._fleet.connections:
+            sample = connection.session.sample if connection.session else ()
+            for received_ns, payload in tuple(sample):
+                if _SNAPSHOT not in payload[:_HEAD_BYTES]:
+                    self._see(received_ns, payload)
+            if sample:
+                sample.clear()
+
+    def _see(self, received_ns: int, payload: bytes) -> None:
+        venue = self._feed.venue
+        for parse in (venue.parse, venue.parse_quotes):
+            try:
+                found = parse(payload) or ()
+            except MalformedFrame:
+                continue
+            for item in found:
+                if isinstance(item, VenueTrade | VenueQuote) and item.event_us is not None:
+                    self.lateness.see(Sample(item.venue_symbol, received_ns, item.event_us, item.published_us))
+            return
+
+    def _silent(self) -> dict[tuple[str, str], str]:
+        return {
+            ("", f"{data} {number}"): text
+            for number, connection in enumerate(self._fleet.connections)
+            for data, text in connection.silence.silent.items()
+        }
+
+    def _refusals(self) -> dict[tuple[str, str], str]:
+        """Return what is refused, until it is accepted: a reconnect does not make it well."""
+        for connection in self._fleet.connections:
+            if connection.session is not None:
+                self._refused |= connection.session.refused
+                for each in connection.session.accepted:
+                    self._refused.pop(each, None)
+        name = self._feed.venue.VENUE
+        found: dict[tuple[str, str], str] = {
+            (symbol, data): f"{name} refuses {data} of {symbol}: {text}; the other symbols are fed"
+            for (data, symbol), text in self._refused.items()
+        }
+        for symbol in sorted(self._listed.unlisted):
+            found[symbol, ""] = self._listed.sentence_of(symbol)
+        return found
+
+    def _sequence(self, now: float) -> dict[tuple[str, str], str]:
+        """Return a sentence while ids or counters have jumped within the last minutes."""
+        total = self._feed.gaps_found.total() + getattr(self._feed, "sequence_breaks", 0)
+        if not self._breaks or self._breaks[-1][1] != total:
+            self._breaks.append((now, total))
+        while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
+            self._breaks.popleft()
+        recent = total - self._breaks[0][1]
+        if not recent:
+            return {}
+        return {("", ""): f"ids or counters have jumped {recent} times within {SEQUENCE_S / 60:.0f} minutes"}
