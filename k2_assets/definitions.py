@@ -8,9 +8,11 @@ from k2_assets.checks.assets import candle_invariants, silver_check, unique_mess
 from k2_assets.drain.job import drain_job
 from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
 from k2_assets.maintenance.job import maintain_job, maintain_schedule
+from k2_assets.reference.assets import one_version_at_a_time, reference_instruments, register_job, register_schedule
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.backlog import backlog_sensor
 from k2_assets.sensors.feed import feed_sensor
+from k2_assets.sensors.register import register_sensor
 from k2_assets.silver.assets import silver_assets
 from k2_core import logs
 from k2_core.settings import Settings, load_settings
@@ -20,15 +22,25 @@ from k2_core.venues import VENUES
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return the code location for a platform with these settings."""
     lake = Lake(settings)
-    job, maintain = drain_job(settings.drain), maintain_job()
+    job, maintain, refresh = drain_job(settings.drain), maintain_job(), register_job()
     drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue)]
     gold = dg.AssetSelection.groups("gold")
     return dg.Definitions(
-        assets=[*drained, gold_crypto_trades, gold_ohlcv_1m],
-        asset_checks=[*(silver_check(venue, "trades") for venue in VENUES), unique_message_id, candle_invariants],
-        jobs=[job, maintain],
-        schedules=[maintain_schedule(maintain)],
-        sensors=[feed_sensor(settings, job), backlog_sensor(lake), automation_sensor(gold)],
+        assets=[reference_instruments, *drained, gold_crypto_trades, gold_ohlcv_1m],
+        asset_checks=[
+            *(silver_check(venue, "trades") for venue in VENUES),
+            unique_message_id,
+            candle_invariants,
+            one_version_at_a_time,
+        ],
+        jobs=[job, maintain, refresh],
+        schedules=[maintain_schedule(maintain), register_schedule(refresh)],
+        sensors=[
+            feed_sensor(settings, job),
+            backlog_sensor(lake),
+            automation_sensor(gold),
+            register_sensor(lake, refresh),
+        ],
         resources={"lake": lake},
         executor=dg.in_process_executor,
     )

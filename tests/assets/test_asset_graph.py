@@ -10,11 +10,13 @@ from k2_assets.partitions import DAILY
 from k2_core.settings import Settings
 
 TOPIC = "kafka/market_crypto_trades_binance_raw"
+REGISTER = "reference_instruments"
 GRAPH = {
     TOPIC: ("bronze", set(), set()),
     "bronze_binance_trades": ("bronze", {TOPIC}, set()),
     "silver_binance_rejected": ("silver", {"bronze_binance_trades"}, set()),
     "silver_binance_trades": ("silver", {"bronze_binance_trades"}, {"schema_and_ranges"}),
+    REGISTER: ("reference", set(), {"one_version_at_a_time"}),
     "gold_crypto_trades": ("gold", {"silver_binance_trades"}, {"unique_message_id"}),
     "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
 }
@@ -47,14 +49,15 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         assert node.owners
         assert node.kinds
         if key.to_user_string() != TOPIC:
-            assert node.partitions_def == DAILY
+            assert node.partitions_def == (None if key.to_user_string() == REGISTER else DAILY)
             assert "dagster/column_schema" in node.metadata
         assert (node.automation_condition is not None) == (key.to_user_string() in AUTOMATED)
-        assert (node.freshness_policy is not None) == (key.to_user_string() in AUTOMATED)
+        assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *AUTOMATED})
 
 
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:
     sensors = {each.name: each.default_status for each in definitions.get_repository_def().sensor_defs}
     assert sensors == dict.fromkeys(
-        ("main_feed_sensor", "gold_backlog_sensor", "gold_automation"), dg.DefaultSensorStatus.RUNNING
+        ("main_feed_sensor", "gold_backlog_sensor", "gold_automation", "register_sensor"),
+        dg.DefaultSensorStatus.RUNNING,
     )
