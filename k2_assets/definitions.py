@@ -3,7 +3,7 @@
 import dagster as dg
 
 from k2_assets.automation import automation_sensor
-from k2_assets.bronze.assets import bronze_assets
+from k2_assets.bronze.assets import bronze_assets, feed_event_assets
 from k2_assets.checks.assets import candle_invariants, silver_check, unique_message_id
 from k2_assets.drain.job import drain_job
 from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
@@ -16,6 +16,7 @@ from k2_assets.sensors.register import register_sensor
 from k2_assets.silver.assets import silver_assets
 from k2_core import logs
 from k2_core.settings import Settings, load_settings
+from k2_core.tables import DATA
 from k2_core.venues import VENUES
 
 
@@ -26,9 +27,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue)]
     gold = dg.AssetSelection.groups("gold")
     return dg.Definitions(
-        assets=[reference_instruments, *drained, gold_crypto_trades, gold_ohlcv_1m],
+        assets=[reference_instruments, *drained, *feed_event_assets(), gold_crypto_trades, gold_ohlcv_1m],
         asset_checks=[
-            *(silver_check(venue, "trades") for venue in VENUES),
+            *(silver_check(venue, data) for venue in VENUES for data in DATA),
             unique_message_id,
             candle_invariants,
             one_version_at_a_time,

@@ -16,18 +16,18 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_assets.bronze.transforms import TIMESTAMP, bronze_rows, decode_messages
+from k2_assets.bronze.transforms import TIMESTAMP, decode_messages
+from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader, Messages, Topic, describe_topic
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_filters import day_bounds_us
-from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.lake_writer.lock import lock
 from k2_assets.lake_writer.rewrites import replace_files, write_files
-from k2_assets.silver.transforms import refine
 from k2_core import clock, tables, topics
 from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
+from k2_core.venues.routing import Data
 
 _GROUP: Final = "k2-reconcile"
 _LOCK_WAIT_S: Final = 900.0
@@ -53,7 +53,14 @@ class Counts:
 
 
 def reconcile_day(
-    catalog: Catalog, namespace: str, servers: str, *, venue: ModuleType, day: date, schemas: SchemaLookup
+    catalog: Catalog,
+    namespace: str,
+    servers: str,
+    *,
+    venue: ModuleType,
+    day: date,
+    schemas: SchemaLookup,
+    data: Data = "trades",
 ) -> Counts:
     """Compare the messages of an ingestion day in Kafka and in bronze, and add to bronze those that it lacks.
 
@@ -67,17 +74,20 @@ def reconcile_day(
         day: UTC day at which the frames were received. Kafka is searched from an hour before it to bronze's vector: a
             feed whose Kafka was away publishes late.
         schemas: what the registry says.
+        data: of which of the venue's two topics.
 
     Raises:
         TopicError: Kafka does not answer, or has no such topic.
         LockBusy: maintenance works on the table's files.
         RegistryError: a schema could not be looked up.
     """
-    name = tables.bronze_trades(venue.VENUE).name
+    name = tables.bronze(venue.VENUE, data).name
     with lock(catalog, f"files:{name}", _LOCK_WAIT_S) as lease:
-        topic = describe_topic(servers, topics.raw_topic(venue.ASSET_CLASS, "trades", venue.VENUE))
+        topic = describe_topic(servers, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))
         table = catalog.load_table((namespace, name))
-        search = _Search(table, topic, servers, venue=venue, day=day, schemas=schemas)
+        search = _Search(
+            table, topic, servers, layers=Layers(catalog, namespace, venue, data), day=day, schemas=schemas
+        )
         for partition in topic.partitions:
             search.partition(partition)
         search.write()
@@ -88,13 +98,13 @@ def reconcile_day(
 
 class _Search:
     def __init__(
-        self, table: Table, topic: Topic, servers: str, *, venue: ModuleType, day: date, schemas: SchemaLookup
+        self, table: Table, topic: Topic, servers: str, *, layers: Layers, day: date, schemas: SchemaLookup
     ) -> None:
         self.files: list[DataFile] = []
         self._table = table
         self._topic = topic
         self._servers = servers
-        self._venue = venue
+        self._layers = layers
         self._day = day
         self._schemas = schemas
         self._vector = Offsets.from_properties(table.properties)
@@ -124,16 +134,12 @@ class _Search:
         messages, self._missing = self._missing, Messages()
         if not messages:
             return
-        frames, envelopes = decode_messages(messages, self._topic, self._schemas.of(messages.values))
-        silver, rejected = (make(self._venue.VENUE) for make in (tables.silver_trades, tables.silver_rejected))
-        refined = refine(frames, self._venue, arrow_schema(silver), arrow_schema(rejected))
-        times = (refined.first_event_us, refined.last_event_us)
-        schema = arrow_schema(tables.bronze_trades(self._venue.VENUE))
-        rows = bronze_rows(messages, frames, envelopes, times, schema)
+        made = self._layers.rows_of(messages, self._topic, self._schemas).by_layer
+        rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
         self.files += write_files(self._table, [rows])
         self._counts.added += rows.num_rows
-        self._counts.silver_days |= _days(refined.silver["timestamp"]) | _days(rows["max_event_ts"])
-        self._counts.silver_days |= _days(refined.rejected["ingestion_timestamp"])
+        self._counts.silver_days |= _days(silver["timestamp"]) | _days(rows["max_event_ts"])
+        self._counts.silver_days |= _days(rejected["ingestion_timestamp"])
 
     def finished(self) -> Counts:
         """Return the counts."""

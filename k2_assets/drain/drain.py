@@ -37,6 +37,8 @@ _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 10.0
 _LOOK_S: Final = 5.0
 _SLOW_COMMIT_S: Final = 10.0
+_EVENTS_WAIT_S: Final = 10.0
+_EVENTS_COMMIT_S: Final = 1.0
 _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 # What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
@@ -115,14 +117,17 @@ class _Worker:
         """Return the tables of every topic that a feed may make."""
         catalog, namespace = self._opened_catalog(), self._settings.catalog.namespace
         raw = [Layers(catalog, namespace, venue, data) for venue in VENUES.values() for data in DATA]
-        return [*raw, EventLayers(catalog, namespace)]
+        return [EventLayers(catalog, namespace), *raw]
 
     def _open_lane(self, layers: DrainedTables, topic: Topic, opened: ExitStack) -> None:
         settings = self._settings
         reader = KafkaReader(
             settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}", queued_mb=self._queued_mb
         )
-        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, settings.drain.commit_interval_s)
+        interval_s = settings.drain.commit_interval_s
+        if isinstance(layers, EventLayers):
+            interval_s = min(interval_s, _EVENTS_COMMIT_S)  # they are few, and say what the frames beside them mean
+        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, interval_s)
         opened.callback(lane.close)
         self._heart.progress("catching up", topic.name)
         lane.start(lambda piece: self._heart.progress("catching up", piece))
@@ -141,6 +146,9 @@ class _Worker:
         return self._catalog
 
     def _work(self, opened: ExitStack, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
+        for lane in self._lanes:
+            if isinstance(lane.layers, EventLayers):
+                yield from self._take_in_events(lane)
         while clock.monotonic() < ends_at and not self._stop.is_set():
             for lane in self._lanes:
                 lane.reader.watch.look()
@@ -152,6 +160,13 @@ class _Worker:
         for lane in self._lanes:
             self._heart.progress("committing", "the last batch of this run")
             yield from self._told(lane, lane.finish())
+
+    def _take_in_events(self, lane: Lane) -> Iterator[tuple[Lane, Committed | None]]:
+        """Commit the events that Kafka has, before the frames beside them: what feeds subscribed to is no unknown."""
+        waits_until, waiting = clock.monotonic() + _EVENTS_WAIT_S, lane.reader.lag(lane.layers.drained)
+        while lane.read < waiting and not lane.reader.stopped and clock.monotonic() < waits_until:
+            yield from self._told(lane, lane.step(_READ_S))
+        yield from self._told(lane, lane.finish())
 
     def _step(self, lane: Lane) -> list[Committed]:
         """Let a lane read: while some are behind, the others only take what has arrived already."""

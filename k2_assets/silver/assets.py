@@ -12,25 +12,31 @@ from k2_assets.resources.lake import Lake
 from k2_assets.silver.rebuild import Outcome, rebuild_day
 from k2_core import tables
 from k2_core.registry import Registry
-from k2_core.tables import TableSpec
+from k2_core.tables import DATA, TableSpec
 from k2_core.venues import VENUES
+from k2_core.venues.routing import Data
 
 
 def silver_assets(venue: str) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's silver and rejected tables as assets."""
     rejected = tables.silver_rejected(venue)
     description = f"{rejected.doc} Written by the drain, and anew with a day of silver."
-    return [_rebuilt(venue), dg.AssetSpec(rejected.name, description=description, **_shown(venue, rejected))]
+    return [
+        *(_rebuilt(venue, data) for data in DATA),
+        dg.AssetSpec(
+            rejected.name, description=description, **_shown(rejected, [_bronze(venue, data) for data in DATA])
+        ),
+    ]
 
 
-def _rebuilt(venue: str) -> dg.AssetsDefinition:
-    spec = tables.silver_trades(venue)
+def _rebuilt(venue: str, data: Data) -> dg.AssetsDefinition:
+    spec = tables.silver(venue, data)
 
-    def silver_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
         day = date.fromisoformat(context.partition_key)
         with Registry(lake.settings.registry_url) as registry:
             schemas = SchemaLookup(registry)
-            outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas)
+            outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas, data=data)
         if outcome.frames_without_bronze:
             context.log.warning(
                 "%d frames are not in bronze any more: left as they stood", outcome.frames_without_bronze
@@ -41,15 +47,19 @@ def _rebuilt(venue: str) -> dg.AssetsDefinition:
         key=spec.name,
         description=f"{spec.doc} Written by the drain; a run makes its day anew from bronze, with the parser of now.",
         pool=spec.name,
-        **_shown(venue, spec),
+        **_shown(spec, [_bronze(venue, data)]),
     )
-    made: dg.AssetsDefinition = as_asset(silver_trades)
+    made: dg.AssetsDefinition = as_asset(silver)
     return made
 
 
-def _shown(venue: str, spec: TableSpec) -> dict[str, Any]:
+def _bronze(venue: str, data: Data) -> str:
+    return tables.bronze(venue, data).name
+
+
+def _shown(spec: TableSpec, sources: list[str]) -> dict[str, Any]:
     return {
-        "deps": [tables.bronze_trades(venue).name],
+        "deps": sources,
         "group_name": "silver",
         "kinds": {"iceberg", "parquet"},
         "owners": OWNERS,

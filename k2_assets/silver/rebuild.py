@@ -17,23 +17,22 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_assets.bronze.transforms import frames_of_bronze
+from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.lake_files import live_files, read_files
-from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.lake_writer.lock import Lease, lock
 from k2_assets.lake_writer.rewrites import replace_files
 from k2_assets.rebuilt import marked
-from k2_assets.reference.reader import RegisterReader
 from k2_assets.silver.differences import FRAME
 from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
 from k2_assets.silver.standing import Standing
-from k2_assets.silver.transforms import Refined, refine
+from k2_assets.silver.transforms import Refined
 from k2_core import tables
 from k2_core.errors import DoubledRows
 from k2_core.offsets import Offsets
+from k2_core.venues.routing import Data
 
 _LOCK_WAIT_S: Final = 900.0
-_FOLLOWERS: Final = (tables.GOLD_TRADES.name,)  # which take in the marks that a rebuild leaves
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class Outcome:
     frames_without_bronze: int
 
 
-def rebuild_day(catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup) -> Outcome:
+def rebuild_day(
+    catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup, *, data: Data = "trades"
+) -> Outcome:
     """Make ``day`` of a venue's silver what its parser makes of bronze now.
 
     Rows whose frame bronze does not hold any more are left as they stand.
@@ -60,34 +61,33 @@ def rebuild_day(catalog: Catalog, namespace: str, venue: ModuleType, day: date, 
         venue: a module of :mod:`k2_core.venues`.
         day: UTC.
         schemas: to say again why an envelope could not be decoded.
+        data: trades or quotes.
 
     Raises:
         DoubledRows: bronze holds a message twice.
         LockBusy: maintenance or another rebuild works on the table's files.
         RegistryError: a schema had to be looked up and could not.
     """
-    silver, rejected = tables.silver_trades(venue.VENUE).name, tables.silver_rejected(venue.VENUE).name
+    layers = Layers(catalog, namespace, venue, data)
     with (
-        lock(catalog, f"files:{silver}", _LOCK_WAIT_S) as of_silver,
-        lock(catalog, f"files:{rejected}", _LOCK_WAIT_S) as of_rejected,
+        lock(catalog, f"files:{layers.specs['silver'].name}", _LOCK_WAIT_S) as of_silver,
+        lock(catalog, f"files:{layers.specs['rejected'].name}", _LOCK_WAIT_S) as of_rejected,
     ):
-        return _Rebuild(catalog, namespace, venue, day, schemas).run(of_silver, of_rejected)
+        return _Rebuild(catalog, namespace, layers, day, schemas).run(of_silver, of_rejected)
 
 
 class _Rebuild:
-    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup) -> None:
+    def __init__(self, catalog: Catalog, namespace: str, layers: Layers, day: date, schemas: SchemaLookup) -> None:
         self._catalog = catalog
         self._namespace = namespace
-        self._venue = venue
+        self._layers = layers
         self._day = day
         self._schemas = schemas
-        self._register = RegisterReader(catalog, namespace, venue)
-        silver, rejected = tables.silver_trades(venue.VENUE), tables.silver_rejected(venue.VENUE)
-        self._row_schemas = arrow_schema(silver), arrow_schema(rejected)
+        silver, rejected = layers.specs["silver"], layers.specs["rejected"]
         # In this order: what stands below silver's vector then stands in the others as they are loaded.
         self._silver = Standing(self._load(silver.name), silver.partition_by)
         self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
-        self._bronze = self._load(tables.bronze_trades(venue.VENUE).name)
+        self._bronze = self._load(layers.specs["bronze"].name)
         self._vector = Offsets.from_properties(self._silver.table.properties)
         self._of_day = self._frames_of_standing_rows()
         self._read: list[pl.DataFrame] = []
@@ -130,9 +130,7 @@ class _Rebuild:
         )
         unread = of_topic.filter(of_topic["received_ns"].is_null())["payload"].to_pylist()
         frames = frames_of_bronze(of_topic, self._schemas.of(unread))
-        return self._register.judged(
-            lambda register: refine(frames, self._venue, *self._row_schemas, instruments=register)
-        )
+        return self._layers.refine(frames)
 
     def _judge_others(self) -> int:
         """Judge the frames whose rows stand in the day though bronze gives them other times, as another parser might.
@@ -169,7 +167,7 @@ class _Rebuild:
     def _replace_silver(self, lease: Lease) -> None:
         added = [*self._silver.missing, *self._silver.changed]
         if added or self._silver.rows_stale:
-            followers = [self._load(name) for name in _FOLLOWERS]
+            followers = [self._load(tables.GOLD[self._layers.data].name)]  # it takes in the marks of a rebuild
             self._replace(
                 self._silver,
                 lease,
