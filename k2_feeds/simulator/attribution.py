@@ -52,7 +52,8 @@ def of_binance(frame: bytes) -> Streams | None:
 def of_kraken(frame: bytes) -> Streams | None:
     """Return ``channel:symbol`` for every symbol of a frame: ``{"channel":"trade","data":[{"symbol":"BTC/USD",…``."""
     channel = _channel(frame)
-    if channel in {"status", "heartbeat"} or (channel is None and _is_reply(frame, ("method", "error"))):
+    told = channel is not None and b'"method"' not in frame  # a reply to a request names the channel too
+    if channel in {"status", "heartbeat"} or (not told and _is_reply(frame, ("method", "error"))):
         return REPLY
     return _streams(channel, frame) if channel else None
 

@@ -1,6 +1,7 @@
 """The venues' server: one port on which WebSockets and lists of instruments stand where each venue has them."""
 
 import asyncio
+import contextlib
 import json
 import math
 from collections import deque
@@ -49,7 +50,7 @@ class Hub:
         await self._subscribed.wait()
 
     def publish(self, events: list[Event], now_us: int) -> None:
-        """Let events of any venues happen."""
+        """Let events of any venues happen; the truth is written before anybody hears of them."""
         for name, venue in self.venues.items():
             mine = [event for event in events if event.listing.venue == name]
             if mine:
@@ -86,7 +87,8 @@ class Hub:
         assert socket.request is not None  # noqa: S101  # the handshake is over
         path = urlsplit(socket.request.path).path
         if path == control.PATH:
-            await control.serve(socket, self.inject)
+            with contextlib.suppress(ConnectionClosed):  # the asker need not wait for the answer
+                await control.serve(socket, self.inject)
             return
         name = venue_of_socket(path)
         assert name is not None  # noqa: S101  # others were refused

@@ -10,6 +10,7 @@ from k2_feeds.simulator.dialects import DIALECTS
 from k2_feeds.simulator.market import Quote, Trades
 
 _FILES: Final = ("trades", "quotes", "dropped", "faults")
+_BUFFER_BYTES: Final = 1 << 20  # whole lines reach the file: only a flush writes
 
 
 class Truth:
@@ -21,7 +22,7 @@ class Truth:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
-            self._files[name] = (folder / f"{name}.jsonl").open("a", encoding="utf-8")
+            self._files[name] = (folder / f"{name}.jsonl").open("a", buffering=_BUFFER_BYTES, encoding="utf-8")
 
     def happened(self, events: list[Trades | Quote]) -> None:
         """Write trades and quotes as the venue tells them, whether anybody listens or not."""

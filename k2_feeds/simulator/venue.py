@@ -88,6 +88,7 @@ class Venue:
         if shift_us:
             events = [_shifted(event, shift_us) for event in events]
         self.truth.happened(events)
+        self.truth.flush()
         if self.subscribers():
             self.deliver(self.dialect.messages(events, now_us + self.skew_us))
         else:
@@ -128,16 +129,20 @@ class Venue:
             self.truth.dropped(self.name, message, "silence")
             return
         frames = [(client, client.session.frame(message)) for client in wanting]
-        armed = next((each for each in self.armed if each.left and each.concerns(message)), None)
+        armed = next((each for each in self.armed if self._may_happen(each, message)), None)
         name = armed.name if armed is not None and not self._awaits(message) else ""
         if name == "drop":
             self.truth.dropped(self.name, message, "drop")
-        elif name == "reorder" and self._held is None and armed is not None:
+        elif name == "reorder" and armed is not None:
             self._hold(message, frames, armed)
         else:
             self._send(message, frames, name)
         if armed is not None and name in {"drop", "duplicate", "malformed"}:
             armed.count()
+
+    def _may_happen(self, armed: Armed, message: Message) -> bool:
+        busy = armed.name == "reorder" and self._held is not None
+        return bool(armed.left) and not busy and armed.concerns(message)
 
     def _send(self, message: Message, frames: list[tuple[Receiver, bytes]], fault: str) -> None:
         for client, frame in frames:

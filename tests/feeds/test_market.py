@@ -1,92 +1,122 @@
 import itertools
-import json
 from collections import defaultdict
-from decimal import Decimal
-from typing import Any
 
 import pytest
 
-from k2_feeds.simulator.market import Event, Market
+from k2_feeds.simulator.listings import VENUES, listing_of
+from k2_feeds.simulator.market import Event, Market, Quote, Trade
 
-START_MS = 1_700_000_000_000
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "DOGEUSDT")
-
-
-def trades(seed: int = 1, rate: float = 500.0, seconds: int = 20, step_ms: int = 7) -> list[Event]:
-    market = Market(seed, SYMBOLS, rate, START_MS)
-    end_ms = START_MS + seconds * 1000 + 10
-    moments = (*range(START_MS, end_ms, step_ms), end_ms)
-    return [event for now_ms in moments for batch in market.due(now_ms) for event in batch]
+START_US = 1_700_000_000_000_000
+SECOND_US = 1_000_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "DOGEUSDT", "BTC/USD", "ETH/BTC", "PEPE/USD", "BTC-USD", "DOGE-USD")
 
 
-def parsed(events: list[Event]) -> dict[str, list[dict[str, Any]]]:
+def a_market(seed: int = 1, rate: float = 500.0, start_us: int = START_US) -> Market:
+    return Market(seed, tuple(map(listing_of, SYMBOLS)), rate, start_us)
+
+
+def events(seed: int = 1, rate: float = 500.0, seconds: int = 20, step_us: int = 7_000) -> list[Event]:
+    market, end_us = a_market(seed, rate), START_US + seconds * SECOND_US + 3_000
+    moments = (*range(START_US, end_us, step_us), end_us)
+    return [event for now_us in moments for batch in market.due(now_us) for event in batch]
+
+
+def trades_in(found: list[Event]) -> dict[str, list[Trade]]:
     by_symbol = defaultdict(list)
-    for event in events:
-        data = json.loads(event.data)
-        assert event.stream == f"{data['s'].lower()}@trade"
-        by_symbol[data["s"]].append(data)
+    for event in found:
+        if not isinstance(event, Quote):
+            by_symbol[event.listing.symbol] += event.trades
+    return by_symbol
+
+
+def quotes_in(found: list[Event]) -> dict[str, list[Quote]]:
+    by_symbol = defaultdict(list)
+    for event in found:
+        if isinstance(event, Quote):
+            by_symbol[event.listing.symbol].append(event)
     return by_symbol
 
 
 def test_market_is_the_same_when_its_seed_is() -> None:
-    assert trades(seed=3) == trades(seed=3)
-    assert trades(seed=3) != trades(seed=4)
+    assert events(seed=3, seconds=3) == events(seed=3, seconds=3)
+    assert events(seed=3, seconds=3) != events(seed=4, seconds=3)
 
 
 def test_market_says_the_same_however_often_it_is_asked() -> None:
-    assert trades(step_ms=1) == trades(step_ms=1790)
+    assert events(step_us=1_000, seconds=5) == events(step_us=1_790_000, seconds=5)
 
 
-@pytest.mark.parametrize("rate", [0.5, 1.0, 333.0, 20_000.0])
-def test_market_holds_its_rate(rate: float) -> None:
-    assert abs(len(trades(rate=rate, seconds=10)) - rate * 10) <= rate * 0.02 + 1
+@pytest.mark.parametrize("rate", [0.5, 1.0, 333.0, 5_000.0])
+def test_market_holds_its_rate_with_several_times_as_many_quotes(rate: float) -> None:
+    found = events(rate=rate, seconds=2)
+
+    trades, quotes = (sum(map(len, rows.values())) for rows in (trades_in(found), quotes_in(found)))
+    assert abs(trades - rate * 2) <= rate * 0.02 + 1
+    assert abs(quotes - rate * 8) <= rate * 0.08 + 4
 
 
 def test_ids_rise_by_one_and_times_never_fall_within_a_symbol() -> None:
-    for rows in parsed(trades()).values():
-        assert len(rows) > 100
+    for symbol, rows in trades_in(events()).items():
+        assert len(rows) > 100, symbol
         for before, after in itertools.pairwise(rows):
-            assert after["t"] == before["t"] + 1
-            assert after["T"] >= before["T"]
-        assert all(row["E"] >= row["T"] >= START_MS for row in rows)
+            assert after.number == before.number + 1
+            assert after.at_us >= before.at_us >= START_US
+
+
+def test_quotes_rise_in_number_with_leaps_and_never_stand_twice_at_one_time() -> None:
+    for rows in quotes_in(events(seconds=5)).values():
+        leaps = [after.number - before.number for before, after in itertools.pairwise(rows)]
+        assert min(leaps) >= 1
+        assert max(leaps) > 1
+        assert all(after.at_us > before.at_us for before, after in itertools.pairwise(rows))
 
 
 def test_ids_are_higher_when_a_market_begins_later() -> None:
-    first = Market(1, SYMBOLS, 20_000, START_MS)
-    used = [json.loads(event.data)["t"] for batch in first.due(START_MS + 5000) for event in batch]
-    later = Market(1, SYMBOLS, 20_000, START_MS + 5000)
+    first, later = a_market(rate=3_000), a_market(rate=3_000, start_us=START_US + 5 * SECOND_US)
+    used = trades_in([event for batch in first.due(START_US + 5 * SECOND_US) for event in batch])
+    after = trades_in([event for batch in later.due(START_US + 6 * SECOND_US) for event in batch])
 
-    assert min(json.loads(event.data)["t"] for batch in later.due(START_MS + 7000) for event in batch) > max(used)
+    assert all(rows[0].number > used[symbol][-1].number for symbol, rows in after.items())
 
 
-def test_prices_and_sizes_lie_on_ticks_and_lots() -> None:
-    steps = {"BTCUSDT": ("0.01", "0.00001"), "DOGEUSDT": ("0.00001", "1")}
-    rows = parsed(trades())
-    for symbol, (tick, lot) in steps.items():
-        for row in rows[symbol]:
-            price, quantity = Decimal(row["p"]), Decimal(row["q"])
-            assert price > 0
-            assert quantity > 0
-            assert (price % Decimal(tick), quantity % Decimal(lot)) == (0, 0)
-            assert len(row["p"].partition(".")[2]) == len(row["q"].partition(".")[2]) == 8
+def test_quotes_stand_around_the_price_and_are_now_and_then_unusual() -> None:
+    quotes = [quote for rows in quotes_in(events(rate=400)).values() for quote in rows]
+    both = [(quote.bid[0], quote.ask[0]) for quote in quotes if quote.bid and quote.ask]
+
+    assert all(side is None or min(side) >= 1 for quote in quotes for side in (quote.bid, quote.ask))
+    assert sum(bid < ask for bid, ask in both) > 0.99 * len(quotes)
+    assert any(bid == ask for bid, ask in both)
+    assert any(bid > ask for bid, ask in both)
+    assert any(quote.bid is None and quote.ask for quote in quotes)
+    assert any(quote.ask is None and quote.bid for quote in quotes)
+
+
+def test_venues_agree_on_a_price_but_not_to_the_tick() -> None:
+    rows = trades_in(events(rate=200, seconds=30))
+    last = {symbol: rows[symbol][-1].ticks / 10 ** listing_of(symbol).tick_digits for symbol in SYMBOLS}
+
+    assert last["BTC/USD"] == pytest.approx(last["BTCUSDT"], rel=0.01)
+    assert last["BTC-USD"] == pytest.approx(last["BTCUSDT"], rel=0.01)
+    assert last["ETH/BTC"] == pytest.approx(last["ETHUSDT"] / last["BTCUSDT"], rel=0.02)
+    assert {listing_of(symbol).venue for symbol in SYMBOLS} == set(VENUES)
 
 
 def test_trades_come_in_bursts_of_both_sides() -> None:
-    rows = parsed(trades(rate=2000))["BTCUSDT"]
-    per_10_ms = defaultdict(int)
+    rows = trades_in(events(rate=2000, seconds=10))["BTCUSDT"]
+    per_10_ms: dict[int, int] = defaultdict(int)
     for row in rows:
-        per_10_ms[row["T"] // 10] += 1
+        per_10_ms[row.at_us // 10_000] += 1
 
-    counts = list(per_10_ms.values())
-    mean = len(rows) / 2000
-    variance = sum((count - mean) ** 2 for count in counts) / 2000
+    mean = len(rows) / 1000
+    variance = sum((count - mean) ** 2 for count in per_10_ms.values()) / 1000
     assert variance > 2 * mean  # a Poisson process has variance = mean
-    assert {row["m"] for row in rows} == {True, False}
+    assert {row.sells for row in rows} == {True, False}
 
 
-def test_market_goes_on_from_now_when_it_slept() -> None:
-    market = Market(1, SYMBOLS, 100, START_MS)
-    list(market.due(START_MS + 1000))
-    asleep = [event for batch in market.due(START_MS + 3_600_000) for event in batch]
+def test_market_goes_on_from_now_when_it_slept_and_uses_no_id_up() -> None:
+    market = a_market(rate=100)
+    before = trades_in([event for batch in market.due(START_US + SECOND_US) for event in batch])
+    asleep = trades_in([event for batch in market.due(START_US + 3600 * SECOND_US) for event in batch])
 
-    assert len(asleep) <= 200
+    assert sum(map(len, asleep.values())) <= 200
+    assert all(rows[0].number == before[symbol][-1].number + 1 for symbol, rows in asleep.items() if symbol in before)
