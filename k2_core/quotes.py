@@ -111,7 +111,7 @@ def check(quote: VenueQuote, instrument: Instrument | None, received_ns: int) ->
         MalformedFrame: with the first rule it breaks.
     """
     if instrument is None:
-        raise MalformedFrame("unknown_symbol", f"base and quote of {quote.venue_symbol!r} cannot be told apart")
+        raise MalformedFrame("unknown_symbol", f"nobody listed or subscribed to {quote.venue_symbol!r} by then")
     _check_side("bid", quote.bid_price, quote.bid_quantity)
     _check_side("ask", quote.ask_price, quote.ask_quantity)
     if quote.event_us is not None and quote.event_us * 1_000 > received_ns + MAX_FUTURE_NS:

@@ -32,7 +32,8 @@ REASONS: Final = {
     "quantity_not_positive": "the quantity is zero or negative",
     "number_out_of_range": "a number has more digits than the column holds; it is never rounded",
     "timestamp_in_future": "the time of the trade or quote is over 5 minutes after its receipt",
-    "unknown_symbol": "base and quote of the symbol cannot be told apart",
+    "unknown_symbol": "when the frame was received, no version in reference_instruments had the symbol and no feed had "
+    "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be told apart",
     "parser_failed": "the parser broke on the frame: a fault of K2, whose log says where",
 }
 
@@ -79,7 +80,7 @@ def check(trade: VenueTrade, instrument: Instrument | None, received_ns: int) ->
         MalformedFrame: with the first rule it breaks.
     """
     if instrument is None:
-        raise MalformedFrame("unknown_symbol", f"base and quote of {trade.venue_symbol!r} cannot be told apart")
+        raise MalformedFrame("unknown_symbol", f"nobody listed or subscribed to {trade.venue_symbol!r} by then")
     check_number("price", trade.price, PRICE_PRECISION, PRICE_SCALE)
     check_number("quantity", trade.quantity, QUANTITY_PRECISION, QUANTITY_SCALE)
     if trade.event_us * 1_000 > received_ns + MAX_FUTURE_NS:
