@@ -4,9 +4,9 @@ import dagster as dg
 
 from k2_assets.automation import automation_sensor
 from k2_assets.bronze.assets import bronze_assets, feed_event_assets
-from k2_assets.checks.assets import candle_invariants, silver_check, unique_message_id
+from k2_assets.checks.assets import candle_invariants, silver_check, unique_message_id, unique_quote_message_id
 from k2_assets.drain.job import drain_job
-from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
+from k2_assets.gold.assets import gold_crypto_quotes, gold_crypto_trades, gold_ohlcv_1m
 from k2_assets.maintenance.job import maintain_job, maintain_schedule
 from k2_assets.reference.assets import one_version_at_a_time, reference_instruments, register_job, register_schedule
 from k2_assets.resources.lake import Lake
@@ -27,10 +27,18 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue)]
     gold = dg.AssetSelection.groups("gold")
     return dg.Definitions(
-        assets=[reference_instruments, *drained, *feed_event_assets(), gold_crypto_trades, gold_ohlcv_1m],
+        assets=[
+            reference_instruments,
+            *drained,
+            *feed_event_assets(),
+            gold_crypto_trades,
+            gold_crypto_quotes,
+            gold_ohlcv_1m,
+        ],
         asset_checks=[
             *(silver_check(venue, data) for venue in VENUES for data in DATA),
             unique_message_id,
+            unique_quote_message_id,
             candle_invariants,
             one_version_at_a_time,
         ],

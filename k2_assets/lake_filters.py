@@ -33,9 +33,14 @@ def below(column: str, moment_us: int) -> BooleanExpression:
 
 
 def instrument_ids(exchange: str, symbol: str, lowest: int, highest: int) -> BooleanExpression:
-    """Return the trades of one instrument with lowest ≤ id ≤ highest."""
+    """Return the rows of one instrument with lowest ≤ id ≤ highest."""
     ids = And(_at_least("source_sequence", lowest), _at_most("source_sequence", highest))
     return And(_equal("exchange", exchange), _equal("symbol", symbol), ids)
+
+
+def instrument_times(exchange: str, symbol: str, first_us: int, last_us: int) -> BooleanExpression:
+    """Return the rows of one instrument with first ≤ timestamp ≤ last, both µs since the epoch."""
+    return And(_equal("exchange", exchange), _equal("symbol", symbol), time_between("timestamp", first_us, last_us + 1))
 
 
 def day_bounds_us(day: date) -> tuple[int, int]:

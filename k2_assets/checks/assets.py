@@ -12,30 +12,39 @@ from k2_assets.lake_files import LakeFile, live_files, read_files
 from k2_assets.presentation import table_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.tables import GOLD, GOLD_OHLCV_1M
 from k2_core.venues.routing import Data
 
 _NEWEST_COMMITS: Final = 10
 _PARTITION_TAG: Final = "dagster/partition"
 
 
-@dg.asset_check(
-    asset=GOLD_TRADES.name,
-    name="unique_message_id",
-    description="No trade stands twice: after an automatic run among the newest files of the day and all that lie in "
-    "their time range, run by hand in the whole day.",
-)
-def unique_message_id(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Count repeated message ids; of a whole day only when a person asks: it may hold a hundred million."""
-    day = _day(context, lake, GOLD_TRADES.name, "timestamp")
-    table = lake.table(GOLD_TRADES.name)
-    files = live_files(table, "timestamp", day=day)
-    judged = beside_newest(files, _NEWEST_COMMITS) if is_by_machine(context.run.tags) else files
-    ids = read_files(table, judged, ("message_id",))
-    twice = gold.repeated(ids)
-    return dg.AssetCheckResult(
-        passed=twice == 0, metadata={"day": day.isoformat(), "rows": ids.height, "repeated": twice}
+def _unique(data: Data) -> dg.AssetChecksDefinition:
+    name = GOLD[data].name
+
+    @dg.asset_check(
+        asset=name,
+        name="unique_message_id",
+        description=f"No {data.removesuffix('s')} stands twice: after an automatic run among the newest files of the "
+        "day and all that lie in their time range, run by hand in the whole day.",
     )
+    def unique_message_id(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        """Count repeated message ids; of a whole day only when a person asks: it may hold a hundred million."""
+        day = _day(context, lake, name, "timestamp")
+        table = lake.table(name)
+        files = live_files(table, "timestamp", day=day)
+        judged = beside_newest(files, _NEWEST_COMMITS) if is_by_machine(context.run.tags) else files
+        ids = read_files(table, judged, ("message_id",))
+        twice = gold.repeated(ids)
+        return dg.AssetCheckResult(
+            passed=twice == 0, metadata={"day": day.isoformat(), "rows": ids.height, "repeated": twice}
+        )
+
+    return unique_message_id
+
+
+unique_message_id = _unique("trades")
+unique_quote_message_id = _unique("quotes")
 
 
 @dg.asset_check(

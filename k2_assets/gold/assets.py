@@ -8,18 +8,22 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.automation import FOLLOW
+from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.gold.refresh_trades import TradesRefresh
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.partitions import DAILY
 from k2_assets.presentation import OWNERS, ROW_COUNT, microseconds, spec_metadata, table_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.candles import TIMEFRAMES
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import VENUES
+from k2_core.venues.routing import Data
 
-SILVER: Final = tuple(tables.silver_trades(venue).name for venue in VENUES)
+SILVER: Final[dict[Data, tuple[str, ...]]] = {
+    data: tuple(tables.silver(venue, data).name for venue in VENUES) for data in DATA
+}
+"""What each gold table is made of."""
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=2))
 _BY_MACHINE: Final = {"dagster/sensor_name", "dagster/from_automation_condition", "dagster/auto_materialize"}
 _NEWEST: Final = (
@@ -28,35 +32,45 @@ _NEWEST: Final = (
 )
 
 
-@dg.asset(
-    key=GOLD_TRADES.name,
-    deps=SILVER,
-    partitions_def=DAILY,
-    automation_condition=FOLLOW,
-    freshness_policy=_FRESH,
-    group_name="gold",
-    kinds={"iceberg", "polars"},
-    owners=OWNERS,
-    pool=GOLD_TRADES.name,
-    description=f"{GOLD_TRADES.doc} Of several copies the first received stays.",
-    metadata=spec_metadata(GOLD_TRADES),
-)
-def gold_crypto_trades(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-    """Append what silver has and gold has not; started by a person, make the day anew."""
-    day = date.fromisoformat(context.partition_key)
-    refresh = TradesRefresh(lake.catalog(), lake.namespace, SILVER, day)
-    outcome = refresh.append_new() if is_by_machine(context.run.tags) else refresh.replace_day()
-    if outcome.conflicting:
-        context.log.warning("%d copies differ from the trade that stands", outcome.conflicting)
-    return dg.MaterializeResult(
-        metadata={
-            "rows added": outcome.rows_added,
-            "silver rows read": outcome.rows_read,
-            "repeats dropped": outcome.repeated,
-            "copies that differ": outcome.conflicting,
-            **_state(lake, GOLD_TRADES.name, "timestamp", day),
-        }
+def _each_once(data: Data) -> dg.AssetsDefinition:
+    spec = GOLD[data]
+
+    def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+        """Append what silver has and gold has not; started by a person, make the day anew."""
+        day = date.fromisoformat(context.partition_key)
+        refresh = GoldRefresh(lake.catalog(), lake.namespace, SILVER[data], day, data)
+        outcome = refresh.append_new() if is_by_machine(context.run.tags) else refresh.replace_day()
+        if outcome.conflicting:
+            context.log.warning("%d copies differ from the one that stands", outcome.conflicting)
+        return dg.MaterializeResult(
+            metadata={
+                "rows added": outcome.rows_added,
+                "silver rows read": outcome.rows_read,
+                "repeats dropped": outcome.repeated,
+                "copies that differ": outcome.conflicting,
+                **_state(lake, spec.name, "timestamp", day),
+            }
+        )
+
+    as_asset = dg.asset(
+        key=spec.name,
+        deps=SILVER[data],
+        partitions_def=DAILY,
+        automation_condition=FOLLOW,
+        freshness_policy=_FRESH,
+        group_name="gold",
+        kinds={"iceberg", "polars"},
+        owners=OWNERS,
+        pool=spec.name,
+        description=f"{spec.doc} Of several copies the first received stays.",
+        metadata=spec_metadata(spec),
     )
+    made: dg.AssetsDefinition = as_asset(gold)
+    return made
+
+
+gold_crypto_trades = _each_once("trades")
+gold_crypto_quotes = _each_once("quotes")
 
 
 @dg.asset(

@@ -1,6 +1,7 @@
 """The safety net below automation: days of which the layer above has not taken in all files, or that were made anew."""
 
 from datetime import date
+from typing import Final
 
 import dagster as dg
 
@@ -10,30 +11,30 @@ from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.partitions import is_partition
 from k2_assets.rebuilt import Taken
 from k2_assets.resources.lake import Lake
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+
+# In the order in which a day's run makes them.
+_SOURCES: Final = {**{GOLD[data].name: SILVER[data] for data in DATA}, GOLD_OHLCV_1M.name: (GOLD_TRADES.name,)}
 
 
 def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
     """Return the sensor that asks for what automation forgot, such as the days of failed runs."""
-    cache = {name: ManifestCache() for name in (*SILVER, GOLD_TRADES.name)}
+    cache = {name: ManifestCache() for sources in _SOURCES.values() for name in sources}
 
     @dg.sensor(
         name="gold_backlog_sensor",
-        asset_selection=dg.AssetSelection.assets(GOLD_TRADES.name, GOLD_OHLCV_1M.name),
+        asset_selection=dg.AssetSelection.assets(*_SOURCES),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
         description="Asks for days that automation forgot: their silver or gold is newer than what stands above it.",
     )
     def ask_for_backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        behind = {
-            GOLD_TRADES.name: _days_behind(lake, SILVER, GOLD_TRADES.name, cache),
-            GOLD_OHLCV_1M.name: _days_behind(lake, (GOLD_TRADES.name,), GOLD_OHLCV_1M.name, cache),
-        }
+        behind = {name: _days_behind(lake, sources, name, cache) for name, sources in _SOURCES.items()}
+        behind[GOLD_OHLCV_1M.name] |= behind[GOLD_TRADES.name]
         busy = _busy_days(context.instance)
         requests = []
-        for day in sorted({*behind[GOLD_TRADES.name], *behind[GOLD_OHLCV_1M.name]} - busy):
-            assets = [GOLD_TRADES.name, GOLD_OHLCV_1M.name] if day in behind[GOLD_TRADES.name] else [GOLD_OHLCV_1M.name]
-            selection = [dg.AssetKey(name) for name in assets]
+        for day in sorted(set().union(*behind.values()) - busy):
+            selection = [dg.AssetKey(name) for name, days in behind.items() if day in days]
             requests.append(
                 dg.RunRequest(partition_key=day.isoformat(), asset_selection=selection, tags=dict(REFINE_TAGS))
             )

@@ -11,21 +11,22 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.gold.refresh_trades import TradesRefresh
 from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.maintenance.removal import list_files
-from k2_core import tables
+from k2_core import quotes, tables
 from k2_core.candles import MINUTE_US
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, TableSpec, all_tables
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, TableSpec, all_tables
 from k2_core.trades import message_id
 
 Row = dict[str, Any]
 DAY = date(2024, 8, 9)
 NOON = datetime(2024, 8, 9, 12, tzinfo=UTC)
 SILVER = tables.silver_trades("binance")
+SILVER_QUOTES = tables.silver("binance", "quotes")
 
 
 def a_trade(
@@ -67,6 +68,45 @@ def a_trade(
     } | other
 
 
+def a_quote(
+    update_id: int | None = 1,
+    at: datetime | float = NOON,
+    *,
+    bid: str | None = "99",
+    ask: str | None = "101",
+    symbol: str = "BTCUSDT",
+    offset: int = 0,
+    **other: Any,
+) -> Row:
+    """A row of silver quotes, stamped at receipt if it has an id; ``at`` is a time, or seconds after noon."""
+    moment = at if isinstance(at, datetime) else NOON + timedelta(seconds=at)
+    exchange = other.get("exchange", "binance")
+    identity = other.get("quote_id", str(update_id))
+    return {
+        "message_id": quotes.message_id(exchange, symbol, identity),
+        "quote_id": identity,
+        "symbol": symbol,
+        "exchange": exchange,
+        "asset_class": "crypto",
+        "timestamp": moment,
+        "bid_price": None if bid is None else Decimal(bid),
+        "bid_quantity": None if bid is None else Decimal(1),
+        "ask_price": None if ask is None else Decimal(ask),
+        "ask_quantity": None if ask is None else Decimal(2),
+        "currency": "USDT",
+        "source_sequence": update_id,
+        "ingestion_timestamp": moment,
+        "platform_sequence": offset,
+        "vendor_data": {},
+        "kafka_topic": "topic",
+        "topic_id": "topic-uuid",
+        "kafka_partition": 0,
+        "kafka_offset": offset,
+        "frame_index": 0,
+        "received_ns": int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000,
+    } | other
+
+
 def trades_of(ids: Sequence[int], seconds_apart: float = 1.0, start: float = 0.0, **other: Any) -> list[Row]:
     return [a_trade(number, start + step * seconds_apart, **other) for step, number in enumerate(ids)]
 
@@ -100,8 +140,11 @@ class SmallLake:
     def metadata_location(self, spec: TableSpec) -> str:
         return self.table(spec).metadata_location
 
-    def trades_refresh(self, day: date = DAY) -> TradesRefresh:
-        return TradesRefresh(self.catalog, self.namespace, (SILVER.name,), day)
+    def trades_refresh(self, day: date = DAY) -> GoldRefresh:
+        return GoldRefresh(self.catalog, self.namespace, (SILVER.name,), day, "trades")
+
+    def quotes_refresh(self, day: date = DAY) -> GoldRefresh:
+        return GoldRefresh(self.catalog, self.namespace, (SILVER_QUOTES.name,), day, "quotes")
 
     def candles_refresh(self, day: date = DAY) -> CandlesRefresh:
         return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, MINUTE_US, day)
@@ -111,6 +154,13 @@ class SmallLake:
         rows = self.rows(GOLD_TRADES)
         by_id = {row["message_id"]: row for row in rows}
         assert len(by_id) == len(rows), "gold holds a trade twice"
+        return by_id
+
+    def gold_quotes(self) -> dict[str, Row]:
+        """Gold's quotes by message id; fails when one stands twice."""
+        rows = self.rows(GOLD_QUOTES)
+        by_id = {row["message_id"]: row for row in rows}
+        assert len(by_id) == len(rows), "gold holds a quote twice"
         return by_id
 
     def candles(self) -> dict[tuple[str, datetime], Row]:

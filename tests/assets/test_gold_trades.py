@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.gold import refresh_trades, trades
-from k2_assets.gold.trades import NewTrades, first_copies, largest_ids, may_stand, without_standing
+from k2_assets.gold import copies, refresh
+from k2_assets.gold.copies import KINDS, NewRows, largest_ids, may_stand
 from k2_core.tables import GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow
 
@@ -23,6 +23,15 @@ ROWS = st.lists(
     max_size=15,
     unique_by=lambda row: row["kafka_offset"],
 )
+TRADES = KINDS["trades"]
+
+
+def first_copies(silver: pl.DataFrame) -> NewRows:
+    return copies.first_copies(TRADES, silver)
+
+
+def without_standing(new: NewRows, standing: pl.DataFrame) -> NewRows:
+    return copies.without_standing(TRADES, new, standing)
 
 
 def frame(rows: list[Row]) -> pl.DataFrame:
@@ -88,7 +97,7 @@ def test_may_stand_finds_every_trade_that_gold_could_have(rows: list[Row], stand
 def test_gold_order_is_by_instrument_and_time() -> None:
     rows = [a_trade(2, 5, symbol="ETHUSDT"), a_trade(3, 9), a_trade(1, 1), a_trade(1, 1, symbol="ETHUSDT")]
 
-    ordered = trades.in_gold_order(frame(rows))
+    ordered = copies.in_gold_order(TRADES, frame(rows))
 
     assert [(s, i) for s, i in ordered.select("symbol", "source_sequence").rows()] == [
         ("BTCUSDT", 1),
@@ -164,7 +173,7 @@ def test_a_refresh_touches_its_own_day_alone(lake: SmallLake) -> None:
 
 
 def test_a_long_backlog_is_taken_in_several_commits(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh_trades, "_BATCH_ROWS", 20)
+    monkeypatch.setattr(refresh, "_BATCH_ROWS", 20)
     for first in range(1, 40, 10):
         lake.append(SILVER, [a_trade(n) for n in range(first, first + 12)])
     outcome = lake.trades_refresh().append_new()
@@ -229,7 +238,7 @@ def test_replace_day_empties_a_day_that_silver_no_longer_has(lake: SmallLake) ->
 
 
 def test_nothing_stays_nothing() -> None:
-    empty = NewTrades(frame([]), 0, 0)
+    empty = NewRows(frame([]), 0, 0)
 
     assert contents(without_standing(empty, frame([a_trade(1)])).rows) == []
     assert may_stand(frame([a_trade(1)]), {}).is_empty()

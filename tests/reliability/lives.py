@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from k2_assets.drain import layers
 from k2_assets.drain.drain import drain
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.gold.refresh_trades import TradesRefresh
+from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
 from k2_core.candles import MINUTE_US
@@ -88,7 +88,7 @@ def refresh_gold(settings: Settings, silver: str, day: date, conditions: Conditi
     namespace = settings.catalog.namespace
     while not stop.is_set():
         try:
-            TradesRefresh(catalog, namespace, (silver,), day).append_new()
+            GoldRefresh(catalog, namespace, (silver,), day, "trades").append_new()
             CandlesRefresh(catalog, namespace, GOLD_OHLCV_1M, MINUTE_US, day).recompute_touched()
         except (CommitConflict, SQLAlchemyError, OSError) as error:  # the platform asks for a failed run again
             print("again:", error, flush=True)  # noqa: T201  # into the child's log
