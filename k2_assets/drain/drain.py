@@ -20,6 +20,7 @@ from k2_assets.drain.layers import DrainedTables, Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.kafka_topic import NoTopic, Topic, admin_client, describe_topic
+from k2_assets.reference.recent import RecentSubscriptions
 from k2_core import clock
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.errors import CommitConflict, K2Error, OffsetError, TopicError
@@ -101,7 +102,9 @@ class _Worker:
     def _open_lanes(self, opened: ExitStack) -> None:
         """Open and start a lane for each topic that is there; ``opened`` closes them, also when one could not start."""
         self._lanes, self._absent = [], {}
-        sources = self._sources()
+        recent = RecentSubscriptions(self._settings.bootstrap_servers, self._schemas)
+        opened.callback(recent.close)
+        sources = self._sources(recent)
         self._queued_mb = max(_QUEUED_MB // len(sources), 1)
         for layers in sources:
             self._heart.progress("starting", f"topic {layers.topic}")
@@ -113,10 +116,12 @@ class _Worker:
                 layers.catch_up(self._schemas, lambda piece: self._heart.progress("catching up", piece))
         self._began_at = clock.monotonic()
 
-    def _sources(self) -> list[DrainedTables]:
+    def _sources(self, recent: RecentSubscriptions) -> list[DrainedTables]:
         """Return the tables of every topic that a feed may make."""
         catalog, namespace = self._opened_catalog(), self._settings.catalog.namespace
-        raw = [Layers(catalog, namespace, venue, data) for venue in VENUES.values() for data in DATA]
+        raw = [
+            Layers(catalog, namespace, venue, data, recent=recent.read) for venue in VENUES.values() for data in DATA
+        ]
         return [EventLayers(catalog, namespace), *raw]
 
     def _open_lane(self, layers: DrainedTables, topic: Topic, opened: ExitStack) -> None:

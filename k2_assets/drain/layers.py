@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
@@ -135,7 +136,24 @@ class DrainedTables(ABC):
 class Layers(DrainedTables):
     """Bronze, rejected and silver of a venue's trades or quotes; both share the table of rejected rows."""
 
-    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType, data: Data = "trades") -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        namespace: str,
+        venue: ModuleType,
+        data: Data = "trades",
+        *,
+        recent: Callable[[Table], pl.DataFrame] | None = None,
+    ) -> None:
+        """Load the tables.
+
+        Args:
+            catalog: of the lake.
+            namespace: of its tables.
+            venue: a module of :mod:`k2_core.venues`.
+            data: trades or quotes.
+            recent: see :class:`k2_assets.reference.reader.RegisterReader`.
+        """
         self.venue = venue
         self.data = data
         specs = {
@@ -144,7 +162,7 @@ class Layers(DrainedTables):
             "silver": tables.silver(venue.VENUE, data),
         }
         super().__init__(catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs)
-        self._register = RegisterReader(catalog, namespace, venue)
+        self._register = RegisterReader(catalog, namespace, venue, recent)
 
     def refine(self, frames: Frames) -> Refined:
         """Parse and validate frames by this venue's rules and the register of its instruments."""

@@ -27,7 +27,18 @@ _equal: Final[Any] = EqualTo
 class RegisterReader:
     """The register of one venue, kept fresh. Not safe for threads."""
 
-    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType) -> None:
+    def __init__(
+        self, catalog: Catalog, namespace: str, venue: ModuleType, recent: Callable[[Table], pl.DataFrame] | None = None
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            catalog: of the lake.
+            namespace: of its tables.
+            venue: a module of :mod:`k2_core.venues`.
+            recent: returns the subscriptions that came after those in the table of events, by :data:`EVENT_COLUMNS`.
+        """
+        self._recent = recent
         self._catalog = catalog
         self._namespace = namespace
         self._venue = venue
@@ -69,6 +80,8 @@ class RegisterReader:
             return False
         before = dict(self._subscriptions.first_ns)
         self._subscriptions.read(table)
+        if self._recent is not None:
+            self._subscriptions.take(self._recent(table))
         after = self._subscriptions.first_ns
         if all(before.get(symbol) == after.get(symbol) for symbol in unknown):
             return False

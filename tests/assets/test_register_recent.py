@@ -1,0 +1,126 @@
+"""A subscription that stands in Kafka, and not yet in the lake, is known to a drain."""
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fastavro
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic
+
+from k2_assets.drain.event_layers import EventLayers
+from k2_assets.drain.lane import Lane
+from k2_assets.drain.layers import Layers
+from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka_reader import KafkaReader, describe_topic
+from k2_assets.reference.recent import RecentSubscriptions
+from k2_core import topics
+from k2_core.registry import Registry
+from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
+from tests.assets.frames import NOON_NS, a_frame, an_envelope, messages
+from tests.assets.lakes import to_arrow
+from tests.assets.rooms import Room, read_all
+
+pytestmark = pytest.mark.integration
+
+EVENT = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
+LISTED = {
+    "venue_symbol": "BTCUSDT", "symbol": "BTCUSDT", "base": "BTC", "quote": "USDT", "tick_size": None,
+    "lot_size": None, "status": "trading", "venue_status": "TRADING", "tier": 1, "asset_class": "crypto",
+    "valid_from": datetime(2020, 1, 1, tzinfo=UTC), "valid_to": None, "fetched_at": datetime(2020, 1, 1, tzinfo=UTC),
+    "source": "a test",
+}  # fmt: skip
+
+
+class EventsRoom(Room):
+    """A room with a register, in which ODDCOIN is not listed, and with the topic of events."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        new = NewTopic(topics.FEED_EVENTS, 2, 1, config=topics.topic_settings(7))
+        if topics.FEED_EVENTS not in self.admin.list_topics(timeout=30).topics:
+            self.admin.create_topics([new])[topics.FEED_EVENTS].result(timeout=30)
+        with Registry(self.registry_url) as registry:
+            subject = topics.subject(topics.FEED_EVENTS)
+            self.event_schema_id = registry.register(subject, topics.feed_event_schema())
+        table = self.catalog.load_table((self.namespace, REFERENCE_INSTRUMENTS.name))
+        table.append(to_arrow(REFERENCE_INSTRUMENTS, [LISTED | {"exchange": self.venue.VENUE}]))
+
+    def tell(self, kind: str, symbol: str, at_ns: int) -> None:
+        """Write an event of this room's venue."""
+        value = io.BytesIO()
+        value.write(b"\0" + self.event_schema_id.to_bytes(4, "big"))
+        event = {"at_ns": at_ns, "venue": self.venue.VENUE, "kind": kind, "symbol": symbol}
+        fastavro.schemaless_writer(value, EVENT, event)
+        producer = Producer({"bootstrap.servers": self.broker, "log_level": 2})
+        producer.produce(topics.FEED_EVENTS, value.getvalue(), partition=at_ns % 2)
+        assert producer.flush(30) == 0
+
+    def drain_events(self) -> None:
+        """Take what stands in Kafka into the lake."""
+        layers = EventLayers(self.catalog, self.namespace)
+        reader = KafkaReader(self.broker, describe_topic(self.broker, topics.FEED_EVENTS), "tests")
+        with Registry(self.registry_url) as registry:
+            lane = Lane(layers, reader, SchemaLookup(registry), 500_000, 3600.0)
+            try:
+                lane.start()
+                read_all(lane)
+                lane.finish()
+            finally:
+                lane.close()
+
+
+@pytest.fixture(name="room")
+def _room(broker: str, registry: str, tmp_path: Path) -> EventsRoom:
+    return EventsRoom(broker, registry, tmp_path / "home")
+
+
+@pytest.fixture(name="schemas")
+def _schemas(room: EventsRoom) -> Iterator[SchemaLookup]:
+    with Registry(room.registry_url) as registry:
+        yield SchemaLookup(registry)
+
+
+def became(room: EventsRoom, layers: Layers, schemas: SchemaLookup, *received_ns: int) -> tuple[int, int]:
+    """How many frames of ODDCOIN, received then, became silver, and how many were rejected."""
+    frame = a_frame(s="ODDCOIN")
+    read = messages(*(an_envelope(frame, received_ns=at, schema_id=room.schema_id) for at in received_ns))
+    rows = layers.rows_of(read, room.topic, schemas).by_layer
+    assert set(rows["rejected"]["reason"].to_pylist()) <= {"unknown_symbol"}
+    return rows["silver"].num_rows, rows["rejected"].num_rows
+
+
+def test_subscriptions_are_known_before_they_stand_in_the_lake(room: EventsRoom, schemas: SchemaLookup) -> None:
+    recent = RecentSubscriptions(room.broker, schemas)
+    layers = Layers(room.catalog, room.namespace, room.venue, recent=recent.read)
+    try:
+        room.tell("refused", "ODDCOIN", NOON_NS)
+        assert became(room, layers, schemas, NOON_NS + 1) == (0, 1)
+
+        room.tell("subscribe", "ODDCOIN", NOON_NS + 3)
+        assert became(room, layers, schemas, NOON_NS + 2, NOON_NS + 3, NOON_NS + 4) == (2, 1)
+
+        room.tell("subscribe", "ODDCOIN", NOON_NS)
+        assert became(room, layers, schemas, NOON_NS - 1, NOON_NS + 2) == (1, 1)
+    finally:
+        recent.close()
+
+
+def test_what_was_known_from_kafka_is_the_same_from_the_lake(room: EventsRoom, schemas: SchemaLookup) -> None:
+    room.tell("subscribe", "ODDCOIN", NOON_NS)
+    room.drain_events()
+    room.tell("subscribe", "ELSECOIN", NOON_NS + 1)
+
+    table = room.catalog.load_table((room.namespace, BRONZE_FEED_EVENTS.name))
+    recent = RecentSubscriptions(room.broker, schemas)
+    try:
+        ours = [row for row in recent.read(table).iter_rows() if row[0] == room.venue.VENUE]
+    finally:
+        recent.close()
+    assert ours == [(room.venue.VENUE, "subscribe", "ELSECOIN", NOON_NS + 1)]
+
+    layers = Layers(room.catalog, room.namespace, room.venue)
+    assert became(room, layers, schemas, NOON_NS - 1, NOON_NS) == (1, 1)
