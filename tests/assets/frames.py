@@ -3,6 +3,8 @@
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import fastavro
@@ -23,6 +25,7 @@ NOON_NS = 1_723_204_800_000_000_000  # 2024-08-09T12:00:00Z
 NOON_MS = NOON_NS // 1_000_000
 
 SILVER = arrow_schema(tables.silver_trades("binance"))
+SILVER_QUOTES = arrow_schema(tables.silver("binance", "quotes"))
 REJECTED = arrow_schema(tables.silver_rejected("binance"))
 BRONZE = arrow_schema(tables.bronze_trades("binance"))
 
@@ -99,3 +102,22 @@ def refined(*values: bytes, schemas: Mapping[int, WriterSchema] = SCHEMAS) -> tu
 
 def refined_frames(*payloads: bytes) -> Refined:
     return refined(*(an_envelope(payload, seq) for seq, payload in enumerate(payloads)))[1]
+
+
+def a_quote_frame(update_id: int = 1, **fields: Any) -> bytes:
+    """A best bid of 61837.63 and a best offer of 61837.64; ``fields`` by Binance's letters."""
+    data = {
+        "u": update_id,
+        "s": "BTCUSDT",
+        "b": "61837.63000000",
+        "B": "3.78826000",
+        "a": "61837.64000000",
+        "A": "1.54698000",
+    }
+    return json.dumps({"stream": "btcusdt@bookTicker", "data": data | fields}).encode()
+
+
+def refined_quotes(*payloads: bytes, venue: ModuleType = binance, received_ns: int = NOON_NS) -> Refined:
+    values = [an_envelope(payload, seq, received_ns + seq) for seq, payload in enumerate(payloads)]
+    frames, _ = decode_messages(messages(*values), replace(TOPIC, name=TOPIC.name.replace("trades", "quotes")), SCHEMAS)
+    return refine(frames, venue, SILVER_QUOTES, REJECTED, "quotes")

@@ -8,19 +8,37 @@ import pytest
 from k2_assets.definitions import build_definitions
 from k2_assets.partitions import DAILY
 from k2_core.settings import Settings
+from k2_core.tables import DATA
+from k2_core.venues import VENUES
 
-TOPIC = "kafka/market_crypto_trades_binance_raw"
 REGISTER = "reference_instruments"
+EVENTS = "kafka/market_feed_events"
+
+
+def topic(venue: str, data: str) -> str:
+    return f"kafka/market_crypto_{data}_{venue}_raw"
+
+
+def graph_of(venue: str) -> dict[str, tuple[str, set[str], set[str]]]:
+    bronze = {f"bronze_{venue}_{data}" for data in DATA}
+    return {
+        **{topic(venue, data): ("bronze", set(), set()) for data in DATA},
+        **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, set()) for data in DATA},
+        **{f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges"}) for data in DATA},
+        f"silver_{venue}_rejected": ("silver", bronze, set()),
+    }
+
+
 GRAPH = {
-    TOPIC: ("bronze", set(), set()),
-    "bronze_binance_trades": ("bronze", {TOPIC}, set()),
-    "silver_binance_rejected": ("silver", {"bronze_binance_trades"}, set()),
-    "silver_binance_trades": ("silver", {"bronze_binance_trades"}, {"schema_and_ranges"}),
+    **{key: node for venue in VENUES for key, node in graph_of(venue).items()},
+    EVENTS: ("bronze", set(), set()),
+    "bronze_feed_events": ("bronze", {EVENTS}, set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
-    "gold_crypto_trades": ("gold", {"silver_binance_trades"}, {"unique_message_id"}),
+    "gold_crypto_trades": ("gold", {f"silver_{venue}_trades" for venue in VENUES}, {"unique_message_id"}),
+    "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
     "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
 }
-AUTOMATED = {"gold_crypto_trades", "gold_ohlcv_1m"}
+AUTOMATED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
 
 
 @pytest.fixture(name="definitions")
@@ -48,7 +66,7 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         assert node.description
         assert node.owners
         assert node.kinds
-        if key.to_user_string() != TOPIC:
+        if "kafka" not in node.kinds:
             assert node.partitions_def == (None if key.to_user_string() == REGISTER else DAILY)
             assert "dagster/column_schema" in node.metadata
         assert (node.automation_condition is not None) == (key.to_user_string() in AUTOMATED)
