@@ -74,7 +74,10 @@ class Truth:
 
 
 def quote_row(quote: Quote) -> dict[str, Any]:
-    """Return a quote as the truth tells it; Binance gives ids and no times, the others times and no ids."""
+    """Return a quote as the truth tells it; Binance sends ids and no times, the others times and no ids.
+
+    ``at_us`` is when it came to be, by the market.
+    """
     listing, has_ids = quote.listing, quote.listing.venue == "binance"
     sides = DIALECTS[listing.venue].side_texts
     bid, ask = (sides(listing, side) if side else (None, None) for side in (quote.bid, quote.ask))
@@ -87,4 +90,5 @@ def quote_row(quote: Quote) -> dict[str, Any]:
         "ask": ask[0],
         "ask_quantity": ask[1],
         "time_us": None if has_ids else quote.at_us,
+        "at_us": quote.at_us,
     }
