@@ -15,6 +15,7 @@ from k2_core import tables
 from k2_core.offsets import Offsets
 from k2_core.tables import TableSpec
 from k2_core.venues import binance
+from k2_core.venues.routing import Data
 from tests.assets.frames import NOON_MS, SCHEMAS, TOPIC, a_frame, an_envelope
 from tests.assets.lakes import DAY, SmallLake
 
@@ -55,10 +56,15 @@ class DrainedLake(SmallLake):
     """A lake whose drained tables grow by :meth:`drain`."""
 
     def drain(
-        self, *values: bytes, partition: int = 0, topic_id: str = TOPIC.topic_id, venue: ModuleType = binance
+        self,
+        *values: bytes,
+        partition: int = 0,
+        topic_id: str = TOPIC.topic_id,
+        venue: ModuleType = binance,
+        data: Data = "trades",
     ) -> None:
         """Commit Kafka values behind those of the same partition, as a drain with ``venue``'s parser does."""
-        layers = Layers(self.catalog, self.namespace, venue)
+        layers = Layers(self.catalog, self.namespace, venue, data)
         first = layers.vector("bronze").get(topic_id, partition)
         offsets = list(range(first or 0, (first or 0) + len(values)))
         read = Messages(
@@ -68,9 +74,9 @@ class DrainedLake(SmallLake):
         start = Offsets({(topic_id, partition): first} if first is not None else {})
         layers.commit(Batch(start, read.following(topic_id), rows))
 
-    def rebuild(self, day: date = DAY, venue: ModuleType = binance) -> Outcome:
+    def rebuild(self, day: date = DAY, venue: ModuleType = binance, data: Data = "trades") -> Outcome:
         """Make a day of silver anew."""
-        return rebuild_day(self.catalog, self.namespace, venue, day, KnownSchemas())
+        return rebuild_day(self.catalog, self.namespace, venue, day, KnownSchemas(), data=data)
 
     def picture(self, spec: TableSpec) -> Counter[str]:
         """Count the rows of a table by all that they say."""

@@ -26,7 +26,8 @@ from k2_core.registry import Registry
 from k2_core.settings import Settings
 from k2_core.tables import all_tables
 from k2_core.venues import binance
-from tests.assets.frames import NOON_NS, a_frame, an_envelope
+from k2_core.venues.routing import Data
+from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, an_envelope
 
 Origin = tuple[str, int, int, int]
 TRADE, BAD, CONTROL = "trade", "bad", "control"
@@ -49,16 +50,20 @@ class Room:
     registry_url: str
     home: Path
     partitions: int = 3
+    data: Data = "trades"
+    beside: "Room | None" = field(default=None, repr=False, compare=False)  # whose venue and lake are this one's too
     produced: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.venue = a_venue(f"venue_{uuid.uuid4().hex[:8]}")
+        self.venue = self.beside.venue if self.beside else a_venue(f"venue_{uuid.uuid4().hex[:8]}")
+        if self.beside:
+            self.beside.beside = self
         self.settings = Settings(home=self.home)
-        self.catalog: Catalog = open_catalog(self.settings)
+        self.catalog: Catalog = self.beside.catalog if self.beside else open_catalog(self.settings)
         self.namespace = self.settings.catalog.namespace
         ensure_tables(self.catalog, self.namespace, all_tables((self.venue.VENUE,)))
-        self.layers = Layers(self.catalog, self.namespace, self.venue)
-        self.topic_name = topics.raw_topic("crypto", "trades", self.venue.VENUE)
+        self.layers = Layers(self.catalog, self.namespace, self.venue, self.data)
+        self.topic_name = topics.raw_topic("crypto", self.data, self.venue.VENUE)
         self.admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 2})
         with Registry(self.registry_url) as registry:
             self.schema_id = registry.register(topics.subject(self.topic_name), topics.raw_frame_schema())
@@ -106,9 +111,11 @@ class Room:
         assert producer.flush(60) == 0
 
     def payload(self, kind: str, number: int) -> bytes:
-        """Return what a venue would send: a good trade, one with a price below zero, or a reply."""
+        """Return what a venue would send: a good trade or quote, one with a price below zero, or a reply."""
         if kind == CONTROL:
             return b'{"result":null,"id":1}'
+        if self.data == "quotes":
+            return a_quote_frame(number, b="61837.63" if kind == TRADE else "-1")
         return a_frame(number, p="61837.63" if kind == TRADE else "-1")
 
     def _note(self, error: object, topic_id: str, message: object, kind: str) -> None:
@@ -125,7 +132,7 @@ class Room:
     ) -> Iterator[Lane]:
         """Open a lane of its own, as a drain that starts would."""
         reader = KafkaReader(self.broker, self.topic, "tests")
-        layers = Layers(self.catalog, self.namespace, self.venue)
+        layers = Layers(self.catalog, self.namespace, self.venue, self.data)
         with Registry(self.registry_url) as registry:
             lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s)
             try:
@@ -145,15 +152,21 @@ class Room:
 
     def vectors(self) -> list[Offsets]:
         self.layers.reload()
-        return [self.layers.vector(layer) for layer in LAYERS]
+        vectors = [self.layers.vector(layer) for layer in LAYERS]
+        return [vector.only({key for key, _ in vector.items() if self._is_own(key[0])}) for vector in vectors]
 
     def origins(self, layer: str) -> Counter[Origin]:
-        """Count the rows of a table by where they came from."""
+        """Count the rows of a table that came from this room's topics, by where they came from."""
         table = self.catalog.load_table((self.namespace, self.layers.specs[layer].name))
         names = ["topic_id", "kafka_partition", "kafka_offset"]
         columns = table.scan(selected_fields=tuple(names + ["frame_index"] * (layer != "bronze"))).to_arrow()
         indexes = columns["frame_index"].to_pylist() if layer != "bronze" else [0] * columns.num_rows
-        return Counter(zip(*(columns[name].to_pylist() for name in names), indexes, strict=True))
+        places = zip(*(columns[name].to_pylist() for name in names), indexes, strict=True)
+        return Counter(place for place in places if self._is_own(place[0]))
+
+    def _is_own(self, topic_id: str) -> bool:
+        """Tell whether rows of the shared table are no other room's."""
+        return self.beside is None or topic_id not in {place[0] for place in self.beside.produced}
 
     def must_stand(self, *kinds: str) -> Counter[Origin]:
         return Counter({(*place, 0): 1 for place, kind in self.produced.items() if kind in kinds})
