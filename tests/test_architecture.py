@@ -1,12 +1,22 @@
 """What import-linter cannot say: names that tell nothing, and venue modules that are not twins."""
 
 import ast
+import inspect
+import json
+import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from k2_core.venues import VENUES
+from k2_core.instruments import Listing
+from k2_core.quotes import VenueQuote
+from k2_core.settings import Feeds
+from k2_core.trades import VenueTrade
+from k2_core.venues import VENUES, limits
 from k2_core.venues.limits import Limits
+from k2_feeds.simulator.dialects import DIALECTS, venue_of_rest, venue_of_socket
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
@@ -15,6 +25,7 @@ VENUE_TEMPLATE = [
     *("stream_url", "subscribe_frames", "route", "reply_of", "parse", "parse_quotes"),
     *("instrument_of", "instruments_url", "parse_instruments"),
 ]
+PARSERS = ("reply_of", "parse", "parse_quotes", "parse_instruments")
 
 
 def test_no_file_has_a_name_that_tells_nothing() -> None:
@@ -23,15 +34,76 @@ def test_no_file_has_a_name_that_tells_nothing() -> None:
     assert [str(path) for path in files if NAMES_THAT_TELL_NOTHING & set(path.stem.split("_"))] == []
 
 
-@pytest.mark.parametrize("venue", sorted(VENUES))
-def test_venue_is_a_twin_of_the_others(venue: str) -> None:
+EVERY_VENUE = pytest.mark.parametrize("venue", sorted(VENUES))
+
+
+def functions_of(venue: str) -> list[ast.FunctionDef]:
     tree = ast.parse((ROOT / "k2_core" / "venues" / f"{venue}.py").read_text(encoding="utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+@EVERY_VENUE
+def test_venue_is_a_twin_of_the_others(venue: str) -> None:
+    functions, twins = functions_of(venue), functions_of("binance")
     assert [function.name for function in functions] == VENUE_TEMPLATE
+    assert [ast.unparse(function.args) for function in functions] == [ast.unparse(twin.args) for twin in twins]
+    assert [ast.unparse(function.returns) for function in functions if function.returns] == [
+        ast.unparse(twin.returns) for twin in twins if twin.returns
+    ]
     assert all(ast.get_docstring(function) for function in functions)
-    assert {"VENUE", "ASSET_CLASS", "LIMITS"} <= vars(VENUES[venue]).keys()
-    assert isinstance(VENUES[venue].LIMITS, Limits)
-    assert venue == VENUES[venue].VENUE
+
+
+@EVERY_VENUE
+def test_venue_names_itself_its_limits_and_its_source(venue: str) -> None:
+    module = VENUES[venue]
+    assert venue == module.VENUE
+    assert module.ASSET_CLASS in {"equities", "crypto", "futures", "options"}
+    assert isinstance(module.LIMITS, Limits)
+    assert module.LIMITS is getattr(limits, venue.upper())
+    assert "Source: " in (module.__doc__ or "")
+
+
+@EVERY_VENUE
+def test_each_parser_of_a_venue_shows_one_real_message_and_reads_it(venue: str) -> None:
+    module = VENUES[venue]
+    read = {name: getattr(module, name)(message_in(getattr(module, name))) for name in PARSERS}
+    assert [type(trade) for trade in read["parse"]] == [VenueTrade]
+    assert [type(quote) for quote in read["parse_quotes"]] == [VenueQuote]
+    assert [type(listing) for listing in read["parse_instruments"]] == [Listing]
+    assert read["reply_of"].accepted
+    assert module.route(message_in(module.parse)).channel == "trade"
+    assert module.route(message_in(module.parse_quotes)).channel == "quote"
+
+
+def message_in(parser: Any) -> bytes:
+    """The first JSON text in a docstring, put together from its lines."""
+    found = re.search(r"``([{\[].*?)``", inspect.cleandoc(parser.__doc__), re.DOTALL)
+    assert found is not None, parser
+    message = found[1].replace("\n", "")
+    json.loads(message)
+    return message.encode()
+
+
+@EVERY_VENUE
+def test_venue_has_a_section_of_settings_like_its_twins(venue: str) -> None:
+    section, twin = type(getattr(Feeds(), venue)), type(Feeds().binance)
+    assert section.__name__.lower() == venue
+    assert {name: field.annotation for name, field in section.model_fields.items()} == {
+        name: field.annotation for name, field in twin.model_fields.items()
+    }
+    fed = section()
+    assert fed.url.startswith("wss://")
+    assert fed.rest_url.startswith("https://")
+    assert len(fed.symbols) >= 12
+    assert all(VENUES[venue].instrument_of(symbol) for symbol in fed.symbols)
+    assert VENUES[venue].subscribe_frames(fed.symbols, ("trades", "quotes"))
+
+
+@EVERY_VENUE
+def test_the_simulator_speaks_for_every_venue(venue: str) -> None:
+    assert venue in DIALECTS
+    assert venue_of_socket(urlsplit(VENUES[venue].stream_url("ws://simulator")).path) == venue
+    assert venue_of_rest(urlsplit(VENUES[venue].instruments_url("http://simulator")).path) == venue
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room.startswith("k2_")])
