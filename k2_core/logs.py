@@ -32,7 +32,8 @@ def configure(part: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    logging.getLogger("websockets").setLevel(max(level, logging.WARNING))  # it says every connection otherwise
+    for chatty in ("websockets", "httpx"):  # they say every connection and every request otherwise
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(part=part)
 
 

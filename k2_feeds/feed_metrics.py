@@ -1,5 +1,6 @@
 """Read the feeds' own counts into Prometheus' metrics whenever somebody scrapes them."""
 
+from collections import Counter as Counted
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,16 +34,20 @@ class FeedMetrics:
         if running is None:
             metrics.FEED_CONNECTED.labels(venue).set(0)
             return
-        feed, fleet, watch = running
-        self._count_frames(venue, feed)
+        feed, fleet, watch, refused = running
+        self._count_frames(venue, feed, refused)
         self._count_ids(venue, feed)
         self._count_connections(venue, fleet)
         self._gauge_connections(venue, feed, fleet)
         self._gauge_states(venue, watch)
 
-    def _count_frames(self, venue: str, feed: Feed) -> None:
-        self._raise(metrics.FEED_PRODUCED, feed, feed.publisher.acknowledged, venue, feed.topic)
-        self._raise(metrics.FEED_PRODUCE_ERRORS, feed, feed.publisher.failed, venue, feed.topic)
+    def _count_frames(self, venue: str, feed: Feed, refused: Counted[str]) -> None:
+        produced: Counted[str] = Counted()
+        for place in {place for _, place, _ in feed.lanes.values()}:
+            produced[place.topic] += place.acknowledged
+        for topic in feed.provisioned.raw_topics:
+            self._raise(metrics.FEED_PRODUCED, feed, produced[topic], venue, topic)
+            self._raise(metrics.FEED_PRODUCE_ERRORS, feed, refused[topic], venue, topic)
         self._raise(metrics.FEED_RECEIVED, feed, feed.messages, venue)
         self._raise(metrics.FEED_MESSAGE_ERRORS, feed, feed.unreadable + feed.oversized, venue)
 

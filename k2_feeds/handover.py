@@ -128,6 +128,11 @@ def predecessors(settings: Settings, venues: tuple[str, ...], *, take_over: bool
         PartError: there is one and it is not to be taken over from, or it feeds more than these venues.
     """
     found = {feeder.pid: feeder for venue in venues if (feeder := feeder_of(settings, venue)) is not None}
+    for venue in venues:
+        successor = successor_of(settings, venue)
+        if successor is not None:
+            msg = f"process {successor.pid} takes over {', '.join(successor.venues)} just now: wait until it has."
+            raise PartError(msg)
     for feeder in found.values():
         name = ", ".join(feeder.venues)
         if not take_over:

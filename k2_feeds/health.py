@@ -1,5 +1,6 @@
 """What feeds say of themselves at ``/health``, as JSON for programs and sentences for people."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,8 @@ class Running(NamedTuple):
     feed: Feed
     fleet: Fleet
     watch: Watch
+    refused: Counter[str]
+    """How many values Kafka has refused for good, by topic."""
 
 
 class VenueHealth:
@@ -46,7 +49,7 @@ class VenueHealth:
         if self.running is None:
             times = {"connected_since": None, "last_message_at": None}
             return {**base, "connected": False, **times, **dict.fromkeys(_COUNTS, 0), "message": self.message}
-        feed, fleet, watch = self.running
+        feed, fleet, watch, _ = self.running
         since_ns = [each.connected_since_ns for each in fleet.connections if each.connected_since_ns is not None]
         return {
             **base,

@@ -16,6 +16,7 @@ from k2_feeds import handover, health
 from k2_feeds.feed_metrics import PROMETHEUS_TEXT, FeedMetrics
 from k2_feeds.fleet import Fleet, Source, source_of
 from k2_feeds.http import Page, serve_pages
+from k2_feeds.memory import Memory
 from k2_feeds.recorder import Recorder
 from k2_feeds.venue_feed import VenueFeed
 
@@ -54,7 +55,11 @@ async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, 
     me = handover.this_process(venues, health_port)
     taking_over = handover.TakeOver(handover.predecessors(settings, venues, take_over=take_over))
     stop = stop_on_signals()
-    feeds = [VenueFeed(settings, source, taking_over, stop, beside=len(sources)) for source in sources]
+    one_by_one = asyncio.Lock()
+    feeds = [
+        VenueFeed(settings, source, taking_over, stop, beside=len(sources), provisioning=one_by_one)
+        for source in sources
+    ]
     try:
         if taking_over.feeders:
             handover.announce(settings, me)
@@ -66,7 +71,8 @@ async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, 
 
 async def _run_all(settings: Settings, feeds: list[VenueFeed], me: handover.Feeder, stop: asyncio.Event) -> None:
     running = [asyncio.create_task(each.run()) for each in feeds]
-    claiming = [asyncio.create_task(_claim(settings, each, me)) for each in feeds]
+    beside = [asyncio.create_task(_claim(settings, each, me)) for each in feeds]
+    beside.append(asyncio.create_task(Memory().run()))
     try:
         while not stop.is_set():
             if all(each.failed for each in feeds):
@@ -74,9 +80,9 @@ async def _run_all(settings: Settings, feeds: list[VenueFeed], me: handover.Feed
             await asyncio.wait([*running], timeout=_LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         stop.set()
-        for task in claiming:
+        for task in beside:
             task.cancel()
-        await asyncio.gather(*claiming, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
         await asyncio.gather(*running)
     failed = [each.failed for each in feeds if each.failed]
     if len(failed) == len(feeds):

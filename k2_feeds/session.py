@@ -157,10 +157,11 @@ class Session:
             return
         if reply.accepted:
             self._accept(reply.subscriptions or tuple(self.missing))
-        elif about := reply.subscriptions or self._named_in(reply.text):
-            self._refuse(about, reply.text)
-            if not reply.subscriptions:
-                self._shrunk.set()
+        elif reply.subscriptions:
+            self._refuse(reply.subscriptions, reply.text)
+        elif named := self._named_in(reply.text):
+            self._refuse(named, reply.text)
+            self._shrunk.set()  # it may have refused the whole request for the sake of one symbol
         else:
             self.close("refused", f"the venue refuses the subscription: {reply.text}")
 
@@ -186,9 +187,9 @@ class Session:
             self._shrunk.set()
 
     def _named_in(self, text: str) -> tuple[Subscription, ...]:
-        """Return what a refusal is about that names symbols only in its text."""
+        """Return what a refusal is about that names symbols only in its text; it may have been refused before."""
         words = set(re.split(r"[\s,;:'\"()\[\]]+", text.upper()))
-        return tuple(each for each in self.missing if each[1].upper() in words)
+        return tuple(each for each in (*self.missing, *self.refused) if each[1].upper() in words)
 
     def _lost(self, said: str) -> None:
         self.pong_timeout = _PONG_TIMEOUT in said

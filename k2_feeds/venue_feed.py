@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -40,10 +41,18 @@ class VenueFeed:
         take_over: the processes that feed venues now and are to end once this one does.
         stop: set when the process is to end.
         beside: how many venues the process feeds.
+        provisioning: held while topics and schemas are made, since venues have some in common.
     """
 
     def __init__(
-        self, settings: Settings, source: Source, take_over: TakeOver, stop: asyncio.Event, *, beside: int = 1
+        self,
+        settings: Settings,
+        source: Source,
+        take_over: TakeOver,
+        stop: asyncio.Event,
+        *,
+        beside: int = 1,
+        provisioning: asyncio.Lock | None = None,
     ) -> None:
         self.name: str = source.venue.VENUE
         self.health = VenueHealth(source)
@@ -51,6 +60,7 @@ class VenueFeed:
         self.in_charge = asyncio.Event()
         self._settings, self._source, self._take_over = settings, source, take_over
         self._stop, self._beside = stop, beside
+        self._provisioning = provisioning or asyncio.Lock()
         if take_over.predecessor_of(self.name) is None:
             self.in_charge.set()
 
@@ -78,7 +88,9 @@ class VenueFeed:
         watch = Watch(feed, fleet, listed, self._settings.feeds)
         kept = KeptTopics(self._settings, (*provisioned.raw_topics, topics.FEED_EVENTS))
         publisher.missing = lambda: kept.missing
-        self.health.attach(Running(feed, fleet, watch))
+        refused: Counter[str] = Counter()
+        publisher.on_failure.append(lambda topic, _value, _reason: refused.update([topic]))
+        self.health.attach(Running(feed, fleet, watch, refused))
         ended = threading.Event()
         try:
             await self._until_stopped(
@@ -97,7 +109,7 @@ class VenueFeed:
         """Return a producer of the venue's own; the venues of a process share its memory."""
         feeds = self._settings.feeds
         buffer_mb = max(feeds.buffer_mb // self._beside, 1)
-        return Publisher(self._settings.bootstrap_servers, buffer_mb=buffer_mb)
+        return Publisher(self._settings.bootstrap_servers, buffer_mb=buffer_mb, away_after_s=feeds.kafka_away_after_s)
 
     def _feed(self, provisioned: Provisioned, publisher: Publisher) -> Feed:
         watermarks = Watermarks(self._settings, self._source.venue, provisioned)
@@ -175,7 +187,8 @@ class VenueFeed:
         waiter = asyncio.create_task(self._stop.wait())
         waiter.add_done_callback(lambda _: ended.set())
         try:
-            return await asyncio.to_thread(provision, self._settings, self._source.venue, self.health.waits, ended)
+            async with self._provisioning:
+                return await asyncio.to_thread(provision, self._settings, self._source.venue, self.health.waits, ended)
         except Stopped:
             return None
         finally:

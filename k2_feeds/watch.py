@@ -30,7 +30,7 @@ class Watch:
         self.lateness = Lateness(settings.stale_after_s, settings.skew_s)
         self._feed, self._fleet, self._listed = feed, fleet, listed
         self._refused: dict[Subscription, str] = {}
-        self._breaks: deque[tuple[float, int]] = deque()
+        self._breaks = deque([(clock.monotonic(), 0)])
 
     async def run(self) -> None:
         """Look every second, until cancelled."""
@@ -96,7 +96,7 @@ class Watch:
     def _sequence(self, now: float) -> dict[tuple[str, str], str]:
         """Return a sentence while ids or counters have jumped within the last minutes."""
         total = self._feed.gaps_found.total() + getattr(self._feed, "sequence_breaks", 0)
-        if not self._breaks or self._breaks[-1][1] != total:
+        if self._breaks[-1][1] != total:
             self._breaks.append((now, total))
         while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
             self._breaks.popleft()

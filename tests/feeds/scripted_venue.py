@@ -124,7 +124,7 @@ class ScriptedVenue:
                             )
 
     async def _send(self, client: Client, message: dict[str, Any]) -> None:
-        if self.name == "coinbase":
+        if self.name == "coinbase" and "channel" in message:  # errors are not counted
             message = {**message, "sequence_num": client.sequence}
             client.sequence += 1
         try:
