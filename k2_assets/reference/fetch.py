@@ -7,6 +7,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,6 +17,8 @@ from k2_core.logs import logger
 
 log = logger(__name__)
 
+_HEADERS: Final = {"User-Agent": "k2-lakehouse"}
+_AT_HOME: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _ATTEMPTS: Final = 3
 _PAUSE_S: Final = 2.0
@@ -44,8 +47,7 @@ def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.
             longer than a minute.
     """
     reason = ""
-    verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-    with httpx.Client(timeout=_TIMEOUT, verify=verify, headers={"User-Agent": "k2-lakehouse"}) as client:
+    with _client(url, ca_file) as client:
         for attempt in range(_ATTEMPTS):
             try:
                 return _ask(client, url, _PAUSE_S * 2**attempt)
@@ -58,6 +60,16 @@ def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.
                     sleep(later.pause_s)
     msg = f"{url} could not be fetched: {reason}."
     raise DownloadError(msg)
+
+
+def _client(url: str, ca_file: Path | None) -> httpx.Client:
+    verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+    try:
+        through_proxy = urlsplit(url).hostname not in _AT_HOME  # as the environment says
+    except ValueError as error:
+        msg = f"{url} could not be fetched: {error}."
+        raise DownloadError(msg) from None
+    return httpx.Client(timeout=_TIMEOUT, verify=verify, trust_env=through_proxy, headers=_HEADERS)
 
 
 def _ask(client: httpx.Client, url: str, pause_s: float) -> bytes:
