@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from k2_assets.maintenance.table_round import TableRound
 from k2_core import clock
 from k2_core.errors import MalformedFrame
-from k2_core.settings import Settings
+from k2_core.settings import Maintenance, Settings
+from k2_core.tables import REFERENCE_INSTRUMENTS
 from tests.assets.registers import Registered, binance_list
 
 
@@ -147,6 +149,21 @@ def register_chain(register: Registered, symbol: str) -> list[dict[str, object]]
     ends = [row["valid_to"] for row in versions]
     assert ends == [*(row["valid_from"] for row in versions[1:]), None]
     return versions
+
+
+def test_maintenance_joins_the_files_and_changes_no_version(register: Registered) -> None:
+    for number in range(6):
+        register.refresh(binance_list("BTC/USDT", f"A{number}/USDT", status=f"WORD {number}"))
+    versions = sorted(map(repr, register.lake.rows(REFERENCE_INSTRUMENTS)))
+    lean = Maintenance(compact_files=2, compact_after_s=0, compact_gold_after_s=0, drained_keep_s=1, gold_keep_s=1)
+
+    report = TableRound(register.lake.catalog, register.lake.namespace, REFERENCE_INSTRUMENTS, lean).run()
+
+    assert report.put_off == []
+    assert report.files_joined > 1
+    assert sorted(map(repr, register.lake.rows(REFERENCE_INSTRUMENTS))) == versions
+    assert register.refresh(binance_list("BTC/USDT", "A5/USDT", status="WORD 5")).rows == []
+    assert len(register_chain(register, "BTCUSDT")) == 6
 
 
 def test_the_margin_is_a_setting(tmp_path: Path) -> None:
