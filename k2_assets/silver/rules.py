@@ -19,6 +19,7 @@ from k2_core.venues.routing import Data
 Numbers = Mapping[str, list[str | None]]
 """Numbers as plain text by field; None is a missing side of a quote."""
 Columns = dict[str, pa.Array]
+Parser = Callable[[bytes], list[Any] | None]
 
 _PRICE: Final = (PRICE_PRECISION, PRICE_SCALE)
 _QUANTITY: Final = (QUANTITY_PRECISION, QUANTITY_SCALE)
@@ -30,6 +31,7 @@ class Rules:
 
     Args:
         parser: returns a venue module's function from a frame to rows.
+        other_parser: that of the other kind of data.
         bad: the class of rows that the parser could not read.
         id_name: the field, and the column, of the venue's id.
         numbers: precision and scale of each field that is a number.
@@ -39,7 +41,8 @@ class Rules:
         vendor_data: texts by key of many rows; None where a row has none.
     """
 
-    parser: Callable[[ModuleType], Callable[[bytes], list[Any] | None]]
+    parser: Callable[[ModuleType], Parser]
+    other_parser: Callable[[ModuleType], Parser]
     bad: type
     id_name: str
     numbers: Mapping[str, tuple[int, int]]
@@ -99,6 +102,7 @@ def conditions(bids: pl.Series, asks: pl.Series) -> list[str | None]:
 RULES: Final[dict[Data, Rules]] = {
     "trades": Rules(
         attrgetter("parse"),
+        attrgetter("parse_quotes"),
         trades.BadTrade,
         "trade_id",
         {"price": _PRICE, "quantity": _QUANTITY},
@@ -109,6 +113,7 @@ RULES: Final[dict[Data, Rules]] = {
     ),
     "quotes": Rules(
         attrgetter("parse_quotes"),
+        attrgetter("parse"),
         quotes.BadQuote,
         "quote_id",
         {"bid_price": _PRICE, "bid_quantity": _QUANTITY, "ask_price": _PRICE, "ask_quantity": _QUANTITY},

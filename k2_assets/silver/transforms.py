@@ -4,7 +4,7 @@ The rules are checked for all rows at once; what looks unusual in any way is jud
 A frame on which our own code breaks is rejected like any other bad one: it must not stop its neighbours.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from types import ModuleType
 from typing import Any, Final
@@ -15,15 +15,13 @@ import polars as pl
 import pyarrow as pa
 
 from k2_assets.bronze.transforms import Frames
+from k2_assets.silver.parsing import Parsed, broken, parse_all, tell
 from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
 from k2_assets.silver.symbols import Instruments, by_spelling
 from k2_core.errors import MalformedFrame
-from k2_core.logs import logger
 from k2_core.trades import MAX_FUTURE_NS, exact, plain
 from k2_core.venues.routing import Data
-
-log = logger(__name__)
 
 NO_TIME: Final = np.iinfo(np.int64).min
 _LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999: later times are no time at all
@@ -43,16 +41,6 @@ class Refined:
     last_event_us: _Ints
     control_frames: int
     unknown: frozenset[str] = frozenset()
-
-
-@dataclass
-class _Parsed:
-    rows: list[Any] = field(default_factory=list)
-    frames: list[int] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
-    bad_times: list[tuple[int, int]] = field(default_factory=list)
-    rejects: Rejects = field(default_factory=Rejects)
-    control_frames: int = 0
 
 
 def refine(
@@ -84,7 +72,7 @@ def refine(
         if len(frames) == 0:
             raise
         if len(frames) == 1:
-            _tell(error, frames, 0, first=True)
+            tell(error, frames, 0, first=True)
             return _all_rejected(frames, silver_schema, rejected_schema, error)
     middle = len(frames) // 2
     halves = (frames.part(0, middle), frames.part(middle, len(frames)))
@@ -98,19 +86,9 @@ def _all_rejected(
 ) -> Refined:
     rejects, no_times = Rejects(), np.full(len(frames), NO_TIME, dtype=np.int64)
     for position in range(len(frames)):
-        rejects.add(position, 0, *_broken(error))
+        rejects.add(position, 0, *broken(error))
     rows = rejected_rows(rejects, frames, rejected_schema)
     return Refined(silver_schema.empty_table(), rows, no_times, no_times, 0)
-
-
-def _tell(error: BaseException, frames: Frames, position: int, *, first: bool) -> None:
-    """Log a fault of our own: where it happened, and for the first of a batch the traceback."""
-    place = {"topic": frames.topic, "partition": frames.partitions[position], "offset": frames.offsets[position]}
-    log.error("the parser broke on a frame", error=repr(error), exc_info=error if first else None, **place)
-
-
-def _broken(error: BaseException) -> tuple[str, str]:
-    return "parser_failed", f"{type(error).__name__}: {error}"
 
 
 def _joined(parts: list[Refined]) -> Refined:
@@ -132,7 +110,7 @@ def _refine(
     *,
     schemas: tuple[pa.Schema, pa.Schema],
 ) -> Refined:
-    parsed = _parse(frames, venue, rules)
+    parsed = parse_all(frames, venue, rules)
     kept, unknown = _validate(parsed, frames, instruments, rules)
     first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(
@@ -145,45 +123,7 @@ def _refine(
     )
 
 
-def _parse(frames: Frames, venue: ModuleType, rules: Rules) -> _Parsed:
-    out, broken = _Parsed(), 0
-    parse, bad, rows, positions, indexes = rules.parser(venue), rules.bad, out.rows, out.frames, out.indexes
-    for position, payload in enumerate(frames.payloads):
-        if position in frames.errors:
-            out.rejects.add(position, 0, frames.errors[position].reason, frames.errors[position].detail)
-            continue
-        try:
-            found = parse(payload)
-        except MalformedFrame as error:
-            out.rejects.add(position, 0, error.reason, error.detail)
-            continue
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  # any fault of the parser; the frame waits for a mended one
-            broken += 1
-            _tell(error, frames, position, first=broken == 1)
-            out.rejects.add(position, 0, *_broken(error))
-            continue
-        if found is None:
-            out.control_frames += 1
-            continue
-        for index, row in enumerate(found):
-            if type(row) is bad:
-                _keep_bad(out, position, index, row)
-                continue
-            rows.append(row)
-            positions.append(position)
-            indexes.append(index)
-    return out
-
-
-def _keep_bad(out: _Parsed, position: int, index: int, row: Any) -> None:
-    out.rejects.add(position, index, row.reason, row.detail)
-    if row.event_us is not None:
-        out.bad_times.append((position, row.event_us))
-
-
-def _validate(parsed: _Parsed, frames: Frames, instruments: Instruments, rules: Rules) -> tuple[Kept, frozenset[str]]:
+def _validate(parsed: Parsed, frames: Frames, instruments: Instruments, rules: Rules) -> tuple[Kept, frozenset[str]]:
     """Move what breaks a rule to the rejects; return the others, their numbers as plain text, and unknown symbols."""
     received = frames.received_ns[parsed.frames] if parsed.frames else np.empty(0, np.int64)
     events = _stamped(parsed.rows, received)

@@ -13,7 +13,7 @@ from k2_assets.silver.rules import conditions
 from k2_core.quotes import VenueQuote, condition, message_id, quote_id
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE
 from k2_core.venues import VENUES
-from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, refined_quotes
+from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, refined_frames, refined_quotes
 from tests.core.venue_frames import coinbase_quote, coinbase_quotes, kraken_quote, kraken_quotes
 
 NOON = datetime(2024, 8, 9, 12, tzinfo=UTC)
@@ -129,3 +129,10 @@ def test_many_quotes_of_mixed_sides_keep_their_order_and_numbers() -> None:
         (bid and Decimal(bid), ask and Decimal(ask)) for bid, ask in sides
     ]
     assert rows[-1]["timestamp"] - rows[0]["timestamp"] < timedelta(seconds=1)
+
+
+def test_a_bad_quote_that_no_feed_could_read_says_among_trades_what_is_wrong_with_it() -> None:
+    made = refined_frames(a_frame(1), a_quote_frame(2, u=None), a_quote_frame(3), a_quote_frame(4, e="depth"))
+
+    assert made.rejected["reason"].to_pylist() == ["missing_field", "unknown_event", "unknown_event"]
+    assert made.silver["source_sequence"].to_pylist() == [1]

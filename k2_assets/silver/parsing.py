@@ -1,0 +1,92 @@
+"""Frames to trades or quotes, one by one, and why a frame cannot be read. Pure, but that faults of ours are logged."""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from k2_assets.bronze.transforms import Frames
+from k2_assets.silver.rows import Rejects
+from k2_assets.silver.rules import Parser, Rules
+from k2_core.errors import MalformedFrame
+from k2_core.logs import logger
+from k2_core.quotes import BadQuote
+from k2_core.trades import BadTrade
+
+log = logger(__name__)
+
+
+@dataclass
+class Parsed:
+    """What parsers found, in parallel lists; ``frames`` are positions, ``bad_times`` are of rejected rows."""
+
+    rows: list[Any] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    bad_times: list[tuple[int, int]] = field(default_factory=list)
+    rejects: Rejects = field(default_factory=Rejects)
+    control_frames: int = 0
+
+
+def parse_all(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
+    """Parse every frame; one that cannot be read, or on which the parser breaks, is rejected."""
+    out, broken_frames = Parsed(), 0
+    parse, bad, rows, positions, indexes = rules.parser(venue), rules.bad, out.rows, out.frames, out.indexes
+    for position, payload in enumerate(frames.payloads):
+        if position in frames.errors:
+            out.rejects.add(position, 0, frames.errors[position].reason, frames.errors[position].detail)
+            continue
+        try:
+            found = parse(payload)
+        except MalformedFrame as error:
+            out.rejects.add(position, 0, *_why(error, payload, rules.other_parser(venue)))
+            continue
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # any fault of the parser; the frame waits for a mended one
+            broken_frames += 1
+            tell(error, frames, position, first=broken_frames == 1)
+            out.rejects.add(position, 0, *broken(error))
+            continue
+        if found is None:
+            out.control_frames += 1
+            continue
+        for index, row in enumerate(found):
+            if type(row) is bad:
+                _keep_bad(out, position, index, row)
+                continue
+            rows.append(row)
+            positions.append(position)
+            indexes.append(index)
+    return out
+
+
+def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[str, str]:
+    """Say why a frame was refused. A bad quote stands among trades, since no feed can read it: its own parser knows."""
+    unknown = error.reason, error.detail
+    if error.reason != "unknown_event":
+        return unknown
+    try:
+        found = other_parser(payload) or []
+    except MalformedFrame as other:
+        return unknown if other.reason == "unknown_event" else (other.reason, other.detail)
+    except Exception:  # noqa: BLE001  # a fault of the other parser; this frame is refused all the same
+        return unknown
+    bad = [row for row in found if isinstance(row, BadTrade | BadQuote)]
+    return (bad[0].reason, bad[0].detail) if bad and len(bad) == len(found) else unknown
+
+
+def _keep_bad(out: Parsed, position: int, index: int, row: Any) -> None:
+    out.rejects.add(position, index, row.reason, row.detail)
+    if row.event_us is not None:
+        out.bad_times.append((position, row.event_us))
+
+
+def tell(error: BaseException, frames: Frames, position: int, *, first: bool) -> None:
+    """Log a fault of our own: where it happened, and for the first of a batch the traceback."""
+    place = {"topic": frames.topic, "partition": frames.partitions[position], "offset": frames.offsets[position]}
+    log.error("the parser broke on a frame", error=repr(error), exc_info=error if first else None, **place)
+
+
+def broken(error: BaseException) -> tuple[str, str]:
+    """Return reason and error of a frame on which our own code broke."""
+    return "parser_failed", f"{type(error).__name__}: {error}"
