@@ -116,6 +116,23 @@ def test_an_accepted_loss_is_recorded_and_the_partition_goes_on(room: Room) -> N
     room.assert_everything_stands_once()
 
 
+def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(room: Room) -> None:
+    quotes = Room(room.broker, room.registry_url, room.home, data="quotes", beside=room)
+    quotes.produce(90)
+    quotes.drain()
+    first, kept = cut(quotes)
+
+    done = k2_drain(quotes, quotes.topic_name, str(CUT), "--yes")
+
+    assert done.exit_code == 0, done.output
+    assert f"_quotes, silver_{room.venue.VENUE}_rejected, silver_{room.venue.VENUE}_quotes" in done.output
+    (event,) = recorded(quotes)
+    assert (event["venue"], event["details"]["first_lost_offset"]) == (room.venue.VENUE, str(first))  # type: ignore[index]
+    assert {vector.get(quotes.topic.topic_id, CUT) for vector in quotes.vectors()} == {kept}
+    quotes.drain()
+    quotes.assert_everything_stands_once()
+
+
 def test_nothing_moves_when_the_question_is_answered_with_no(room: Room) -> None:
     room.produce(60)
     room.drain()
