@@ -19,6 +19,8 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _OPEN_S: Final = 10.0
 _CLOSE_S: Final = 2.0
 _QUEUED_FRAMES: Final = 4096
+PING_EVERY_S: Final = 20.0
+PONG_WITHIN_S: Final = 20.0
 
 
 _TOO_MANY: Final = {418, 429, 503}  # Binance answers 418 to whoever did not listen to its 429
@@ -85,6 +87,8 @@ async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
             compression=None,
             open_timeout=_OPEN_S,
             close_timeout=_CLOSE_S,
+            ping_interval=PING_EVERY_S,
+            ping_timeout=PONG_WITHIN_S,
             max_size=MAX_MESSAGE_BYTES,
             max_queue=_QUEUED_FRAMES,
             proxy=None if at_home else True,

@@ -48,6 +48,7 @@ class ScriptedVenue:
         self.ids = dict.fromkeys(symbols, 1_000)
         self.port = 0
         self.busiest = 0
+        self.deaf = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._server: Server
 
@@ -114,6 +115,8 @@ class ScriptedVenue:
     async def _trade(self) -> None:
         while True:
             await asyncio.sleep(1 / TRADES_A_SECOND)
+            while self.deaf.is_set():
+                time.sleep(0.01)  # noqa: ASYNC251  # it answers nothing, pings included
             for symbol in self.ids:
                 self.ids[symbol] += 1
                 for client in tuple(self.clients):
