@@ -120,16 +120,17 @@ def script(path: Path) -> list[Due]:
 
 
 def at_random(seed: int, venues: tuple[str, ...]) -> Iterator[Due]:
-    """Yield faults for ever, each kind once before any comes again, at venues drawn by chance."""
+    """Yield faults for ever: each kind once before any comes again, and at another venue each time."""
     chance = random.Random(seed)  # noqa: S311  # no secret
-    at_s = 0.0
+    at_s, turns = 0.0, {name: chance.randrange(len(VENUES)) for name in sorted(KINDS)}
     while True:
         for name in chance.sample(sorted(KINDS), len(KINDS)):
             able = [venue for venue in venues if name != "shutdown" or venue == "binance"]
             if not able:
                 continue
             at_s += chance.uniform(*_PAUSE_S)
-            kind, venue, count = KINDS[name], chance.choice(able), chance.randint(1, _MOST)
+            turns[name] += 1
+            kind, venue, count = KINDS[name], able[turns[name] % len(able)], chance.randint(1, _MOST)
             yield Due(at_s, Fault(name, venue, count, kind.seconds or 0.0, kind.for_s or 0.0))
             if name == "http_429":  # nobody would notice while all are connected
                 yield Due(at_s, Fault("disconnect", venue))

@@ -25,13 +25,16 @@ class Truth:
             self._files[name] = (folder / f"{name}.jsonl").open("a", buffering=_BUFFER_BYTES, encoding="utf-8")
 
     def happened(self, events: list[Trades | Quote]) -> None:
-        """Write trades and quotes as the venue tells them, whether anybody listens or not."""
+        """Write trades and quotes as the venue tells them, whether anybody listens or not.
+
+        ``told_us`` of a quote is when, by this machine's clock: its own time may be skewed, or missing.
+        """
         if not self._files:
             return
-        trades, quotes = self._files["trades"], self._files["quotes"]
+        trades, quotes, told_us = self._files["trades"], self._files["quotes"], clock.now_us()
         for event in events:
             if isinstance(event, Quote):
-                quotes.write(json.dumps(quote_row(event)) + "\n")
+                quotes.write(json.dumps({**quote_row(event), "told_us": told_us}) + "\n")
                 continue
             for trade in event.trades:
                 price, quantity = DIALECTS[event.listing.venue].trade_texts(event.listing, trade)
@@ -74,10 +77,7 @@ class Truth:
 
 
 def quote_row(quote: Quote) -> dict[str, Any]:
-    """Return a quote as the truth tells it; Binance sends ids and no times, the others times and no ids.
-
-    ``at_us`` is when it came to be, by the market.
-    """
+    """Return a quote as the truth tells it; Binance sends ids and no times, the others times and no ids."""
     listing, has_ids = quote.listing, quote.listing.venue == "binance"
     sides = DIALECTS[listing.venue].side_texts
     bid, ask = (sides(listing, side) if side else (None, None) for side in (quote.bid, quote.ask))
@@ -90,5 +90,4 @@ def quote_row(quote: Quote) -> dict[str, Any]:
         "ask": ask[0],
         "ask_quantity": ask[1],
         "time_us": None if has_ids else quote.at_us,
-        "at_us": quote.at_us,
     }

@@ -20,6 +20,20 @@ def test_chance_has_every_fault_within_a_minute_and_repeats_itself_by_its_seed()
     assert all(before.at_s <= after.at_s for before, after in pairwise(within))
 
 
+def test_chance_has_every_fault_at_every_venue_before_long() -> None:
+    found = {(due.fault.name, due.fault.venue) for due, _ in zip(at_random(1, VENUES), range(40), strict=False)}
+    possible = {(name, venue) for name in KINDS for venue in VENUES if name != "shutdown" or venue == "binance"}
+
+    assert found == possible
+
+
+def test_chance_asks_only_for_what_the_venues_can_have() -> None:
+    found = [due.fault for due, _ in zip(at_random(1, ("kraken",)), range(40), strict=False)]
+
+    assert {fault.venue for fault in found} == {"kraken"}
+    assert {fault.name for fault in found} == KINDS.keys() - {"shutdown"}
+
+
 def test_a_script_is_read_by_time_and_its_errors_are_named(tmp_path: Path) -> None:
     path = tmp_path / "script.jsonl"
     path.write_text(
