@@ -13,6 +13,7 @@ _ROOMS: Final = {
     "down": ("k2_stack.commands:down", "End the platform, and whatever an earlier one left."),
     "status": ("k2_stack.commands:status", "Say how each part is, and what the lake holds."),
     "logs": ("k2_stack.commands:logs", "Show a part's log."),
+    "demo": ("k2_stack.demo:demo", "Show the platform at work on a simulated market, and break things."),
     "backfill": ("k2_stack.backfill:backfill", "Make days of an asset anew, and what is derived from it."),
     "maintain": ("k2_assets.maintenance.cli:maintain", "Thin history, join small files, remove what nothing names."),
     "drain": ("k2_stack.drain_commands:drain", "Decide what a drain does not decide by itself."),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from k2_core.settings import Settings
+from k2_feeds.handover import request_file
 from k2_stack import java, probes
 from k2_stack.probes import Answer
 from k2_stack.sources import Source
@@ -131,7 +132,7 @@ def _feed(settings: Settings, source: Source) -> Part:
         ports={port: "feed_health"},
         url=f"http://127.0.0.1:{port}/health",
         environment=_venues(settings, source),
-        handover=settings.home / "run" / "feed" / "handover.request.json",
+        handover=request_file(settings),
     )
 
 

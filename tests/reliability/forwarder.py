@@ -48,17 +48,24 @@ class Forwarder:
 
 
 def _pump(one: socket.socket, other: socket.socket) -> None:
-    with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as ready:
-        ready.register(one, selectors.EVENT_READ, other)
-        ready.register(other, selectors.EVENT_READ, one)
-        while True:
-            for key, _ in ready.select():
-                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                if not data:
-                    _cut(one)
-                    _cut(other)
-                    return
-                key.data.sendall(data)
+    try:
+        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as ready:
+            ready.register(one, selectors.EVENT_READ, other)
+            ready.register(other, selectors.EVENT_READ, one)
+            while _forward(ready):
+                pass
+    finally:  # whichever end went, or was reset: the other learns of it
+        _cut(one)
+        _cut(other)
+
+
+def _forward(ready: selectors.BaseSelector) -> bool:
+    for key, _ in ready.select():
+        data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+        if not data:
+            return False
+        key.data.sendall(data)
+    return True
 
 
 def _cut(end: socket.socket | None) -> None:

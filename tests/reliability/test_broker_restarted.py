@@ -3,17 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
-from k2_core.settings import Ports, Settings, child_environment
-from k2_stack import java, probes, processes
+from k2_core.settings import Ports, Settings
 from tests.assets.rooms import TRADE, Room
 from tests.reliability.beside import draining, in_kafka
 from tests.reliability.measured import Reliability
+from tests.reliability.own_broker import OwnBroker, an_own_broker
 from tests.reliability.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.reliability]
@@ -21,40 +19,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.reliability]
 SOME = 500
 
 
-@dataclass
-class OwnBroker:
-    """A broker that a test may kill."""
-
-    settings: Settings
-    process: "Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        log = self.settings.home / "logs" / "broker.log"
-        command = java.broker_command(self.settings)
-        self.process = processes.start(command, log=log, env=child_environment(), cwd=self.settings.home)
-        wait_until(self._answers, lambda: log.read_text()[-2000:])
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            probes.broker(self.settings.bootstrap_servers)
-        except probes.NotYet:
-            return False
-        return True
-
-
 @pytest.fixture
 def own_broker(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[OwnBroker]:
-    settings = Settings(home=tmp_path / "broker", ports=free_ports())
-    java.prepare_broker(settings)
-    broker = OwnBroker(settings)
-    broker.start()
-    yield broker
-    broker.kill()
+    with an_own_broker(Settings(home=tmp_path / "broker", ports=free_ports())) as broker:
+        yield broker
 
 
 def test_a_broker_killed_under_load_comes_back_and_nothing_is_lost(

@@ -1,0 +1,210 @@
+"""``k2 demo``: the platform over a simulated market, and a tour that breaks things and says what happens."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+import httpx
+from rich.console import Console
+
+from k2_core import clock
+from k2_core.catalog import open_catalog
+from k2_core.errors import PartError
+from k2_core.settings import Settings, load_settings
+from k2_feeds.handover import request_handover
+from k2_feeds.simulator.control import ask
+from k2_stack import lake, run, state
+from k2_stack.sources import Source
+
+_LOOK_S: Final = 0.5
+_PATIENCE_S: Final = 300.0
+_DROPPED: Final = 3
+_PIPE_WIDTH: Final = 200
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="leave the platform running afterwards")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True, help="trades a second"
+)
+def demo(keep: bool, rate: float) -> None:
+    """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
+
+    It takes about three minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
+    stands among real ones.
+    """
+    own = load_settings()
+    settings = load_settings(home=own.home.with_name(f"{own.home.name}-demo"))
+    run.detached(settings, Source("simulator", rate=rate))
+    try:
+        Tour(settings).take()
+    finally:
+        if not keep:
+            click.echo(run.end(settings))
+
+
+class Tour:
+    """The stations of the tour, in their order.
+
+    Args:
+        settings: of a platform that runs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = _PIPE_WIDTH
+        self._began = clock.monotonic()
+
+    def take(self) -> None:
+        """Take it from the first frame to the last count.
+
+        Raises:
+            PartError: something that was to happen did not, within five minutes.
+        """
+        for station in (self._frames, self._candle, self._drop, self._disconnect, self._malformed):
+            station()
+        for station in (self._handover, self._kill, self._incomplete, self._count):
+            station()
+
+    def _frames(self) -> None:
+        self._say(
+            "Three venues send trades and quotes. The feed stamps every frame and hands it to Kafka, byte for byte."
+        )
+        found = self._await("the first frames", lambda: self._venues(lambda venue: venue["messages"] > 0))
+        self._tell(", ".join(f"{name} {venue['messages']:,} frames" for name, venue in found.items()))
+
+    def _candle(self) -> None:
+        self._say("The drain moves Kafka into bronze and silver every 10 s; gold and candles follow by themselves.")
+        candle = self._await("the first candle", lambda: next(iter(self._candles()), None))
+        self._tell(_spelled(candle))
+
+    def _drop(self) -> None:
+        self._say(f"Now Binance loses {_DROPPED} trades of BTCUSDT on their way to us.")
+        before = self._of("binance", "gaps")
+        self._inject("drop", "binance", symbol="BTCUSDT", count=_DROPPED)
+        self._await("the feed to notice", lambda: self._of("binance", "gaps") > before)
+        self._tell("Ids of trades rise by one: the feed has noticed the hole, counted it and recorded it as a gap.")
+
+    def _disconnect(self) -> None:
+        self._say("Kraken's connection breaks in the middle of a frame.")
+        before = self._of("kraken", "reconnects")
+        self._inject("disconnect", "kraken")
+        self._await("a new connection", lambda: self._reconnected("kraken", before))
+        self._tell("Connected again. The venue repeats its last trades on subscribing; gold keeps each once.")
+
+    def _malformed(self) -> None:
+        self._say("Coinbase sends a frame that is no JSON, between good ones.")
+        self._inject("malformed", "coinbase")
+        self._await("the drain to judge it", lambda: self._rows().get("silver_coinbase_rejected", 0) > 0)
+        self._tell("It stands in silver_coinbase_rejected with its reason and its bytes: k2-query rejected shows it.")
+
+    def _handover(self) -> None:
+        self._say("A new version of the feed is deployed: a successor subscribes first, then the old process ends.")
+        before = self._pid("feed")
+        request_handover(self._settings, "binance")
+        self._await("the successor", lambda: self._pid("feed") not in {None, before} and self._connected())
+        self._tell(
+            f"pid {before} has handed over to pid {self._pid('feed')}; both fed for a moment, none missed a trade."
+        )
+
+    def _kill(self) -> None:
+        self._say("kill -9 of the feed.")
+        before = self._pid("feed")
+        assert before  # noqa: S101  # the handover has just waited for it
+        os.kill(before, signal.SIGKILL)
+        self._await(
+            "the supervisor to start it again", lambda: self._pid("feed") not in {None, before} and self._connected()
+        )
+        gaps = self._await("the gap to be known", self._gaps)
+        self._tell(f"It knows from Kafka where it stood: {gaps} gaps are recorded for what was sent meanwhile.")
+
+    def _incomplete(self) -> None:
+        self._say(
+            "A candle is complete when ids prove it. Those of the minutes with lost trades say that they are not."
+        )
+        candle = self._await(
+            "such a candle", lambda: next((c for c in self._candles() if c["missing_trades"] > 0), None)
+        )
+        self._tell(_spelled(candle))
+
+    def _count(self) -> None:
+        rows = self._rows()
+        self._say("What the lake holds now:")
+        self._tell(", ".join(f"{name} {count:,}" for name, count in rows.items() if count))
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"\n{clock.monotonic() - self._began:4.0f} s  {text}", style="bold", markup=False)
+
+    def _tell(self, text: str) -> None:
+        self._console.print(f"        {text}", markup=False)
+
+    def _await(self, what: str, found: Callable[[], Any]) -> Any:
+        """Ask until there is an answer, and return it."""
+        deadline = clock.monotonic() + _PATIENCE_S
+        with self._console.status(f"waiting for {what}"):
+            while clock.monotonic() < deadline:
+                if answer := found():
+                    return answer
+                time.sleep(_LOOK_S)
+        msg = f"the demo waited {_PATIENCE_S:.0f} s for {what}: see `k2 status` and {self._settings.home / 'logs'}."
+        raise PartError(msg)
+
+    def _inject(self, fault: str, venue: str, **details: object) -> None:
+        ask(self._settings.ports.simulator, {"fault": fault, "venue": venue, **details})
+
+    def _feed(self) -> dict[str, dict[str, Any]]:
+        """Return what the feed says of each venue; nothing while it does not answer."""
+        found: dict[str, dict[str, Any]] = self._get(f"http://127.0.0.1:{self._settings.ports.feed_health}/health")[
+            "venues"
+        ]
+        return found
+
+    def _venues(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, dict[str, Any]] | None:
+        found = self._feed()
+        return found if found and all(map(holds, found.values())) else None
+
+    def _of(self, venue: str, count: str) -> int:
+        return int(self._feed().get(venue, {}).get(count, 0))
+
+    def _connected(self) -> bool:
+        return self._venues(lambda venue: venue["connected"]) is not None
+
+    def _reconnected(self, venue: str, before: int) -> bool:
+        found = self._feed().get(venue)
+        return bool(found and found["reconnects"] > before and found["connected"])
+
+    def _gaps(self) -> int:
+        return sum(venue["gaps"] for venue in self._feed().values())
+
+    def _candles(self) -> list[dict[str, Any]]:
+        path = "/v1/ohlcv/1m?symbol=BTCUSDT&exchange=binance&limit=20"
+        key = self._settings.api.key.get_secret_value()
+        found: list[dict[str, Any]] = self._get(f"http://127.0.0.1:{self._settings.ports.api}{path}", key)["data"]
+        return found
+
+    def _get(self, url: str, key: str = "") -> dict[str, Any]:
+        try:
+            answer = httpx.get(url, headers={"X-API-Key": key}, timeout=10, trust_env=False)
+            found: dict[str, Any] = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return {"venues": {}, "data": []}
+        return found
+
+    def _rows(self) -> dict[str, int]:
+        return lake.rows_by_table(open_catalog(self._settings), self._settings.catalog.namespace)
+
+    def _pid(self, part: str) -> int | None:
+        now = state.read(self._settings)
+        found = now.part(part) if now else None
+        return found.pid if found else None
+
+
+def _spelled(candle: dict[str, Any]) -> str:
+    proved = "complete" if candle["is_complete"] else f"not complete, {candle['missing_trades']} trades missing"
+    prices = " ".join(f"{name} {candle[f'{name}_price']}" for name in ("open", "high", "low", "close"))
+    return f"{candle['symbol']} {candle['window_start'][:16]}: {prices} volume {candle['volume']} ({proved})"
