@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from k2_assets.reference.refresh import VenueRefresh
-from k2_core import clock
+from k2_core import clock, tables
 from k2_core.tables import BRONZE_FEED_EVENTS
 from k2_core.venues import binance
-from tests.assets.drained import REJECTED, SILVER, DrainedLake, at
-from tests.assets.frames import NOON_MS
+from tests.assets.drained import REJECTED, SILVER, DrainedLake, at, received
+from tests.assets.frames import NOON_MS, a_quote_frame
 from tests.assets.lakes import NOON
 from tests.assets.registers import binance_list
 
@@ -123,6 +123,25 @@ def test_a_subscribed_symbol_is_never_rejected_as_unknown(lake: DrainedLake, clo
     assert told(lake) == {2: ("ODDCOIN", "UNKNOWN"), 3: ("ETHBTC", "BTC")}
     assert rejected(lake) == [1, 4, 5]
     assert_a_rebuild_changes_nothing(lake)
+
+
+def test_quotes_are_judged_by_the_same_register(lake: DrainedLake, clock_at: Any) -> None:
+    clock_at(-60)
+    register(lake, "BTC/USDT", "NEW/COIN")
+    subscribe(lake, "ODDCOIN", 0)
+    symbols = ("BTCUSDT", "NEWCOIN", "ODDCOIN", "ELSECOIN")
+    lake.drain(*(received(a_quote_frame(place, s=symbol)) for place, symbol in enumerate(symbols)), data="quotes")
+    quotes = tables.silver("binance", "quotes")
+
+    def stands() -> tuple[dict[str, str], list[str]]:
+        reasons = [row["reason"] for row in lake.rows(REJECTED)]
+        return {row["symbol"]: row["currency"] for row in lake.rows(quotes)}, reasons
+
+    assert stands() == ({"BTCUSDT": "USDT", "NEWCOIN": "COIN", "ODDCOIN": "UNKNOWN"}, ["unknown_symbol"])
+    before = lake.picture(quotes), lake.picture(REJECTED)
+    lake.table(quotes).delete()
+    lake.rebuild(data="quotes")
+    assert (lake.picture(quotes), lake.picture(REJECTED)) == before
 
 
 def test_a_subscription_that_comes_late_is_seen_by_the_next_batch_and_by_a_rebuild(
