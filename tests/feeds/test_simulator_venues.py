@@ -228,3 +228,16 @@ async def test_recordings_of_several_venues_reach_whoever_subscribed_to_them(tmp
     assert book not in from_kraken
     assert trades in from_coinbase
     assert all("sequence_num" not in each for each in from_coinbase if each["channel"] == "subscriptions")
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"), [("binance", SYMBOLS[:2]), ("kraken", SYMBOLS[2:4]), ("coinbase", SYMBOLS[4:])]
+)
+async def test_k2_reads_the_lists_of_instruments_of_the_simulated_venues(name: str, symbols: tuple[str, ...]) -> None:
+    async with simulating(MarketSource(1, SYMBOLS, 1)) as url, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(VENUES[name].instruments_url(url.replace("ws://", "http://")))
+
+    listed = VENUES[name].parse_instruments(answer.content)
+    assert {each.venue_symbol for each in listed} == set(symbols)
+    assert all(each.base + each.quote == each.symbol for each in listed)
+    assert all(each.tick_size and each.lot_size for each in listed)
