@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import uvloop
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from real_parts import machine, real_parts
 
@@ -43,9 +43,9 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 def made_frames(count: int) -> list[bytes]:
     start_us = clock.now_us()
     market = Market(7, tuple(map(listing_of, SYMBOLS)), 20_000, start_us, quotes_per_trade=0)
-    moments = (start_us + second * 1_000_000 for second in range(count // 20_000 + 2))
-    batches = (batch for moment in moments for batch in market.due(moment))
-    made = [message for batch in batches for message in simulated.messages(batch, batch[-1].at_us)]
+    moments = [start_us + second * 1_000_000 for second in range(count // 20_000 + 2)]
+    batches = ((batch, moment) for moment in moments for batch in market.due(moment))
+    made = [message for batch, moment in batches for message in simulated.messages(batch, moment)]
     return [b'{"stream":"%b","data":%b}' % (each.streams[0].encode(), each.body) for each in made[:count]]
 
 
@@ -71,6 +71,7 @@ def one_run(settings: Settings, topic: str, frames: list[bytes]) -> float:
     began = time.perf_counter()
     publish(feed, publisher, frames)
     took = time.perf_counter() - began
+    assert feed.finish(30) == 0
     assert sum(end_offsets(settings, topic)) - before == len(frames)
     assert feed.gaps_found.total() == 0
     return took
@@ -79,7 +80,13 @@ def one_run(settings: Settings, topic: str, frames: list[bytes]) -> float:
 def end_offsets(settings: Settings, topic: str) -> list[int]:
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
     latest = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(settings.kafka.topic_partitions)}
-    return [future.result(timeout=30).offset for future in admin.list_offsets(latest, request_timeout=20).values()]
+    for _ in range(50):
+        try:
+            answers = admin.list_offsets(latest, request_timeout=20).values()
+            return [future.result(timeout=30).offset for future in answers]
+        except KafkaException:  # a topic that was just made has no leader for a moment
+            time.sleep(0.2)
+    raise AssertionError(f"{topic} has no leader")
 
 
 def socket_run(settings: Settings, topic: str, recording: Path, count: int, plain: bool) -> float:
@@ -99,7 +106,7 @@ async def _through_socket(settings: Settings, topic: str, port: str, count: int)
     feed = Feed(binance, provisioned(settings, topic), publisher)
     feeds = Feeds(backoff_first_s=0.2)
     connection = Connection(binance, f"ws://127.0.0.1:{port}", SYMBOLS, feeds, feed)
-    running = asyncio.create_task(connection.run())
+    running, tending = asyncio.create_task(connection.run()), asyncio.create_task(_tend(feed))
     while not feed.messages:  # noqa: ASYNC110  # an event in the measured path would cost time
         await asyncio.sleep(0.001)
     began = time.perf_counter()
@@ -110,7 +117,17 @@ async def _through_socket(settings: Settings, topic: str, port: str, count: int)
     assert left == 0
     connection.stop()
     await running
+    tending.cancel()
+    assert feed.drops.total == 0
+    assert feed.finish(30) == 0
+    assert feed.gaps_found.total() == 0
     return took
+
+
+async def _tend(feed: Feed) -> None:
+    while True:
+        feed.tend()
+        await asyncio.sleep(0.1)
 
 
 def show(name: str, seconds: list[float], frames: int, size: int) -> None:
