@@ -7,6 +7,8 @@ from k2_feeds.feed_events import Kind
 
 State = Literal["silence", "stale", "lag", "skew", "sequence", "refused"]
 STATES: Final[tuple[State, ...]] = ("silence", "stale", "lag", "skew", "sequence", "refused")
+Wrong = dict[tuple[str, str], str]
+"""What is wrong, as sentences: {(symbol, channel): text}, either of them empty when it concerns none."""
 _log = logger(__name__)
 
 
@@ -22,36 +24,41 @@ class States:
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
-        self._texts: dict[tuple[State, str, str], str] = {}
+        self._held: dict[tuple[State, str], Wrong] = {}
 
     def __contains__(self, state: State) -> bool:
-        return any(found == state for found, _, _ in self._texts)
+        return any(wrong for (found, _), wrong in self._held.items() if found == state)
 
     @property
     def texts(self) -> dict[State, list[str]]:
         """What is to be said of each state that is on."""
         found: dict[State, list[str]] = {}
-        for (state, _, _), text in self._texts.items():
-            found.setdefault(state, []).append(text)
+        for (state, _), wrong in self._held.items():
+            if wrong:
+                found.setdefault(state, []).extend(wrong.values())
         return found
 
-    def hold(self, state: State, now: dict[tuple[str, str], str], *, says: bool = True) -> None:
-        """Bring a state to what is true now: {(symbol, channel): sentence}, empty when nothing is wrong.
+    def hold(self, state: State, now: Wrong, *, scope: str = "", begins: bool = True, ends: bool = True) -> None:
+        """Bring a state to what is true now.
 
         Args:
             state: which.
-            now: what is wrong, all of it.
-            says: whether events tell of it; not where others do already.
+            now: all that is wrong within ``scope``; empty when nothing is.
+            scope: what judges; each keeps its own part of the state.
+            begins: whether an event is to tell of what is wrong anew, since nobody else does.
+            ends: whether one is to tell of what is over.
         """
-        before = {(symbol, channel) for found, symbol, channel in self._texts if found == state}
+        before = self._held.get((state, scope), {})
+        self._held[state, scope] = dict(now)
         for (symbol, channel), text in now.items():
-            if (symbol, channel) not in before and says:
+            if begins and (symbol, channel) not in before:
                 kind: Kind = "sequence_break" if state == "sequence" else state
                 _log.warning(text, state=state, symbol=symbol)
-                self._notes.note(kind, symbol, **({"channel": channel} if channel else {}), text=text)
-            self._texts[state, symbol, channel] = text
-        for symbol, channel in before - now.keys():
-            del self._texts[state, symbol, channel]
-            if says:
-                about = {"channel": channel} if channel else {}
-                self._notes.note("recovered", symbol, state=state, **about)
+                self._notes.note(kind, symbol, **_channel(channel), text=text)
+        for symbol, channel in before.keys() - now.keys():
+            if ends:
+                self._notes.note("recovered", symbol, state=state, **_channel(channel))
+
+
+def _channel(channel: str) -> dict[str, str]:
+    return {"channel": channel} if channel else {}

@@ -14,11 +14,13 @@ from k2_feeds.feed import Feed
 from k2_feeds.fleet import Fleet
 from k2_feeds.lateness import Lateness, Sample
 from k2_feeds.listed import Listed
-from k2_feeds.states import States
+from k2_feeds.silence import CHANNELS
+from k2_feeds.states import States, Wrong
 
 LOOK_S: Final = 1.0
 _SNAPSHOT: Final = b'"snapshot"'  # in the head of what a venue repeats when one subscribes
 _HEAD_BYTES: Final = 256
+_SYMBOL_PATIENCE: Final = 5  # times that of a whole channel: one symbol may well be quiet for a while
 SEQUENCE_S: Final = 300.0
 
 
@@ -30,6 +32,7 @@ class Watch:
         self.lateness = Lateness(settings.stale_after_s, settings.skew_s)
         self._feed, self._fleet, self._listed = feed, fleet, listed
         self._refused: dict[Subscription, str] = {}
+        self._symbol_silence_s = settings.silence_s * _SYMBOL_PATIENCE
         self._breaks = deque([(clock.monotonic(), 0)])
 
     async def run(self) -> None:
@@ -45,9 +48,10 @@ class Watch:
         states.hold("stale", self.lateness.stale())
         states.hold("lag", self.lateness.lagging(now_ns))
         states.hold("skew", self.lateness.skewed(now_ns))
-        states.hold("silence", self._silent(), says=False)
+        states.hold("silence", self._silent(), scope="connections", begins=False, ends=False)  # they tell of it
+        states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
         states.hold("refused", self._refusals())
-        states.hold("sequence", self._sequence(clock.monotonic()))
+        states.hold("sequence", self._sequence(clock.monotonic()), begins=False)  # each gap and break has an event
 
     def _sample(self) -> None:
         for connection in self._fleet.connections:
@@ -70,14 +74,27 @@ class Watch:
                     self.lateness.see(Sample(item.venue_symbol, received_ns, item.event_us, item.published_us))
             return
 
-    def _silent(self) -> dict[tuple[str, str], str]:
+    def _silent(self) -> Wrong:
         return {
             ("", f"{data} {number}"): text
             for number, connection in enumerate(self._fleet.connections)
             for data, text in connection.silence.silent.items()
         }
 
-    def _refusals(self) -> dict[tuple[str, str], str]:
+    def _silent_symbols(self, now_ns: int) -> Wrong:
+        """Return what is acknowledged and has brought nothing for long, though it may be the market that is quiet."""
+        found: Wrong = {}
+        now = clock.monotonic()
+        for connection in self._fleet.connections:
+            session = connection.session
+            for (data, symbol), since in session.accepted.items() if session else ():
+                heard_ns = session.stream.heard.get((CHANNELS[data], symbol)) if session else None
+                quiet_s = now - since if heard_ns is None else (now_ns - heard_ns) / clock.NS_PER_SECOND
+                if quiet_s > self._symbol_silence_s and now - since > self._symbol_silence_s:
+                    found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
+        return found
+
+    def _refusals(self) -> Wrong:
         """Return what is refused, until it is accepted: a reconnect does not make it well."""
         for connection in self._fleet.connections:
             if connection.session is not None:
@@ -85,7 +102,7 @@ class Watch:
                 for each in connection.session.accepted:
                     self._refused.pop(each, None)
         name = self._feed.venue.VENUE
-        found: dict[tuple[str, str], str] = {
+        found: Wrong = {
             (symbol, data): f"{name} refuses {data} of {symbol}: {text}; the other symbols are fed"
             for (data, symbol), text in self._refused.items()
         }
@@ -93,7 +110,7 @@ class Watch:
             found[symbol, ""] = self._listed.sentence_of(symbol)
         return found
 
-    def _sequence(self, now: float) -> dict[tuple[str, str], str]:
+    def _sequence(self, now: float) -> Wrong:
         """Return a sentence while ids or counters have jumped within the last minutes."""
         total = self._feed.gaps_found.total() + getattr(self._feed, "sequence_breaks", 0)
         if self._breaks[-1][1] != total:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -47,6 +49,7 @@ class ScriptedVenue:
         self.offset_s = 0.0
         self.ids = dict.fromkeys(symbols, 1_000)
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self.busiest = 0
         self.deaf = threading.Event()
         self._loop: asyncio.AbstractEventLoop
@@ -54,11 +57,11 @@ class ScriptedVenue:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}"
 
     @property
     def rest_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def do(self, action: Coroutine[Any, Any, None]) -> None:
         """Run something in the venue's own thread."""
@@ -139,7 +142,8 @@ class ScriptedVenue:
         return int((time.time() + self.offset_s) * 1e6)  # noqa: TID251
 
     async def _main(self, ready: threading.Event, ended: asyncio.Event) -> None:
-        async with serve(self._serve, "127.0.0.1", self.port, process_request=self._page, compression=None) as server:
+        options = {"process_request": self._page, "compression": None, "ssl": self.tls}
+        async with serve(self._serve, "127.0.0.1", self.port, **options) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
             trading = asyncio.create_task(self._trade())
             ready.set()
@@ -227,10 +231,12 @@ _DATA = {"binance": _binance_data, "kraken": _kraken_data, "coinbase": _coinbase
 
 
 @contextmanager
-def scripted(name: str, symbols: tuple[str, ...], port: int = 0) -> Iterator[ScriptedVenue]:
+def scripted(name: str, symbols: tuple[str, ...], tls: tuple[Path, Path] | None = None) -> Iterator[ScriptedVenue]:
     """Run a venue until the block ends."""
     venue, ready = ScriptedVenue(name, symbols), threading.Event()
-    venue.port = port
+    if tls is not None:
+        venue.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        venue.tls.load_cert_chain(*tls)
     ended: list[asyncio.Event] = []
 
     async def main() -> None:

@@ -190,6 +190,9 @@ def test_three_venues_in_one_process_say_how_they_are_and_come_back_when_away(
         assert feed.wait(WITHIN_S) == 0
 
     assert exposed is not None
+    process = _values(exposed.text)
+    assert process["k2_process_memory_rss_bytes", ""] > 10_000_000
+    assert process["k2_memory_leak_score", ""] == 0  # too few samples yet
     for name, pairs in PAIRS.items():
         values = _values(exposed.text, exchange=name)
         _hold_metrics(values, name)

@@ -1,6 +1,8 @@
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,8 +12,9 @@ from k2_core.settings import Feeds
 from k2_core.venues import VENUES
 from k2_feeds.feed_events import Kind
 from k2_feeds.fleet import Fleet, most_symbols, source_of, spread
+from k2_feeds.listed import fetch
 from k2_feeds.pacing import Pace
-from k2_feeds.sockets import seconds_of
+from k2_feeds.sockets import seconds_of, trusted
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
 WITHIN_S = 30
@@ -225,6 +228,30 @@ async def test_a_venue_that_never_answers_for_one_symbol_keeps_the_others(monkey
             await until(lambda: len(lines.ids("BTC-USD")) > 5)
 
     assert fleet.reconnects == {}
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of our own for 127.0.0.1, and its key."""
+    certificate, key = tmp_path / "venue.pem", tmp_path / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    subprocess.run([*request, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_a_certificate_is_trusted_only_from_an_authority_that_is_named(tls: tuple[Path, Path]) -> None:
+    certificate = tls[0]
+    with scripted("kraken", PAIRS["kraken"], tls=tls) as venue:
+        async with running(venue) as (fleet, _):
+            await until(lambda: fleet.reconnects["unreachable"] >= 1)
+            assert "certificate verify failed" in fleet.message
+        async with running(venue, ca_file=certificate) as (_, lines):
+            await served(venue, lines, 3)
+        feeds = feeds_of(venue, ca_file=certificate)
+        assert await fetch(source_of(feeds, "kraken"), feeds.ca_file) == set(PAIRS["kraken"])
+        with pytest.raises(SettingsError, match="K2_FEEDS__CA_FILE"):
+            trusted(Path("none.pem"))
 
 
 async def test_a_venue_that_wants_rest_is_left_alone_for_as_long_as_it_says() -> None:

@@ -93,9 +93,10 @@ def test_a_state_is_noted_once_when_it_begins_and_once_when_it_is_over() -> None
 
 def a_watch(venue: Any) -> tuple[Watch, Any, Any]:
     """A watch over a feed that the test makes up: its counts, and one connection's newest frames."""
-    session = SimpleNamespace(sample=[], refused={}, accepted={})
+    session = SimpleNamespace(sample=[], refused={}, accepted={}, stream=SimpleNamespace(heard={}))
     connection = SimpleNamespace(session=session, silence=SimpleNamespace(silent={}))
-    feed = SimpleNamespace(venue=venue, gaps_found=Counter(), sequence_breaks=0, note=Noted().note)
+    noted = Noted()
+    feed = SimpleNamespace(venue=venue, gaps_found=Counter(), sequence_breaks=0, note=noted.note, noted=noted)
     settings = Feeds()
     listed = Listed(source_of(settings, venue.VENUE), settings)
     watch = Watch(feed, SimpleNamespace(connections=[connection]), listed, settings)  # type: ignore[arg-type]
@@ -120,6 +121,31 @@ def test_frames_of_every_venue_are_judged_and_snapshots_are_not(venue: Any) -> N
     assert watch.states.texts["stale"] == ["events of BTC-USD are 60 s old when they come"]
     assert watch.states.texts["lag"] == ["events come, but the newest of all is 60 s old"]
     assert session.sample == []
+
+
+def test_a_symbol_that_was_acknowledged_and_brings_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, feed, session = a_watch(binance)
+    began, at_ns = clock.monotonic(), clock.now_ns()
+    session.accepted = {("trades", "BTCUSDT"): began, ("trades", "ETHUSDT"): began, ("quotes", "BTCUSDT"): began}
+    session.stream = SimpleNamespace(heard={("trade", "BTCUSDT"): at_ns + 390 * NS_PER_SECOND})
+    session.stream.heard["quote", "BTCUSDT"] = at_ns + 10 * NS_PER_SECOND
+    monkeypatch.setattr(clock, "monotonic", lambda: began + 400)
+    monkeypatch.setattr(clock, "now_ns", lambda: at_ns + 400 * NS_PER_SECOND)
+
+    watch.look()
+
+    assert watch.states.texts["silence"] == [
+        "trades of ETHUSDT were acknowledged and none has come for 400 s",
+        "quotes of BTCUSDT were acknowledged and none has come for 390 s",
+    ]
+    session.stream.heard = dict.fromkeys((("trade", "BTCUSDT"), ("trade", "ETHUSDT"), ("quote", "BTCUSDT")), at_ns * 2)
+    watch.look()
+    assert [(kind, symbol) for kind, symbol, _ in feed.noted.events] == [
+        ("silence", "ETHUSDT"),
+        ("silence", "BTCUSDT"),
+        *[("recovered", symbol) for _, symbol, _ in feed.noted.events[2:]],
+    ]
+    assert len(feed.noted.events) == 4
 
 
 def test_jumps_are_said_for_some_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
