@@ -28,7 +28,8 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.clock import from_us, monotonic, to_us
 from k2_core.settings import Settings, child_environment
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, TableSpec, all_tables
+from k2_core.table_spec import TableSpec
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, all_tables
 from k2_core.trades import message_id
 
 TRADES, FILES, SYMBOLS = 1_000_000, 200, ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from k2_core import clock
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 
 OWNERS: Final = ["team:market-data"]
 COLUMN_SCHEMA: Final = "dagster/column_schema"

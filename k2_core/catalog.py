@@ -10,7 +10,7 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExists
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from k2_core.settings import Settings
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 
 CATALOG_NAME = "k2"
 _TABLES_OF_A_CATALOG = 2

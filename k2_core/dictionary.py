@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from k2_core import topics
-from k2_core.tables import DATA, Column, TableSpec, all_tables
+from k2_core.table_spec import Column, TableSpec
+from k2_core.tables import DATA, all_tables
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
 

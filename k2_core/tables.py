@@ -1,28 +1,20 @@
 """One TableSpec per Iceberg table: columns with their meaning, partition, properties. Nothing here opens a table."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final, get_args
 
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
-from pyiceberg.transforms import DayTransform
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
     DateType,
     DecimalType,
-    IcebergType,
     IntegerType,
-    ListType,
     LongType,
-    MapType,
-    NestedField,
     StringType,
     TimestamptzType,
 )
 
+from k2_core.table_spec import DRAINED, LIST_OF_TEXTS, MAP_OF_TEXTS, Column, TableSpec
 from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
@@ -36,74 +28,6 @@ _INT: Final = IntegerType()
 _TIME: Final = TimestamptzType()
 _PRICE: Final = DecimalType(PRICE_PRECISION, PRICE_SCALE)
 _QUANTITY: Final = DecimalType(QUANTITY_PRECISION, QUANTITY_SCALE)
-_LIST: Final = "list of strings"
-_MAP: Final = "map of strings"
-
-_KEEP_SNAPSHOTS: Final = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "zstd",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
-    "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "20",
-    "commit.retry.num-retries": "0",
-}
-_DRAINED: Final = {
-    **_KEEP_SNAPSHOTS,
-    "write.delete.isolation-level": "snapshot",
-    "write.update.isolation-level": "snapshot",
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column. ``kind`` is an Iceberg type, or the name of a list or map of strings."""
-
-    name: str
-    kind: IcebergType | str
-    doc: str
-    required: bool = True
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """Everything about one table that its writers and readers must agree on.
-
-    ``sort_by`` is the order of the rows in a file that maintenance has made of small ones, as readers ask for them.
-    """
-
-    name: str
-    doc: str
-    columns: tuple[Column, ...]
-    partition_by: str
-    properties: dict[str, str] = field(default_factory=dict)
-    sort_by: tuple[str, ...] = ()
-
-    @cached_property
-    def schema(self) -> Schema:
-        """The Iceberg schema; ids are given in order of the columns."""
-        nested = iter(range(1000, 2000))
-        fields = [
-            NestedField(index, column.name, _iceberg_type(column.kind, nested), column.required, doc=column.doc)
-            for index, column in enumerate(self.columns, 1)
-        ]
-        return Schema(*fields)
-
-    @cached_property
-    def partition_spec(self) -> PartitionSpec:
-        """Daily partitions of ``partition_by``."""
-        source = self.schema.find_field(self.partition_by).field_id
-        return PartitionSpec(PartitionField(source, 5000, DayTransform(), f"{self.partition_by}_day"))
-
-
-def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:
-    if kind == _LIST:
-        return ListType(next(ids), _TEXT, element_required=True)  # type: ignore[call-overload]  # an iterator of ids
-    if kind == _MAP:
-        return MapType(next(ids), _TEXT, next(ids), _TEXT, value_required=True)  # type: ignore[call-overload]  # same
-    assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
-    return kind
-
 
 _FRAME_ORIGIN = (
     Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
@@ -132,11 +56,11 @@ TRADE_COLUMNS = (
     Column("quantity", _QUANTITY, "in units of the base asset, exactly as the venue wrote it"),
     Column("currency", _TEXT, "the quote asset, in which the price is given"),
     Column("side", _TEXT, "the aggressor's: BUY, SELL, SELL_SHORT or UNKNOWN"),
-    Column("trade_conditions", _LIST, "the venue's condition codes"),
+    Column("trade_conditions", LIST_OF_TEXTS, "the venue's condition codes"),
     Column("source_sequence", _LONG, "the venue's trade id as an integer"),
     Column("ingestion_timestamp", _TIME, "received_ns in microseconds (UTC)"),
     Column("platform_sequence", _LONG, "the Kafka offset"),
-    Column("vendor_data", _MAP, "other fields of the venue's message, as text"),
+    Column("vendor_data", MAP_OF_TEXTS, "other fields of the venue's message, as text"),
 )
 QUOTE_COLUMNS = (
     Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, quote_id)"),
@@ -153,7 +77,9 @@ QUOTE_COLUMNS = (
     Column("source_sequence", _LONG, "Binance's u, which orders its quotes; null: by timestamp", required=False),
     Column("ingestion_timestamp", _TIME, "received_ns in microseconds (UTC)"),
     Column("platform_sequence", _LONG, "the Kafka offset"),
-    Column("vendor_data", _MAP, "condition: crossed, locked, one_sided or empty; published_us: the message's time"),
+    Column(
+        "vendor_data", MAP_OF_TEXTS, "condition: crossed, locked, one_sided or empty; published_us: the message's time"
+    ),
 )
 _COLUMNS: Final[dict[Data, tuple[Column, ...]]] = {"trades": TRADE_COLUMNS, "quotes": QUOTE_COLUMNS}
 
@@ -182,7 +108,7 @@ def bronze(venue: str, data: Data) -> TableSpec:
             Column("ingestion_timestamp", _TIME, "received_ns in µs; kafka_timestamp if unreadable"),
         ),
         "ingestion_timestamp",
-        {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+        {**DRAINED, "write.metadata.metrics.column.payload": "none"},
         sort_by=_FRAME,
     )
 
@@ -199,7 +125,7 @@ def silver(venue: str, data: Data) -> TableSpec:
         f"Every {data.removesuffix('s')} of {venue}, parsed and validated; repeats of the venue are kept.",
         (*_COLUMNS[data], *_ORIGIN, _RECEIVED),
         "timestamp",
-        _DRAINED,
+        DRAINED,
         sort_by=("timestamp", *_PLACE),
     )
 
@@ -223,7 +149,7 @@ def silver_rejected(venue: str) -> TableSpec:
             Column("payload", BinaryType(), "the frame; the whole Kafka value if the envelope is unreadable"),
         ),
         "ingestion_timestamp",
-        {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+        {**DRAINED, "write.metadata.metrics.column.payload": "none"},
         sort_by=_PLACE,
     )
 
@@ -233,7 +159,7 @@ GOLD_TRADES = TableSpec(
     "Every trade of every crypto venue, each exactly once.",
     TRADE_COLUMNS,
     "timestamp",
-    _DRAINED,
+    DRAINED,
     sort_by=("symbol", "exchange", "timestamp", "source_sequence", "trade_id"),
 )
 
@@ -242,7 +168,7 @@ GOLD_QUOTES = TableSpec(
     "Every quote of every crypto venue, the best bid and offer as it changed, each exactly once.",
     QUOTE_COLUMNS,
     "timestamp",
-    _DRAINED,
+    DRAINED,
     sort_by=("symbol", "exchange", "source_sequence", "timestamp", "quote_id"),
 )
 
@@ -262,12 +188,14 @@ BRONZE_FEED_EVENTS = TableSpec(
         Column("kind", _TEXT, "connect, subscribe, gap, …: see Feed events; null if unreadable", required=False),
         Column("symbol", _TEXT, "the venue's own; empty when it concerns none; null if unreadable", required=False),
         Column("connection_id", _TEXT, "the feed's connection; null if unreadable", required=False),
-        Column("details", _MAP, "such as first_missing, last_missing, reason; null if unreadable", required=False),
+        Column(
+            "details", MAP_OF_TEXTS, "such as first_missing, last_missing, reason; null if unreadable", required=False
+        ),
         Column("payload", BinaryType(), "the whole Kafka value"),
         Column("ingestion_timestamp", _TIME, "at_ns in µs; kafka_timestamp if unreadable"),
     ),
     "ingestion_timestamp",
-    {**_DRAINED, "write.metadata.metrics.column.payload": "none"},
+    {**DRAINED, "write.metadata.metrics.column.payload": "none"},
     sort_by=_FRAME,
 )
 
@@ -296,7 +224,7 @@ GOLD_OHLCV_1M = TableSpec(
         Column("updated_at", _TIME, "when its content last changed (UTC)"),
     ),
     "window_start",
-    _DRAINED,
+    DRAINED,
     sort_by=("symbol", "exchange", "window_start"),
 )
 
@@ -321,7 +249,7 @@ REFERENCE_INSTRUMENTS = TableSpec(
         Column("source", _TEXT, "URL of that list"),
     ),
     "valid_from",
-    _DRAINED,
+    DRAINED,
     sort_by=("exchange", "venue_symbol", "valid_from"),
 )
 

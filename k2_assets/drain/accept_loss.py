@@ -13,7 +13,8 @@ from k2_core.errors import CommitConflict, OffsetError
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
-from k2_core.tables import TableSpec, drained_from
+from k2_core.table_spec import TableSpec
+from k2_core.tables import drained_from
 from k2_core.topics import venue_of
 from k2_core.venues import VENUES
 

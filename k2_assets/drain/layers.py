@@ -22,7 +22,7 @@ from k2_assets.silver.transforms import Refined, refine
 from k2_core import tables, topics
 from k2_core.crash_points import reach
 from k2_core.offsets import Offsets
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 from k2_core.venues.routing import Data
 
 _CATCH_UP_OFFSETS: Final = 250_000

@@ -6,7 +6,8 @@ from typing import Final
 
 import polars as pl
 
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, TableSpec
+from k2_core.table_spec import TableSpec
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.venues.routing import Data
 
 ORIGIN: Final = ("received_ns", "topic_id", "kafka_partition", "kafka_offset", "frame_index")

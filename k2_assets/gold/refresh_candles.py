@@ -16,7 +16,8 @@ from k2_assets.lake_filters import day_bounds_us, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken
 from k2_core import clock
-from k2_core.tables import GOLD_TRADES, TableSpec
+from k2_core.table_spec import TableSpec
+from k2_core.tables import GOLD_TRADES
 
 _BATCH_ROWS: Final = 1_000_000
 _WINDOW: Final = ("exchange", "symbol", "window_start")

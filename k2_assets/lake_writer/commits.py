@@ -15,7 +15,7 @@ from k2_assets.lake_writer.answers import commit_once
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 
 _ATTEMPTS = 5
 

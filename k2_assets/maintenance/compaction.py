@@ -21,7 +21,7 @@ from k2_assets.lake_writer.rewrites import replace_files, write_files
 from k2_core import clock
 from k2_core.errors import CommitConflict, ForeignTable
 from k2_core.logs import logger
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 
 log = logger(__name__)
 

@@ -18,7 +18,7 @@ from k2_core import clock
 from k2_core.errors import CommitConflict, LockBusy, LockLost
 from k2_core.settings import Maintenance
 from k2_core.snapshots import whole_commits
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 
 _WAIT_S: Final = 5.0
 _MS_PER_S: Final = 1000

@@ -12,7 +12,8 @@ from k2_assets.resources.lake import Lake
 from k2_assets.silver.rebuild import Outcome, rebuild_day
 from k2_core import tables
 from k2_core.registry import Registry
-from k2_core.tables import DATA, TableSpec
+from k2_core.table_spec import TableSpec
+from k2_core.tables import DATA
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 

@@ -13,7 +13,7 @@ from k2_assets.kafka_reader import Messages
 from k2_assets.silver.rebuild import Outcome, rebuild_day
 from k2_core import tables
 from k2_core.offsets import Offsets
-from k2_core.tables import TableSpec
+from k2_core.table_spec import TableSpec
 from k2_core.venues import binance
 from k2_core.venues.routing import Data
 from tests.assets.frames import NOON_MS, SCHEMAS, TOPIC, a_frame, an_envelope

@@ -19,7 +19,8 @@ from k2_core import quotes, tables
 from k2_core.candles import MINUTE_US
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, TableSpec, all_tables
+from k2_core.table_spec import TableSpec
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
 from k2_core.trades import message_id
 
 Row = dict[str, Any]

@@ -20,7 +20,8 @@ from k2_assets.lake_writer.lock import lock
 from k2_assets.maintenance.compaction import Compacted, Limits, choose, compact, oldest_first
 from k2_core import clock, tables
 from k2_core.offsets import Offsets
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, TableSpec
+from k2_core.table_spec import TableSpec
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
 

@@ -1,0 +1,79 @@
+"""What a table is to its writers and readers: a TableSpec and its columns. Knows no table of ours."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import DayTransform
+from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
+
+LIST_OF_TEXTS: Final = "list of strings"
+MAP_OF_TEXTS: Final = "map of strings"
+
+_KEEP_SNAPSHOTS: Final = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "commit.retry.num-retries": "0",
+}
+DRAINED: Final = {
+    **_KEEP_SNAPSHOTS,
+    "write.delete.isolation-level": "snapshot",
+    "write.update.isolation-level": "snapshot",
+}
+"""Properties of a table that one writer appends to while another replaces files of it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. ``kind`` is an Iceberg type, or the name of a list or map of strings."""
+
+    name: str
+    kind: IcebergType | str
+    doc: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """Everything about one table that its writers and readers must agree on.
+
+    ``sort_by`` is the order of the rows in a file that maintenance has made of small ones, as readers ask for them.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    partition_by: str
+    properties: dict[str, str] = field(default_factory=dict)
+    sort_by: tuple[str, ...] = ()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The Iceberg schema; ids are given in order of the columns."""
+        nested = iter(range(1000, 2000))
+        fields = [
+            NestedField(index, column.name, _iceberg_type(column.kind, nested), column.required, doc=column.doc)
+            for index, column in enumerate(self.columns, 1)
+        ]
+        return Schema(*fields)
+
+    @cached_property
+    def partition_spec(self) -> PartitionSpec:
+        """Daily partitions of ``partition_by``."""
+        source = self.schema.find_field(self.partition_by).field_id
+        return PartitionSpec(PartitionField(source, 5000, DayTransform(), f"{self.partition_by}_day"))
+
+
+def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:
+    if kind == LIST_OF_TEXTS:
+        return ListType(next(ids), StringType(), element_required=True)  # type: ignore[call-overload]  # an iterator of ids
+    if kind == MAP_OF_TEXTS:
+        return MapType(next(ids), StringType(), next(ids), StringType(), value_required=True)  # type: ignore[call-overload]  # same
+    assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
+    return kind
