@@ -4,11 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from k2_core import clock
 from k2_feeds.simulator import control
 from k2_feeds.simulator.server import Hub, serve_venue
 from k2_feeds.simulator.sources import MarketSource
@@ -63,6 +66,23 @@ class Listener:
             if frame.get("channel") == "market_trades":
                 rows = [row for event in frame["events"] for row in event["trades"]]
                 found += [{"id": int(row["trade_id"]), **row} for row in rows]
+        return found
+
+    def quotes(self) -> list[tuple[Any, ...]]:
+        """Return bid, its quantity, ask, its quantity, and Binance's number or the others' time in µs."""
+        found: list[tuple[Any, ...]] = []
+        for frame in self.readable():
+            data = frame.get("data", {})
+            if self.venue == "binance" and "u" in data:
+                found.append((data["b"], data["B"], data["a"], data["A"], data["u"]))
+            if self.venue == "kraken" and frame.get("channel") == "ticker":
+                found += [
+                    (row["bid"], row["bid_qty"], row["ask"], row["ask_qty"], _us(row["timestamp"])) for row in data
+                ]
+            if self.venue == "coinbase" and frame["channel"] == "ticker":
+                rows = [row for event in frame["events"] for row in event["tickers"]]
+                names = ("best_bid", "best_bid_quantity", "best_ask", "best_ask_quantity")
+                found += [(*(row[name] for name in names), _us(frame["timestamp"])) for row in rows]
         return found
 
     def ids(self) -> list[int]:
@@ -124,9 +144,13 @@ async def a_simulator(folder: Path, rate: float = 300) -> AsyncIterator[Simulato
         hub.truth.close()
 
 
+def _us(time: str) -> int:
+    return clock.to_us(datetime.fromisoformat(time[:26] + "+00:00"))
+
+
 def _readable(frame: bytes) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(frame)
+        found: dict[str, Any] = json.loads(frame, parse_float=Decimal)
     except ValueError:
         return None
     return found

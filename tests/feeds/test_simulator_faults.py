@@ -3,6 +3,7 @@ import json
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +37,25 @@ async def test_the_truth_is_what_a_listener_heard_when_there_are_no_faults(tmp_p
         assert Decimal(str(trade[quantity])) == Decimal(row["quantity"])
         assert sides[venue](trade) == row["side"]
     assert set(listener.ids()) == set(range(min(listener.ids()), max(listener.ids()) + 1))
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_every_quote_that_was_heard_stands_in_the_truth(tmp_path: Path, venue: str) -> None:
+    async with a_simulator(tmp_path, 500) as simulator, simulator.listener(venue) as listener:
+        await listener.hear(lambda each: len(each.quotes()) > 500)
+        told = {
+            _key(row["bid"], row["bid_quantity"], row["ask"], row["ask_quantity"], row["id"] or row["time_us"])
+            for row in simulator.told("quotes", venue)
+        }
+
+    heard = [_key(*quote) for quote in listener.quotes()]
+    assert set(heard) <= told
+    assert len(set(heard)) == len(heard)
+
+
+def _key(*quote: Any) -> tuple[Any, ...]:
+    """Spell the numbers of a quote alike; a side that nobody offers is zero in frames and null in the truth."""
+    return *(Decimal(str(number or 0)) for number in quote[:4]), quote[4]
 
 
 @pytest.mark.parametrize("venue", VENUES)
