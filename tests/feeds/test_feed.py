@@ -143,3 +143,46 @@ def test_all_frames_of_a_symbol_stand_in_one_partition(
 
     found = stored(broker, provisioned.trades_topic)
     assert (len(found), {each.partition for each in found}) == (500, {0})
+
+
+def a_quote_frame(number: int, symbol: str = "BTCUSDT") -> bytes:
+    data = f'"u":{number},"s":"{symbol}","b":"61837.63","B":"3.7","a":"61837.64","A":"1.5"'
+    return f'{{"stream":"{symbol.lower()}@bookTicker","data":{{{data}}}}}'.encode()
+
+
+def test_quotes_go_to_a_topic_of_their_own_and_all_else_to_that_of_trades(
+    broker: str, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
+) -> None:
+    publish([b'{"result":null,"id":1}', a_trade_frame(1), a_quote_frame(7), b"{", a_quote_frame(9, "ETHUSDT")])
+
+    quotes = frames_of(broker, provisioned.quotes_topic)
+    assert [(each["channel"], each["symbol"]) for each in quotes] == [("quote", "BTCUSDT"), ("quote", "ETHUSDT")]
+    assert [each["payload"] for each in quotes] == [a_quote_frame(7), a_quote_frame(9, "ETHUSDT")]
+    assert all(
+        each.partition == partition_of(each.key.decode(), 4) for each in stored(broker, provisioned.quotes_topic)
+    )
+    trades = frames_of(broker, provisioned.trades_topic)
+    assert sorted(each["channel"] for each in trades) == ["control", "trade", "unreadable"]
+
+
+def test_streams_are_numbered_alone_and_their_ids_are_followed_together(
+    broker: str, venue: ModuleType, provisioned: Provisioned
+) -> None:
+    feed = Feed(venue, provisioned, Publisher(broker))
+    one, two = feed.open("one"), feed.open("two")
+    for number in range(10):
+        if number != 4:
+            one.take(number, a_trade_frame(number))
+        if number not in {3, 4}:
+            two.take(100 + number, a_trade_frame(number))
+    one.close()
+    two.take(200, a_trade_frame(10))
+    assert feed.finish(30) == 0
+
+    frames = frames_of(broker, provisioned.trades_topic)
+    assert sorted(each["connection_seq"] for each in frames if each["connection_id"] == "one") == list(range(9))
+    assert sorted(each["connection_seq"] for each in frames if each["connection_id"] == "two") == list(range(9))
+    (gap,) = [event["details"] for event in events_of(broker, venue.VENUE) if event["kind"] == "gap"]
+    assert (gap["first_missing"], gap["last_missing"]) == ("4", "4")
+    assert (feed.messages, feed.last_received_ns, feed.gaps.duplicates) == (18, 200, 8)
+    assert two.heard == {("trade", "BTCUSDT"): 200}
