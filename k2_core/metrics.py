@@ -63,6 +63,12 @@ FEED_CONNECTION_LIFETIME = Gauge(
     "k2_feed_connection_lifetime_seconds", "Age of the oldest present connection; 0 without one.", ["exchange"]
 )
 FEED_PONG_TIMEOUTS = Counter("k2_feed_pong_timeouts_total", "Pings that the venue did not answer.", ["exchange"])
+FEED_DROPPED = Counter(
+    "k2_feed_frames_dropped_total", "Frames that found no room while Kafka was away; their ids are gaps.", ["exchange"]
+)
+SEQUENCE_BREAKS = Counter(
+    "k2_feed_sequence_breaks_total", "Jumps of the count that a venue keeps of a connection's messages.", ["exchange"]
+)
 FEED_STATE = Gauge(
     "k2_feed_state",
     "1 while something is wrong: silence, stale, lag, skew, sequence, refused; else 0.",

@@ -48,12 +48,14 @@ class FeedMetrics:
         for topic in feed.provisioned.raw_topics:
             self._raise(metrics.FEED_PRODUCED, feed, produced[topic], venue, topic)
             self._raise(metrics.FEED_PRODUCE_ERRORS, feed, refused[topic], venue, topic)
+        self._raise(metrics.FEED_DROPPED, feed, feed.drops.total, venue)
         self._raise(metrics.FEED_RECEIVED, feed, feed.messages, venue)
         self._raise(metrics.FEED_MESSAGE_ERRORS, feed, feed.unreadable + feed.oversized, venue)
 
     def _count_ids(self, venue: str, feed: Feed) -> None:
         self._raise(metrics.SEQUENCE_GAP_MESSAGES, feed, feed.ids_missing, venue)
         self._raise(metrics.OUT_OF_ORDER, feed, feed.gaps.out_of_order, venue)
+        self._raise(metrics.SEQUENCE_BREAKS, feed, feed.sequence_breaks, venue)
         self._raise(metrics.DUPLICATES, feed, feed.gaps.duplicates, venue)
         for (symbol, severity), count in feed.gaps_found.items():
             self._raise(metrics.SEQUENCE_GAPS, feed, count, venue, symbol, severity)
