@@ -65,11 +65,13 @@ def venue_of(symbol: str) -> str:
 
 
 def default_symbols(settings: Settings) -> tuple[str, ...]:
-    """Return what the simulator trades: its own setting, or what the feeds' settings name and a few symbols more."""
+    """Return what the simulator trades: its own setting, or of each fed venue what is fed, and a few symbols more."""
     if settings.simulator.symbols:
         return settings.simulator.symbols
-    fed = (*settings.feeds.binance.symbols, *settings.feeds.kraken.symbols, *settings.feeds.coinbase.symbols)
-    return tuple(dict.fromkeys((*fed, *(symbol for venue in VENUES for symbol in _MORE[venue]))))
+    feeds = settings.feeds
+    fed = {"binance": feeds.binance, "kraken": feeds.kraken, "coinbase": feeds.coinbase}
+    venues = [venue for venue in VENUES if venue in feeds.venues]
+    return tuple(dict.fromkeys(symbol for venue in venues for symbol in (*fed[venue].symbols, *_MORE[venue])))
 
 
 @cache

@@ -18,13 +18,17 @@ K2 = Path(sys.executable).with_name("k2")
 
 
 class Platform:
-    """A platform that may be up; ``settings`` are variables such as ``K2_DRAIN__WORK_MINUTES``."""
+    """A platform that may be up; ``settings`` are variables such as ``K2_DRAIN__WORK_MINUTES``.
+
+    It feeds one venue, if they do not say otherwise: most tests look at one, and two cores are few for three.
+    """
 
     def __init__(self, home: Path, ports: Ports, **settings: str) -> None:
         self.home = home
         self.ports = ports
+        ours = {f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}
         self._environment = child_environment(
-            K2_HOME=str(home), **{f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}, **settings
+            **{"K2_HOME": str(home), "K2_FEEDS__VENUES": '["binance"]', **ours, **settings}
         )
 
     @contextmanager
