@@ -10,8 +10,8 @@ from k2_assets import lake_files
 from k2_assets.automation import REFINE_TAGS
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.backlog import backlog_sensor
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
-from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade
 
 BOTH, CANDLES = {GOLD_TRADES.name, GOLD_OHLCV_1M.name}, {GOLD_OHLCV_1M.name}
 
@@ -112,3 +112,16 @@ def test_days_older_than_the_memory_are_not_asked_for_again_and_again(
     lake.append(SILVER, [a_trade(9, offset=9)])
     refresh(lake)
     assert len(lake.gold()) == 5
+
+
+def test_days_of_quotes_are_asked_for_beside_those_of_trades(lake: SmallLake, instance: dg.DagsterInstance) -> None:
+    sensor = backlog_sensor(Lake(lake.settings))
+    lake.append(SILVER_QUOTES, [a_quote(1), a_quote(2, NOON + timedelta(days=1))])
+    lake.append(SILVER, [a_trade(1)])
+    tomorrow = (DAY + timedelta(days=1)).isoformat()
+
+    assert asked(sensor, instance) == {DAY.isoformat(): {*BOTH, GOLD_QUOTES.name}, tomorrow: {GOLD_QUOTES.name}}
+
+    lake.quotes_refresh().append_new()
+    refresh(lake)
+    assert asked(sensor, instance) == {tomorrow: {GOLD_QUOTES.name}}

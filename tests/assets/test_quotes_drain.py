@@ -61,6 +61,32 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
     quotes.assert_everything_stands_once()
 
 
+def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keeps_nobody_from_working(
+    trades: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {trades.venue.VENUE: trades.venue})
+    monkeypatch.setattr("k2_assets.drain.drain._LOOK_S", 0.5)
+    monkeypatch.setattr("k2_assets.drain.drain._Worker._wait_out", fail_at_once)
+    trades.produce(200)
+    quotes, stop = None, threading.Event()
+    deadline = time.monotonic() + 120  # noqa: TID251
+    for lane, _ in drain(settings_of(trades), "patient", stop):
+        if quotes is None and trades.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
+            quotes = Room(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
+            quotes.produce(200, seed=1)
+        if quotes is not None and quotes.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
+            stop.set()
+        assert time.monotonic() < deadline, quotes  # noqa: TID251
+
+    assert quotes is not None
+    trades.assert_everything_stands_once()
+    quotes.assert_everything_stands_once()
+
+
+def fail_at_once(_: object, error: Exception) -> None:
+    raise AssertionError from error
+
+
 def test_both_lanes_may_commit_their_rejected_rows_at_the_very_same_moment(
     trades: Room, quotes: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

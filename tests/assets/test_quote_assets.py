@@ -1,0 +1,51 @@
+"""Gold's quotes as Dagster makes them: the asset and the check that no quote stands twice."""
+
+import dagster as dg
+import pytest
+
+from k2_assets.checks.assets import silver_result, unique_quote_message_id
+from k2_assets.gold.assets import gold_crypto_quotes
+from k2_assets.resources.lake import Lake
+from k2_assets.silver.differences import as_frame
+from k2_core.tables import GOLD_QUOTES
+from tests.assets.lakes import DAY, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
+
+BY_MACHINE = {"dagster/sensor_name": "gold_automation"}
+
+
+def materialize(lake: SmallLake, tags: dict[str, str]) -> dict[str, bool]:
+    """Make the day, and return which of its checks passed."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize(
+            [gold_crypto_quotes, unique_quote_message_id],
+            partition_key=DAY.isoformat(),
+            resources={"lake": Lake(lake.settings)},
+            instance=instance,
+            tags=tags,
+        )
+    return {check.check_name: check.passed for check in run.get_asset_check_evaluations()}
+
+
+@pytest.mark.parametrize("tags", [BY_MACHINE, {}], ids=["by automation", "by a person"])
+def test_gold_is_made_and_passes_its_check(lake: SmallLake, tags: dict[str, str]) -> None:
+    lake.append(SILVER_QUOTES, [a_quote(n, n, ask=None if n % 2 else "101") for n in range(1, 50)])
+
+    assert materialize(lake, tags) == {"unique_message_id": True}
+    assert len(lake.gold_quotes()) == 49
+
+
+def test_a_quote_that_stands_twice_is_found(lake: SmallLake) -> None:
+    lake.append(SILVER_QUOTES, [a_quote(1), a_quote(2)])
+    materialize(lake, BY_MACHINE)
+    lake.append(GOLD_QUOTES, [a_quote(1)])  # past our own writer
+
+    assert materialize(lake, BY_MACHINE) == {"unique_message_id": False}
+
+
+def test_a_price_below_zero_and_an_unknown_id_are_found_in_silver_and_a_missing_side_is_none() -> None:
+    def judged(*rows: Row) -> dg.AssetCheckResult:
+        return silver_result(as_frame(to_arrow(SILVER_QUOTES, list(rows))), {}, "quotes")
+
+    assert judged(a_quote(1), a_quote(2, bid=None), a_quote(3, bid="102"), a_quote(None, 4)).passed
+    assert not judged(a_quote(1), a_quote(2, bid="-3")).passed
+    assert not judged(a_quote(1, message_id="1")).passed
