@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from k2_assets.drain import layers
 from k2_assets.drain.drain import drain
-from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh import GoldRefresh
+from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
 from k2_core.candles import MINUTE_US
