@@ -47,7 +47,7 @@ class ScriptedVenue:
         self.rest_status = 200
         self.retry_after = "2"
         self.offset_s = 0.0
-        self.ids = dict.fromkeys(symbols, 1_000)
+        self.ids = dict.fromkeys(symbols, int(time.time() * 1000))  # noqa: TID251  # above those of earlier tests
         self.port = 0
         self.tls: ssl.SSLContext | None = None
         self.busiest = 0
