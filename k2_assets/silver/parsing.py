@@ -62,17 +62,17 @@ def parse_all(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
 
 def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[str, str]:
     """Say why a frame was refused. A bad quote stands among trades, since no feed can read it: its own parser knows."""
-    unknown = error.reason, error.detail
     if error.reason != "unknown_event":
-        return unknown
+        return error.reason, error.detail
     try:
         found = other_parser(payload) or []
     except MalformedFrame as other:
-        return unknown if other.reason == "unknown_event" else (other.reason, other.detail)
+        found = [] if other.reason == "unknown_event" else [other]
     except Exception:  # noqa: BLE001  # a fault of the other parser; this frame is refused all the same
-        return unknown
-    bad = [row for row in found if isinstance(row, BadTrade | BadQuote)]
-    return (bad[0].reason, bad[0].detail) if bad and len(bad) == len(found) else unknown
+        found = []
+    bad = [each for each in found if isinstance(each, BadTrade | BadQuote | MalformedFrame)]
+    other_says = f"; the other parser says {bad[0].reason}: {bad[0].detail}" if bad else ""
+    return error.reason, error.detail + other_says
 
 
 def _keep_bad(out: Parsed, position: int, index: int, row: Any) -> None:

@@ -134,5 +134,7 @@ def test_many_quotes_of_mixed_sides_keep_their_order_and_numbers() -> None:
 def test_a_bad_quote_that_no_feed_could_read_says_among_trades_what_is_wrong_with_it() -> None:
     made = refined_frames(a_frame(1), a_quote_frame(2, u=None), a_quote_frame(3), a_quote_frame(4, e="depth"))
 
-    assert made.rejected["reason"].to_pylist() == ["missing_field", "unknown_event", "unknown_event"]
+    assert made.rejected["reason"].to_pylist() == ["unknown_event"] * 3
+    told = made.rejected["error"].to_pylist()
+    assert ["missing_field: field u" in error for error in told] == [True, False, False]
     assert made.silver["source_sequence"].to_pylist() == [1]
