@@ -137,9 +137,9 @@ def gaps_of(events: Iterable[Mapping[str, Any]]) -> set[Id]:
     """Return every id that the feeds report as missing; what came after all, and was said so, is missing no more."""
     ids: set[Id] = set()
     for event in events:
-        if event["kind"] not in {"gap", "gap_filled"}:
-            continue
         details = dict(event["details"])
+        if event["kind"] != "gap" and (event["kind"], details.get("state")) != ("recovered", "gap"):
+            continue
         symbol = symbol_of(event["venue"], event["symbol"])
         first, last = int(details["first_missing"]), int(details["last_missing"])
         run = {(event["venue"], symbol, each) for each in range(first, last + 1)}
