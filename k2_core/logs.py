@@ -32,7 +32,7 @@ def configure(part: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for chatty in ("websockets", "httpx"):  # they say every connection and every request otherwise
+    for chatty in ("websockets", "httpx", "httpx2"):  # they say every connection and every request otherwise
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(part=part)
 

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from k2_core import clock, topics
-from k2_core.errors import K2Error
+from k2_core.errors import K2Error, PartError
 from k2_core.logs import logger
 from k2_core.settings import Settings
 from k2_feeds.backoff import Backoff
@@ -71,9 +71,13 @@ class VenueFeed:
             try:
                 await self._run_once()
             except K2Error as error:
-                self.failed = error
-                self.health.waits(str(error))
                 _log.error("a venue's feed has failed", venue=self.name, text=str(error))
+                self.failed = error
+            except Exception as error:  # noqa: BLE001  # a venue's edge: its fault ends no other's feed
+                _log.exception("a venue's feed broke", venue=self.name)
+                self.failed = PartError(f"the feed of {self.name} broke ({error!r}): its log says where.")
+            if self.failed is not None:
+                self.health.waits(str(self.failed))
                 await _set_within(self._stop, pause.delay_s())
 
     async def _run_once(self) -> None:
