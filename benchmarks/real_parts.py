@@ -13,7 +13,7 @@ from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
 from k2_stack.probes import Answer
 
-PORTS = ("kafka", "kafka_controller", "registry", "registry_management", "simulator")
+PORTS = ("kafka", "kafka_controller", "registry", "registry_management", "feed_health", "simulator")
 
 
 @contextmanager
