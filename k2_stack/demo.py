@@ -21,7 +21,7 @@ from k2_stack.sources import Source
 
 _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 300.0
-_DROPPED: Final = 3
+_DROPPED: Final = 20
 _PIPE_WIDTH: Final = 200
 
 
@@ -84,7 +84,7 @@ class Tour:
         self._tell(_spelled(candle))
 
     def _drop(self) -> None:
-        self._say(f"Now Binance loses {_DROPPED} trades of BTCUSDT on their way to us.")
+        self._say(f"Now Binance loses {_DROPPED} messages of BTCUSDT on their way to us, trades and quotes.")
         before = self._of("binance", "gaps")
         self._inject("drop", "binance", symbol="BTCUSDT", count=_DROPPED)
         self._await("the feed to notice", lambda: self._of("binance", "gaps") > before)
