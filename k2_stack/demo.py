@@ -205,6 +205,8 @@ class Tour:
 
 
 def _spelled(candle: dict[str, Any]) -> str:
-    proved = "complete" if candle["is_complete"] else f"not complete, {candle['missing_trades']} trades missing"
+    missing = f"not complete: {candle['missing_trades']} trades are missing"
+    open_still = missing if candle["missing_trades"] else "not proved yet: the trade that closes it has not been seen"
+    proved = "complete" if candle["is_complete"] else open_still
     prices = " ".join(f"{name} {candle[f'{name}_price']}" for name in ("open", "high", "low", "close"))
     return f"{candle['symbol']} {candle['window_start'][:16]}: {prices} volume {candle['volume']} ({proved})"
