@@ -40,7 +40,7 @@ class EventsRoom(Room):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        new = NewTopic(topics.FEED_EVENTS, 2, 1, config=topics.topic_settings(7))
+        new = NewTopic(topics.FEED_EVENTS, 4, 1, config=topics.topic_settings(7))  # as a feed would: others share it
         if topics.FEED_EVENTS not in self.admin.list_topics(timeout=30).topics:
             self.admin.create_topics([new])[topics.FEED_EVENTS].result(timeout=30)
         with Registry(self.registry_url) as registry:
