@@ -54,6 +54,7 @@ class Keeper:
         self._log = log_of(settings, part.name)
         self._started_s = 0.0
         self._died = ""
+        self._successor: Process | None = None
 
     async def keep(self, after: list[asyncio.Event], elapsed: Callable[[], float]) -> None:
         """Wait for what comes first, then keep the part for ever; a step once.
@@ -131,7 +132,7 @@ class Keeper:
     async def _watch(self) -> str:
         """Return why the part is to be started again: it exited, or answered nothing for long; ask it now and then."""
         failures, heard_at = 0, clock.monotonic()
-        while not await self._exits_within(ASK_READY_S):
+        while not await self._exits_within(ASK_READY_S) or self._succeeded():
             self._limit_log()
             await self._hand_over_if_asked()
             try:
@@ -150,22 +151,27 @@ class Keeper:
         return f"it ended by itself ({_status(self._exited() or 0)})"
 
     async def _hand_over_if_asked(self) -> None:
-        """Start a successor beside the process when somebody asked for one, and keep that from its end on."""
+        """Start a successor beside the process when somebody asked for one; that ends the process when it is ready."""
         request = self._part.handover
         if request is None or not request.exists():
             return
         request.unlink()
-        successor = await self._launch(TAKE_OVER)
-        self._now.message = f"pid {successor.pid} takes over"
-        self._publish()
-        while self._exited() is None and successor.poll() is None:  # noqa: ASYNC110  # processes set no event
-            await asyncio.sleep(LOOK_S)
-        if successor.poll() is None:
-            self._died = ""
-            self._keep_process(successor)
-        else:
-            self._now.message = f"the successor ended ({_status(successor.poll() or 0)}): {last_line(self._log)}"
-            self._publish()
+        if self._successor is not None and self._successor.poll() is None:
+            return
+        try:
+            self._successor = await self._launch(TAKE_OVER)
+        except PartError as error:  # the present process goes on; whoever asked is sent to this log
+            with self._log.open("a") as log:
+                log.write(f"no successor: {error}\n")
+
+    def _succeeded(self) -> bool:
+        """Keep the successor in the place of the process that has ended; tell whether there is one."""
+        successor, self._successor = self._successor, None
+        if successor is None or successor.poll() is not None:
+            return False
+        self._died = ""
+        self._keep_process(successor)
+        return True
 
     def _limit_log(self) -> None:
         try:
@@ -190,6 +196,8 @@ class Keeper:
             self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
             self._publish()
             await self._end_rest()
+            if self._succeeded():
+                return
             await asyncio.sleep(pause)
             try:
                 await self._start()

@@ -23,6 +23,8 @@ BREED = f"""
 import os, pathlib, signal, subprocess, sys, time
 own = pathlib.Path("feed.pid")
 if "--take-over" in sys.argv:
+    if pathlib.Path("unable").exists():
+        sys.exit(3)
     predecessor = int(own.read_text())
     os.kill(predecessor, signal.SIGTERM)
     while pathlib.Path(f"/proc/{{predecessor}}/fd/0").exists():

@@ -207,6 +207,21 @@ def test_successor_is_kept_when_somebody_asked_for_a_handover(running: tuple[Sma
     assert not (small.settings.home / "handover.request").exists()
 
 
+def test_process_goes_on_when_its_successor_fails(running: tuple[Small, subprocess.Popen[str]]) -> None:
+    small, _ = running
+    predecessor = small.part("feed").pid
+    request, unable = (small.settings.home / name for name in ("handover.request", "unable"))
+    unable.touch()
+    request.touch()
+    until(lambda: not request.exists())
+
+    until(lambda: len(small.left()) == 3)  # registry, feed and what it breeds: the successor has gone
+    assert (small.part("feed").pid, small.part("feed").restarts) == (predecessor, 0)
+    unable.unlink()
+    request.touch()  # one that failed is in nobody's way
+    until(lambda: small.part("feed").pid not in {None, predecessor} and small.part("feed").state == "ready")
+
+
 def test_part_that_hangs_is_ended_and_started_again(small: Small) -> None:
     small.environment["K2_SUPERVISOR__SILENT_AFTER_S"] = "10"
     with small.start() as supervisor:
