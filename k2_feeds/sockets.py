@@ -1,7 +1,6 @@
 """Open a venue's WebSocket: sizes, TLS, proxies, and when the venue was last heard. Subscribes to nothing."""
 
 import ssl
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from websockets.protocol import Event
 
 from k2_core import clock
 from k2_core.errors import SettingsError
+from k2_core.retry_after import seconds_of
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _OPEN_S: Final = 10.0
@@ -31,19 +31,9 @@ class RateLimited(Exception):  # not an error: the venue says when to come again
     """The venue refuses an attempt because there were too many."""
 
     def __init__(self, status: int, retry_after: str | None) -> None:
-        self.retry_after_s = seconds_of(retry_after)
+        wanted_s = seconds_of(retry_after)
+        self.retry_after_s = _RETRY_AFTER_S if wanted_s is None else wanted_s
         super().__init__(f"it answers HTTP {status} and wants {self.retry_after_s:.0f} s of rest")
-
-
-def seconds_of(retry_after: str | None) -> float:
-    """Return the seconds of a Retry-After header, which says seconds or a date; a moderate time when it is missing."""
-    text = (retry_after or "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    try:
-        return max((parsedate_to_datetime(text) - clock.now()).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # no date, or one without a zone
-        return _RETRY_AFTER_S
 
 
 class VenueSocket(ClientConnection):

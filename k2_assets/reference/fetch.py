@@ -3,17 +3,15 @@
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from k2_core import clock
 from k2_core.errors import DownloadError
 from k2_core.logs import logger
+from k2_core.retry_after import seconds_of
 
 log = logger(__name__)
 
@@ -79,7 +77,8 @@ def _ask(client: httpx.Client, url: str, pause_s: float) -> bytes:
                 return _body(answer, url)
             reason = f"the server answers {answer.status_code}"
             if answer.status_code in _TOO_MANY or answer.headers.get("Retry-After"):
-                raise _Later(reason, _retry_after_s(answer.headers.get("Retry-After"), pause_s))
+                wanted_s = seconds_of(answer.headers.get("Retry-After"))
+                raise _Later(reason, pause_s if wanted_s is None else wanted_s)
             if answer.status_code >= _SERVER_FAULT:
                 raise _Later(reason, pause_s)
             msg = f"{url} could not be fetched: {reason}."
@@ -99,17 +98,3 @@ def _body(answer: httpx.Response, url: str) -> bytes:
             msg = f"{url} could not be fetched: it answers with more than {_MOST_BYTES // 1_000_000} MB."
             raise DownloadError(msg)
     return bytes(found)
-
-
-def _retry_after_s(text: str | None, otherwise_s: float) -> float:
-    """Return the seconds that a Retry-After header asks for, in seconds or as a date (RFC 9110, 10.2.3)."""
-    if text is None:
-        return otherwise_s
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return otherwise_s
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - clock.now()).total_seconds())

@@ -14,7 +14,7 @@ from k2_feeds.feed_events import Kind
 from k2_feeds.fleet import Fleet, most_symbols, source_of, spread
 from k2_feeds.listed import fetch
 from k2_feeds.pacing import Pace
-from k2_feeds.sockets import seconds_of, trusted
+from k2_feeds.sockets import trusted
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
 WITHIN_S = 30
@@ -326,9 +326,3 @@ def test_spread_deals_symbols_out_evenly_within_a_venues_limit() -> None:
 def test_settings_that_leave_nothing_to_feed_are_refused(name: str, section: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         source_of(Feeds.model_validate({"kraken": section}), name)
-
-
-def test_a_retry_after_is_read_as_seconds_or_as_a_date() -> None:
-    assert seconds_of("17") == 17
-    assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert seconds_of("soon") == seconds_of(None) == 5
