@@ -1,4 +1,4 @@
-"""When gold follows silver, and candles follow gold: Dagster's declarative automation."""
+"""When gold follows silver, and candles follow gold: Dagster's declarative automation. And when a run is over."""
 
 from typing import Final
 
@@ -14,6 +14,15 @@ FOLLOW: Final = (
     & ~dg.AutomationCondition.in_progress()
     & ~dg.AutomationCondition.any_deps_in_progress()
 ).with_label("follow")
+
+UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""The states of a run that is not over."""
 
 # The queue lets few of these run at once, so that a long backfill never stands before a drain.
 REFINE_TAGS: Final = {"k2/queue": "refine", "dagster/max_runtime": "1800"}

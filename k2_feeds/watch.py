@@ -112,7 +112,7 @@ class Watch:
 
     def _sequence(self, now: float) -> Wrong:
         """Return a sentence while ids or counters have jumped within the last minutes."""
-        total = self._feed.gaps_found.total() + getattr(self._feed, "sequence_breaks", 0)
+        total = self._feed.gaps_found.total() + self._feed.sequence_breaks
         if self._breaks[-1][1] != total:
             self._breaks.append((now, total))
         while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:

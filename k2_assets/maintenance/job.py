@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from k2_assets.automation import UNFINISHED
 from k2_assets.maintenance.event_log import forget_old_runs
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_assets.resources.lake import Lake
@@ -14,13 +15,6 @@ from k2_core.venues import VENUES
 
 JOB: Final = "maintain"
 _QUEUE: Final = {"k2/queue": JOB}
-_UNFINISHED: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def rounds(lake: Lake, tables: tuple[str, ...] = ()) -> Iterator[TableRound]:
@@ -86,7 +80,7 @@ def maintain_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         description="Maintains the tables every five minutes, unless the last round is still under way.",
     )
     def every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        under_way = context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=_UNFINISHED), limit=1)
+        under_way = context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1)
         if under_way:
             return dg.SkipReason(f"run {under_way[0].run_id[:8]} is {under_way[0].status.value.lower()}")
         return dg.RunRequest()

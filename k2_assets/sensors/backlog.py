@@ -5,7 +5,7 @@ from typing import Final
 
 import dagster as dg
 
-from k2_assets.automation import REFINE_TAGS
+from k2_assets.automation import REFINE_TAGS, UNFINISHED
 from k2_assets.gold.assets import SILVER
 from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.partitions import is_partition
@@ -59,12 +59,7 @@ def _busy_days(instance: dg.DagsterInstance) -> set[date]:
     """Return the days for which a run of gold is queued or running."""
     filters = dg.RunsFilter(
         tags={"k2/queue": REFINE_TAGS["k2/queue"]},
-        statuses=[
-            dg.DagsterRunStatus.QUEUED,
-            dg.DagsterRunStatus.NOT_STARTED,
-            dg.DagsterRunStatus.STARTING,
-            dg.DagsterRunStatus.STARTED,
-        ],
+        statuses=UNFINISHED,
     )
     keys = [run.tags.get("dagster/partition") for run in instance.get_runs(filters)]
     return {date.fromisoformat(key) for key in keys if key}

@@ -1,23 +1,15 @@
 """The sensor that keeps exactly one drain alive. It launches runs and never drains itself: ticks are at-least-once."""
 
-from typing import Final
 
 import dagster as dg
 import psutil
 
+from k2_assets.automation import UNFINISHED
 from k2_assets.drain.drain import beat_store
 from k2_assets.drain.job import job_name
 from k2_assets.drain.run_processes import fail, fail_orphaned_runs, process_of
 from k2_assets.drain.supervision import Started, Verdict, judge_from_store, leftover
 from k2_core.settings import Settings
-
-_UNFINISHED: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinition:
@@ -45,7 +37,7 @@ def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinitio
 
 def _one_is_there(instance: dg.DagsterInstance, settings: Settings) -> str | None:
     """Return why no drain is to be launched; ends and fails the runs that turn out dead."""
-    filters = dg.RunsFilter(job_name=job_name(settings.drain), statuses=_UNFINISHED)
+    filters = dg.RunsFilter(job_name=job_name(settings.drain), statuses=UNFINISHED)
     for record in instance.get_run_records(filters):
         if reason := _keeps_its_place(instance, record, settings):
             return f"run {record.dagster_run.run_id[:8]} {reason}"

@@ -5,18 +5,13 @@ from typing import Any, Final
 
 import dagster as dg
 
+from k2_assets.automation import UNFINISHED
 from k2_assets.reference.assets import JOB, lacking
 from k2_assets.resources.lake import Lake
 from k2_core import clock
 
 _FIRST_PAUSE_S: Final = 60.0
 _LAST_PAUSE_S: Final = 3600.0
-_UNFINISHED: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 def register_sensor(lake: Lake, job: Any) -> dg.SensorDefinition:
@@ -37,7 +32,7 @@ def register_sensor(lake: Lake, job: Any) -> dg.SensorDefinition:
         now_s = clock.now_ns() / clock.NS_PER_SECOND
         if now_s < asked["again_s"]:
             return dg.SkipReason(f"{', '.join(missing)} missing; asked lately")
-        if context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=_UNFINISHED), limit=1):
+        if context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1):
             return dg.SkipReason("a refresh is under way")
         pause_s = min(max(asked["pause_s"] * 2, _FIRST_PAUSE_S), _LAST_PAUSE_S)
         cursor = json.dumps({"again_s": now_s + pause_s, "pause_s": pause_s})
