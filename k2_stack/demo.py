@@ -9,6 +9,8 @@ from typing import Any, Final
 import click
 import httpx
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 from k2_core import clock
 from k2_core.catalog import open_catalog
@@ -23,6 +25,7 @@ _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 300.0
 _DROPPED: Final = 20
 _PIPE_WIDTH: Final = 200
+_INDENT: Final = 8
 
 
 @click.command()
@@ -33,7 +36,7 @@ _PIPE_WIDTH: Final = 200
 def demo(keep: bool, rate: float) -> None:
     """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
 
-    It takes about three minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
+    It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
     stands among real ones.
     """
     own = load_settings()
@@ -135,13 +138,15 @@ class Tour:
     def _count(self) -> None:
         rows = self._rows()
         self._say("What the lake holds now:")
-        self._tell(", ".join(f"{name} {count:,}" for name, count in rows.items() if count))
+        for name, count in rows.items():
+            if count:
+                self._tell(f"{name:28}{count:>9,}")
 
     def _say(self, text: str) -> None:
         self._console.print(f"\n{clock.monotonic() - self._began:4.0f} s  {text}", style="bold", markup=False)
 
     def _tell(self, text: str) -> None:
-        self._console.print(f"        {text}", markup=False)
+        self._console.print(Padding(Text(text), (0, 0, 0, _INDENT)))
 
     def _await(self, what: str, found: Callable[[], Any]) -> Any:
         """Ask until there is an answer, and return it."""

@@ -1,6 +1,5 @@
 """The sensor that keeps exactly one drain alive. It launches runs and never drains itself: ticks are at-least-once."""
 
-
 import dagster as dg
 import psutil
 

@@ -43,7 +43,7 @@ class Platform:
     def k2(self, *arguments: str) -> str:
         """Run one k2 command and return what it printed; its failure is the test's."""
         done = subprocess.run(
-            [K2, *arguments], env=self._environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+            [K2, *arguments], env=self._environment, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
         )
         assert done.returncode == 0, f"k2 {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
