@@ -27,6 +27,8 @@ from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_ar
 
 LATER_MS = 3_600_000
 TOMORROW = date(2024, 8, 10)
+REST = 4
+"""So many times as long as its commit took a drain rests until its next; one without any rest starves all others."""
 LIMITS = Limits(files=16, bytes=128 * 1024 * 1024, rows=1_000_000, young_ms=60_000, closed_ms=21_600_000)
 
 
@@ -127,8 +129,10 @@ def test_a_drain_goes_on_while_files_are_joined(lake: SmallLake) -> None:
                 return
             start = Offsets({place: number - 1_000}) if number > 1_000 else Offsets({})
             rows = to_arrow(SILVER, [a_trade(number, number % 3_000)])
+            began = clock.monotonic()
             table = commit_drained(table, rows, start, Offsets({place: number - 999}))
             appended.append(number)
+            stop.wait(REST * (clock.monotonic() - began))
 
     draining = threading.Thread(target=drain)
     draining.start()
