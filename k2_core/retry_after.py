@@ -2,8 +2,11 @@
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from k2_core import clock
+
+_MOST_DIGITS: Final = 9  # thirty years; what asks for more asks for nothing that can be meant
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -13,10 +16,10 @@ def seconds_of(retry_after: str | None) -> float | None:
     """
     text = (retry_after or "").strip()
     if text.isascii() and text.isdecimal():
-        return float(text)
+        return float(text) if len(text) <= _MOST_DIGITS else None
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - clock.now()).total_seconds())
