@@ -182,6 +182,7 @@ def simulate(
 @click.option("--seconds", type=float, help="How long, how late or how wrong; see below.")
 @click.option("--for", "for_s", type=click.FloatRange(0), help="How long skew and stale last.")
 @click.option("--symbol", help="Only to this symbol, in the venue's spelling.")
+@click.option("--channel", type=click.Choice(["trades", "quotes"]), help="Only to messages of these.")
 @click.option("--wait", is_flag=True, help="Return when it is over.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the simulator.")
 def fault(
@@ -192,6 +193,7 @@ def fault(
     seconds: float | None,
     for_s: float | None,
     symbol: str | None,
+    channel: str | None,
     wait: bool,
     port: int | None,
 ) -> None:
@@ -210,17 +212,17 @@ def fault(
 
     \b
     Examples:
-      k2 feed fault drop binance --count 5 --symbol BTCUSDT
+      k2 feed fault drop binance --count 5 --symbol BTCUSDT --channel trades
       k2 feed fault silence kraken --seconds 30
       k2 feed fault disconnect coinbase --wait
     """  # noqa: D301
     from k2_feeds.simulator import control  # noqa: PLC0415
 
-    given = {"fault": name, "venue": venue, "count": count, "seconds": seconds, "for_s": for_s, "symbol": symbol}
-    request = {key: value for key, value in given.items() if value is not None}
+    given = {"count": count, "seconds": seconds, "for_s": for_s, "symbol": symbol, "channel": channel}
+    details = {key: value for key, value in given.items() if value is not None}
     try:
         port = port or load_settings().ports.simulator
-        answer = control.ask(port, {**request, "wait": wait})
+        answer = control.ask(port, {"fault": name, "venue": venue, **details, "wait": wait})
     except K2Error as error:
         _fail(error)
         return

@@ -87,9 +87,9 @@ class Tour:
         self._tell(_spelled(candle))
 
     def _drop(self) -> None:
-        self._say(f"Now Binance loses {_DROPPED} messages of BTCUSDT on their way to us, trades and quotes.")
+        self._say(f"Now Binance loses {_DROPPED} trades of BTCUSDT on their way to us.")
         before = self._of("binance", "gaps")
-        self._inject("drop", "binance", symbol="BTCUSDT", count=_DROPPED)
+        self._inject("drop", "binance", symbol="BTCUSDT", channel="trades", count=_DROPPED)
         self._await("the feed to notice", lambda: self._of("binance", "gaps") > before)
         self._tell("Ids of trades rise by one: the feed has noticed the hole, counted it and recorded it as a gap.")
 

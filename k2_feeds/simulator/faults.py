@@ -33,13 +33,14 @@ KINDS: Final = {
     "shutdown": Kind("serverShutdown is announced; SECONDS later connections are closed (Binance only)", 5.0),
 }
 OF_MESSAGES: Final = frozenset({"drop", "duplicate", "reorder", "malformed"})
-_FIELDS: Final = frozenset({"fault", "venue", "count", "seconds", "for_s", "symbol"})
+CHANNELS: Final = ("trades", "quotes")
+_FIELDS: Final = frozenset({"fault", "venue", "count", "seconds", "for_s", "symbol", "channel"})
 _PAUSE_S: Final = (1.5, 4.5)  # between two random faults
 _MOST: Final = 5  # messages of a random fault
 
 
 class Fault(NamedTuple):
-    """One fault to be had. ``symbol`` None: of any symbol."""
+    """One fault to be had. ``symbol`` None: of any symbol; ``channel`` None: of trades and quotes."""
 
     name: str
     venue: str
@@ -47,6 +48,7 @@ class Fault(NamedTuple):
     seconds: float = 0.0
     for_s: float = 0.0
     symbol: str | None = None
+    channel: str | None = None
 
 
 class Due(NamedTuple):
@@ -79,10 +81,16 @@ def fault_of(asked: dict[str, Any]) -> Fault:
     if symbol is not None and not isinstance(symbol, str):
         msg = f"symbol is {symbol!r}: say a symbol in the venue's spelling."
         raise SettingsError(msg)
+    channel = asked.get("channel")
+    if channel is not None and channel not in CHANNELS:
+        msg = f"channel is {channel!r}: say {' or '.join(CHANNELS)}, or leave it out for both."
+        raise SettingsError(msg)
+    if channel is not None and name not in OF_MESSAGES:
+        msg = f"{name} is not a fault of messages: leave the channel out."
+        raise SettingsError(msg)
     kind = KINDS[name]
-    return Fault(
-        name, venue, count, _number(asked, "seconds", kind.seconds), _number(asked, "for_s", kind.for_s), symbol
-    )
+    seconds, for_s = _number(asked, "seconds", kind.seconds), _number(asked, "for_s", kind.for_s)
+    return Fault(name, venue, count, seconds, for_s, symbol, channel)
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:

@@ -17,18 +17,19 @@ _US: Final = 1_000_000
 async def inject(venue: Venue, fault: Fault) -> int:
     """Have the fault, wait for its end, and return to how many messages or clients it happened."""
     details = {"count": fault.times} if fault.name in OF_MESSAGES else {"seconds": fault.seconds}
-    symbol = {"symbol": fault.symbol} if fault.symbol else {}
-    venue.truth.fault(venue.name, fault.name, **details, **symbol)
+    chosen = {"symbol": fault.symbol, "channel": fault.channel}
+    only = {name: value for name, value in chosen.items() if value is not None}
+    venue.truth.fault(venue.name, fault.name, **details, **only)
     carry_out = _of_messages if fault.name in OF_MESSAGES else _INJECTIONS[fault.name]
     try:
         happened = await carry_out(venue, fault)
     finally:
-        venue.truth.fault(venue.name, f"{fault.name}_over", **symbol)
+        venue.truth.fault(venue.name, f"{fault.name}_over", **only)
     return happened
 
 
 async def _of_messages(venue: Venue, fault: Fault) -> int:
-    armed = venue.arm(fault.name, fault.times, fault.symbol)
+    armed = venue.arm(fault.name, fault.times, fault.symbol, fault.channel)
     try:
         async with asyncio.timeout(_WITHIN_S):
             await armed.over.wait()

@@ -39,12 +39,19 @@ class Armed:
     name: str
     left: int
     symbol: str | None
+    channel: str | None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
 
     def concerns(self, message: Message) -> bool:
         """Whether a message is one that it may happen to."""
-        return self.symbol is None or (message.event is not None and message.event.listing.symbol == self.symbol)
+        if self.symbol is None and self.channel is None:
+            return True
+        event = message.event
+        if event is None:
+            return False
+        channel = "quotes" if isinstance(event, Quote) else "trades"
+        return self.symbol in {None, event.listing.symbol} and self.channel in {None, channel}
 
     def count(self) -> None:
         """Note that it happened once."""
@@ -109,9 +116,9 @@ class Venue:
         for message in messages:
             self._post(message)
 
-    def arm(self, name: str, count: int, symbol: str | None) -> Armed:
-        """Have a fault happen to the next ``count`` messages of ``symbol``, or of any, that somebody subscribed to."""
-        armed = Armed(name, count, symbol)
+    def arm(self, name: str, count: int, symbol: str | None, channel: str | None) -> Armed:
+        """Have a fault happen to the next ``count`` messages that concern it and that somebody subscribed to."""
+        armed = Armed(name, count, symbol, channel)
         self.armed.append(armed)
         return armed
 

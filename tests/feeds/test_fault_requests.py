@@ -61,6 +61,9 @@ def test_a_script_is_read_by_time_and_its_errors_are_named(tmp_path: Path) -> No
         {"fault": "silence", "venue": "kraken", "seconds": 1e9},
         {"fault": "silence", "venue": "kraken", "seconds": float("nan")},
         {"fault": "drop", "venue": "kraken", "symbol": 5},
+        {"fault": "drop", "venue": "kraken", "channel": "depth"},
+        {"fault": "drop", "venue": "kraken", "channel": ["trades"]},
+        {"fault": "cut", "venue": "kraken", "channel": "trades"},
         {"fault": "drop", "venue": "kraken", "colour": "red"},
     ],
 )

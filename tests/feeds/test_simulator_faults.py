@@ -80,9 +80,18 @@ async def test_only_the_named_symbol_suffers(tmp_path: Path) -> None:
         await task
 
 
+@pytest.mark.parametrize("channel", ["trades", "quotes"])
+async def test_only_the_named_channel_suffers(tmp_path: Path, channel: str) -> None:
+    async with a_simulator(tmp_path) as simulator, simulator.listener("binance") as listener:
+        await hear_meanwhile(listener, simulator.suffer("drop", "binance", count=8, channel=channel))
+        rows = simulator.told("dropped", "binance")
+
+    assert [row["data"] for row in rows] == [channel] * 8
+
+
 async def test_what_was_dropped_stays_away_from_later_snapshots(tmp_path: Path) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener("coinbase") as listener:
-        await hear_meanwhile(listener, simulator.suffer("drop", "coinbase", count=20))
+        await hear_meanwhile(listener, simulator.suffer("drop", "coinbase", count=20, channel="trades"))
         async with simulator.listener("coinbase") as later:
             await later.hear(lambda each: len(each.trades()) > 10)
         assert simulator.dropped_ids("coinbase")
