@@ -1,7 +1,8 @@
 """The schema registry, through its Confluent-compatible API: register what we write, look up what we read."""
 
 import json
-from typing import Self
+from collections.abc import Callable
+from typing import Self, TypeVar
 
 import httpx2  # what the client of the registry speaks HTTP with, and whose errors it lets through
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -12,6 +13,8 @@ from k2_core.errors import IncompatibleSchema, RegistryError
 COMPATIBILITY = "BACKWARD"
 _NOT_FOUND = 404
 _CONFLICT = 409
+
+Answer = TypeVar("Answer")
 
 
 class Registry:
@@ -60,14 +63,32 @@ class Registry:
         Raises:
             RegistryError: the registry did not answer.
         """
-        try:
-            return self._client.get_schema(schema_id).schema_str
-        except SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
-                return None
-            raise self._failed(f"look up schema {schema_id}", error) from None
-        except httpx2.HTTPError as error:
-            raise self._failed(f"look up schema {schema_id}", error) from None
+        return self._found(f"look up schema {schema_id}", lambda: self._client.get_schema(schema_id).schema_str)
+
+    def largest_id(self, questions: int) -> int | None:
+        """Return the largest id of a schema that stands under a subject, 0 if none does.
+
+        None where so many questions do not suffice.
+
+        Raises:
+            RegistryError: the registry did not answer.
+        """
+        subjects = self._found("list its subjects", lambda: self._client.get_subjects(deleted=True)) or []
+        questions -= 1 + len(subjects)
+        if questions < 0:
+            return None
+        versions = [(subject, version) for subject in subjects for version in self._versions(subject)]
+        if len(versions) > questions:
+            return None
+        return max((self._id(*each) or 0 for each in versions), default=0)
+
+    def _versions(self, subject: str) -> list[int]:
+        what = f"list the versions of {subject}"
+        return self._found(what, lambda: self._client.get_versions(subject, deleted=True)) or []
+
+    def _id(self, subject: str, version: int) -> int | None:
+        what = f"look up version {version} of {subject}"
+        return self._found(what, lambda: self._client.get_version(subject, version, deleted=True).schema_id)
 
     def latest(self, subject: str) -> str | None:
         """Return the newest schema of a subject as JSON; None when it has none.
@@ -75,14 +96,19 @@ class Registry:
         Raises:
             RegistryError: the registry did not answer.
         """
+        what = f"look up the schema of {subject}"
+        return self._found(what, lambda: self._client.get_latest_version(subject).schema.schema_str)
+
+    def _found(self, what: str, ask: Callable[[], Answer]) -> Answer | None:
+        """Return the registry's answer; None when it does not have what it was asked for."""
         try:
-            return self._client.get_latest_version(subject).schema.schema_str
+            return ask()
         except SchemaRegistryError as error:
             if error.http_status_code == _NOT_FOUND:
                 return None
-            raise self._failed(f"look up the schema of {subject}", error) from None
+            raise self._failed(what, error) from None
         except httpx2.HTTPError as error:
-            raise self._failed(f"look up the schema of {subject}", error) from None
+            raise self._failed(what, error) from None
 
     def _failed(self, what: str, error: Exception) -> RegistryError:
         return RegistryError(f"the schema registry at {self.url} could not {what}: {error}")

@@ -1,5 +1,6 @@
 """Which schemas stand behind the ids in Kafka's messages, asked of the registry once each."""
 
+from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -7,7 +8,9 @@ from k2_assets.bronze.envelopes import WriterSchema, schema_ids
 from k2_core.registry import Registry
 
 _REGISTRYS_IDS: Final = range(1, 1 << 31)  # a header can hold others; no registry gives them, and some answer oddly
-_AT_ONCE: Final = 8  # poison may hold an id of its own in every message: asked one after the other, they slow a drain
+_AT_ONCE: Final = 8  # questions that are asked side by side
+_FEW: Final = 16  # of more new ids at once nearly all are poison
+_DELETED: Final = 1_000  # so many of the latest schemas may be deleted, and still be told to whoever names their ids
 
 
 class SchemaLookup:
@@ -29,7 +32,15 @@ class SchemaLookup:
         return {schema_id: self._known[schema_id] for schema_id in found}
 
     def _ask(self, new: list[int]) -> None:
-        pool = ThreadPoolExecutor(min(_AT_ONCE, len(new)), thread_name_prefix="schemas")
+        """Ask for each of a few. Of many, those far above the largest id there is were never given: ids ascend.
+
+        Who wrote an id that is good registered its schema before, so that what is asked after reading it knows of it.
+        """
+        if len(new) > _FEW and (largest := self._registry.largest_id(len(new) // 2)) is not None:
+            given = bisect_right(new, largest + _DELETED)
+            self._known.update((schema_id, WriterSchema(None)) for schema_id in new[given:])
+            new = new[:given]
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="schemas")
         try:
             for schema_id, text in zip(new, pool.map(self._text, new), strict=True):
                 self._known[schema_id] = WriterSchema(text)

@@ -9,12 +9,10 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from k2_assets.drain import layers
-from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader, describe_topic
 from k2_assets.lake_writer.commits import commit_drained
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
-from k2_core.registry import Registry
 from tests.assets.rooms import LAYERS, Room, read_all
 
 pytestmark = pytest.mark.integration
@@ -225,17 +223,6 @@ def test_a_vector_that_moved_without_rows_is_opened_in_every_layer(room: Room) -
     for place in [place for place in room.produced if place[1] == 0 and place[2] < 5]:
         del room.produced[place]
     room.assert_everything_stands_once()
-
-
-def test_schemas_are_asked_once_and_odd_ids_are_no_failure(registry: str) -> None:
-    odd = [b"\0" + number.to_bytes(4, "big") for number in (0, 123_456, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)]
-    with Registry(registry) as client:
-        lookup = SchemaLookup(client)
-        found = lookup.of([*odd, b"", b"\0\0", b"{}..."])
-
-    assert {schema.text for schema in found.values()} == {None}
-    assert len(found) == len(odd)
-    assert lookup.of(odd) == found  # the registry's connection is closed: nobody asked it again
 
 
 def test_a_topic_that_is_not_there_is_said(broker: str) -> None:
