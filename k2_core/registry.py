@@ -11,7 +11,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from k2_core.errors import IncompatibleSchema, RegistryError
 
 COMPATIBILITY = "BACKWARD"
-_NOT_FOUND = 404
+_NOT_FOUND = {40401, 40402, 40403}  # subject, version, schema; a bare 404 is not the registry's own
 _CONFLICT = 409
 
 Answer = TypeVar("Answer")
@@ -104,7 +104,7 @@ class Registry:
         try:
             return ask()
         except SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
+            if error.error_code in _NOT_FOUND:
                 return None
             raise self._failed(what, error) from None
         except httpx2.HTTPError as error:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
+from k2_assets.drain import schemas
 from k2_assets.drain.schemas import SchemaLookup
+from k2_core.errors import RegistryError
 from k2_core.registry import Registry
 
 UNKNOWN = range(1 << 20, 1 << 31)  # nobody registers as many
@@ -26,7 +28,8 @@ class CountingRegistry(Registry):
 
 
 @pytest.fixture
-def client(registry: str) -> Iterator[CountingRegistry]:
+def client(registry: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingRegistry]:
+    monkeypatch.setattr(schemas, "_QUESTIONS", 10_000)  # the tests' registry has as many subjects as there are tests
     with CountingRegistry(registry) as client:
         yield client
 
@@ -39,18 +42,38 @@ def a_schema(name: str) -> str:
     return json.dumps({"type": "record", "name": name, "fields": [{"name": "a", "type": "long"}]})
 
 
-def test_ids_are_asked_for_once_and_odd_ones_are_no_failure(client: CountingRegistry) -> None:
+def test_odd_ids_are_unknown_and_no_failure(client: CountingRegistry) -> None:
     odd = [named(number) for number in (0, 123_456, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)]
-    lookup = SchemaLookup(client)
-    found = lookup.of([*odd, b"", b"\0\0", b"{}..."])
-    client.close()  # whoever asks again gets an error
+
+    found = SchemaLookup(client).of([*odd, b"", b"\0\0", b"{}..."])
 
     assert {schema.text for schema in found.values()} == {None}
     assert len(found) == len(odd)
-    assert lookup.of(odd) == found
 
 
-def test_of_many_ids_only_those_that_may_have_been_given_are_asked_for(client: CountingRegistry) -> None:
+def test_a_good_id_is_asked_for_once(client: CountingRegistry) -> None:
+    good = client.register("lookup-once-value", a_schema("Once"))
+    lookup = SchemaLookup(client)
+
+    first = lookup.of([named(good)])
+    client.close()  # whoever asks again gets an error
+
+    assert lookup.of([named(good)]) == first
+    assert client.asked == [good]
+
+
+def test_an_id_that_was_unknown_is_known_as_soon_as_it_is_given(client: CountingRegistry) -> None:
+    lookup = SchemaLookup(client)
+    coming = client.register("lookup-before-value", a_schema("Before")) + 1
+    assert lookup.of([named(coming)])[coming].text is None
+
+    given = client.register("lookup-after-value", a_schema("After"))
+
+    assert given == coming
+    assert lookup.of([named(given)])[given].text is not None
+
+
+def test_ids_that_were_never_given_are_not_asked_for(client: CountingRegistry) -> None:
     good = [client.register(f"lookup-{number}-value", a_schema(f"Of{number}")) for number in range(3)]
     unknown = random.Random(5).sample(UNKNOWN, 5_000)
     beside = max(good) + 900
@@ -62,24 +85,30 @@ def test_of_many_ids_only_those_that_may_have_been_given_are_asked_for(client: C
     assert sorted(client.asked) == [*sorted(good), beside]
 
 
-def test_among_many_ids_that_of_a_deleted_subject_is_as_known_as_alone(client: CountingRegistry, registry: str) -> None:
+def test_an_id_of_a_deleted_subject_is_known(client: CountingRegistry, registry: str) -> None:
     gone = client.register("lookup-deleted-value", a_schema("Deleted"))
     with SchemaRegistryClient({"url": registry}) as deleting:
         deleting.delete_subject("lookup-deleted-value")
-    alone = SchemaLookup(client).of([named(gone)])[gone]
 
-    many = SchemaLookup(client).of([named(number) for number in [gone, *range(1 << 20, (1 << 20) + 5_000)]])[gone]
-
-    assert many.text == alone.text
-    assert alone.text is not None
+    assert SchemaLookup(client).of([named(gone)])[gone].text is not None
 
 
-def test_where_the_largest_id_is_more_to_ask_for_ids_are_asked_for_singly(client: CountingRegistry) -> None:
-    for number in range(20):
-        client.register(f"lookup-many-{number}-value", a_schema(f"Of{number}"))
+@pytest.mark.parametrize("questions", [1, None])
+def test_where_the_largest_id_cannot_be_asked_for_every_id_is(
+    client: CountingRegistry, monkeypatch: pytest.MonkeyPatch, questions: int | None
+) -> None:
+    def refuse(_: int) -> int:
+        msg = "the schema registry could not list its subjects: forbidden"
+        raise RegistryError(msg)
+
+    if questions is None:
+        monkeypatch.setattr(client, "largest_id", refuse)
+    else:
+        monkeypatch.setattr(schemas, "_QUESTIONS", questions)
+    good = client.register("lookup-single-value", a_schema("Single"))
     unknown = range(1 << 20, (1 << 20) + 20)
 
-    found = SchemaLookup(client).of([named(number) for number in unknown])
+    found = SchemaLookup(client).of([named(number) for number in [good, *unknown]])
 
-    assert {schema.text for schema in found.values()} == {None}
-    assert sorted(client.asked) == list(unknown)
+    assert {number for number in found if found[number].text is not None} == {good}
+    assert sorted(client.asked) == [good, *unknown]
