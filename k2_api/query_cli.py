@@ -82,6 +82,9 @@ def rejected(
 
     A payload that is UTF-8 is shown as text, any other in hexadecimal; payload_form says which.
     """
+    if start is not None and end is not None and start >= end:
+        msg = f"--start {start.isoformat()} is not before --end {end.isoformat()}"
+        raise click.UsageError(msg)
     where = query.condition(start, end, reasons)
     with _tables(load_settings(), exchange) as tables:
         if summary:

@@ -11,7 +11,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets.drain import causes
-from k2_assets.drain.beat import READING, WAITING, read_beat
+from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
 from k2_core.catalog import open_catalog
 from k2_core.settings import Settings
@@ -89,7 +89,8 @@ def _drain(settings: Settings) -> dict[str, Any] | None:
         return None
     if beat is None:
         return None
-    alive = beat.process_lives()
+    if beat.phase == STOPPED or not beat.process_lives():
+        return _ended(beat)
     troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot read
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
     silent_s = clock.now_ns() / clock.NS_PER_SECOND - beat.beat_at
@@ -100,13 +101,31 @@ def _drain(settings: Settings) -> dict[str, Any] | None:
         )
     return {
         "name": "drain",
-        "state": (state.FAILING if troubled else state.READY) if alive else state.RESTARTING,
-        "pid": beat.pid if alive else None,
+        "state": state.FAILING if troubled else state.READY,
+        "pid": beat.pid,
         "port": None,
         "url": None,
-        "rss_mb": processes.process_memory_mb(beat.pid) if alive else 0.0,
+        "rss_mb": processes.process_memory_mb(beat.pid),
         "restarts": 0,
-        "message": said if alive else "its run has ended, and the sensor starts the next one",
+        "message": said,
+    }
+
+
+def _ended(beat: Beat) -> dict[str, Any]:
+    """Return the drain between two runs; an error that ended the last one will most likely end the next one too."""
+    failed = beat.phase == STOPPED and bool(beat.detail)
+    why = (
+        f"its run was ended by an error that the drain does not know, {beat.detail}" if failed else "its run has ended"
+    )
+    return {
+        "name": "drain",
+        "state": state.FAILING if failed else state.RESTARTING,
+        "pid": None,
+        "port": None,
+        "url": None,
+        "rss_mb": 0.0,
+        "restarts": 0,
+        "message": f"{why}; the sensor starts the next one",
     }
 
 

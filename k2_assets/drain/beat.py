@@ -17,6 +17,7 @@ log = logger(__name__)
 READING = "reading"
 WAITING = "waiting"
 STOPPED = "stopped"
+_LONGEST = 500  # characters of an error
 _COLUMNS = "drain, pid, process_started, run_id, phase, beat_at, progress_at, detail"
 
 
@@ -78,10 +79,11 @@ class Heart:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Say that the drain has ended, and by which error if one ended it."""
         self._stop.set()
         self._thread.join(timeout=self._interval_s)
-        self.progress(STOPPED)
+        self.progress(STOPPED, f"{type(error).__name__}: {error}"[:_LONGEST] if isinstance(error, Exception) else "")
         self._write()
 
     def _run(self) -> None:

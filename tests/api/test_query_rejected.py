@@ -172,7 +172,15 @@ def test_a_home_without_a_lake_is_said_and_left_as_it_is(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--reason", "because"), ("-e", "nasdaq"), ("--start", "yesterday"), ("-n", "0"), ("-o", "xml"), ("extra",)],
+    [
+        ("--reason", "because"),
+        ("-e", "nasdaq"),
+        ("--start", "yesterday"),
+        ("--start", "2024-08-09T00:00:00Z", "--end", "2024-08-08T00:00:00Z"),
+        ("-n", "0"),
+        ("-o", "xml"),
+        ("extra",),
+    ],
 )
 def test_what_cannot_be_asked_is_a_usage_error(lake: Lake, options: tuple[str, ...]) -> None:
     result = ask(lake, *options)

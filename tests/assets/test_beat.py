@@ -110,6 +110,17 @@ def test_a_heart_beats_by_itself_and_says_the_phase(tmp_path: Path) -> None:
     assert read_beat(store, "another") is None
 
 
+def test_a_heart_says_which_error_ended_the_drain(tmp_path: Path) -> None:
+    store = tmp_path / "main.db"
+
+    with pytest.raises(TypeError), Heart(store, "main", "run", 60):
+        raise TypeError("expected bytes")
+
+    stopped = read_beat(store, "main")
+    assert stopped is not None
+    assert (stopped.phase, stopped.detail) == ("stopped", "TypeError: expected bytes")
+
+
 def test_a_heart_goes_on_when_its_store_cannot_be_written_for_a_while(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.write_text("in the way")

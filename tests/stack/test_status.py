@@ -12,6 +12,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
+from k2_assets.drain.beat import Heart
+from k2_assets.drain.drain import beat_store
 from k2_core import storage
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
@@ -154,6 +156,29 @@ def test_a_part_whose_process_is_gone_is_not_ready_though_the_state_says_so(sett
     assert [(each["state"], each["message"]) for each in found["parts"]] == [
         ("restarting", "it has ended, and is started again")
     ]
+
+
+def test_a_drain_that_an_error_ended_is_failing_until_the_next_one_begins(settings: Settings) -> None:
+    store, name = beat_store(settings), settings.drain.name
+    with pytest.raises(TypeError), Heart(store, name, "run", 60):
+        raise TypeError("expected bytes")
+
+    ended = drain_of(settings)
+    with Heart(store, name, "next", 60):
+        begun = drain_of(settings)
+    planned = drain_of(settings)
+
+    assert (ended["state"], begun["state"], planned["state"]) == ("failing", "ready", "restarting")
+    assert "TypeError: expected bytes; the sensor starts the next one" in ended["message"]
+
+
+def drain_of(settings: Settings) -> dict[str, object]:
+    state.write(settings, state.StackState(str(settings.home), "simulator", 1, 1.0, []))
+    lock = state.Lock(settings)
+    assert lock.acquire()
+    found = status.gather(settings)
+    lock.release()
+    return next(part for part in found["parts"] if part["name"] == "drain")
 
 
 def test_a_disk_without_space_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
