@@ -1,6 +1,7 @@
 """Read many rows of many files, a bounded number at a time."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
@@ -8,11 +9,15 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
+PIECE_BYTES: Final = 128_000_000  # in memory; what a drain commits at once
+_SIDE_BY_SIDE: Final = 16  # files
+_SIDE_BY_SIDE_BYTES: Final = 16_000_000  # on disk, where rows take a fraction of what they take in memory
+
 
 def in_pieces(
     table: Table, files: Iterable[DataFile], columns: tuple[str, ...], where: BooleanExpression, piece_rows: int
 ) -> Iterator[pa.Table]:
-    """Yield the rows of ``files`` that ``where`` asks for, in pieces of about ``piece_rows``.
+    """Yield the rows of ``files`` that ``where`` asks for, in pieces of about ``piece_rows``, or of 128 MB if sooner.
 
     Args:
         table: whose files they are.
@@ -22,13 +27,14 @@ def in_pieces(
         piece_rows: a piece is given as soon as it has so many rows; it may have up to twice as many.
     """
     waiting: list[pa.Table] = []
-    count = 0
+    count = size = 0
     for rows in _portions(table, files, columns, where, piece_rows):
         waiting.append(rows)
         count += rows.num_rows
-        if count >= piece_rows:
+        size += rows.nbytes
+        if count >= piece_rows or size >= PIECE_BYTES:
             yield pa.concat_tables(waiting, promote_options="permissive")
-            waiting, count = [], 0
+            waiting, count, size = [], 0, 0
     if count:
         yield pa.concat_tables(waiting, promote_options="permissive")
 
@@ -39,7 +45,7 @@ def _portions(
     """Small files are read side by side, a file of more than ``most_rows`` batch by batch."""
     scan = ArrowScan(table.metadata, table.io, table.schema().select(*columns), where)
     small: list[FileScanTask] = []
-    rows = 0
+    rows = size = 0
     for file in files:
         if file.record_count > most_rows:
             for batch in scan._record_batches_from_scan_tasks_and_deletes(  # noqa: SLF001  # all else reads it whole
@@ -49,8 +55,9 @@ def _portions(
             continue
         small.append(FileScanTask(data_file=file))
         rows += file.record_count
-        if rows >= most_rows:
+        size += file.file_size_in_bytes
+        if rows >= most_rows or size >= _SIDE_BY_SIDE_BYTES or len(small) == _SIDE_BY_SIDE:
             yield scan.to_table(small)
-            small, rows = [], 0
+            small, rows, size = [], 0, 0
     if small:
         yield scan.to_table(small)

@@ -6,8 +6,8 @@ from typing import Final
 import dagster as dg
 
 from k2_core import clock
+from k2_core.trades import FIRST_DAY
 
-FIRST_DAY: Final = date(2010, 1, 1)
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), end_offset=1)
 
 

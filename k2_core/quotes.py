@@ -15,12 +15,12 @@ from k2_core import message_ids as identity
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
 from k2_core.trades import (
-    MAX_FUTURE_NS,
     PRICE_PRECISION,
     PRICE_SCALE,
     QUANTITY_PRECISION,
     QUANTITY_SCALE,
     check_number,
+    check_time,
     exact,
     plain,
 )
@@ -32,7 +32,7 @@ CONDITION: Final = "condition"
 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "k2:quote")
 _PLAIN: Final = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
-_ZERO: Final = re.compile(r"0*(?:\.0*)?", re.ASCII)  # an empty text as well
+_NOTHING: Final = re.compile(r"(?:[+-]?(?:0+\.?0*|\.0+)(?:[eE][+-]?\d+)?)?", re.ASCII)  # a zero, or an empty text
 _WIDEST_PRECISION, _WIDEST_SCALE = 60, 30  # beyond any column
 
 
@@ -114,9 +114,7 @@ def check(quote: VenueQuote, instrument: Instrument | None, received_ns: int) ->
         raise MalformedFrame("unknown_symbol", f"nobody listed or subscribed to {quote.venue_symbol!r} by then")
     _check_side("bid", quote.bid_price, quote.bid_quantity)
     _check_side("ask", quote.ask_price, quote.ask_quantity)
-    if quote.event_us is not None and quote.event_us * 1_000 > received_ns + MAX_FUTURE_NS:
-        late_s = (quote.event_us * 1_000 - received_ns) / 1e9
-        raise MalformedFrame("timestamp_in_future", f"the quote's time is {late_s:.3f} s after its receipt")
+    check_time("quote", received_ns // 1_000 if quote.event_us is None else quote.event_us, received_ns)
 
 
 def condition(quote: VenueQuote) -> Condition | None:
@@ -134,7 +132,7 @@ def condition(quote: VenueQuote) -> Condition | None:
 
 
 def _absent(text: str | None) -> bool:
-    return text is None or (text != "." and _ZERO.fullmatch(text) is not None)
+    return text is None or _NOTHING.fullmatch(text) is not None
 
 
 def _check_side(side: str, price: str | None, quantity: str | None) -> None:

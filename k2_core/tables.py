@@ -135,6 +135,11 @@ def silver_trades(venue: str) -> TableSpec:
     return silver(venue, "trades")
 
 
+_REJECTED_PAYLOAD: Final = (
+    "the frame, or the whole Kafka value if the envelope is unreadable; empty where error names the row that holds it"
+)
+
+
 def silver_rejected(venue: str) -> TableSpec:
     """Return the table of what could not become silver, with the reason and the bytes."""
     return TableSpec(
@@ -146,7 +151,7 @@ def silver_rejected(venue: str) -> TableSpec:
             Column("ingestion_timestamp", _TIME, "received_ns in µs; Kafka's time if unreadable"),
             Column("reason", _TEXT, "one of the reasons listed in the data dictionary"),
             Column("error", _TEXT, "what was found, for a person"),
-            Column("payload", BinaryType(), "the frame; the whole Kafka value if the envelope is unreadable"),
+            Column("payload", BinaryType(), _REJECTED_PAYLOAD),
         ),
         "ingestion_timestamp",
         {**DRAINED, "write.metadata.metrics.column.payload": "none"},

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from k2_core import clock
 from k2_core import message_ids as identity
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
@@ -17,6 +19,9 @@ from k2_core.instruments import Instrument
 PRICE_PRECISION, PRICE_SCALE = 28, 12
 QUANTITY_PRECISION, QUANTITY_SCALE = 28, 8
 MAX_FUTURE_NS: Final = 5 * 60 * 1_000_000_000
+FIRST_DAY: Final = date(2010, 1, 1)
+"""The first day that the lake keeps, UTC; no crypto venue is as old."""
+FIRST_DAY_US: Final = clock.to_us(datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, tzinfo=UTC))
 
 Side = Literal["BUY", "SELL", "SELL_SHORT", "UNKNOWN"]
 
@@ -30,7 +35,8 @@ REASONS: Final = {
     "wrong_type": "a field has another type or form than the venue documents",
     "price_not_positive": "the price is zero or negative",
     "quantity_not_positive": "the quantity is zero or negative",
-    "number_out_of_range": "a number has more digits than the column holds; it is never rounded",
+    "number_out_of_range": "a number has more digits than the column holds (it is never rounded), or a time is "
+    "before 2010-01-01, the first day that is kept",
     "timestamp_in_future": "the time of the trade or quote is over 5 minutes after its receipt",
     "unknown_symbol": "when the frame was received, no version in reference_instruments had the symbol and no feed had "
     "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be told apart",
@@ -83,9 +89,21 @@ def check(trade: VenueTrade, instrument: Instrument | None, received_ns: int) ->
         raise MalformedFrame("unknown_symbol", f"nobody listed or subscribed to {trade.venue_symbol!r} by then")
     check_number("price", trade.price, PRICE_PRECISION, PRICE_SCALE)
     check_number("quantity", trade.quantity, QUANTITY_PRECISION, QUANTITY_SCALE)
-    if trade.event_us * 1_000 > received_ns + MAX_FUTURE_NS:
-        late_s = (trade.event_us * 1_000 - received_ns) / 1e9
-        raise MalformedFrame("timestamp_in_future", f"the trade's time is {late_s:.3f} s after its receipt")
+    check_time("trade", trade.event_us, received_ns)
+
+
+def check_time(kind: Literal["trade", "quote"], event_us: int, received_ns: int) -> None:
+    """Check that a time is of a day that is kept, and not too far ahead of its receipt.
+
+    Raises:
+        MalformedFrame: ``number_out_of_range`` or ``timestamp_in_future``.
+    """
+    if event_us < FIRST_DAY_US:
+        msg = f"the {kind}'s time, {event_us} µs since 1970, is before {FIRST_DAY}, the first day that is kept"
+        raise MalformedFrame("number_out_of_range", msg)
+    if event_us * 1_000 > received_ns + MAX_FUTURE_NS:
+        late_s = (event_us * 1_000 - received_ns) / 1e9
+        raise MalformedFrame("timestamp_in_future", f"the {kind}'s time is {late_s:.3f} s after its receipt")
 
 
 def check_number(field: Literal["price", "quantity"], text: str, precision: int, scale: int) -> None:

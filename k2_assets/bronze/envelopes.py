@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import fastavro
+import fastavro.validation
 import numpy as np
 import numpy.typing as npt
 
@@ -49,8 +50,19 @@ class WriterSchema:
 
     @cached_property
     def parsed(self) -> Any:
-        """The schema as fastavro reads by it; raises whatever fastavro makes of one that is not Avro."""
-        return fastavro.parse_schema(json.loads(self.text or ""))
+        """The schema as fastavro reads by it; raises whatever fastavro makes of one that is not Avro.
+
+        Logical types are left out: they would make dates and UUIDs of what our schemas have as numbers and texts.
+        """
+        return fastavro.parse_schema(_without_logical_types(json.loads(self.text or "")))
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_logical_types(each) for each in schema]
+    if isinstance(schema, dict):
+        return {name: _without_logical_types(each) for name, each in schema.items() if name != "logicalType"}
+    return schema
 
 
 @dataclass
@@ -222,6 +234,8 @@ def record_of(value: bytes, schema: WriterSchema, reader_schema: Any) -> Any:
         record = fastavro.schemaless_reader(body, schema.parsed, reader_schema)
     except Exception as error:  # noqa: BLE001  # fastavro raises any of a dozen types on bytes it cannot read
         raise MalformedFrame("malformed_envelope", f"{type(error).__name__}: {error}") from None
+    if not fastavro.validation.validate(record, reader_schema, raise_errors=False):
+        raise MalformedFrame("malformed_envelope", "a field has another type than its schema says")
     if body.tell() != end:
         raise MalformedFrame("malformed_envelope", f"the record ends at byte {body.tell()}, the value at {end}")
     return record

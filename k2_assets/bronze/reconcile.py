@@ -24,6 +24,7 @@ from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_filters import day_bounds_us
 from k2_assets.lake_writer.lock import lock
 from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_assets.partitions import is_partition
 from k2_core import clock, tables, topics
 from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
@@ -138,8 +139,8 @@ class _Search:
         rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
         self.files += write_files(self._table, [rows])
         self._counts.added += rows.num_rows
-        self._counts.silver_days |= _days(silver["timestamp"]) | _days(rows["max_event_ts"])
-        self._counts.silver_days |= _days(rejected["ingestion_timestamp"])
+        days = _days(silver["timestamp"]) | _days(rows["max_event_ts"]) | _days(rejected["ingestion_timestamp"])
+        self._counts.silver_days |= {day for day in days if is_partition(day)}
 
     def finished(self) -> Counts:
         """Return the counts."""

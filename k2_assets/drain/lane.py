@@ -140,7 +140,9 @@ class Lane:
         if not messages:
             return
         topic = self.reader.topic
-        self._refined.append(self.layers.rows_of(messages, topic, self._schemas))
+        rows = self.layers.rows_of(messages, topic, self._schemas)
+        self._refined.append(rows)
+        self._bytes += rows.rejected_bytes  # of one frame may be made half a million rows
         self._following = self._following.advanced(messages.following(topic.topic_id))
 
     def _hand_over(self) -> None:

@@ -44,6 +44,12 @@ class Rows:
     by_layer: Mapping[str, pa.Table]
     control_frames: int = 0
 
+    @property
+    def rejected_bytes(self) -> int:
+        """What the rejected rows take in memory."""
+        rejected = self.by_layer.get("rejected")
+        return 0 if rejected is None else rejected.nbytes
+
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":
         """Return the rows of all parts; at least one, all of the same layers."""

@@ -15,7 +15,7 @@ from k2_assets.lake_pieces import in_pieces
 from k2_assets.silver.differences import FRAME, as_frame
 from k2_core import clock
 from k2_core.offsets import Offsets
-from k2_core.trades import MAX_FUTURE_NS
+from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS
 
 # What a drain commits at once by default; a piece and its rows then fit where a drain fits.
 PIECE_ROWS: Final = 250_000
@@ -28,7 +28,9 @@ def frames_of_day(bronze: Table, day: date, vector: Offsets) -> Iterator[pa.Tabl
 
     These are the frames with an event time of the day, and those without any, for which another parser may find one.
     None of the latter was ingested more than five minutes before the day, since a trade's time is at most so much
-    later than its receipt. Control frames are among them: they become no rows, whatever channel a feed gave them.
+    later than its receipt. Those that were received on the day, but have a time after it or before all days, are read
+    too: the day of an impossible time cannot be made. Control frames are among them: they become no rows, whatever
+    channel a feed gave them.
 
     Args:
         bronze: the table as loaded, not before silver.
@@ -38,7 +40,9 @@ def frames_of_day(bronze: Table, day: date, vector: Offsets) -> Iterator[pa.Tabl
     start_us, end_us = day_bounds_us(day)
     dated = And(below("min_event_ts", end_us), at_least("max_event_ts", start_us))
     since = at_least("ingestion_timestamp", start_us - MAX_FUTURE_NS // clock.NS_PER_US)
-    yield from _read(bronze, Or(dated, And(_is_null("min_event_ts"), since)), vector)
+    received = time_between("ingestion_timestamp", start_us, end_us)
+    misdated = Or(at_least("max_event_ts", end_us), below("min_event_ts", FIRST_DAY_US))
+    yield from _read(bronze, Or(dated, And(_is_null("min_event_ts"), since), And(received, misdated)), vector)
 
 
 def frames_at(bronze: Table, frames: pl.DataFrame, vector: Offsets) -> Iterator[pa.Table]:

@@ -1,5 +1,6 @@
 """Rows of silver and rejected as Arrow tables, column by column. Pure; what may stand in them was judged before."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -15,6 +16,8 @@ from k2_assets.silver.rules import Numbers, Rules
 from k2_core.instruments import Instrument
 
 _LONGEST_ERROR: Final = 500  # characters: it is for a person, and the bytes stand beside it
+# Bytes of all copies of one frame: of 1 MiB with half a million bad items they would be 500 GB.
+_MOST_COPIED: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,20 @@ def _decimals(texts: list[str | None], precision: int, scale: int) -> pl.Series:
 
 
 def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Table:
-    """Return the rows of the rejected table."""
+    """Return the rows of the rejected table.
+
+    Each holds its frame's bytes; but where these copies would be over 256 KiB, only the frame's first row does, and the
+    errors of the others name it.
+    """
     at = rejects.frames
     count = len(at)
+    holders = _only_holders(rejects, frames)
+    elsewhere = [holders.get(p, index) != index for p, index in zip(at, rejects.indexes, strict=True)]
+    errors = [
+        f"{error}; its bytes stand at frame_index {holders[p]}" if away else error
+        for error, p, away in zip(rejects.errors, at, elsewhere, strict=True)
+    ]
+    payloads = [b"" if away else frames.payloads[p] for p, away in zip(at, elsewhere, strict=True)]
     undecoded = np.array([position in frames.errors for position in at], dtype=bool)
     columns: dict[str, Any] = {
         "kafka_topic": _repeat(frames.topic, count),
@@ -112,10 +126,21 @@ def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Tab
         "received_ns": pa.array([int(frames.received_ns[p]) for p in at], pa.int64(), mask=undecoded),
         "ingestion_timestamp": pa.array([int(frames.ingestion_us[p]) for p in at], TIMESTAMP),
         "reason": pa.array(rejects.reasons, pa.string()),
-        "error": pa.array(rejects.errors, pa.string()),
-        "payload": pa.array([frames.payloads[p] for p in at], pa.binary()),
+        "error": pa.array(errors, pa.string()),
+        "payload": pa.array(payloads, pa.binary()),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _only_holders(rejects: Rejects, frames: Frames) -> dict[int, int]:
+    """Return, by position, which frame index alone holds a frame's bytes, of frames with too many copies."""
+    copies = Counter(rejects.frames)
+    crowded = {p for p, count in copies.items() if count > 1 and count * len(frames.payloads[p]) > _MOST_COPIED}
+    holders: dict[int, int] = {}
+    for position, index in zip(rejects.frames, rejects.indexes, strict=True):
+        if position in crowded:
+            holders[position] = min(index, holders.get(position, index))
+    return holders
 
 
 def _repeat(value: str, count: int) -> pa.Array:

@@ -20,7 +20,7 @@ from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
 from k2_assets.silver.symbols import Instruments, by_spelling
 from k2_core.errors import MalformedFrame
-from k2_core.trades import MAX_FUTURE_NS, exact, plain
+from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, exact, plain
 from k2_core.venues.routing import Data
 
 NO_TIME: Final = np.iinfo(np.int64).min
@@ -128,7 +128,7 @@ def _validate(parsed: Parsed, frames: Frames, instruments: Instruments, rules: R
     received = frames.received_ns[parsed.frames] if parsed.frames else np.empty(0, np.int64)
     events = _stamped(parsed.rows, received)
     numbers = {name: [getattr(row, name) for row in parsed.rows] for name in rules.numbers}
-    suspicious = events > (received + MAX_FUTURE_NS) // 1000
+    suspicious = (events < FIRST_DAY_US) | (events > (received + MAX_FUTURE_NS) // 1000)
     for name, size in rules.numbers.items():
         suspicious |= _unusual_number(numbers[name], *size)
     symbols = [row.venue_symbol for row in parsed.rows]

@@ -11,7 +11,16 @@ from k2_assets.bronze.envelopes import WriterSchema, decode_all, schema_ids
 from k2_core import topics
 from k2_core.errors import MalformedFrame
 from k2_core.raw_frame import RawFrame, decode
-from tests.assets.frames import EVOLVED, NOON_NS, OURS, SCHEMAS, UNKNOWN, an_envelope, an_evolved_envelope
+from tests.assets.frames import (
+    EVOLVED,
+    NOON_NS,
+    OURS,
+    SCHEMAS,
+    UNKNOWN,
+    an_envelope,
+    an_evolved_envelope,
+    an_evolved_schema,
+)
 
 READER = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=70)
@@ -149,6 +158,30 @@ def test_an_evolved_envelope_is_read_by_its_own_schema() -> None:
     assert found.schema_ids == [OURS, EVOLVED, OURS]
     assert found.streams[1] == ("binance", "trade", "BTCUSDT", "c")
     np.testing.assert_array_equal(found.received_ns, NOON_NS)
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [
+        ("symbol", {"type": "string", "logicalType": "uuid"}),
+        ("connection_seq", {"type": "long", "logicalType": "time-micros"}),
+        ("received_ns", {"type": "long", "logicalType": "timestamp-micros"}),
+        ("payload", {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}),
+    ],
+)
+def test_a_logical_type_of_the_writer_changes_no_value(field: str, kind: object) -> None:
+    schema = json.loads(an_evolved_schema())
+    for each in schema["fields"]:
+        if each["name"] == field:
+            each["type"] = kind
+    schemas = {**SCHEMAS, EVOLVED: WriterSchema(json.dumps(schema))}
+
+    found = decode_all([an_evolved_envelope(b"1"), an_envelope(b"good")], schemas)
+
+    assert not found.errors
+    assert found.payloads == [b"1", b"good"]
+    assert (found.received_ns[0], found.connection_seqs[0]) == (NOON_NS, 3)
+    assert found.streams[0] == ("binance", "trade", "BTCUSDT", "c")
 
 
 def test_an_evolved_envelope_that_is_cut_off_anywhere_is_refused() -> None:

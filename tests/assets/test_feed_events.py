@@ -91,6 +91,27 @@ def test_an_event_of_a_later_schema_is_read_as_well() -> None:
     assert (row["kind"], row["schema_id"]) == ("gap", LATER)
 
 
+def a_schema_with_logical_types() -> str:
+    schema = json.loads(topics.feed_event_schema())
+    kinds = {
+        "at_ns": {"type": "long", "logicalType": "timestamp-micros"},
+        "connection_id": {"type": "string", "logicalType": "uuid"},
+        "details": {"type": "map", "values": {"type": "string", "logicalType": "uuid"}},
+    }
+    for each in schema["fields"]:
+        each["type"] = kinds.get(each["name"], each["type"])
+    return json.dumps(schema)
+
+
+def test_a_logical_type_of_the_writer_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEMAS, 7, WriterSchema(a_schema_with_logical_types()))  # type: ignore[arg-type]  # a dict
+
+    (row,) = rows_of(an_event(7, topics.feed_event_schema()))
+
+    assert (row["at_ns"], row["connection_id"]) == (NOON_NS, "c")
+    assert dict(row["details"]) == {"first_missing": "4", "last_missing": "5"}
+
+
 @pytest.mark.parametrize(
     "value",
     [

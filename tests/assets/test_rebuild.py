@@ -14,7 +14,7 @@ from k2_assets.rebuilt import Taken, marks
 from k2_assets.silver import frames_of_day, standing
 from k2_core.errors import DoubledRows, MalformedFrame
 from k2_core.tables import GOLD_TRADES
-from k2_core.trades import VenueTrade
+from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import binance
 from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, a_parser, at, received
 from tests.assets.frames import NOON_MS, a_frame
@@ -306,3 +306,33 @@ def test_a_frame_is_refused_for_the_same_reason_again(lake: DrainedLake) -> None
     lake.rebuild()
 
     assert lake.picture(REJECTED) == before
+
+
+@pytest.mark.parametrize("moment_ms", [1_893_456_000_000, 1_723_161_255, 0])  # 2030; seconds for milliseconds; 1970
+def test_a_frame_with_a_time_of_no_day_comes_back_with_the_day_it_was_received_on(
+    lake: DrainedLake, moment_ms: int
+) -> None:
+    lake.drain(received(a_frame(1, T=moment_ms)), received(a_frame(2)))
+    lake.drain(received(a_frame(3, T=moment_ms), NOON_MS + 24 * HOUR_MS))
+    assert {row["kafka_offset"] for row in lake.rows(REJECTED)} == {0, 2}
+    before = lake.picture(REJECTED)
+    lake.table(REJECTED).delete(EqualTo("kafka_partition", 0))
+
+    assert lake.rebuild().rejected_written == 1
+    assert [row["kafka_offset"] for row in lake.rows(REJECTED)] == [0]
+    assert lake.rebuild(NEXT).rejected_written == 1
+    assert lake.picture(REJECTED) == before
+    assert lake.ids() == [2]
+
+
+def test_a_crowd_of_bad_items_is_made_anew_as_it_was(lake: DrainedLake) -> None:
+    bad = BadTrade("wrong_type", "no trade at all", NOON_MS * 1000)
+    crowd = a_parser(parse=lambda payload: [bad] * 70 if len(payload) > 4000 else binance.parse(payload))
+    lake.drain(received(b"x" * 4001), at(NOON_MS, 1), venue=crowd)
+    before = stands(lake)
+    lake.table(REJECTED).delete(EqualTo("kafka_partition", 0))
+
+    lake.rebuild(venue=crowd)
+
+    assert stands(lake) == before
+    assert sorted(len(row["payload"]) for row in lake.rows(REJECTED)) == [0] * 69 + [4001]

@@ -129,6 +129,19 @@ def test_frames_of_other_days_are_left_alone(room: Room) -> None:
     assert picture(room) == before
 
 
+def test_only_days_that_can_be_made_anew_are_named(room: Room) -> None:
+    now_ns = clock.now_ns()
+    producer = Producer({"bootstrap.servers": room.broker, "log_level": 2})
+    for number, event_ms in enumerate((4_102_444_800_000, now_ns // 1_000_000_000)):  # 2100; seconds for milliseconds
+        value = an_envelope(a_frame(number, T=event_ms), 0, now_ns, room.schema_id)
+        producer.produce(room.topic_name, value, key=b"BTCUSDT", partition=0)
+    assert producer.flush(60) == 0
+    room.drain()
+    delete(room, AlwaysTrue())
+
+    assert reconciled(room) == Counts(in_kafka=2, added=2, silver_days={today()})
+
+
 def test_what_kafka_has_forgotten_is_counted(room: Room) -> None:
     produce(room, 3)
     room.drain()

@@ -112,6 +112,15 @@ def test_a_bad_quote_is_rejected_alone_with_its_reason_and_its_bytes(reason: str
     assert (row["reason"], row["payload"], row["kafka_offset"]) == (reason, bad, 1)
 
 
+def test_a_quote_before_the_first_day_that_is_kept_is_rejected() -> None:
+    early = kraken_quotes(kraken_quote(timestamp='"2009-12-31T23:59:59.999999Z"'))
+    stamped = refined_quotes(a_quote_frame(1), received_ns=NOON_NS // 1000)  # by a feed whose clock is wrong
+
+    for made in (refined_quotes(early, venue=VENUES["kraken"]), stamped):
+        assert made.silver.num_rows == 0
+        assert made.rejected["reason"].to_pylist() == ["number_out_of_range"]
+
+
 def test_control_frames_are_no_rows_and_a_trade_among_quotes_is_kept_as_rejected() -> None:
     made = refined_quotes(b'{"result":null,"id":1}', a_frame(), a_quote_frame())
 

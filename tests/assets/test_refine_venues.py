@@ -77,6 +77,27 @@ def test_a_bad_trade_within_a_frame_is_rejected_alone_and_keeps_its_place(
         assert (bad["reason"], bad["frame_index"], bad["payload"]) == (reason, 1, frame)
 
 
+def test_a_crowd_of_bad_items_stands_whole_and_the_frame_once() -> None:
+    good, early = kraken_trade(), kraken_trade(timestamp='"2009-12-31T23:59:59Z"')
+    crowd = kraken_trades(good, early, *["1"] * 9_999, early)
+    few = kraken_trades(good, "1", early)
+
+    rows = refined("kraken", crowd, few).rejected.to_pylist()
+
+    of_crowd = sorted((row for row in rows if row["kafka_offset"] == 0), key=lambda row: row["frame_index"])
+    assert [row["frame_index"] for row in of_crowd] == list(range(1, 10_002))
+    assert [row["payload"] for row in of_crowd] == [crowd, *[b""] * 10_000]
+    assert [of_crowd[place]["reason"] for place in (0, 1, -1)] == [
+        "number_out_of_range",
+        "wrong_type",
+        "number_out_of_range",
+    ]
+    assert of_crowd[1]["error"] == "a trade is 1, expected an object; its bytes stand at frame_index 1"
+    of_few = [row for row in rows if row["kafka_offset"] == 1]
+    assert [row["payload"] for row in of_few] == [few, few]
+    assert not any("bytes stand" in row["error"] for row in of_few)
+
+
 @pytest.mark.parametrize("venue", ["kraken", "coinbase"])
 def test_every_reason_of_a_frame_or_an_envelope_is_reached(venue: str) -> None:
     good = {"kraken": kraken_trades(kraken_trade()), "coinbase": coinbase_trades(coinbase_trade())}[venue]

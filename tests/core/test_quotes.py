@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
 from k2_core.quotes import VenueQuote, canonical, check, condition, message_id, message_ids, quote_id, side_of
-from k2_core.trades import MAX_FUTURE_NS
+from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS
 from k2_core.trades import message_id as trade_message_id
 
+NOW_US = FIRST_DAY_US
+NOW_NS = NOW_US * 1000
 PAIR = Instrument("BTCUSD", "BTC", "USD")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBERS = st.from_regex(r"\A[0-9]{1,12}(\.[0-9]{0,12})?([eE][+-]?[0-9])?\Z")
@@ -20,7 +22,7 @@ NUMBERS = st.from_regex(r"\A[0-9]{1,12}(\.[0-9]{0,12})?([eE][+-]?[0-9])?\Z")
 def a_quote(**fields: object) -> VenueQuote:
     quote = {
         "venue_symbol": "BTC/USD", "quote_id": "1", "sequence": None, "bid_price": "10", "bid_quantity": "1",
-        "ask_price": "11", "ask_quantity": "2", "event_us": 0, "published_us": None,
+        "ask_price": "11", "ask_quantity": "2", "event_us": NOW_US, "published_us": None,
     }  # fmt: skip
     return VenueQuote(**(quote | fields))  # type: ignore[arg-type]
 
@@ -72,7 +74,12 @@ def test_message_id_stays_the_same_for_ever_and_is_no_trades() -> None:
         ("0", "1", ("0", "1")),
         (None, "1", (None, "1")),
         (".", ".", (".", ".")),
-        ("-0", "0", ("-0", "0")),
+        ("-0", "0E-8", (None, None)),
+        ("0.0e+5", ".0", (None, None)),
+        ("-0", "1", ("-0", "1")),
+        ("-", "", ("-", "")),
+        ("e5", "", ("e5", "")),
+        ("0E-8x", "0", ("0E-8x", "0")),
         ("０", "０", ("０", "０")),
     ],
 )
@@ -95,7 +102,7 @@ def test_a_side_is_missing_only_when_neither_price_nor_quantity_is_there(
     ],
 )
 def test_a_quote_that_is_unusual_breaks_no_rule_and_says_what_it_is(fields: dict[str, object], expected: str) -> None:
-    check(a_quote(**fields), PAIR, 0)
+    check(a_quote(**fields), PAIR, NOW_NS)
     assert condition(a_quote(**fields)) == expected
 
 
@@ -111,12 +118,14 @@ def test_a_quote_that_is_unusual_breaks_no_rule_and_says_what_it_is(fields: dict
         ({"ask_price": "x"}, "wrong_type"),
         ({"bid_price": None}, "missing_field"),
         ({"ask_quantity": None}, "missing_field"),
-        ({"event_us": MAX_FUTURE_NS // 1000 + 1}, "timestamp_in_future"),
+        ({"event_us": NOW_US + MAX_FUTURE_NS // 1000 + 1}, "timestamp_in_future"),
+        ({"event_us": FIRST_DAY_US - 1}, "number_out_of_range"),
+        ({"event_us": -(1 << 62)}, "number_out_of_range"),
     ],
 )
 def test_check_says_which_rule_is_broken_and_on_which_side(fields: dict[str, object], reason: str) -> None:
     with pytest.raises(MalformedFrame) as raised:
-        check(a_quote(**fields), PAIR, 0)
+        check(a_quote(**fields), PAIR, NOW_NS)
 
     assert raised.value.reason == reason
     side = next(iter(fields)).partition("_")[0]
@@ -124,7 +133,9 @@ def test_check_says_which_rule_is_broken_and_on_which_side(fields: dict[str, obj
 
 
 def test_check_needs_an_instrument_and_no_time() -> None:
-    check(a_quote(event_us=None), PAIR, 0)
-    check(a_quote(event_us=MAX_FUTURE_NS // 1000), PAIR, 0)
+    check(a_quote(event_us=None), PAIR, NOW_NS)
+    check(a_quote(event_us=NOW_US + MAX_FUTURE_NS // 1000), PAIR, NOW_NS)
     with pytest.raises(MalformedFrame, match="unknown_symbol"):
-        check(a_quote(), None, 0)
+        check(a_quote(), None, NOW_NS)
+    with pytest.raises(MalformedFrame, match=r"number_out_of_range.* before 2010-01-01"):
+        check(a_quote(event_us=None), PAIR, NOW_NS - 1)  # it would be stamped so

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument
-from k2_core.trades import MAX_FUTURE_NS, VenueTrade, check, check_number, exact, message_id, message_ids, plain
+from k2_core.trades import (
+    FIRST_DAY_US,
+    MAX_FUTURE_NS,
+    VenueTrade,
+    check,
+    check_number,
+    exact,
+    message_id,
+    message_ids,
+    plain,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "k2:trade")
@@ -118,12 +128,23 @@ def test_check_number_says_which_rule_is_broken(text: str, reason: str) -> None:
 
 def test_check_takes_a_trade_of_five_minutes_ahead_and_refuses_one_beyond() -> None:
     pair = Instrument("BTCUSDT", "BTC", "USDT")
-    ahead_us = MAX_FUTURE_NS // 1000
+    now_ns = FIRST_DAY_US * 1000
+    ahead_us = FIRST_DAY_US + MAX_FUTURE_NS // 1000
 
-    check(a_venue_trade(event_us=ahead_us), pair, 0)
+    check(a_venue_trade(event_us=ahead_us), pair, now_ns)
     with pytest.raises(MalformedFrame, match="timestamp_in_future"):
-        check(a_venue_trade(event_us=ahead_us + 1), pair, 0)
+        check(a_venue_trade(event_us=ahead_us + 1), pair, now_ns)
     with pytest.raises(MalformedFrame, match="unknown_symbol"):
         check(a_venue_trade(), None, 0)
     with pytest.raises(MalformedFrame, match="quantity_not_positive"):
         check(a_venue_trade(quantity="0"), pair, 0)
+
+
+def test_check_takes_a_trade_of_the_first_day_that_is_kept_and_refuses_one_before() -> None:
+    pair = Instrument("BTCUSDT", "BTC", "USDT")
+    seconds_for_ms = 1_723_161_255_000
+
+    check(a_venue_trade(event_us=FIRST_DAY_US), pair, FIRST_DAY_US * 1000)
+    for event_us in (FIRST_DAY_US - 1, seconds_for_ms, 0, -(1 << 62)):
+        with pytest.raises(MalformedFrame, match=f"number_out_of_range: .* {event_us} µs .* before 2010-01-01"):
+            check(a_venue_trade(event_us=event_us), pair, FIRST_DAY_US * 1000)
