@@ -140,8 +140,10 @@ class Connection:
             session.close("silence", text)
             return
         if not self.symbols:
+            self.silence.end(session)
             session.close("symbols", "the venue lists none of its symbols any more")
             return
+        session.believe_data()
         reason = self._reason_to_renew(session)
         if reason and clock.monotonic() >= self._renew_not_before:
             await self._renew(session, reason)
@@ -151,10 +153,10 @@ class Connection:
             return "shutdown"
         if self._wanted_changed:
             return "symbols"
-        if clock.monotonic() > session.renew_at:
-            return "rotation"
         if not self._sink.full and self.silence.broken(session):
             return "silence"
+        if clock.monotonic() > session.renew_at:
+            return "rotation"
         return ""
 
     async def _renew(self, session: Session, reason: str) -> None:
@@ -162,7 +164,7 @@ class Connection:
         successor = await self._begin()
         if successor is not None:
             await self._first_of(successor.settled.wait(), successor.task, session.task)
-            if not successor.over and (session.over or self._stands_in(successor, session)):
+            if not successor.over and (session.over or self._stands_in(successor, session, reason)):
                 self._replace(session, successor, reason)
                 return
             self._leave(successor, "not_acknowledged", "the present connection goes on")
@@ -170,10 +172,15 @@ class Connection:
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
 
-    def _stands_in(self, successor: Session, session: Session) -> bool:
-        """Tell whether the successor has all that is wanted of what the present connection has."""
-        had = session.accepted.keys() & set(self.wanted)
-        return successor.settled.is_set() and had <= successor.accepted.keys()
+    def _stands_in(self, successor: Session, session: Session, reason: str) -> bool:
+        """Tell whether the successor has all that is wanted of what the present connection has.
+
+        A silent connection is not kept for what the venue refuses its successor, unless just that still comes.
+        """
+        lacks = (session.accepted.keys() & set(self.wanted)) - successor.accepted.keys()
+        if reason == "silence":
+            lacks -= {each for each in successor.refused if not self.silence.brings(session, each)}
+        return successor.settled.is_set() and not lacks
 
     def _replace(self, session: Session, successor: Session, reason: str) -> None:
         text = f"connection {successor.connection_id} has taken over"

@@ -87,7 +87,7 @@ class Feed:
     @property
     def last_received_ns(self) -> int:
         """When the newest frame came; 0 before the first."""
-        return max((stream.last_received_ns for stream in self._streams), default=0) or self._closed_received_ns
+        return max(self._closed_received_ns, *(stream.last_received_ns for stream in self._streams), 0)
 
     @property
     def last_trade(self) -> tuple[int, bytes] | None:

@@ -23,6 +23,7 @@ class FeedMetrics:
     def __init__(self, venues: Sequence[VenueHealth]) -> None:
         self._venues = venues
         self._counted: dict[tuple[str, ...], tuple[object, int]] = {}
+        self._running: dict[str, Running] = {}
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -31,15 +32,24 @@ class FeedMetrics:
         return generate_latest()
 
     def _read(self, venue: str, running: Running | None) -> None:
+        ended = self._running.pop(venue, None)
+        if ended is not None and ended is not running:
+            self._count(venue, ended)  # what it had counted since it was last read
         if running is None:
             metrics.FEED_CONNECTED.labels(venue).set(0)
+            metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(0)
+            for state in STATES:
+                metrics.FEED_STATE.labels(venue, state).set(0)
             return
-        feed, fleet, watch, refused = running
-        self._count_frames(venue, feed, refused)
-        self._count_ids(venue, feed)
-        self._count_connections(venue, fleet)
-        self._gauge_connections(venue, feed, fleet)
-        self._gauge_states(venue, watch)
+        self._running[venue] = running
+        self._count(venue, running)
+        self._gauge_connections(venue, running.feed, running.fleet)
+        self._gauge_states(venue, running.watch)
+
+    def _count(self, venue: str, running: Running) -> None:
+        self._count_frames(venue, running.feed, running.refused)
+        self._count_ids(venue, running.feed)
+        self._count_connections(venue, running.fleet)
 
     def _count_frames(self, venue: str, feed: Feed, refused: Counted[str]) -> None:
         produced: Counted[str] = Counted()

@@ -1,14 +1,17 @@
 """How late a venue's events are at receipt, and how far its clock is from ours. Pure: samples in, sentences out."""
 
 from collections import deque
+from collections.abc import Set
 from typing import Final, NamedTuple
 
 from k2_core.clock import NS_PER_SECOND, NS_PER_US
+from k2_core.trades import MAX_FUTURE_NS
 
 WINDOW_S: Final = 60.0
 _PROOF_SAMPLES: Final = 10
 _PROOF_S: Final = 10.0
 _RUN: Final = 3  # stale events in a row; one alone may be a venue's straggler
+_AHEAD: Final = 3  # frames within the window that came before they were sent; fewer may be wrong themselves
 _FLOWING_S: Final = 10.0
 
 
@@ -32,29 +35,43 @@ class Sample(NamedTuple):
         return (self.received_ns - sent_us * NS_PER_US) / NS_PER_SECOND
 
 
+class _Second:
+    """What came within one second: how many samples, and the least delays of its frames, by their receipt."""
+
+    def __init__(self, second: int) -> None:
+        self.second, self.samples = second, 0
+        self.least: dict[int, float] = {}
+
+    def see(self, sample: Sample) -> None:
+        self.samples += 1
+        self.least[sample.received_ns] = min(sample.delay_s, self.least.get(sample.received_ns, sample.delay_s))
+        if len(self.least) > _AHEAD:
+            del self.least[max(self.least, key=self.least.__getitem__)]
+
+
 class Lateness:
     """Judge samples of one venue.
 
     The least delay within a minute is nearly all clock: transport only adds to it. So the venue's clock is ahead by at
-    least as much as an event came before it was sent, and behind by at most the least delay of many.
+    least as much as some frames came before they were sent, and behind by at most the least delay of many. An event
+    whose time silver does not believe is never the newest: nothing after it would count.
     """
 
     def __init__(self, stale_after_s: float, skew_s: float) -> None:
         self.newest: Sample | None = None
         self._stale_after_s, self._skew_s = stale_after_s, skew_s
-        self._least: deque[tuple[int, float, int]] = deque()  # second, least delay in it, samples
+        self._seconds: deque[_Second] = deque()
         self._runs: dict[str, tuple[int, Sample]] = {}
 
     def see(self, sample: Sample) -> None:
         """Take one event."""
-        if self.newest is None or sample.event_us >= self.newest.event_us:
+        believed = sample.event_us * NS_PER_US <= sample.received_ns + MAX_FUTURE_NS
+        if believed and (self.newest is None or sample.event_us >= self.newest.event_us):
             self.newest = sample
         second = sample.received_ns // NS_PER_SECOND
-        if self._least and self._least[-1][0] >= second:
-            last, least, count = self._least.pop()
-            self._least.append((last, min(least, sample.delay_s), count + 1))
-        else:
-            self._least.append((second, sample.delay_s, 1))
+        if not self._seconds or self._seconds[-1].second < second:
+            self._seconds.append(_Second(second))
+        self._seconds[-1].see(sample)
         run, _ = self._runs.get(sample.symbol, (0, sample))
         self._runs[sample.symbol] = run + 1 if sample.lag_s > self._stale_after_s else 0, sample
 
@@ -64,7 +81,9 @@ class Lateness:
         Within transport's time: a venue with our time shows a little below zero.
         """
         self._forget(now_ns)
-        return -min(least for _, least, _ in self._least) if self._least else None
+        delays = sorted(delay_s for each in self._seconds for delay_s in each.least.values())
+        proved = [delay_s for number, delay_s in enumerate(delays) if delay_s >= 0 or number >= _AHEAD - 1]
+        return -proved[0] if proved else None
 
     def skewed(self, now_ns: int) -> dict[tuple[str, str], str]:
         """Return a sentence when the clocks differ by too much."""
@@ -82,11 +101,16 @@ class Lateness:
             if run >= _RUN
         }
 
+    def keep(self, symbols: Set[str]) -> None:
+        """Forget all symbols but these: what is no longer fed is not stale."""
+        for symbol in self._runs.keys() - symbols:
+            del self._runs[symbol]
+
     def lagging(self, now_ns: int) -> dict[tuple[str, str], str]:
         """Return a sentence when events come, but the newest of all is old."""
-        if self.newest is None or not self._least:
+        if self.newest is None or not self._seconds:
             return {}
-        if now_ns / NS_PER_SECOND - self._least[-1][0] > _FLOWING_S:
+        if now_ns / NS_PER_SECOND - self._seconds[-1].second > _FLOWING_S:
             return {}
         lag_s = (now_ns - self.newest.event_us * NS_PER_US) / NS_PER_SECOND
         if lag_s <= self._stale_after_s:
@@ -94,9 +118,9 @@ class Lateness:
         return {("", ""): f"events come, but the newest of all is {lag_s:.0f} s old"}
 
     def _proved(self) -> bool:
-        samples = sum(count for _, _, count in self._least)
-        return samples >= _PROOF_SAMPLES and self._least[-1][0] - self._least[0][0] >= _PROOF_S
+        samples = sum(each.samples for each in self._seconds)
+        return samples >= _PROOF_SAMPLES and self._seconds[-1].second - self._seconds[0].second >= _PROOF_S
 
     def _forget(self, now_ns: int) -> None:
-        while self._least and self._least[0][0] < now_ns / NS_PER_SECOND - WINDOW_S:
-            self._least.popleft()
+        while self._seconds and self._seconds[0].second < now_ns / NS_PER_SECOND - WINDOW_S:
+            self._seconds.popleft()

@@ -11,7 +11,8 @@ from websockets.exceptions import ConnectionClosed
 
 from k2_core import clock
 from k2_core.venues.replies import Reply, Subscription
-from k2_core.venues.routing import Data
+from k2_core.venues.routing import CHANNELS, Data
+from k2_feeds.backoff import Backoff
 from k2_feeds.pacing import Pace
 from k2_feeds.sink import Sink, Stream
 from k2_feeds.sockets import VenueSocket
@@ -20,6 +21,7 @@ ACKNOWLEDGE_S: Final = 10.0
 PING_S: Final = 20.0
 SAMPLED_FRAMES: Final = 32
 _ASKED: Final = 6  # times that one asks for a subscription which the venue does not answer, while it answers others
+ASK_AGAIN_S: Final = (30.0, 600.0)  # for what was refused: a refusal may pass, as one for too many requests does
 _PONG_TIMEOUT: Final = "keepalive ping timeout"
 
 
@@ -27,7 +29,8 @@ class Session:
     """Subscribe over an open socket and take every frame, verbatim, until the connection ends.
 
     ``accepted`` says since when (monotonic seconds) the venue acknowledges a subscription, ``refused`` what it says of
-    one that it does not have; ``missing`` are those that it has not answered. ``sample`` holds the newest frames.
+    one that it does not have, until it accepts it after all; ``missing`` are those that it has not answered. ``sample``
+    holds the newest frames.
     """
 
     def __init__(
@@ -74,6 +77,11 @@ class Session:
             self.reason, self.text = reason, text
             self._closer = asyncio.ensure_future(self._socket.close())
 
+    def believe_data(self) -> None:
+        """Take a subscription that brings data for accepted, whatever was said of it."""
+        heard = self.stream.heard
+        self._accept(tuple((data, symbol) for data, symbol in self.refused if (CHANNELS[data], symbol) in heard))
+
     async def _run(self) -> None:
         asking = asyncio.create_task(self._ask())
         pinging = asyncio.create_task(self._ping())
@@ -90,13 +98,13 @@ class Session:
     async def _read(self) -> None:
         """Take frames until the connection is closed. ``recv`` does not yield while frames are at hand."""
         recv, take, now_ns, sink = self._socket.recv, self.stream.take, clock.now_ns, self._sink
-        keep, missing, mark = self.sample.append, self.missing, self._venue.ENDING
+        keep, missing, refused, mark = self.sample.append, self.missing, self.refused, self._venue.ENDING
         while True:
             payload = await recv(decode=False)
             received_ns = now_ns()
             take(received_ns, payload)
             keep((received_ns, payload))
-            if missing:
+            if missing or refused:
                 self._answered(self._venue.reply_of(payload))
             if mark and mark in payload:
                 self.ending = True
@@ -110,24 +118,35 @@ class Session:
         try:
             for _ in range(_ASKED):
                 self._shrunk.clear()
-                await self._send(self._frames())
+                await self._send(self._frames(self.missing))
                 await self._answers_within(ACKNOWLEDGE_S)
                 if not self.missing:
-                    return
+                    break
                 if not self.accepted and not self.refused:
                     self.close("not_acknowledged", f"the subscription was not acknowledged within {ACKNOWLEDGE_S:g} s")
                     return
+            self._refuse(tuple(self.missing), f"no answer to {_ASKED} requests")
+            await self._ask_again()
         except ConnectionClosed:
             return
-        self._refuse(tuple(self.missing), f"no answer to {_ASKED} requests")
 
-    def _frames(self) -> list[bytes]:
-        """Return what subscribes to all that is missing, each kind of data with its own symbols."""
+    async def _ask_again(self) -> None:
+        """Subscribe to what was refused, now and then, until nothing is."""
+        pause = Backoff(*ASK_AGAIN_S)
+        while self.refused:
+            await asyncio.sleep(pause.delay_s())
+            await self._send(self._frames(self.refused))
+
+    def _frames(self, wanted: Iterable[Subscription]) -> list[bytes]:
+        """Return what subscribes to all that is wanted, each kind of data with its own symbols."""
+        names: dict[Data, list[str]] = {}
+        for data, symbol in wanted:
+            names.setdefault(data, []).append(symbol)
         symbols: dict[tuple[str, ...], list[Data]] = {}
-        for data in dict.fromkeys(data for data, _ in self.missing):
-            symbols.setdefault(tuple(name for kind, name in self.missing if kind == data), []).append(data)
+        for data, each in names.items():
+            symbols.setdefault(tuple(each), []).append(data)
         return [
-            frame for names, kinds in symbols.items() for frame in self._venue.subscribe_frames(names, tuple(kinds))
+            frame for group, kinds in symbols.items() for frame in self._venue.subscribe_frames(group, tuple(kinds))
         ]
 
     async def _send(self, frames: list[bytes]) -> None:
@@ -162,13 +181,14 @@ class Session:
         elif named := self._named_in(reply.text):
             self._refuse(named, reply.text)
             self._shrunk.set()  # it may have refused the whole request for the sake of one symbol
-        else:
+        elif self.missing:
             self.close("refused", f"the venue refuses the subscription: {reply.text}")
 
     def _accept(self, subscriptions: tuple[Subscription, ...]) -> None:
         for each in subscriptions:
-            if each in self.missing:
-                del self.missing[each]
+            if each in self.missing or each in self.refused:
+                self.missing.pop(each, None)
+                self.refused.pop(each, None)
                 self.accepted[each] = clock.monotonic()
         self._settle()
 

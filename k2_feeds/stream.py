@@ -9,7 +9,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.quotes import VenueQuote
 from k2_core.raw_frame import MAX_FRAME_BYTES, UNREADABLE, Encoder
-from k2_core.venues.routing import QUOTE, TRADE, IdRun
+from k2_core.venues.routing import QUOTE, TRADE, IdRun, is_snapshot
 from k2_feeds.feed_events import HEAD_BYTES, FeedEvent, Kind
 
 if TYPE_CHECKING:
@@ -59,10 +59,8 @@ class FeedStream:
                 self._see(*run)
         elif channel == UNREADABLE:
             self._feed.unreadable += 1
-        if symbol:
-            self.heard[channel_of_symbol] = received_ns
-        else:
-            self._hear_several(received_ns, channel, payload, runs)
+        if not is_snapshot(payload):  # which comes of subscribing, whether or not anything else ever does
+            self._hear(received_ns, channel, symbol, payload, runs)
         if not sequence % _POLL_EVERY:
             self._poll(0)
 
@@ -87,9 +85,11 @@ class FeedStream:
         else:
             self._feed.sequence_repeats += 1
 
-    def _hear_several(self, received_ns: int, channel: str, payload: bytes, runs: tuple[IdRun, ...]) -> None:
-        """Note that several symbols of one frame were heard."""
-        if channel == TRADE:
+    def _hear(self, received_ns: int, channel: str, symbol: str, payload: bytes, runs: tuple[IdRun, ...]) -> None:
+        """Note that the symbols of a frame, one or several, were heard."""
+        if symbol:
+            self.heard[channel, symbol] = received_ns
+        elif channel == TRADE:
             self.heard.update(dict.fromkeys(((channel, run[0]) for run in runs), received_ns))
         elif channel == QUOTE:
             quotes = _quotes_of(self._venue, payload)
@@ -97,6 +97,9 @@ class FeedStream:
 
     def _refuse_oversized(self, payload: bytes) -> None:
         self._feed.oversized += 1
+        venue_sequence = self._route(payload).connection_sequence
+        if venue_sequence is not None:
+            self._follow(venue_sequence)
         digest = hashlib.sha256(payload).hexdigest()
         head = payload[:HEAD_BYTES].decode("utf-8", "backslashreplace")
         self.note("oversized", bytes=str(len(payload)), sha256=digest, head=head)

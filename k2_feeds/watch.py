@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from k2_core import clock
@@ -10,16 +11,15 @@ from k2_core.quotes import VenueQuote
 from k2_core.settings import Feeds
 from k2_core.trades import VenueTrade
 from k2_core.venues.replies import Subscription
+from k2_core.venues.routing import CHANNELS, is_snapshot
 from k2_feeds.feed import Feed
 from k2_feeds.fleet import Fleet
 from k2_feeds.lateness import Lateness, Sample
 from k2_feeds.listed import Listed
-from k2_feeds.silence import CHANNELS
+from k2_feeds.session import Session
 from k2_feeds.states import States, Wrong
 
 LOOK_S: Final = 1.0
-_SNAPSHOT: Final = b'"snapshot"'  # in the head of what a venue repeats when one subscribes
-_HEAD_BYTES: Final = 256
 _SYMBOL_PATIENCE: Final = 5  # times that of a whole channel: one symbol may well be quiet for a while
 SEQUENCE_S: Final = 300.0
 
@@ -32,6 +32,7 @@ class Watch:
         self.lateness = Lateness(settings.stale_after_s, settings.skew_s)
         self._feed, self._fleet, self._listed = feed, fleet, listed
         self._refused: dict[Subscription, str] = {}
+        self._silent_since_ns: dict[Subscription, int] = {}
         self._symbol_silence_s = settings.silence_s * _SYMBOL_PATIENCE
         self._breaks = deque([(clock.monotonic(), 0)])
 
@@ -44,20 +45,21 @@ class Watch:
     def look(self) -> None:
         """Take what came since the last look, and bring the states up to date."""
         self._sample()
-        now_ns, states = clock.now_ns(), self.states
+        now_ns, states, refused = clock.now_ns(), self.states, self._refusals()
+        self.lateness.keep({each[1] for _, each in self._wanted() if each not in self._refused})
         states.hold("stale", self.lateness.stale())
         states.hold("lag", self.lateness.lagging(now_ns))
         states.hold("skew", self.lateness.skewed(now_ns))
         states.hold("silence", self._silent(), scope="connections", begins=False, ends=False)  # they tell of it
         states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
-        states.hold("refused", self._refusals())
+        states.hold("refused", refused)
         states.hold("sequence", self._sequence(clock.monotonic()), begins=False)  # each gap and break has an event
 
     def _sample(self) -> None:
         for connection in self._fleet.connections:
             sample = connection.session.sample if connection.session else ()
             for received_ns, payload in tuple(sample):
-                if _SNAPSHOT not in payload[:_HEAD_BYTES]:
+                if not is_snapshot(payload):
                     self._see(received_ns, payload)
             if sample:
                 sample.clear()
@@ -83,16 +85,32 @@ class Watch:
 
     def _silent_symbols(self, now_ns: int) -> Wrong:
         """Return what is acknowledged and has brought nothing for long, though it may be the market that is quiet."""
+        since_ns = {each: self._silent_since(session, each, now_ns) for session, each in self._wanted()}
+        self._silent_since_ns = {each: since for each, since in since_ns.items() if since is not None}
         found: Wrong = {}
-        now = clock.monotonic()
-        for connection in self._fleet.connections:
-            session = connection.session
-            for (data, symbol), since in session.accepted.items() if session else ():
-                heard_ns = session.stream.heard.get((CHANNELS[data], symbol)) if session else None
-                quiet_s = now - since if heard_ns is None else (now_ns - heard_ns) / clock.NS_PER_SECOND
-                if quiet_s > self._symbol_silence_s and now - since > self._symbol_silence_s:
-                    found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
+        for (data, symbol), since in self._silent_since_ns.items():
+            quiet_s = (now_ns - since) / clock.NS_PER_SECOND
+            found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
         return found
+
+    def _silent_since(self, session: Session | None, wanted: Subscription, now_ns: int) -> int | None:
+        """Return since when a subscription is silent, None when it is not; a reconnect alone does not end it."""
+        before_ns = self._silent_since_ns.get(wanted)
+        if session is None:
+            return before_ns
+        data, symbol = wanted
+        heard_ns = session.stream.heard.get((CHANNELS[data], symbol))
+        if wanted not in session.accepted or (heard_ns is None and before_ns is not None):
+            return None if wanted in session.refused else before_ns
+        accepted_ns = now_ns - int((clock.monotonic() - session.accepted[wanted]) * clock.NS_PER_SECOND)
+        since_ns = max(accepted_ns, heard_ns or 0)
+        return since_ns if (now_ns - since_ns) / clock.NS_PER_SECOND > self._symbol_silence_s else None
+
+    def _wanted(self) -> Iterator[tuple[Session | None, Subscription]]:
+        """Yield all that is to be fed, with the connection that it is to come by."""
+        for connection in self._fleet.connections:
+            for each in connection.wanted:
+                yield connection.session, each
 
     def _refusals(self) -> Wrong:
         """Return what is refused, until it is accepted: a reconnect does not make it well."""

@@ -25,6 +25,7 @@ LIMITS: Final = limits.KRAKEN
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b'{"method":"ping"}'
 _CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
+_REQ_IDS: Final[dict[Data, int]] = {"trades": 1, "quotes": 2}  # the first of each; a refusal names no channel but this
 _CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
 _REPLY_FIELDS: Final = frozenset({"method", "error"})
 _HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
@@ -87,6 +88,7 @@ class _Reply(msgspec.Struct, gc=False):
     result: _Accepted = msgspec.field(default_factory=_Accepted)
     symbol: str = ""
     error: str = ""
+    req_id: int | None = None
 
 
 class _Pair(msgspec.Struct, gc=False):
@@ -121,14 +123,16 @@ def subscribe_frames(symbols: tuple[str, ...], data: tuple[Data, ...] = ("trades
 
     ``{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"],"snapshot":true},"req_id":1}``; a frame
     for each symbol, since the venue answers for each symbol, and refuses a symbol that it does not have alone. Quotes
-    are asked for at every change of the best bid or offer; the venue's default is at every trade.
+    are asked for at every change of the best bid or offer; the venue's default is at every trade. ``req_id`` is odd for
+    trades and even for quotes, by which :func:`reply_of` knows what a refusal is about.
     """
     frames: list[bytes] = []
     for kind in data:
         extra = {"event_trigger": "bbo"} if kind == "quotes" else {}
-        for symbol in symbols:
+        for number, symbol in enumerate(symbols):
             params = {"channel": _CHANNELS[kind], "symbol": [symbol], **extra, "snapshot": True}
-            frames.append(msgspec.json.encode({"method": "subscribe", "params": params, "req_id": len(frames) + 1}))
+            req_id = _REQ_IDS[kind] + number * len(_REQ_IDS)
+            frames.append(msgspec.json.encode({"method": "subscribe", "params": params, "req_id": req_id}))
     return frames
 
 
@@ -154,13 +158,14 @@ def reply_of(payload: bytes) -> Reply | None:
     "time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}``
 
     A refusal names no channel: ``{"error":"Currency pair not supported BTC/XYZ","method":"subscribe","req_id":2,
-    "success":false,"symbol":"BTC/XYZ",…}``. It is about the symbol, so about all that is asked for of it.
+    "success":false,"symbol":"BTC/XYZ",…}``. Its ``req_id`` says which; without one it is about both.
     """
     reply = decode_as(_reply, payload)
     if reply is None or reply.method != "subscribe":
         return None
     if not reply.success:
-        about = tuple((data, reply.symbol) for data in _CHANNELS) if reply.symbol else ()
+        asked = [data for data in _CHANNELS if reply.req_id is None or _asked_for(data, reply.req_id)]
+        about = tuple((data, reply.symbol) for data in asked) if reply.symbol else ()
         return Reply(accepted=False, subscriptions=about, text=reply.error)
     found = [data for data, channel in _CHANNELS.items() if channel == reply.result.channel]
     return Reply(accepted=True, subscriptions=((found[0], reply.result.symbol),)) if found else None
@@ -232,6 +237,10 @@ def parse_instruments(body: bytes) -> list[Listing]:
     if reply.error:
         raise MalformedFrame("wrong_type", f"the venue answers {spelled(reply.error)}")
     return unique(_listing(pair.wsname, pair) for pair in reply.result.values() if pair.wsname)
+
+
+def _asked_for(data: Data, req_id: int) -> bool:
+    return (req_id - _REQ_IDS[data]) % len(_REQ_IDS) == 0
 
 
 def _fast_trades(payload: bytes) -> list[VenueTrade] | None:

@@ -14,6 +14,10 @@ OTHER: Final = "other"
 
 Data = Literal["trades", "quotes"]
 """What can be subscribed to."""
+CHANNELS: Final[dict[Data, str]] = {"trades": TRADE, "quotes": QUOTE}
+"""The channel of a route that brings what is subscribed to."""
+_SNAPSHOT: Final = b'"snapshot"'
+_HEAD_BYTES: Final = 256  # of a frame, in which its type is named
 IdRun = tuple[str, int, int]
 """Trade ids without a hole between them: the venue's symbol, the first id, the last."""
 Trades = list[VenueTrade | BadTrade]
@@ -32,6 +36,11 @@ class Route(NamedTuple):
     symbol: str = ""
     runs: tuple[IdRun, ...] = ()
     connection_sequence: int | None = None
+
+
+def is_snapshot(payload: bytes) -> bool:
+    """Tell whether a frame with data repeats what was before one subscribed, which every venue's head calls alike."""
+    return _SNAPSHOT in payload[:_HEAD_BYTES]
 
 
 def route_of_trades(trades: Sequence[VenueTrade], connection_sequence: int | None = None) -> Route:

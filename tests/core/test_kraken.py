@@ -11,7 +11,7 @@ from k2_core.quotes import VenueQuote, condition, quote_id
 from k2_core.trades import BadTrade, VenueTrade, check
 from k2_core.venues import kraken
 from k2_core.venues.replies import Reply
-from k2_core.venues.routing import Route
+from k2_core.venues.routing import Data, Route
 from tests.core.venue_frames import (
     KRAKEN_QUOTE,
     KRAKEN_TRADE,
@@ -95,6 +95,15 @@ def test_a_refusal_is_about_all_that_was_asked_for_of_its_symbol() -> None:
 
     about = (("trades", "FOO/BAR"), ("quotes", "FOO/BAR"))
     assert kraken.reply_of(payload) == Reply(False, about, "Currency pair not supported FOO/BAR")
+
+
+@pytest.mark.parametrize("data", ["trades", "quotes"])
+def test_a_refusal_that_says_its_request_is_about_the_channel_of_that(data: Data) -> None:
+    for frame in kraken.subscribe_frames(("BTC/USD", "FOO/BAR", "ETH/USD"), (data,)):
+        asked = json.loads(frame)
+        (symbol,) = asked["params"]["symbol"]
+        refusal = {"method": "subscribe", "success": False, "error": "no", "symbol": symbol, "req_id": asked["req_id"]}
+        assert kraken.reply_of(json.dumps(refusal).encode()) == Reply(False, ((data, symbol),), "no")
 
 
 @given(st.decimals(min_value=0, max_value=10**15, places=12).filter(lambda number: number > 0), st.integers(-4, 4))
@@ -217,7 +226,7 @@ def test_instrument_of_splits_base_and_quote_or_says_none(venue_symbol: str, exp
 def test_each_symbol_is_subscribed_to_by_a_frame_of_its_own() -> None:
     frames = [json.loads(frame) for frame in kraken.subscribe_frames(("BTC/USD", "ETH/USD"), ("trades", "quotes"))]
 
-    assert [frame["req_id"] for frame in frames] == [1, 2, 3, 4]
+    assert [frame["req_id"] for frame in frames] == [1, 3, 2, 4]
     assert frames[0]["params"] == {"channel": "trade", "symbol": ["BTC/USD"], "snapshot": True}
     quotes = {"channel": "ticker", "symbol": ["ETH/USD"], "event_trigger": "bbo", "snapshot": True}
     assert frames[3]["params"] == quotes

@@ -15,6 +15,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 from k2_core import topics
 from k2_core.venues import binance
+from k2_feeds.feed import Feed
+from k2_feeds.feed_events import FeedEvent
+from k2_feeds.provision import Provisioned
+from k2_feeds.publisher import Publisher
 from k2_feeds.simulator.server import Hub, serve_venue
 from k2_feeds.simulator.sources import Source
 
@@ -27,6 +31,17 @@ class Stored(NamedTuple):
     offset: int
     key: bytes
     value: bytes
+
+
+class Told(Feed):
+    """A feed that keeps what it tells."""
+
+    def __init__(self, venue: ModuleType, publisher: Publisher) -> None:
+        super().__init__(venue, Provisioned("trades", "quotes", 4, {"trades": 1, "quotes": 1}, 2), publisher)
+        self.events: list[FeedEvent] = []
+
+    def publish_event(self, event: FeedEvent) -> None:
+        self.events.append(event)
 
 
 def a_venue() -> ModuleType:

@@ -32,7 +32,8 @@ class ScriptedVenue:
     """One venue on a free port. Ids rise whoever listens; who is subscribed gets every trade from then on.
 
     ``listed`` are the symbols of its REST interface; ``refuses`` those that its WebSocket does not have; ``mute``
-    subscriptions, (channel, symbol), are acknowledged and bring nothing; ``unanswered`` ones are not even that.
+    subscriptions, (channel, symbol), are acknowledged and bring nothing; ``unanswered`` ones are not even that, and
+    Kraken is ``busy`` for some. With ``snapshots`` it begins each subscription with one, of mute ones too.
     """
 
     def __init__(self, name: str, symbols: tuple[str, ...]) -> None:
@@ -40,6 +41,8 @@ class ScriptedVenue:
         self.refuses: set[str] = set()
         self.mute: set[tuple[str, str]] = set()
         self.unanswered: set[tuple[str, str]] = set()
+        self.busy: set[tuple[str, str]] = set()
+        self.snapshots = False
         self.clients: list[Client] = []
         self.requests: list[tuple[float, Any]] = []
         self.handshakes: list[float] = []
@@ -129,6 +132,11 @@ class ScriptedVenue:
                                 client, _DATA[self.name](channel, symbol, self.ids[symbol], self._now_us())
                             )
 
+    async def _snapshot(self, client: Client, subscriptions: set[tuple[str, str]]) -> None:
+        for channel, symbol in sorted(subscriptions) if self.snapshots else ():
+            message = _DATA[self.name](channel, symbol, self.ids[symbol], self._now_us())
+            await self._send(client, json.loads(json.dumps(message).replace('"update"', '"snapshot"')))
+
     async def _send(self, client: Client, message: dict[str, Any]) -> None:
         if self.name == "coinbase" and "channel" in message:  # errors are not counted
             message = {**message, "sequence_num": client.sequence}
@@ -170,12 +178,13 @@ async def _kraken(venue: ScriptedVenue, client: Client, request: Any) -> None:
     base = {"method": "subscribe", "req_id": request["req_id"]}
     if wanted in venue.unanswered:
         return
-    if symbol in venue.refuses:
-        said = f"Currency pair not supported {symbol}"
+    if symbol in venue.refuses or wanted in venue.busy:
+        said = f"Currency pair not supported {symbol}" if symbol in venue.refuses else "Exceeded msg rate"
         await venue._send(client, {**base, "success": False, "error": said, "symbol": symbol})
         return
     client.subscribed.add(wanted)
     await venue._send(client, {**base, "success": True, "result": {"channel": kind, "symbol": symbol}})
+    await venue._snapshot(client, {wanted})
 
 
 async def _coinbase(venue: ScriptedVenue, client: Client, request: Any) -> None:
@@ -189,6 +198,7 @@ async def _coinbase(venue: ScriptedVenue, client: Client, request: Any) -> None:
     client.subscribed |= wanted - venue.unanswered
     lists = {name: sorted(s for kind, s in client.subscribed if kind == data) for name, data in kinds.items()}
     await venue._send(client, {"channel": "subscriptions", "events": [{"subscriptions": lists}]})
+    await venue._snapshot(client, wanted)
 
 
 def _binance_data(channel: str, symbol: str, number: int, now_us: int) -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """What a stream notices of a connection by itself; Kafka is not needed for it, and is not there."""
 
 import json
-from types import ModuleType
 
 import pytest
 
+from k2_core.raw_frame import MAX_FRAME_BYTES
 from k2_core.venues import coinbase, kraken
-from k2_feeds.feed import Feed
-from k2_feeds.feed_events import FeedEvent
-from k2_feeds.provision import Provisioned
 from k2_feeds.publisher import Publisher
-from tests.feeds.rooms import free_port
+from tests.feeds.rooms import Told, free_port
 
 TIME = "2026-04-07T14:30:02.789012Z"
 
@@ -18,17 +15,6 @@ TIME = "2026-04-07T14:30:02.789012Z"
 @pytest.fixture
 def nowhere() -> Publisher:
     return Publisher(f"127.0.0.1:{free_port()}")
-
-
-class Told(Feed):
-    """A feed that keeps what it tells."""
-
-    def __init__(self, venue: ModuleType, publisher: Publisher) -> None:
-        super().__init__(venue, Provisioned("trades", "quotes", 4, {"trades": 1, "quotes": 1}, 2), publisher)
-        self.events: list[FeedEvent] = []
-
-    def publish_event(self, event: FeedEvent) -> None:
-        self.events.append(event)
 
 
 def heartbeat(number: int) -> bytes:
@@ -91,3 +77,36 @@ def test_every_id_of_a_frame_with_several_symbols_is_followed(nowhere: Publisher
     (hole,) = feed.gaps.state()["ETH/USD"].holes
     assert (hole.first, hole.last) == (10, 10)
     assert stream.heard == {("trade", "BTC/USD"): 2, ("trade", "ETH/USD"): 2}
+
+
+def test_a_snapshot_is_taken_and_is_no_sign_of_life(nowhere: Publisher) -> None:
+    feed = Told(kraken, nowhere)
+    stream, other = feed.open("one"), Told(coinbase, nowhere).open("two")
+    stream.take(1, trades(("BTC/USD", 5)).replace(b'"update"', b'"snapshot"'))
+    stream.take(2, trades(("BTC/USD", 6), ("ETH/USD", 9)).replace(b'"update"', b'"snapshot"'))
+    other.take(3, tickers(0, "BTC-USD").replace(b'"update"', b'"snapshot"'))
+
+    assert stream.heard == other.heard == {}
+    assert {symbol: seen.expected for symbol, seen in feed.gaps.state().items()} == {"BTC/USD": 7, "ETH/USD": 10}
+
+
+def test_an_oversized_frame_has_its_place_in_the_connections_count(nowhere: Publisher) -> None:
+    feed = Told(coinbase, nowhere)
+    stream = feed.open("one")
+    stream.take(1, heartbeat(0))
+    stream.take(2, heartbeat(1)[:-1] + b" " * MAX_FRAME_BYTES + b"}")
+    stream.take(3, heartbeat(2))
+
+    assert [event.kind for event in feed.events] == ["oversized"]
+    assert (feed.oversized, feed.sequence_breaks) == (1, 0)
+
+
+def test_the_newest_frame_stays_the_newest_when_its_connection_ends(nowhere: Publisher) -> None:
+    feed = Told(coinbase, nowhere)
+    older, newer = feed.open("one"), feed.open("two")
+    assert feed.last_received_ns == 0
+    older.take(7, heartbeat(0))
+    newer.take(50, heartbeat(0))
+    newer.close()
+
+    assert feed.last_received_ns == 50
