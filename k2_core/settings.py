@@ -1,10 +1,13 @@
 """The only module that reads the environment. Settings are built once at an entry point and passed down."""
 
+import json
 import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self, get_origin
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_core.errors import SettingsError
@@ -15,6 +18,35 @@ _BASES = ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "DOT", "BCH")
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL.
+
+    Raises:
+        ValueError: it names no host, or the host or the port can be none.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    parts.hostname.encode("idna")
+    _ = parts.port
+    return parts
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = split_url(url)
+    except ValueError as error:
+        msg = f"{url} is not a WebSocket URL ({error})"
+        raise ValueError(msg) from None
+    if parts.scheme not in {"ws", "wss"} or parts.fragment:
+        msg = f"{url} is not a WebSocket URL, such as wss://host:443"
+        raise ValueError(msg)
+    return url
+
+
+_WebSocketUrl = Annotated[str, AfterValidator(_checked)]
 
 
 class Ports(_Section):
@@ -69,7 +101,7 @@ class Catalog(_Section):
 class Binance(_Section):
     """Binance spot: public market data, no key."""
 
-    url: str = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
+    url: _WebSocketUrl = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.binance.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTCUSDT", "ETHUSDT", "BNBUSDT", *(f"{base}USDT" for base in _BASES)), description="the venue's own symbols"
@@ -81,7 +113,7 @@ class Binance(_Section):
 class Kraken(_Section):
     """Kraken spot: public market data, no key."""
 
-    url: str = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
+    url: _WebSocketUrl = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.kraken.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTC/USD", "ETH/USD", "ETH/BTC", *(f"{base}/USD" for base in _BASES)), description="the venue's own symbols"
@@ -93,7 +125,7 @@ class Kraken(_Section):
 class Coinbase(_Section):
     """Coinbase Advanced Trade, spot: public market data, no key."""
 
-    url: str = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
+    url: _WebSocketUrl = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.exchange.coinbase.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTC-USD", "ETH-USD", "ETH-BTC", *(f"{base}-USD" for base in _BASES)), description="the venue's own symbols"
@@ -219,7 +251,7 @@ class Supervisor(_Section):
 class Simulator(_Section):
     """Our own venue server's random market."""
 
-    seed: int = Field(2026, description="of the random market; the same seed walks the same prices")
+    seed: int = Field(2026, ge=0, description="of the random market; the same seed walks the same prices")
     trades_per_second: float = Field(50.0, gt=0, le=1_000_000, description="of all symbols together")
     cut_after_s: float = Field(
         24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does"
@@ -291,10 +323,13 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "K2_" + "__".join(str(part) for part in first["loc"]).upper()
-        msg = f"{name} cannot be used: {first['msg'].removeprefix('Value error, ')}."
+        wrong = _spelling(name) if first["type"] in {"tuple_type", "dict_type"} else first["msg"]
+        msg = f"{name} cannot be used: {wrong.removeprefix('Value error, ')}."
         raise SettingsError(msg) from None
-    except ValueError as error:  # pydantic-settings: a value that should be JSON is not
-        msg = f"a K2_ variable cannot be read: {error}."
+    except ValueError as error:  # pydantic-settings: a value that should be JSON is not; it does not say which
+        names = (name for name, value in os.environ.items() if _spelling(name) and not _is_json(value))
+        name = next(names, "a K2_ variable")
+        msg = f"{name} cannot be used: {_spelling(name) or error}."
         raise SettingsError(msg) from None
     _refuse_unknown(os.environ)
     return settings
@@ -319,6 +354,35 @@ def cache_folder() -> Path:
 def armed_crash() -> tuple[str | None, str | None]:
     """Return where a test wants this process killed, and the file that counts it; see :mod:`k2_core.crash_points`."""
     return os.environ.get("K2_CRASH_AT"), os.environ.get("K2_CRASH_LOG")
+
+
+def _field_of(variable: str) -> FieldInfo | None:
+    """Return the setting, or the section of settings, that a variable gives; None when there is none."""
+    prefix, _, path = variable.lower().partition("_")
+    section: Any = Settings if prefix == "k2" else None
+    field = None
+    for name in path.split("__"):
+        field = getattr(section, "model_fields", {}).get(name)
+        section = field.annotation if field else None
+    return field
+
+
+def _spelling(variable: str) -> str:
+    """Return how a variable is to be written that is JSON; empty for any other."""
+    field = _field_of(variable)
+    kind = field and (get_origin(field.annotation) or field.annotation)
+    if field is not None and kind is tuple:
+        return f"it must be a JSON list, such as {json.dumps(field.default[:1] or ['BTCUSDT'])}"
+    is_map = isinstance(kind, type) and issubclass(kind, dict | BaseModel)
+    return 'it must be a JSON map, such as {"name": "value"}' if is_map else ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text or "null")  # an empty variable counts as unset
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_unknown(environment: "os._Environ[str]") -> None:

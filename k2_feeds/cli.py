@@ -1,13 +1,25 @@
 """The commands ``k2 feed …``."""
 
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from k2_core import logs
-from k2_core.errors import K2Error
+from k2_core.errors import K2Error, PartError
 from k2_core.settings import load_settings
+
+
+class _Number(click.FloatRange):
+    """A number within bounds, and neither nan nor inf, which no comparison keeps out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 @click.group()
@@ -46,11 +58,12 @@ def run(venues: tuple[str, ...], take_over: bool, health_port: int | None) -> No
       K2_FEEDS__BINANCE__SYMBOLS='["SOLUSDT"]' k2 feed run binance
       K2_FEEDS__BINANCE__URL=ws://127.0.0.1:9443 k2 feed run binance
     """  # noqa: D301
-    from k2_feeds import runner  # noqa: PLC0415  # only this command needs it
+    from k2_feeds import handover, runner  # noqa: PLC0415  # only this command needs them
 
     logs.configure("feed")
     try:
         settings = load_settings()
+        handover.make_folder(settings)
         port = health_port or settings.ports.feed_health
         runner.run(runner.feed(settings, venues, health_port=port, take_over=take_over))
     except K2Error as error:
@@ -59,7 +72,7 @@ def run(venues: tuple[str, ...], take_over: bool, health_port: int | None) -> No
 
 @feed.command()
 @click.argument("venue")
-@click.option("--within", "within_s", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds.")
+@click.option("--within", "within_s", type=_Number(min=0), default=120.0, show_default=True, help="Seconds.")
 def handover(venue: str, within_s: float) -> None:
     """Have a new process take over VENUE from the one that feeds it, without a gap: for a new version of K2.
 
@@ -71,10 +84,12 @@ def handover(venue: str, within_s: float) -> None:
     Examples:
       k2 feed handover binance
     """  # noqa: D301
+    from k2_feeds import runner  # noqa: PLC0415
     from k2_feeds.handover import await_successor, request_handover  # noqa: PLC0415
 
     try:
         settings = load_settings()
+        runner.sources_of(settings, (venue,))
         before = request_handover(settings, venue)
         click.echo(f"process {before.pid} feeds {', '.join(before.venues)}: its successor was asked for")
         after = await_successor(settings, venue, before, within_s)
@@ -87,7 +102,7 @@ def handover(venue: str, within_s: float) -> None:
 @feed.command()
 @click.argument("venue")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--for", "seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after SECONDS.")
+@click.option("--for", "seconds", type=_Number(min=0, min_open=True), help="Stop by itself after SECONDS.")
 def record(venue: str, file: Path, seconds: float | None) -> None:
     """Record every frame of VENUE into FILE, one a line: receive time in ns, the frame.
 
@@ -107,9 +122,12 @@ def record(venue: str, file: Path, seconds: float | None) -> None:
     logs.configure("record")
     try:
         settings = load_settings()
-        runner.sources_of(settings, (venue,))
+        (source,) = runner.sources_of(settings, (venue,))
         recorder = Recorder(file)
         runner.run(runner.record(settings, venue, recorder, seconds))
+        if not recorder.frames:
+            msg = f"not one frame came from {source.url}, so that there is no {file}: what was logged above says why."
+            raise PartError(msg)
     except K2Error as error:
         _fail(error)
     click.echo(f"{file}: {recorder.frames:,} frames, {recorder.bytes:,} bytes.")
@@ -120,8 +138,8 @@ def record(venue: str, file: Path, seconds: float | None) -> None:
 @feed.command()
 @click.option("--recording", "recordings", multiple=True, metavar="[VENUE=]FILE", help="Play FILE; may be repeated.")
 @click.option("--speed", default="1", metavar="N|max", show_default=True, help="How fast recordings are played.")
-@click.option("--rate", type=click.FloatRange(min=0, max=1_000_000, min_open=True), help="Trades a second, in all.")
-@click.option("--seed", type=int, help="Seed of the random market.")
+@click.option("--rate", type=_Number(min=0, max=1_000_000, min_open=True), help="Trades a second, in all.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the random market.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
 @click.option("--truth", type=click.Path(file_okay=False, path_type=Path), help="Write what really happened here.")
 @click.option("--faults", metavar="FILE|random", help="Have faults, by a script or by chance.")
@@ -179,8 +197,8 @@ def simulate(
 @click.argument("name")
 @click.argument("venue")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="To how many messages.")
-@click.option("--seconds", type=float, help="How long, how late or how wrong; see below.")
-@click.option("--for", "for_s", type=click.FloatRange(0), help="How long skew and stale last.")
+@click.option("--seconds", type=_Number(), help="How long, how late or how wrong; see below.")
+@click.option("--for", "for_s", type=_Number(0), help="How long skew and stale last.")
 @click.option("--symbol", help="Only to this symbol, in the venue's spelling.")
 @click.option("--channel", type=click.Choice(["trades", "quotes"]), help="Only to messages of these.")
 @click.option("--wait", is_flag=True, help="Return when it is over.")

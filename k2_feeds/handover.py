@@ -12,7 +12,7 @@ import msgspec
 import psutil
 
 from k2_core import clock
-from k2_core.errors import PartError
+from k2_core.errors import PartError, SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Settings, under_supervisor
 
@@ -60,6 +60,18 @@ class Feeder(NamedTuple):
 def feed_folder(settings: Settings) -> Path:
     """Return where feeds keep what another process must find."""
     return settings.home / "run" / "feed"
+
+
+def make_folder(settings: Settings) -> None:
+    """Make :func:`feed_folder`.
+
+    Raises:
+        SettingsError: it cannot be made under the home of the settings.
+    """
+    try:
+        feed_folder(settings).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"K2_HOME={settings.home} cannot be used: {error.strerror}.") from None
 
 
 def request_file(settings: Settings) -> Path:
@@ -208,7 +220,7 @@ def _read(path: Path) -> Feeder | None:
     """Return the process that a file names, if it still runs."""
     try:
         feeder = msgspec.json.decode(path.read_bytes(), type=Feeder)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return feeder if feeder.runs else None
 

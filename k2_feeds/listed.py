@@ -5,15 +5,15 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
-from k2_core.errors import MalformedFrame
+from k2_core.errors import MalformedFrame, SettingsError
 from k2_core.logs import logger
-from k2_core.settings import Feeds
+from k2_core.settings import Feeds, split_url
 from k2_feeds.backoff import Backoff
 from k2_feeds.fleet import Source
+from k2_feeds.pacing import LONGEST_HOLD_S
 from k2_feeds.sockets import RateLimited, trusted
 
 ASK_EVERY_S: Final = 3600.0
@@ -61,7 +61,7 @@ class Listed:
             listed = await fetch(self._source, self._ca_file)
         except RateLimited as error:
             return self._failed(str(error), error.retry_after_s)
-        except (httpx.HTTPError, MalformedFrame, OSError) as error:
+        except (SettingsError, httpx.HTTPError, MalformedFrame, OSError) as error:
             return self._failed(str(error) or type(error).__name__, 0.0)
         if listed:
             self.unlisted = frozenset(self._source.symbols) - listed
@@ -71,7 +71,7 @@ class Listed:
         return ASK_EVERY_S * random.uniform(0.9, 1.1)  # noqa: S311  # no cryptography
 
     def _failed(self, said: str, rest_s: float) -> float:
-        delay_s = max(self._backoff.delay_s(), rest_s)
+        delay_s = max(self._backoff.delay_s(), min(rest_s, LONGEST_HOLD_S))
         self.trouble = f"which symbols {self._source.venue.VENUE} lists is not known: {said}"
         _log.warning("the venue's list of symbols could not be read", text=self.trouble, next_attempt_s=round(delay_s))
         self.answered.set()
@@ -82,12 +82,20 @@ async def fetch(source: Source, ca_file: Path | None) -> frozenset[str]:
     """Return the symbols that the venue lists, as its WebSocket spells them.
 
     Raises:
+        SettingsError: its URL, or the file of authorities, is of no use.
         RateLimited: the venue wants to be left alone for a while.
         httpx.HTTPError: it cannot be reached, or answers an error.
         MalformedFrame: its answer cannot be read.
     """
     url = source.venue.instruments_url(source.rest_url)
-    at_home = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    try:
+        host = split_url(url).hostname
+        httpx.URL(url)  # it refuses more
+    except (ValueError, httpx.InvalidURL) as error:
+        setting = f"K2_FEEDS__{source.venue.VENUE.upper()}__REST_URL"
+        msg = f"{setting}={source.rest_url!r} cannot be used: {error}."
+        raise SettingsError(msg) from None
+    at_home = host in {"127.0.0.1", "localhost", "::1"}
     verify = trusted(ca_file) if url.startswith("https") else False
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not at_home, verify=verify) as client:
         answer = await client.get(url)

@@ -17,7 +17,8 @@ class Recorder:
     """A sink of frames. Nothing stands at ``path`` before :meth:`finish`: until then it is ``<path>.part``.
 
     Every frame is written verbatim, control frames too. A frame that holds a line feed has no place in this format:
-    it is counted in ``unrecordable`` and logged.
+    it is counted in ``unrecordable`` and logged. What could not be written wholly, as on a full disk, keeps the name
+    ``<path>.part``, and where no frame came there is no file.
 
     Raises:
         RecordingError: the file, or what an interrupted recording left of it, exists already.
@@ -32,6 +33,7 @@ class Recorder:
             if existing.exists():
                 msg = f"{existing} exists already: move it away, or give another name."
                 raise RecordingError(msg)
+        self._failed: RecordingError | None = None
         self._file = self._open()
 
     @property
@@ -54,21 +56,49 @@ class Recorder:
         _log.info(kind, symbol=symbol, **details)
 
     def take(self, received_ns: int, payload: bytes) -> None:
-        """Write one frame."""
+        """Write one frame.
+
+        Raises:
+            RecordingError: it cannot be written.
+        """
         if b"\n" in payload:
             self.unrecordable += 1
             _log.error("a frame with a line feed cannot be recorded", bytes=len(payload), head=repr(payload[:100]))
             return
-        self._file.write(b"%d %b\n" % (received_ns, payload))
+        try:
+            self._file.write(b"%d %b\n" % (received_ns, payload))
+        except OSError as error:
+            raise self._broken(error) from None
         self.frames += 1
         self.bytes += len(payload)
 
     def finish(self) -> None:
-        """Complete the file on disk and give it its name."""
-        self._file.close()
-        with self._part.open("rb") as written:
-            os.fsync(written.fileno())
-        self._part.rename(self.path)
+        """Complete the file on disk and give it its name, if it holds a frame.
+
+        Raises:
+            RecordingError: not all of it could be written.
+        """
+        try:
+            self._file.close()
+            if self._failed is None and self.frames:
+                with self._part.open("rb") as written:
+                    os.fsync(written.fileno())
+                self._part.rename(self.path)
+        except OSError as error:
+            self._broken(error)
+        if self._failed is not None:
+            raise self._failed
+        if not self.frames:
+            self._part.unlink()
+
+    def _broken(self, error: OSError) -> RecordingError:
+        """Remember the first failure, after which the file lacks something."""
+        if self._failed is None:
+            self._failed = RecordingError(
+                f"{self.path} cannot be written further ({error.strerror}): "
+                f"what came before stands in {self._part.name}, whose end may be cut off."
+            )
+        return self._failed
 
     def _open(self) -> IO[bytes]:
         try:

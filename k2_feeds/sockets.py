@@ -3,7 +3,6 @@
 import ssl
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import certifi
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,6 +13,7 @@ from websockets.protocol import Event
 from k2_core import clock
 from k2_core.errors import SettingsError
 from k2_core.retry_after import seconds_of
+from k2_core.settings import split_url
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _OPEN_S: Final = 10.0
@@ -68,7 +68,10 @@ async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
         SettingsError: ``url`` is not one of a WebSocket, or ``ca_file`` is of no use.
         RateLimited: the venue wants to be left alone for a while.
     """
-    parts = urlsplit(url)
+    try:
+        parts = split_url(url)
+    except ValueError as error:
+        raise _unusable(url, error) from None
     context = trusted(ca_file) if parts.scheme == "wss" else None
     at_home = parts.hostname in {"127.0.0.1", "localhost", "::1"}
     try:
@@ -86,8 +89,7 @@ async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
             ssl=context,
         )
     except InvalidURI as error:
-        msg = f"{url} is not a WebSocket URL, such as wss://stream.binance.com:9443: {error}."
-        raise SettingsError(msg) from None
+        raise _unusable(url, error) from None
     except InvalidStatus as error:
         if error.response.status_code not in _TOO_MANY:
             raise
@@ -95,3 +97,7 @@ async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
     assert isinstance(socket, VenueSocket)  # noqa: S101  # create_connection made it
     socket.heard_at = clock.monotonic()
     return socket
+
+
+def _unusable(url: str, error: Exception) -> SettingsError:
+    return SettingsError(f"{url} is not a WebSocket URL, such as wss://stream.binance.com:9443: {error}.")

@@ -63,7 +63,7 @@ class Watermarks:
             return msgspec.json.decode(self.path.read_bytes(), type=Remembered)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.error("what the feed knew cannot be read: Kafka is asked", file=str(self.path), reason=str(error))
             return None
 

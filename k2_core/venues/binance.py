@@ -4,6 +4,7 @@ Source: Binance's "WebSocket Streams" documentation (general information, trade 
 subscribing).
 """
 
+import re
 from typing import Final, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
 from k2_core.venues.listings import decode_reply, listing, unique
-from k2_core.venues.replies import Reply
+from k2_core.venues.replies import Reply, Subscription
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -33,6 +34,7 @@ PING: Final = b""  # the venue pings
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
 _STREAMS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "bookTicker"}
+_STREAM: Final = re.compile(r"([^\s\"'`,;:()\[\]{}]+)@(?:trade|bookTicker)\b")
 _HEAD_BYTES: Final = 64  # of a frame, in which its stream is named
 _REPLY_FIELDS: Final = frozenset({"result", "error", "code"})
 _TRADE_FIELDS: Final[dict[str, Kind]] = {"s": str, "t": int, "p": str, "q": str, "T": int, "m": bool}
@@ -146,14 +148,16 @@ def reply_of(payload: bytes) -> Reply | None:
 
     ``{"result":null,"id":1}``, or ``{"error":{"code":2,"msg":"Invalid request: unknown method"},"id":1}``
 
-    Either is about all streams of the request. A stream that does not exist is accepted like any other.
+    Either is about all streams of the request; a refusal, which may come without the id, is about one symbol when it
+    names a stream of no other. A stream that does not exist is accepted like any other, if its name could be one.
     """
     reply = decode_as(_reply, payload)
-    if reply is None or reply.id is None:
+    if reply is None:
         return None
     if reply.error is not None or reply.msg is not None:
-        return Reply(accepted=False, text=_said(reply))
-    return Reply(accepted=True) if bytes(reply.result) == b"null" else None
+        text = _said(reply)
+        return Reply(accepted=False, subscriptions=_named_in(text), text=text)
+    return Reply(accepted=True) if reply.id is not None and bytes(reply.result) == b"null" else None
 
 
 def parse(payload: bytes) -> Trades | None:
@@ -225,6 +229,12 @@ def parse_instruments(body: bytes) -> list[Listing]:
 def _said(reply: _Reply) -> str:
     said = reply.msg if reply.error is None else reply.error.get("msg", reply.error)
     return said if isinstance(said, str) else spelled(said)
+
+
+def _named_in(text: str) -> tuple[Subscription, ...]:
+    """Return both streams of the one symbol that a refusal names by either; none when it names several or no symbol."""
+    symbols = {symbol.upper() for symbol in _STREAM.findall(text)}
+    return tuple((data, symbol) for symbol in symbols for data in _STREAMS) if len(symbols) == 1 else ()
 
 
 def _fast_trade(payload: bytes) -> _Trade | None:

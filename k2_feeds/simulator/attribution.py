@@ -49,6 +49,11 @@ def of_binance(frame: bytes) -> Streams | None:
     return REPLY if answers else None
 
 
+def is_raw(frame: bytes) -> bool:
+    """Whether a frame that :func:`of_binance` attributes is an event alone, as on /ws, and names no stream."""
+    return _WRAPPED.match(frame) is None and not isinstance(_loose.decode(frame).stream, str)
+
+
 def of_kraken(frame: bytes) -> Streams | None:
     """Return ``channel:symbol`` for every symbol of a frame: ``{"channel":"trade","data":[{"symbol":"BTC/USD",…``."""
     channel = _channel(frame)
@@ -59,10 +64,7 @@ def of_kraken(frame: bytes) -> Streams | None:
 
 
 def of_coinbase(frame: bytes) -> Streams | None:
-    """Return ``channel:product`` for every product of a frame; heartbeats belong to those who subscribed to them.
-
-    The connection's numbers run through them: without them a recording would have holes that its venue did not make.
-    """
+    """Return ``channel:product`` for every product of a frame; heartbeats belong to those who subscribed to them."""
     channel = _channel(frame)
     if channel == "subscriptions" or (channel is None and _is_reply(frame, ("type",))):
         return REPLY

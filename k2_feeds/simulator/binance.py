@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
+from k2_feeds.simulator.attribution import is_raw
 from k2_feeds.simulator.board import Board, Message
 from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Quote, Side, Trade
@@ -51,8 +52,12 @@ class BinanceSession:
         return not message.streams or not self._streams.streams.keys().isdisjoint(message.streams)
 
     def frame(self, message: Message) -> bytes:
-        """Return the frame that carries a message to this client, wrapped on a combined connection."""
-        if message.event is None or not self._streams.combined:
+        """Return the frame that carries a message to this client, wrapped on a combined connection.
+
+        A recorded one is wrapped too if it was recorded raw and its stream is known, and goes out as it is otherwise.
+        """
+        raw = message.event is not None or (bool(message.streams) and is_raw(message.body))
+        if not (raw and self._streams.combined):
             return message.body
         return b'{"stream":"%b","data":%b}' % (message.streams[0].encode(), message.body)
 

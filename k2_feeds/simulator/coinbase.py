@@ -5,6 +5,7 @@ pairs" of the Exchange API.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
@@ -19,6 +20,7 @@ SUBSCRIBE_WITHIN_S: Final[float | None] = 5.0
 _CHANNELS: Final = frozenset({"market_trades", "ticker", "heartbeats", "level2", "candles", "status", "ticker_batch"})
 _WITHOUT_PRODUCTS: Final = frozenset({"heartbeats", "status"})
 _SNAPSHOT_TRADES: Final = 100
+_NUMBER: Final = re.compile(rb'("sequence_num"\s*:\s*)(\d{1,19})(?!\d)')
 
 
 class CoinbaseSession:
@@ -28,7 +30,7 @@ class CoinbaseSession:
         self._channels: dict[str, dict[str, None]] = {}
         self._streams: set[str] = set()
         self._board = board
-        self._sequence, self._beats = 0, 0
+        self._sequence, self._beats, self._withheld = 0, 0, 0
 
     @property
     def subscribed(self) -> bool:
@@ -66,16 +68,26 @@ class CoinbaseSession:
         return [self._said(_envelope("heartbeats", now_us), events)]
 
     def wants(self, message: Message) -> bool:
-        """Whether the client is subscribed to it."""
-        return not message.streams or not self._streams.isdisjoint(message.streams)
+        """Whether the client is subscribed to it; a recorded message that is withheld from it is counted."""
+        wanted = not message.streams or not self._streams.isdisjoint(message.streams)
+        if not wanted and message.event is None and _NUMBER.search(message.body):
+            self._withheld += 1
+        return wanted
 
     def frame(self, message: Message) -> bytes:
-        """Return the frame that carries a message to this client, under its next number."""
+        """Return the frame that carries a message to this client, under its next number.
+
+        A recorded one keeps its number, less one for each numbered message that was withheld from this client: what
+        the recording has a hole in stays a hole, and what the client did not subscribe to makes none.
+        """
         if message.event is None:
-            return message.body
+            return self._closed_up(message.body) if self._withheld else message.body
         body = message.body % self._sequence
         self._sequence += 1
         return body
+
+    def _closed_up(self, body: bytes) -> bytes:
+        return _NUMBER.sub(lambda found: b"%b%d" % (found[1], max(int(found[2]) - self._withheld, 0)), body, count=1)
 
     def _change(self, kind: str, channel: str, products: list[str], now_us: int) -> list[bytes]:
         listed = self._channels.setdefault(channel, {})

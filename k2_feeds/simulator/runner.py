@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from k2_core import clock
+from k2_core.errors import SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Settings
 from k2_feeds.simulator.faults import Due, at_random, script
@@ -19,11 +20,18 @@ _log = logger(__name__)
 
 
 def market_source(settings: Settings, seed: int | None, rate: float | None) -> Source:
-    """Return the random market of the settings, or with another seed or rate."""
-    simulator = settings.simulator
+    """Return the random market of the settings, or with another seed or rate.
+
+    Raises:
+        SettingsError: it would trade nothing.
+    """
+    simulator, symbols = settings.simulator, default_symbols(settings)
+    if not symbols:
+        msg = f"K2_FEEDS__VENUES names none that the simulator speaks for: it can be {', '.join(VENUES)}."
+        raise SettingsError(msg)
     return MarketSource(
         simulator.seed if seed is None else seed,
-        default_symbols(settings),
+        symbols,
         rate or simulator.trades_per_second,
         simulator.quotes_per_trade,
     )
@@ -61,18 +69,27 @@ async def simulate(
 
     Raises:
         PartError: the port is taken.
+        SettingsError: the folder of the truth cannot be written.
         RecordingError: a recording changed while it was played.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    hub = Hub(cut_after_s, source.listings, Truth(truth))
+    hub = Hub(cut_after_s, source.listings, _truth(truth))
     try:
         async with await serve_venue(hub, port, source.status):
             _log.info("the simulator serves", url=f"ws://127.0.0.1:{port}", **source.status())
             await _work(hub, source, faults, stop)
     finally:
         hub.truth.close()
+
+
+def _truth(folder: Path | None) -> Truth:
+    try:
+        return Truth(folder)
+    except OSError as error:
+        msg = f"--truth {folder} cannot be written: {error.strerror}."
+        raise SettingsError(msg) from None
 
 
 async def _work(hub: Hub, source: Source, faults: Iterable[Due], stop: asyncio.Event) -> None:

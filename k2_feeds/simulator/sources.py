@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 
 from k2_core import clock
 from k2_core.clock import NS_PER_SECOND
-from k2_feeds.simulator.attribution import REPLY
 from k2_feeds.simulator.board import Message
 from k2_feeds.simulator.listings import VENUES, Listing, listing_of
 from k2_feeds.simulator.market import Market, Quote
@@ -72,7 +71,7 @@ class Player:
     is subscribed; what had been handed to a connection that then broke is lost. At the end connections stay open.
 
     Frames that name no stream (broken ones) go to every subscriber of their venue; answers to the recorder's own
-    requests to nobody.
+    requests to nobody, though a venue that numbers its messages is told of them.
     """
 
     def __init__(self, recordings: list[Recording], contents: Contents, speed: float | None) -> None:
@@ -128,9 +127,9 @@ class Player:
 
     def _deliver(self, hub: Hub, batch: list[Line]) -> None:
         for name, venue in hub.venues.items():
-            mine = [line for line in batch if line.venue == name and line.streams != REPLY]
+            mine = [Message(line.streams or (), line.frame) for line in batch if line.venue == name]
             if mine:
-                venue.deliver([Message(line.streams or (), line.frame) for line in mine])
+                venue.deliver(mine)
         self._position += len(batch)
 
 

@@ -138,6 +138,15 @@ def test_a_reply_accepts_or_refuses_all_streams_of_its_request() -> None:
     assert binance.reply_of(a_frame()) is None
 
 
+def test_a_refusal_is_about_the_one_symbol_whose_stream_it_names_and_needs_no_id() -> None:
+    text = "Invalid request: unknown stream btc/usdt@trade"
+    both = (("trades", "BTC/USDT"), ("quotes", "BTC/USDT"))
+
+    assert binance.reply_of(json.dumps({"error": {"code": 2, "msg": text}}).encode()) == Reply(False, both, text)
+    several = f"{text}, ethusdt@bookTicker"
+    assert binance.reply_of(json.dumps({"code": 2, "msg": several}).encode()) == Reply(False, text=several)
+
+
 @pytest.mark.parametrize("name", ["s", "t", "p", "q", "T", "m"])
 def test_a_field_that_is_missing_or_null_or_of_another_type_is_said(name: str) -> None:
     assert reason_of(without(name)) == "missing_field"

@@ -23,7 +23,31 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("K2_PORTS__API", "9092", "ports kafka and api are both 9092"),
         ("K2_PORTS__APPI", "8000", "K2_PORTS__APPI cannot be used: Extra inputs are not permitted"),
         ("K2_HOMME", "/tmp", "K2_HOMME is not a setting of K2"),  # noqa: S108
-        ("K2_FEEDS__BINANCE__SYMBOLS", "BTCUSDT", "cannot be read"),
+        (
+            "K2_FEEDS__BINANCE__SYMBOLS",
+            "BTCUSDT",
+            'SYMBOLS cannot be used: it must be a JSON list, such as ["BTCUSDT"].',
+        ),
+        (
+            "K2_FEEDS__VENUES",
+            "binance",
+            'K2_FEEDS__VENUES cannot be used: it must be a JSON list, such as ["binance"].',
+        ),
+        ("K2_FEEDS__VENUES", '"binance"', "K2_FEEDS__VENUES cannot be used: it must be a JSON list"),
+        ("K2_SIMULATOR__SYMBOLS", "BTCUSDT", 'it must be a JSON list, such as ["BTCUSDT"].'),
+        ("K2_CATALOG__PROPERTIES", "s3", "K2_CATALOG__PROPERTIES cannot be used: it must be a JSON map"),
+        ("K2_FEEDS", "binance", "K2_FEEDS cannot be used: it must be a JSON map"),
+        (
+            "K2_FEEDS__KRAKEN__URL",
+            "ws://[bad",
+            "K2_FEEDS__KRAKEN__URL cannot be used: ws://[bad is not a WebSocket URL",
+        ),
+        ("K2_FEEDS__BINANCE__URL", "wss://venue:99999", "BINANCE__URL cannot be used: wss://venue:99999 is not a Web"),
+        ("K2_FEEDS__BINANCE__URL", "wss://venue:port", "is not a WebSocket URL"),
+        ("K2_FEEDS__BINANCE__URL", f"wss://{'a' * 64}.com", "is not a WebSocket URL"),
+        ("K2_FEEDS__BINANCE__URL", "https://venue", "is not a WebSocket URL"),
+        ("K2_FEEDS__COINBASE__URL", "wss://venue/#x", "is not a WebSocket URL"),
+        ("K2_SIMULATOR__SEED", "-1", "K2_SIMULATOR__SEED cannot be used: "),
         ("K2_DRAIN__COMMIT_ROWS", "0", "K2_DRAIN__COMMIT_ROWS cannot be used: "),
         ("K2_API__HOST", "0.0.0.0", "the development key is refused on 0.0.0.0"),  # noqa: S104
     ],
@@ -40,6 +64,12 @@ def test_a_value_that_cannot_be_used_is_one_sentence_that_names_it(
     assert says in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+def test_a_rest_url_that_cannot_be_one_leaves_the_settings_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_FEEDS__KRAKEN__REST_URL", "http://[bad")
+
+    assert load_settings().feeds.kraken.rest_url == "http://[bad"
 
 
 def test_a_secret_is_not_told_when_a_value_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

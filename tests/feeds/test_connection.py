@@ -225,8 +225,11 @@ async def test_what_was_sent_before_a_stop_is_taken() -> None:
     assert sink.frames[1:] == sent[: len(sink.frames) - 1]
 
 
-async def test_a_url_that_is_none_is_a_settings_error() -> None:
-    connection = Connection(binance, "https://example.com", ("BTCUSDT",), QUICK, Collected())
+@pytest.mark.parametrize(
+    "url", ["https://example.com", "ws://[bad", "ws://venue:99999", "ws://venue:port", f"ws://{'a' * 64}.com", "venue"]
+)
+async def test_a_url_that_is_none_is_a_settings_error(url: str) -> None:
+    connection = Connection(binance, url, ("BTCUSDT",), QUICK, Collected())
 
     with pytest.raises(SettingsError, match="not a WebSocket URL"):
         await connection.run()

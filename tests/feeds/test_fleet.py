@@ -1,4 +1,5 @@
 import asyncio
+import json
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,13 +10,15 @@ import pytest
 
 from k2_core.errors import SettingsError
 from k2_core.settings import Feeds
-from k2_core.venues import VENUES
+from k2_core.venues import VENUES, binance
 from k2_feeds.feed_events import Kind
 from k2_feeds.fleet import Fleet, most_symbols, source_of, spread
 from k2_feeds.listed import fetch
 from k2_feeds.pacing import Pace
+from k2_feeds.simulator.sources import MarketSource
 from k2_feeds.sockets import trusted
-from tests.feeds.scripted_venue import ScriptedVenue, scripted
+from tests.feeds.rooms import simulating
+from tests.feeds.scripted_venue import _DATA, ScriptedVenue, scripted
 
 WITHIN_S = 30
 PAIRS = {"binance": ("BTCUSDT", "ETHUSDT"), "kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
@@ -228,6 +231,76 @@ async def test_a_venue_that_never_answers_for_one_symbol_keeps_the_others(monkey
             await until(lambda: len(lines.ids("BTC-USD")) > 5)
 
     assert fleet.reconnects == {}
+
+
+async def test_a_symbol_that_can_be_none_is_refused_by_name_and_the_others_are_fed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.3)
+    async with simulating(MarketSource(1, ("BTCUSDT",), 200)) as url:
+        feeds, lines = (
+            Feeds.model_validate({"binance": {"url": url, "symbols": ("BTCUSDT", "BTC/USDT")}}),
+            Lines(binance),
+        )
+        fleet = Fleet(source_of(feeds, "binance"), feeds, lines)
+        fleet.start()
+        await until(lambda: len(lines.ids("BTCUSDT")) > 5)
+        session = fleet.connections[0].session
+        assert session is not None
+        assert set(session.refused) == {("trades", "BTC/USDT"), ("quotes", "BTC/USDT")}
+        assert set(session.refused.values()) == {"Invalid request: unknown stream btc/usdt@trade"}
+        assert await fleet.stop(WITHIN_S)
+
+    assert fleet.reconnects == {}
+
+
+async def test_a_refusal_is_of_one_channel_and_is_asked_about_again_until_it_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("k2_feeds.session.ASK_AGAIN_S", (0.1, 0.2))
+    refused = ("trades", "ETH/USD")
+    with scripted("kraken", PAIRS["kraken"]) as venue:
+        venue.busy = {refused}
+        async with running(venue) as (fleet, lines):
+            await until(lambda: fleet.ready and len(venue.requests) > 5)
+            session = fleet.connections[0].session
+            assert session is not None
+            assert session.refused == {refused: "Exceeded msg rate"}
+            assert ("quotes", "ETH/USD") in session.accepted
+            venue.busy = set()
+            await served(venue, lines, 5)
+            assert session.refused == {}
+            assert refused in session.accepted
+
+    again = [request["params"] for _, request in venue.requests[4:]]
+    assert [(each["channel"], each["symbol"]) for each in again] == [("trade", ["ETH/USD"])] * len(again)
+    assert fleet.reconnects == {}
+
+
+async def test_what_brings_data_is_not_refused_whatever_the_venue_said() -> None:
+    with scripted("kraken", PAIRS["kraken"]) as venue:
+        venue.refuses = {"ETH/USD"}
+        async with running(venue) as (fleet, _):
+            await until(lambda: fleet.ready)
+            session = fleet.connections[0].session
+            assert session is not None
+            assert set(session.refused) == {("trades", "ETH/USD"), ("quotes", "ETH/USD")}
+            venue.do(venue.say(json.dumps(_DATA["kraken"]("quotes", "ETH/USD", 1, 0)).encode()))
+            await until(lambda: set(session.refused) == {("trades", "ETH/USD")})
+            assert ("quotes", "ETH/USD") in session.accepted
+
+
+async def test_an_error_that_answers_nothing_ends_no_connection_that_lacks_a_symbol() -> None:
+    with scripted("coinbase", PAIRS["coinbase"]) as venue:
+        venue.refuses = {"ETH-USD"}
+        async with running(venue) as (fleet, lines):
+            await until(lambda: fleet.ready)
+            venue.do(venue.say(b'{"type":"error","message":"rate limit exceeded"}'))
+            before = len(lines.ids("BTC-USD"))
+            await until(lambda: len(lines.ids("BTC-USD")) > before + 20)
+
+    assert fleet.reconnects == {}
+    assert len(lines.streams) == 1
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2_core.errors import PartError
+from k2_core.errors import PartError, SettingsError
 from k2_core.settings import Settings
 from k2_feeds import handover
 from k2_feeds.handover import Feeder, TakeOver
@@ -91,3 +91,18 @@ def test_a_venue_that_is_being_taken_over_has_no_second_successor(settings: Sett
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("content", [b"[1,1.0,9101,[", b'[1,1.0,9101,["kr\xff"],0]'])
+def test_a_file_that_cannot_be_read_names_nobody(settings: Settings, content: bytes) -> None:
+    handover.make_folder(settings)
+    (handover.feed_folder(settings) / "kraken.pid.json").write_bytes(content)
+
+    assert handover.feeder_of(settings, "kraken") is None
+
+
+def test_a_home_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+
+    with pytest.raises(SettingsError, match=f"K2_HOME={tmp_path}/home cannot be used: Not a directory"):
+        handover.make_folder(Settings(home=tmp_path / "home"))

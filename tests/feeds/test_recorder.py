@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from k2_core.errors import RecordingError
 from k2_core.settings import Feeds, child_environment
 from k2_core.venues import binance
+from k2_feeds.cli import feed
 from k2_feeds.connection import Connection
 from k2_feeds.recorder import Recorder
 from k2_feeds.simulator.recording import read, recording_of, survey
@@ -61,6 +63,33 @@ async def test_record_completes_its_file_when_it_is_interrupted(tmp_path: Path) 
     lines = list(read(recording_of(file)))
     assert said.decode().startswith(f"{file}: {len(lines):,} frames")
     assert gzip.decompress(file.read_bytes()).endswith(b"\n")
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "ws://one@127.0.0.1:1"])
+def test_record_makes_no_file_and_fails_when_no_frame_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    monkeypatch.setenv("K2_FEEDS__BINANCE__URL", url)
+
+    done = CliRunner().invoke(feed, ["record", "binance", str(tmp_path / "binance_made"), "--for", "0.2"])
+
+    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (1, True)
+    assert f"k2: {'not one frame came from ' if url.endswith('//127.0.0.1:1') else ''}{url}" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_what_could_not_be_written_wholly_is_said_and_never_gets_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "binance_made"
+    recorder = Recorder(file)
+    recorder._file.close()
+    recorder._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  # the recorder closes it
+
+    with pytest.raises(RecordingError, match=r"binance_made cannot be written further \(No space left on device\)"):
+        recorder.take(1, a_trade_frame(1))
+    with pytest.raises(RecordingError, match=r"stands in binance_made\.part"):
+        recorder.finish()
+    assert list(tmp_path.iterdir()) == [tmp_path / "binance_made.part"]
 
 
 def test_record_refuses_to_overwrite(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from k2_core.errors import PartError
+from k2_core.venues import binance
 from k2_feeds.simulator.recording import recording_of, survey
 from k2_feeds.simulator.server import Hub, serve_venue
 from k2_feeds.simulator.sources import MarketSource, Player
@@ -129,6 +130,26 @@ async def test_player_sends_only_what_is_subscribed_byte_for_byte_and_says_finis
     assert frames[1:] == kept
     assert (found["mode"], found["position"], found["total"]) == ("recording", 7, 7)
     assert found["symbols"] == ["BTCUSDT", "ETHUSDT"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/stream?streams=btcusdt@trade/btcusdt@bookTicker", "/ws/btcusdt@trade/btcusdt@bookTicker"]
+)
+async def test_player_wraps_what_was_recorded_raw_for_whoever_asks_for_combined_streams(
+    tmp_path: Path, path: str
+) -> None:
+    trade = json.dumps(json.loads(a_trade_frame(1))["data"]).encode()
+    quote = b'{ "u":1,"s":"BTCUSDT","b":"1.5","B":"1","a":"1.6","A":"1"}'
+    rest = [b'{"e":"serverShutdown","E":1}', a_trade_frame(2)]
+    wrapped = [b'{"stream":"btcusdt@trade","data":%b}' % trade, b'{"stream":"btcusdt@bookTicker","data":%b}' % quote]
+    player = a_player(tmp_path, *enumerate([trade, quote, *rest]))
+
+    async with simulating(player) as url, connect(url + path) as socket:
+        received = await receive(socket, 4)
+
+    assert received == ([*wrapped, *rest] if path.startswith("/stream") else [trade, quote, *rest])
+    if path.startswith("/stream"):
+        assert [binance.route(frame).channel for frame in received] == ["trade", "quote", "control", "trade"]
 
 
 async def test_player_begins_at_the_first_subscription(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from click.testing import CliRunner
 from websockets.sync.client import connect
 
@@ -105,6 +106,36 @@ def test_the_command_says_when_there_is_no_simulator_or_script(tmp_path: Path) -
 
     assert (nobody.exit_code, "no simulator answers" in nobody.output) == (1, True)
     assert (missing.exit_code, "cannot be read as a script" in missing.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        ("simulate --truth {file}/x", {}, "k2: --truth {file}/x cannot be written: Not a directory."),
+        ("simulate --seed -1", {}, "-1 is not in the range"),
+        ("simulate --rate nan", {}, "nan is not a finite number"),
+        ("record binance {file} --for inf", {}, "inf is not a finite number"),
+        (
+            "simulate",
+            {"K2_FEEDS__VENUES": '["okx"]'},
+            "k2: K2_FEEDS__VENUES names none that the simulator speaks for",
+        ),
+        ("run binance", {"K2_HOME": "{file}"}, "k2: K2_HOME={file} cannot be used: "),
+        ("handover nosuch", {}, "k2: K2 does not know a venue 'nosuch'"),
+    ],
+)
+def test_a_command_that_cannot_be_carried_out_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: str, variables: dict[str, str], said: str
+) -> None:
+    (tmp_path / "file").touch()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(file=tmp_path / "file") if name == "K2_HOME" else value)
+
+    done = CliRunner().invoke(feed, arguments.format(file=tmp_path / "file").split())
+
+    assert done.exit_code == (1 if said.startswith("k2: ") else 2)
+    assert isinstance(done.exception, SystemExit)
+    assert said.format(file=tmp_path / "file") in done.output
 
 
 def test_every_venue_has_what_the_settings_feed_and_more() -> None:

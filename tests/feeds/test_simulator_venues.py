@@ -230,6 +230,33 @@ async def test_recordings_of_several_venues_reach_whoever_subscribed_to_them(tmp
     assert all("sequence_num" not in each for each in from_coinbase if each["channel"] == "subscriptions")
 
 
+async def test_what_is_withheld_of_a_recording_of_coinbase_makes_no_hole_and_its_own_holes_stay(tmp_path: Path) -> None:
+    def trades(number: int, product: str = "BTC-USD") -> bytes:
+        events = b'[{"trades":[{"product_id":"%b","sequence_num":99}]}]' % product.encode()
+        return b'{"channel":"market_trades", "sequence_num" : %d,"events":%b}' % (number, events)
+
+    frames = [
+        trades(0),
+        b'{"channel":"subscriptions","sequence_num":1,"events":[{"subscriptions":{"level2":["BTC-USD"]}}]}',
+        b'{"type":"error","message":"no number"}',
+        b'{"channel":"l2_data","sequence_num":2,"events":[{"product_id":"BTC-USD","updates":[]}]}',
+        trades(3),
+        trades(5, "ETH-USD"),  # the venue never sent 4
+        b'{"channel":"heartbeats","sequence_num":6,"events":[{"heartbeat_counter":1}]}',
+        trades(7),
+    ]
+    path = tmp_path / "coinbase_made.jsonl"
+    path.write_bytes(b"".join(b"%d %b\n" % line for line in enumerate(frames)))
+    player = Player([recording_of(path)], survey([recording_of(path)]), None)
+
+    async with simulating(player) as url, connect(url) as socket:
+        await ask(socket, type="subscribe", channel="market_trades", product_ids=["BTC-USD"])
+        async with asyncio.timeout(WITHIN_S):
+            received = [await socket.recv(decode=False) for _ in range(4)]
+
+    assert [frame for frame in received if b"subscriptions" not in frame] == [trades(0), trades(1), trades(3)]
+
+
 @pytest.mark.parametrize(
     ("name", "symbols"), [("binance", SYMBOLS[:2]), ("kraken", SYMBOLS[2:4]), ("coinbase", SYMBOLS[4:])]
 )

@@ -13,6 +13,7 @@ from k2_core.venues import binance, coinbase, kraken
 from k2_feeds.fleet import source_of
 from k2_feeds.lateness import Lateness, Sample
 from k2_feeds.listed import Listed, fetch
+from k2_feeds.pacing import LONGEST_HOLD_S
 from k2_feeds.sockets import RateLimited
 from k2_feeds.states import States
 from k2_feeds.watch import SEQUENCE_S, Watch
@@ -50,10 +51,33 @@ def test_a_clock_that_is_right_shows_only_transport() -> None:
     assert lateness.skewed(at(15)) == {}
 
 
-def test_one_event_from_the_future_proves_a_clock_that_is_ahead() -> None:
-    lateness = seen(0.1, -5.0)
-    assert lateness.skewed(at(2)) == {("", ""): "the venue's clock is 5.0 s ahead of ours"}
-    assert lateness.skewed(at(70)) == {}
+def test_some_frames_from_the_future_prove_a_clock_that_is_ahead() -> None:
+    for ahead_s in (5.0, 3600.0):
+        lateness = seen(0.1, *[-ahead_s] * 3)
+        assert lateness.skewed(at(4)) == {("", ""): f"the venue's clock is {ahead_s:.1f} s ahead of ours"}
+        assert lateness.skewed(at(70)) == {}
+
+
+def test_one_frame_from_the_future_is_its_own_mistake_however_many_events_it_has() -> None:
+    assert seen(0.1, -5.0, -5.0).skewed(at(3)) == {}
+    lateness = seen(*[-5.0] * 4, every_s=0)
+    assert (lateness.skew_s(at(1)), lateness.skewed(at(1))) == (None, {})
+    assert seen(*[4.0] * 12, -9e6).skewed(at(13)) == {("", ""): "the venue's clock is 4.0 s behind ours"}
+
+
+def test_an_event_whose_time_nobody_believes_hides_no_lag() -> None:
+    lateness = seen(0.1, -9e6, *[45.0] * 61)
+    assert lateness.newest is not None
+    assert lateness.newest.lag_s == pytest.approx(45.0, abs=1e-3)
+    assert lateness.lagging(at(63)) == {("", ""): "events come, but the newest of all is 46 s old"}
+
+
+def test_a_symbol_that_is_not_fed_any_more_is_not_stale() -> None:
+    lateness = seen(*[31.0] * 3)
+    lateness.keep({"BTCUSDT"})
+    assert len(lateness.stale()) == 1
+    lateness.keep({"ETHUSDT"})
+    assert lateness.stale() == {}
 
 
 def test_a_clock_counts_as_behind_only_when_every_delay_of_some_time_is_long() -> None:
@@ -91,10 +115,15 @@ def test_a_state_is_noted_once_when_it_begins_and_once_when_it_is_over() -> None
     ]
 
 
-def a_watch(venue: Any) -> tuple[Watch, Any, Any]:
+def a_session(**accepted_at: float) -> Any:
+    accepted = {("trades", symbol): at for symbol, at in accepted_at.items()}
+    return SimpleNamespace(sample=[], refused={}, accepted=accepted, stream=SimpleNamespace(heard={}))
+
+
+def a_watch(venue: Any, *wanted: tuple[str, str]) -> tuple[Watch, Any, Any]:
     """A watch over a feed that the test makes up: its counts, and one connection's newest frames."""
-    session = SimpleNamespace(sample=[], refused={}, accepted={}, stream=SimpleNamespace(heard={}))
-    connection = SimpleNamespace(session=session, silence=SimpleNamespace(silent={}))
+    session = a_session()
+    connection = SimpleNamespace(session=session, silence=SimpleNamespace(silent={}), wanted=wanted)
     noted = Noted()
     feed = SimpleNamespace(venue=venue, gaps_found=Counter(), sequence_breaks=0, note=noted.note, noted=noted)
     settings = Feeds()
@@ -105,7 +134,7 @@ def a_watch(venue: Any) -> tuple[Watch, Any, Any]:
 
 @pytest.mark.parametrize("venue", [binance, kraken, coinbase])
 def test_frames_of_every_venue_are_judged_and_snapshots_are_not(venue: Any) -> None:
-    watch, _, session = a_watch(venue)
+    watch, _, session = a_watch(venue, ("trades", "BTC-USD"))
     now_ns = clock.now_ns()
     message = _DATA[venue.VENUE]("trades", "BTC-USD", 7, (now_ns - 60 * NS_PER_SECOND) // 1000)
     snapshot = json.dumps(message).replace('"update"', '"snapshot"').encode()
@@ -124,9 +153,10 @@ def test_frames_of_every_venue_are_judged_and_snapshots_are_not(venue: Any) -> N
 
 
 def test_a_symbol_that_was_acknowledged_and_brings_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, feed, session = a_watch(binance)
+    wanted = ("trades", "BTCUSDT"), ("trades", "ETHUSDT"), ("quotes", "BTCUSDT")
+    watch, feed, session = a_watch(binance, *wanted)
     began, at_ns = clock.monotonic(), clock.now_ns()
-    session.accepted = {("trades", "BTCUSDT"): began, ("trades", "ETHUSDT"): began, ("quotes", "BTCUSDT"): began}
+    session.accepted = dict.fromkeys(wanted, began)
     session.stream = SimpleNamespace(heard={("trade", "BTCUSDT"): at_ns + 390 * NS_PER_SECOND})
     session.stream.heard["quote", "BTCUSDT"] = at_ns + 10 * NS_PER_SECOND
     monkeypatch.setattr(clock, "monotonic", lambda: began + 400)
@@ -146,6 +176,44 @@ def test_a_symbol_that_was_acknowledged_and_brings_nothing_is_said(monkeypatch: 
         *[("recovered", symbol) for _, symbol, _ in feed.noted.events[2:]],
     ]
     assert len(feed.noted.events) == 4
+
+
+def test_a_reconnect_ends_no_symbols_silence_but_a_trade_or_a_refusal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, feed, session = a_watch(binance, ("trades", "BTCUSDT"), ("trades", "ETHUSDT"))
+    (connection,) = watch._fleet.connections
+    began, at_ns = clock.monotonic(), clock.now_ns()
+    session.accepted = a_session(BTCUSDT=began, ETHUSDT=began).accepted
+    monkeypatch.setattr(clock, "monotonic", lambda: began + 400)
+    monkeypatch.setattr(clock, "now_ns", lambda: at_ns + 400 * NS_PER_SECOND)
+    watch.look()
+    for each in (None, a_session(), a_session(BTCUSDT=began + 399, ETHUSDT=began + 399)):
+        connection.session = each
+        watch.look()
+        assert len(watch.states.texts["silence"]) == 2
+    assert [kind for kind, _, _ in feed.noted.events] == ["silence", "silence"]
+
+    connection.session.stream.heard["trade", "BTCUSDT"] = at_ns + 399 * NS_PER_SECOND
+    watch.look()
+    assert watch.states.texts["silence"] == ["trades of ETHUSDT were acknowledged and none has come for 400 s"]
+    connection.session.refused["trades", "ETHUSDT"] = connection.session.accepted.pop(("trades", "ETHUSDT"))
+    watch.look()
+    assert "silence" not in watch.states
+    assert [(kind, symbol) for kind, symbol, _ in feed.noted.events[2:4]] == [
+        ("recovered", "BTCUSDT"),
+        ("recovered", "ETHUSDT"),
+    ]
+
+
+def test_events_of_a_symbol_that_is_refused_are_not_stale_any_more() -> None:
+    watch, _, session = a_watch(kraken, ("trades", "BTC/USD"))
+    now_ns = clock.now_ns()
+    old = json.dumps(_DATA["kraken"]("trades", "BTC/USD", 7, (now_ns - 60 * NS_PER_SECOND) // 1000)).encode()
+    session.sample = [(now_ns, old)] * 3
+    watch.look()
+    assert "stale" in watch.states
+    session.refused = {("trades", "BTC/USD"): "Currency pair not supported BTC/USD"}
+    watch.look()
+    assert "stale" not in watch.states
 
 
 def test_jumps_are_said_for_some_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +259,8 @@ async def test_the_list_of_symbols_is_asked_for_again_when_it_cannot_be_had(venu
     with pytest.raises(RateLimited, match="HTTP 429 and wants 100 s of rest"):
         await fetch(source, None)
     assert await listed._ask() >= 100
+    venue.retry_after = "86400"
+    assert await listed._ask() == LONGEST_HOLD_S
     venue.rest_status = 500
     assert 15 <= await listed._ask() <= 200
     assert listed.unlisted == frozenset()
@@ -201,3 +271,17 @@ async def test_the_list_of_symbols_is_asked_for_again_when_it_cannot_be_had(venu
     assert listed.unlisted == {"NEWUSD"}
     assert listed.trouble == ""
     assert venue.rest_url in listed.sentence_of("NEWUSD")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[bad", "http://127.0.0.1:99999", "http://127.0.0.1:port", f"http://{'a' * 64}.com", "http://\x01", "x"],
+)
+async def test_a_url_that_cannot_be_one_is_trouble_of_the_list_alone(url: str) -> None:
+    feeds = Feeds.model_validate({"binance": {"rest_url": url}})
+    listed = Listed(source_of(feeds, "binance"), feeds)
+
+    assert await listed._ask() > 0
+    assert f"K2_FEEDS__BINANCE__REST_URL={url!r} cannot be used: " in listed.trouble
+    assert listed.answered.is_set()
+    assert listed.unlisted == frozenset()

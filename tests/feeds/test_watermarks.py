@@ -192,9 +192,10 @@ def test_recall_ends_when_the_process_is_asked_to(begin: Begin) -> None:
         begin().recall(stop)
 
 
-def test_a_file_that_cannot_be_read_is_as_none(begin: Begin, watermarks: Watermarks) -> None:
+@pytest.mark.parametrize("content", [b'{"at_ns": 1, "sym', b'{"at_ns":1,"symbols":{"BTC\xff":{}}}'])
+def test_a_file_that_cannot_be_read_is_as_none(begin: Begin, watermarks: Watermarks, content: bytes) -> None:
     watermarks.path.parent.mkdir(parents=True)
-    watermarks.path.write_text('{"at_ns": 1, "sym')
+    watermarks.path.write_bytes(content)
 
     give(recalled(feed := begin()), 1)
 
