@@ -10,7 +10,7 @@ class Stream(Protocol):
 
     @property
     def heard(self) -> dict[tuple[str, str], int]:
-        """When the newest frame with data came, in nanoseconds: {(channel of the route, venue's symbol): received}."""
+        """When the newest frame with data, snapshots aside, came: {(channel of the route, venue's symbol): ns}."""
 
     def take(self, received_ns: int, payload: bytes) -> None:
         """Take one frame, verbatim."""
