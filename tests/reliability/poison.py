@@ -10,7 +10,7 @@ import fastavro
 
 from k2_core import topics
 from k2_core.registry import Registry
-from k2_core.trades import MAX_FUTURE_NS
+from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS
 from tests.assets.frames import NOON_MS, NOON_NS, a_frame, an_envelope, an_evolved_schema
 
 LATEST_MS = NOON_MS + MAX_FUTURE_NS // 1_000_000
@@ -216,6 +216,8 @@ def _bad_numbers() -> Iterator[tuple[str, bytes]]:
     for number in (1 << 63, 1 << 64, 10**30, 10**4000):
         yield "number_out_of_range", a_frame(t=number) if number < 10**40 else spelled("t", "1" + "0" * 4000)
     yield "number_out_of_range", spelled("t", "9" * 6000)
+    for early in (0, 1, NOON_MS // 1000, FIRST_DAY_US // 1000 - 1, FIRST_DAY_US - 1):
+        yield "number_out_of_range", a_frame(T=early)
 
 
 def odd_but_good(first_id: int, ids: Ids) -> Iterator[Sent]:
@@ -237,7 +239,7 @@ def _odd_frames(first_id: int) -> list[bytes]:
         *(a_frame(next(number), p=text) for text in prices),
         *(a_frame(next(number), q=text) for text in ("0.00000001", "99999999999999999999.99999999", "1e-8")),
         *(a_frame(next(number), s=symbol) for symbol in ("币安人生USDT", "1INCHBTC", "1000SATSFDUSD")),
-        *(a_frame(next(number), T=late) for late in (LATEST_MS, LATEST_MS * 1000, 0, 1)),
+        *(a_frame(next(number), T=late) for late in (LATEST_MS, LATEST_MS * 1000, FIRST_DAY_US // 1000, FIRST_DAY_US)),
         b" \n\t" + a_frame(next(number)) + b"\r\n ",
         spelled("s", r'"\u0042TCUSDT"', t=next(number)),
         spelled("M", b"[" * 150 + b"]" * 150, t=next(number)),
