@@ -3,14 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self, get_origin
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Self, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_core.errors import SettingsError
+from k2_core.urls import WebSocketUrl
 
 DEVELOPMENT_API_KEY = "k2-dev-api-key-2026"
 _BASES = ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "DOT", "BCH")
@@ -18,35 +18,6 @@ _BASES = ("SOL", "XRP", "DOGE", "ADA", "AVAX", "LINK", "LTC", "DOT", "BCH")
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def split_url(url: str) -> SplitResult:
-    """Return the parts of a URL.
-
-    Raises:
-        ValueError: it names no host, or the host or the port can be none.
-    """
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError("it names no host")
-    parts.hostname.encode("idna")
-    _ = parts.port
-    return parts
-
-
-def _checked(url: str) -> str:
-    try:
-        parts = split_url(url)
-    except ValueError as error:
-        msg = f"{url} is not a WebSocket URL ({error})"
-        raise ValueError(msg) from None
-    if parts.scheme not in {"ws", "wss"} or parts.fragment:
-        msg = f"{url} is not a WebSocket URL, such as wss://host:443"
-        raise ValueError(msg)
-    return url
-
-
-_WebSocketUrl = Annotated[str, AfterValidator(_checked)]
 
 
 class Ports(_Section):
@@ -101,7 +72,7 @@ class Catalog(_Section):
 class Binance(_Section):
     """Binance spot: public market data, no key."""
 
-    url: _WebSocketUrl = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
+    url: WebSocketUrl = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.binance.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTCUSDT", "ETHUSDT", "BNBUSDT", *(f"{base}USDT" for base in _BASES)), description="the venue's own symbols"
@@ -113,7 +84,7 @@ class Binance(_Section):
 class Kraken(_Section):
     """Kraken spot: public market data, no key."""
 
-    url: _WebSocketUrl = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
+    url: WebSocketUrl = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.kraken.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTC/USD", "ETH/USD", "ETH/BTC", *(f"{base}/USD" for base in _BASES)), description="the venue's own symbols"
@@ -125,7 +96,7 @@ class Kraken(_Section):
 class Coinbase(_Section):
     """Coinbase Advanced Trade, spot: public market data, no key."""
 
-    url: _WebSocketUrl = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
+    url: WebSocketUrl = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
     rest_url: str = Field("https://api.exchange.coinbase.com", description="REST server, for the list of instruments")
     symbols: tuple[str, ...] = Field(
         ("BTC-USD", "ETH-USD", "ETH-BTC", *(f"{base}-USD" for base in _BASES)), description="the venue's own symbols"

@@ -10,7 +10,8 @@ import httpx
 
 from k2_core.errors import MalformedFrame, SettingsError
 from k2_core.logs import logger
-from k2_core.settings import Feeds, split_url
+from k2_core.settings import Feeds
+from k2_core.urls import split_url
 from k2_feeds.backoff import Backoff
 from k2_feeds.fleet import Source
 from k2_feeds.pacing import LONGEST_HOLD_S

@@ -13,7 +13,7 @@ from websockets.protocol import Event
 from k2_core import clock
 from k2_core.errors import SettingsError
 from k2_core.retry_after import seconds_of
-from k2_core.settings import split_url
+from k2_core.urls import split_url
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _OPEN_S: Final = 10.0

@@ -5,7 +5,7 @@ import io
 import json
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,6 +24,15 @@ from k2_feeds.simulator.sources import Source
 
 EVENT_SCHEMA = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
 RAW_SCHEMA = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))
+
+
+WITHIN_S = 30
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not true():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.01)
 
 
 class Stored(NamedTuple):

@@ -14,10 +14,9 @@ from k2_feeds.backoff import Backoff
 from k2_feeds.connection import Connection
 from k2_feeds.feed_events import Kind
 from k2_feeds.sockets import MAX_MESSAGE_BYTES
-from tests.feeds.rooms import a_trade_frame, free_port
+from tests.feeds.rooms import WITHIN_S, a_trade_frame, free_port, until
 
 QUICK = Feeds(backoff_first_s=0.01, backoff_last_s=0.05, silence_s=30)
-WITHIN_S = 30
 ACK = b'{"result":null,"id":1}'
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -52,12 +51,6 @@ class Collected:
 
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.events]
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not true():  # noqa: ASYNC110  # what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +17,9 @@ from k2_feeds.listed import fetch
 from k2_feeds.pacing import Pace
 from k2_feeds.simulator.sources import MarketSource
 from k2_feeds.sockets import trusted
-from tests.feeds.rooms import simulating
+from tests.feeds.rooms import WITHIN_S, simulating, until
 from tests.feeds.scripted_venue import _DATA, ScriptedVenue, scripted
 
-WITHIN_S = 30
 PAIRS = {"binance": ("BTCUSDT", "ETHUSDT"), "kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
 EVERY_VENUE = pytest.mark.parametrize("name", list(PAIRS))
 
@@ -85,12 +84,6 @@ async def running(venue: ScriptedVenue, **more: object) -> AsyncIterator[tuple[F
         yield fleet, lines
     finally:
         assert await fleet.stop(WITHIN_S)
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not true():  # noqa: ASYNC110  # what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 async def served(venue: ScriptedVenue, lines: Lines, trades: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,10 +20,9 @@ from k2_feeds.listed import Listed
 from k2_feeds.publisher import Publisher
 from k2_feeds.silence import Silence
 from k2_feeds.watch import Watch
-from tests.feeds.rooms import Told, a_venue, free_port
+from tests.feeds.rooms import WITHIN_S, Told, a_venue, free_port, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
-WITHIN_S = 30
 PAIRS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
 SILENCE_S = 1.0
 
@@ -51,12 +50,6 @@ async def feeding(venue: ScriptedVenue) -> AsyncIterator[Fed]:
         yield Fed(feed, fleet.connections[0], Watch(feed, fleet, Listed(source, feeds), feeds))
     finally:
         assert await fleet.stop(WITHIN_S)
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not true():  # noqa: ASYNC110  # what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", list(PAIRS))
