@@ -1,6 +1,8 @@
 """Real parts for tests: one broker and one registry a session, on free ports, in a folder of their own."""
 
 import os
+import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,31 +14,43 @@ from hypothesis import settings as hypothesis_settings
 
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
-from tests.reliability.measured import Reliability
+from tests import selection
+from tests.reliability.measured import Faults, Reliability
 
 READY_WITHIN_S = 120
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
 _MEASURED = pytest.StashKey[Reliability]()
 
-hypothesis_settings.register_profile("k2", deadline=None)  # no test asserts a duration: the machine may be busy
+# No test asserts a duration: the machine may be busy. Examples are the same in every run but those of `search`.
+hypothesis_settings.register_profile("k2", deadline=None, derandomize=True)
+hypothesis_settings.register_profile("search", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis_settings.load_profile("k2")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run the long forms of the suites that inject faults")
-    parser.addoption("--reliability", metavar="PAGE", help="write what was measured into this page's table")
+    parts = ", ".join(selection.PARTS)
+    parser.addoption("--soak", metavar="PART", help=f"run the long forms of a part: {parts}, or all")
+    parser.addoption("--reliability", metavar="PAGE", help="write what was measured into this page's tables")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_MEASURED] = Reliability()
+    os.environ.setdefault("K2_TEST_SEED", str(secrets.randbelow(10_000)))  # noqa: TID251  # workers inherit it
+    soak = config.getoption("--soak")
+    if soak and soak not in (*selection.PARTS, "all"):
+        msg = f"--soak {soak}: there is no such part; there are {', '.join(selection.PARTS)}, and all"
+        raise pytest.UsageError(msg)
+    config.stash[_MEASURED] = Reliability("long" if soak else "short")
+
+
+def pytest_report_header() -> str:
+    return f"K2_TEST_SEED={_seed()} draws the points of crashes and the suite of kills; set it to repeat this run"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests that have only a long form to ``--soak``."""
-    if not config.getoption("--soak"):
-        long = [item for item in items if item.get_closest_marker("soak")]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+    chosen = selection.chosen(items, config.getoption("--soak"), _seed())
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -44,16 +58,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.stash[_MEASURED].write(Path(page))
 
 
+def _seed() -> int:
+    return int(os.environ["K2_TEST_SEED"])  # noqa: TID251  # a test's own setting
+
+
 @pytest.fixture(scope="session")
 def soak(pytestconfig: pytest.Config) -> bool:
-    """Whether the long form is wanted; the short one takes a minute or two."""
+    """Whether the long form is wanted; the short one takes seconds."""
     return bool(pytestconfig.getoption("--soak"))
 
 
-@pytest.fixture(scope="session")
-def reliability(pytestconfig: pytest.Config) -> Reliability:
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Chance that the printed seed decides, for this test alone."""
+    return random.Random(f"{_seed()} {request.node.nodeid}")
+
+
+@pytest.fixture
+def visits(soak: bool, rng: random.Random) -> list[int]:
+    """At which visit of a point each child dies: the first and one that is drawn; in the long form twenty."""
+    return [1, 2, 3, 1, 2] * 4 if soak else [1, rng.randint(2, 3)]
+
+
+@pytest.fixture
+def reliability(request: pytest.FixtureRequest) -> Faults:
     """Where a test notes the faults that it injected."""
-    return pytestconfig.stash[_MEASURED]
+    return request.config.stash[_MEASURED].of(selection.part_of(request.node))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Days made anew on the whole platform, while its drain goes on appending to them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from k2_core.settings import Ports, Settings
 from k2_core.tables import silver_trades
 from tests.integration.whole_platform import Platform, eventually
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("simulator")]
 
 BRONZE, REJECTED = "bronze_binance_trades", "silver_binance_rejected"
 SILVER, GOLD, CANDLES = "silver_binance_trades", "gold_crypto_trades", "gold_ohlcv_1m"
@@ -83,9 +83,11 @@ def _below(vector: Offsets | None) -> str:
     )
 
 
-@pytest.fixture
-def platform(tmp_path: Path, free_ports: Callable[[], Ports]) -> Platform:
-    return Platform(tmp_path / "home", free_ports())
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Iterator[Platform]:
+    found = Platform(tmp_path_factory.mktemp("simulated") / "home", free_ports())
+    with found.up("--source", "simulator", "--rate", "100"):
+        yield found
 
 
 def days_of(lake: Lake) -> list[str]:
@@ -135,37 +137,36 @@ def await_gold_of(lake: Lake) -> None:
 
 
 def test_a_deleted_day_comes_back_identical_while_the_drain_goes_on(platform: Platform) -> None:
-    with platform.up("--source", "simulator", "--rate", "200"):
-        lake = Lake(platform.home)
-        eventually(lambda: len(lake.column(CANDLES, "symbol")) > 0, platform.status)
-        vector = Offsets.from_properties(lake.table(SILVER).properties)
-        before, days = lake.picture(SILVER, vector), days_of(lake)
-        lake.delete(SILVER, _below(vector))
-        lake.delete(GOLD, f"timestamp < '{max(lake.column(GOLD, 'timestamp')).isoformat()}'")
-        assert lake.rows(SILVER, vector) == []
-        url = next(part["url"] for part in platform.status()["parts"] if part["name"] == "dagster-webserver")
+    lake = Lake(platform.home)
+    eventually(lambda: len(lake.column(CANDLES, "symbol")) > 0, platform.status)
+    vector = Offsets.from_properties(lake.table(SILVER).properties)
+    before, days = lake.picture(SILVER, vector), days_of(lake)
+    lake.delete(SILVER, _below(vector))
+    lake.delete(GOLD, f"timestamp < '{max(lake.column(GOLD, 'timestamp')).isoformat()}'")
+    assert lake.rows(SILVER, vector) == []
+    url = next(part["url"] for part in platform.status()["parts"] if part["name"] == "dagster-webserver")
 
-        launch_as_the_pages_do(url, [SILVER, GOLD, CANDLES], days)
+    launch_as_the_pages_do(url, [SILVER, GOLD, CANDLES], days)
 
-        assert lake.picture(SILVER, vector) == before
-        later = Offsets.from_properties(lake.table(SILVER).properties)
-        assert all((later.get(*place) or 0) >= offset for place, offset in vector.items())
-        assert later != vector  # the drain has gone on
-        assert_layers_agree(lake)
-        await_gold_of(lake)
+    assert lake.picture(SILVER, vector) == before
+    later = Offsets.from_properties(lake.table(SILVER).properties)
+    assert all((later.get(*place) or 0) >= offset for place, offset in vector.items())
+    assert later != vector  # the drain has gone on
+    assert_layers_agree(lake)
+    await_gold_of(lake)
 
-        harm_as_another_parser_would(lake)
-        said = platform.k2("backfill", SILVER, "--from", days[0], "--to", days[-1])
-        assert said.splitlines()[-1] == f"{len(days)} partition{'s' if len(days) > 1 else ''} made"
-        assert lake.picture(SILVER, vector) == before
-        rows = lake.rows(SILVER, vector)
-        right = {row["message_id"]: row["price"] for row in rows}
-        eventually(lambda: prices_of(lake, rows) == right, platform.status)  # nobody asked gold: silver's mark does
-        await_gold_of(lake)
+    harm_as_another_parser_would(lake)
+    said = platform.k2("backfill", SILVER, "--from", days[0], "--to", days[-1])
+    assert said.splitlines()[-1] == f"{len(days)} partition{'s' if len(days) > 1 else ''} made"
+    assert lake.picture(SILVER, vector) == before
+    rows = lake.rows(SILVER, vector)
+    right = {row["message_id"]: row["price"] for row in rows}
+    eventually(lambda: prices_of(lake, rows) == right, platform.status)  # nobody asked gold: silver's mark does
+    await_gold_of(lake)
 
-        reconcile_bronze(platform, lake, vector, days)
-        assert_layers_agree(lake)
-        assert_candles_follow_gold(lake)
+    reconcile_bronze(platform, lake, vector, days)
+    assert_layers_agree(lake)
+    assert_candles_follow_gold(lake)
 
 
 def harm_as_another_parser_would(lake: Lake) -> None:
@@ -205,12 +206,12 @@ def assert_candles_follow_gold(lake: Lake) -> None:
 
 
 def test_a_backfill_that_fails_says_why(platform: Platform) -> None:
-    with platform.up("--source", "simulator", "--rate", "50"):
-        lake = Lake(platform.home)
-        eventually(lambda: len(lake.column(SILVER, "symbol")) > 0, platform.status)
-        days = days_of(lake)
-        doubled = lake.table(BRONZE).scan(limit=3).to_arrow()
-        lake.append(BRONZE, doubled)
+    """The last test of this platform: its bronze is harmed for good."""
+    lake = Lake(platform.home)
+    eventually(lambda: len(lake.column(SILVER, "symbol")) > 0, platform.status)
+    days = days_of(lake)
+    doubled = lake.table(BRONZE).scan(limit=3).to_arrow()
+    lake.append(BRONZE, doubled)
 
-        with pytest.raises(AssertionError, match=r"\d of 1 partition not made; why: .*holds 3 messages twice"):
-            platform.k2("backfill", SILVER, "--from", days[0], "--to", days[0])
+    with pytest.raises(AssertionError, match=r"\d of 1 partition not made; why: .*holds 3 messages twice"):
+        platform.k2("backfill", SILVER, "--from", days[0], "--to", days[0])

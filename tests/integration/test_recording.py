@@ -5,6 +5,8 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ from typing import Any
 import pytest
 
 from k2_core.catalog import open_catalog
-from k2_core.settings import Ports, Settings
+from k2_core.settings import Ports
 from tests.integration.whole_platform import Platform, eventually
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("recording")]
 
 RECORDING = "binance_spot_btcusdt_2024-08-08_2355.jsonl.gz"
 KLINES = "binance_spot_btcusdt_klines_1m.csv"
+WHOLE, HOLED, OTHER = "BTCUSDT", "ETHUSDT", "PEPEFDUSD"
+OTHERS_LINES = 3_000
 FULL_MINUTES = 10
 
 
@@ -30,60 +34,112 @@ def trade_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                 yield line, frame["data"]
 
 
-@pytest.fixture
-def platform(tmp_path: Path, free_ports: Callable[[], Ports]) -> Platform:
-    return Platform(tmp_path / "home", free_ports())
+@dataclass
+class Played:
+    """A platform that plays what a venue sent, and beside it the same under other symbols: with a hole, and a part."""
+
+    platform: Platform
+    files: list[str]
+    trades: dict[str, list[dict[str, Any]]]
+
+    @contextmanager
+    def up(self, times: int) -> Iterator[None]:
+        """Play the files, and wait until silver has their trades ``times`` times and candles have each once."""
+        with self.platform.up("--source", "recording", *self.files, "--speed", "max"):
+            eventually(lambda: self._drained(times), self.platform.status)
+            eventually(self._in_candles, self.platform.status)
+            yield
+
+    def _drained(self, times: int) -> bool:
+        status, trades = self.platform.status(), sum(map(len, self.trades.values()))
+        return status["tables"]["silver_binance_trades"] == times * trades and sum(status["lag"].values()) == 0
+
+    def _in_candles(self) -> bool:
+        counts = {symbol: sum(each["trade_count"] for each in self.candles(symbol)["data"]) for symbol in self.trades}
+        return counts == {symbol: len(trades) for symbol, trades in self.trades.items()}
+
+    def candles(self, symbol: str) -> dict[str, Any]:
+        return self.platform.api(f"/v1/ohlcv/1m?symbol={symbol}")
 
 
-def drained(platform: Platform, trades: int) -> None:
-    """Wait until silver holds ``trades`` rows, gold's candles follow it, and nothing lags."""
+@pytest.fixture(scope="module")
+def played(
+    tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports], recordings: Path
+) -> Iterator[Played]:
+    folder, path = tmp_path_factory.mktemp("played"), recordings / RECORDING
+    lines = list(trade_lines(path))
+    whole = [data for _, data in lines]
+    minute = [data["t"] for data in whole if data["T"] // 60_000 == 1723161660000 // 60_000]
+    dropped = minute[len(minute) // 2]
+    holed = [line for line, data in lines if data["t"] != dropped]
+    other = [line for line, _ in lines[:OTHERS_LINES]]
+    files = [str(path), renamed(holed, HOLED, folder), renamed(other, OTHER, folder)]
+    trades = {
+        WHOLE: whole,
+        HOLED: [data for data in whole if data["t"] != dropped],
+        OTHER: whole[:OTHERS_LINES],
+    }
+    found = Played(Platform(folder / "home", free_ports()), files, trades)
+    with found.up(1):
+        yield found
 
-    def is_drained() -> bool:
-        status = platform.status()
-        tables = status["tables"]
-        return tables["silver_binance_trades"] == trades and sum(status["lag"].values()) == 0
 
-    eventually(is_drained, platform.status)
-
-
-def count_of_candles(platform: Platform, symbol: str) -> int:
-    return sum(candle["trade_count"] for candle in platform.api(f"/v1/ohlcv/1m?symbol={symbol}")["data"])
+def renamed(lines: list[bytes], symbol: str, folder: Path) -> str:
+    """Write lines of the recording under another symbol, as plain text."""
+    file = folder / f"binance_{symbol.lower()}.jsonl"
+    text = b"".join(lines).replace(WHOLE.encode(), symbol.encode())
+    file.write_bytes(text.replace(WHOLE.lower().encode(), symbol.lower().encode()))
+    return str(file)
 
 
 def rows_of(platform: Platform, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    catalog = open_catalog(Settings(home=platform.home))
+    catalog = open_catalog(platform.settings)
     rows = catalog.load_table(("market_data", table)).scan(selected_fields=columns).to_arrow()
     return list(zip(*(rows[name].to_pylist() for name in columns), strict=True))
 
 
-def test_recording_becomes_the_venues_own_candles(platform: Platform, recordings: Path) -> None:
-    path = recordings / RECORDING
-    sent = [data for _, data in trade_lines(path)]
+def test_recording_becomes_the_venues_own_candles(played: Played, recordings: Path) -> None:
+    sent, platform = played.trades[WHOLE], played.platform
     ids = [data["t"] for data in sent]
-    with platform.up("--source", "recording", str(path), "--speed", "max"):
-        drained(platform, len(sent))
-        eventually(lambda: count_of_candles(platform, "BTCUSDT") == len(sent), platform.status)
-        first = platform.api("/v1/ohlcv/1m?symbol=BTCUSDT")
-        gold = platform.trades("BTCUSDT")
-        symbols = platform.api("/v1/symbols")
+
+    gold = platform.trades(WHOLE)
+    symbols = platform.api("/v1/symbols")
 
     assert [int(trade["trade_id"]) for trade in gold] == ids
     assert [(Decimal(t["price"]), Decimal(t["quantity"])) for t in gold] == [
         (Decimal(data["p"]), Decimal(data["q"])) for data in sent
     ]
     channels = Counter(channel for (channel,) in rows_of(platform, "bronze_binance_trades", "channel"))
-    assert channels["trade"] == len(sent)
+    assert channels["trade"] == sum(map(len, played.trades.values()))
     assert set(channels) == {"trade", "control"}
-    assert Counter(i for (i,) in rows_of(platform, "silver_binance_trades", "source_sequence")) == Counter(ids)
-    assert [each["symbol"] for each in symbols["data"]] == ["BTCUSDT"]
-    assert_candles_are_the_venues(first["data"], recordings / KLINES)
+    silver = rows_of(platform, "silver_binance_trades", "symbol", "source_sequence")
+    assert Counter(number for symbol, number in silver if symbol == WHOLE) == Counter(ids)
+    assert [each["symbol"] for each in symbols["data"]] == [WHOLE, HOLED, OTHER]
+    assert_candles_are_the_venues(played.candles(WHOLE)["data"], recordings / KLINES)
 
-    with platform.up("--source", "recording", str(path), "--speed", "max"):  # the same once more
-        drained(platform, 2 * len(sent))
-        second = platform.api("/v1/ohlcv/1m?symbol=BTCUSDT")
-        assert platform.trades("BTCUSDT") == gold
-    assert second["data"] == first["data"]
-    assert second["meta"]["snapshot_id"] == first["meta"]["snapshot_id"]
+
+def test_dropped_trade_marks_its_candle_and_no_other(played: Played) -> None:
+    answer, others = played.candles(HOLED), played.candles(OTHER)["data"]
+
+    inner = answer["data"][1:-1]
+    assert [c["window_start"][:16] for c in inner if not c["is_complete"]] == ["2024-08-09T00:01"]
+    assert sum(candle["missing_trades"] for candle in inner) == 1
+    assert answer["meta"]["completeness"]["status"] == "partial"
+    assert answer["meta"]["completeness"]["missing_trades"] == 1
+    assert [candle["is_complete"] for candle in others] == [False, *[True] * (len(others) - 2), False]
+
+
+def test_the_same_recording_once_more_changes_nothing_in_gold(played: Played) -> None:
+    """The last test of this platform: it is ended and started again."""
+    gold, candles = played.platform.trades(WHOLE), played.candles(WHOLE)
+    played.platform.k2("down")
+
+    with played.up(2):
+        again = played.candles(WHOLE)
+        assert played.platform.trades(WHOLE) == gold
+
+    assert again["data"] == candles["data"]
+    assert again["meta"]["snapshot_id"] == candles["meta"]["snapshot_id"]
 
 
 def assert_candles_are_the_venues(candles: list[dict[str, Any]], klines: Path) -> None:
@@ -96,29 +152,3 @@ def assert_candles_are_the_venues(candles: list[dict[str, Any]], klines: Path) -
         ours = [Decimal(candle[f"{name}_price"]) for name in ("open", "high", "low", "close")]
         assert ours == [Decimal(kline[name]) for name in ("open", "high", "low", "close")]
         assert Decimal(candle["volume"]) == Decimal(kline["volume"])
-
-
-def test_dropped_trade_marks_its_candle_and_no_other(platform: Platform, recordings: Path, tmp_path: Path) -> None:
-    lines = list(trade_lines(recordings / RECORDING))
-    minute = [data["t"] for _, data in lines if data["T"] // 60_000 == 1723161660000 // 60_000]
-    dropped = minute[len(minute) // 2]
-    holed = tmp_path / "binance_holed.jsonl.gz"
-    with gzip.open(holed, "wb", compresslevel=1) as file:
-        file.writelines(line for line, data in lines if data["t"] != dropped)
-    other = tmp_path / "binance_other.jsonl"  # another symbol, plain text
-    other_lines = [line for line, _ in lines[:3000]]
-    other.write_bytes(b"".join(other_lines).replace(b"BTCUSDT", b"PEPEFDUSD").replace(b"btcusdt", b"pepefdusd"))
-
-    with platform.up("--source", "recording", str(holed), str(other), "--speed", "max"):
-        drained(platform, len(lines) - 1 + len(other_lines))
-        eventually(lambda: count_of_candles(platform, "BTCUSDT") == len(lines) - 1, platform.status)
-        eventually(lambda: count_of_candles(platform, "PEPEFDUSD") == len(other_lines), platform.status)
-        answer = platform.api("/v1/ohlcv/1m?symbol=BTCUSDT")
-        others = platform.api("/v1/ohlcv/1m?symbol=PEPEFDUSD")["data"]
-
-    inner = answer["data"][1:-1]
-    assert [c["window_start"][:16] for c in inner if not c["is_complete"]] == ["2024-08-09T00:01"]
-    assert sum(candle["missing_trades"] for candle in inner) == 1
-    assert answer["meta"]["completeness"]["status"] == "partial"
-    assert answer["meta"]["completeness"]["missing_trades"] == 1
-    assert [candle["is_complete"] for candle in others] == [False, *[True] * (len(others) - 2), False]

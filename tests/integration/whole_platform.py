@@ -1,6 +1,6 @@
 """The whole platform, started by the command its users type, on free ports and in a home of its own."""
 
-import json
+import os
 import subprocess
 import sys
 import time
@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 
-from k2_core.settings import DEVELOPMENT_API_KEY, Ports, child_environment
+from k2_core.settings import DEVELOPMENT_API_KEY, Ports, Settings, child_environment, load_settings
+from k2_stack import status
 
 PATIENCE_S = 240
 K2 = Path(sys.executable).with_name("k2")
@@ -48,9 +50,15 @@ class Platform:
         assert done.returncode == 0, f"k2 {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    @property
+    def settings(self) -> Settings:
+        """The settings that its commands read."""
+        with mock.patch.dict(os.environ, self._environment, clear=True):  # noqa: TID251  # as the commands find it
+            return load_settings()
+
     def status(self) -> dict[str, Any]:
-        """Return ``k2 status --json``."""
-        return json.loads(self.k2("status", "--json"))
+        """Return what ``k2 status`` finds out, without a process for it: tests ask every second."""
+        return status.gather(self.settings)
 
     def api(self, path: str) -> dict[str, Any]:
         """Return the API's answer."""

@@ -6,7 +6,7 @@ from k2_core.settings import Settings
 from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import Child, Crashes
 from tests.reliability.lives import Conditions, drain_a_venue
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 
 AS_USUAL = Conditions()
 
@@ -17,7 +17,7 @@ class Drains:
 
     room: CrashRoom
     crashes: Crashes
-    reliability: Reliability
+    reliability: Faults
 
     def __post_init__(self) -> None:
         self.settings: Settings = self.room.settings_of_drain()

@@ -1,10 +1,12 @@
-"""What the suites measured while they injected faults, and the table that docs/reliability.md shows of it."""
+"""What the suites measured while they injected faults, and the tables that docs/reliability.md shows of it."""
 
+import os
+import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-BEGIN, END = "<!-- written by make soak: begin -->", "<!-- written by make soak: end -->"
 HEADER = (
     "| fault | injected | noticed after | recovered after | rows compared | lost | doubled |\n"
     "|---|---:|---:|---:|---:|---:|---:|"
@@ -30,10 +32,11 @@ class Fault:
 
 
 @dataclass
-class Reliability:
-    """Every fault that this session injected."""
+class Faults:
+    """Every fault of one part that this session injected."""
 
     faults: dict[str, Fault] = field(default_factory=dict)
+    began_s: float = field(default_factory=time.monotonic)  # noqa: TID251
 
     def record(
         self,
@@ -65,13 +68,39 @@ class Reliability:
         found.lost += lost
         found.doubled += doubled
 
+    def table(self) -> str:
+        """Return the part's table."""
+        return "\n".join([HEADER, *(fault.row(name) for name, fault in self.faults.items())])
+
+
+class Reliability:
+    """The faults of every part; ``form`` is which form of the suites ran."""
+
+    def __init__(self, form: str) -> None:
+        self._form = form
+        self._parts: dict[str, Faults] = {}
+
+    def of(self, part: str | None) -> Faults:
+        """Return the faults of a part."""
+        assert part, "a test that injects faults says of which part it is: pytest.mark.reliability(PART)"
+        return self._parts.setdefault(part, Faults())
+
     def write(self, page: Path) -> None:
-        """Replace the table in a page, between its two marks."""
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        rows = [fault.row(name) for name, fault in self.faults.items()]
-        table = "\n".join([BEGIN, "", HEADER, *rows, "", END])
-        page.write_text(before + table + after, encoding="utf-8")
+        """Replace the tables of the parts that ran in a page, each between its two marks."""
+        text = page.read_text(encoding="utf-8")
+        for part, faults in self._parts.items():
+            begin, end = (f"<!-- make soak PART={part}: {word} -->" for word in ("begin", "end"))
+            before, found, rest = text.partition(begin)
+            _, closed, after = rest.partition(end)
+            assert found, f"{page} has no place for {part}: {begin}"
+            assert closed, f"{page} has no place for {part}: {end}"
+            text = f"{before}{begin}\n\n{self._said(faults)}\n\n{faults.table()}\n\n{end}{after}"
+        page.write_text(text, encoding="utf-8")
+
+    def _said(self, faults: Faults) -> str:
+        minutes = (time.monotonic() - faults.began_s) / 60  # noqa: TID251
+        day, load = datetime.now(UTC).date(), os.getloadavg()[1]  # noqa: TID251
+        return f"Taken on {day} in the {self._form} form: {minutes:.0f} minutes, load average {load:.1f} at the end."
 
 
 def _times(seconds: list[float]) -> str:

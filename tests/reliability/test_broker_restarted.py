@@ -10,11 +10,11 @@ import pytest
 from k2_core.settings import Ports, Settings
 from tests.assets.rooms import TRADE, Room
 from tests.reliability.beside import draining, in_kafka
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
 
 SOME = 500
 
@@ -31,7 +31,7 @@ def test_a_broker_killed_under_load_comes_back_and_nothing_is_lost(
     tmp_path: Path,
     *,
     monkeypatch: pytest.MonkeyPatch,
-    reliability: Reliability,
+    reliability: Faults,
     soak: bool,
 ) -> None:
     room = Room(own_broker.settings.bootstrap_servers, registry, tmp_path / "home")

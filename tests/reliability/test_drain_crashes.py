@@ -11,9 +11,9 @@ from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import PATIENCE_S, Crashes
 from tests.reliability.drains import Drains
 from tests.reliability.lives import Conditions, LostAnswers
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("drain")]
 
 AROUND_A_COMMIT = {
     "commit": "drain killed before the commit of {}",
@@ -32,16 +32,10 @@ SMALL_PIECES = Conditions({"k2_assets.drain.layers:_CATCH_UP_OFFSETS": PIECE})
 
 
 @pytest.fixture
-def drains(broker: str, registry: str, tmp_path: Path, reliability: Reliability) -> Iterator[Drains]:
+def drains(broker: str, registry: str, tmp_path: Path, reliability: Faults) -> Iterator[Drains]:
     made = Drains(CrashRoom(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
     yield made
     made.crashes.end()
-
-
-@pytest.fixture
-def visits(soak: bool) -> list[int]:
-    """At which visit of a point each child dies."""
-    return [1, 2, 3, 1, 4] * (4 if soak else 1)
 
 
 @pytest.mark.parametrize("moment", AROUND_A_COMMIT)
@@ -81,7 +75,7 @@ def test_every_row_stands_once_after_kills_while_catching_up(
 def test_every_row_stands_once_though_answers_of_commits_are_lost(
     drains: Drains, tmp_path: Path, soak: bool, layer: str
 ) -> None:
-    times = 40 if soak else 8
+    times = 40 if soak else 4
     lost = LostAnswers(drains.table(layer), times, tmp_path / "lost")
     child = drains.start(Conditions({"k2_assets.drain.drain:_RETRY_FIRST_S": 0.05}, lost_answers=lost))
     deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 
 from k2_core.settings import Ports
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.waiting import wait_until
 from tests.reliability.whole import WholePlatform, a_whole_platform, compare_with_kafka
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.reliability("disk"),
+    pytest.mark.drawn,
+    pytest.mark.xdist_group("kills"),
+]
 
 HOME_MB, WAREHOUSE_MB = 400, 64
 
@@ -87,7 +92,7 @@ def goes_on(platform: WholePlatform) -> float:
 
 
 def test_a_platform_on_full_disks_waits_and_goes_on_by_itself(
-    disks: tuple[Path, Path], free_ports: Callable[[], Ports], reliability: Reliability, soak: bool
+    disks: tuple[Path, Path], free_ports: Callable[[], Ports], reliability: Faults, soak: bool
 ) -> None:
     home, warehouse = disks
     platform = a_whole_platform(home, free_ports(), K2_CATALOG__WAREHOUSE=f"file://{warehouse}")

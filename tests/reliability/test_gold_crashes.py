@@ -16,9 +16,9 @@ from tests.reliability.crash_rooms import SYMBOLS, Key, compare
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes
 from tests.reliability.drains import AS_USUAL
 from tests.reliability.lives import Conditions, LostAnswers, refresh_gold
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 
-pytestmark = pytest.mark.reliability
+pytestmark = pytest.mark.reliability("gold")
 
 WHERE = {GOLD_TRADES.name: "an append to gold", GOLD_OHLCV_1M.name: "a replacement of candles"}
 MOMENTS = {"commit": "refresh killed before {}", "committed": "refresh killed after {}, before it knows"}
@@ -30,7 +30,7 @@ class Refreshes:
 
     lake: SmallLake
     crashes: Crashes
-    reliability: Reliability
+    reliability: Faults
     sent: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Refreshes:
 
 
 @pytest.fixture
-def refreshes(tmp_path: Path, reliability: Reliability) -> Iterator[Refreshes]:
+def refreshes(tmp_path: Path, reliability: Faults) -> Iterator[Refreshes]:
     made = Refreshes(SmallLake(tmp_path / "home"), Crashes(tmp_path), reliability)
     yield made
     made.crashes.end()
@@ -91,9 +91,9 @@ def refreshes(tmp_path: Path, reliability: Reliability) -> Iterator[Refreshes]:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("table", WHERE)
 def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
-    refreshes: Refreshes, soak: bool, table: str, moment: str
+    refreshes: Refreshes, visits: list[int], table: str, moment: str
 ) -> None:
-    point, visits = f"{table}.{moment}", [1, 2, 3, 1, 4] * (4 if soak else 1)
+    point = f"{table}.{moment}"
     rival = refreshes.start()
     for nth in visits:
         refreshes.start(at=point, nth=nth).await_crash(meanwhile=refreshes.feed)
@@ -107,7 +107,7 @@ def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
 def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     refreshes: Refreshes, tmp_path: Path, soak: bool, table: str
 ) -> None:
-    times = 40 if soak else 8
+    times = 40 if soak else 4
     lost = LostAnswers(table, times, tmp_path / "lost")
     rival, unlucky = refreshes.start(), refreshes.start(Conditions(lost_answers=lost))
     deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251

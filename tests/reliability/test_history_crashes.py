@@ -22,9 +22,9 @@ from k2_core.offsets import Offsets
 from k2_core.settings import Maintenance
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, ids_of, to_arrow
 from tests.reliability.crashes import Child, Crashes
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 
-pytestmark = pytest.mark.reliability
+pytestmark = pytest.mark.reliability("history")
 
 PLACE = ("topic", 0)
 HOUR_NS = 3_600 * clock.NS_PER_SECOND
@@ -121,10 +121,9 @@ def lake_home(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("moment", POINTS)
 def test_rows_offsets_and_tags_stand_after_kills_beside_a_writer(
-    beside: Beside, moment: str, soak: bool, reliability: Reliability
+    beside: Beside, moment: str, visits: list[int], reliability: Faults
 ) -> None:
     lake = beside.lake
-    visits = [1, 2, 1, 3, 2] * (4 if soak else 1)
     for nth in visits:
         beside.die(moment, nth)
     assert beside.crashes.hits() == {f"{SILVER.name}.{moment}": len(visits)}

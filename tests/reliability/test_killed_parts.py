@@ -12,10 +12,15 @@ import pytest
 from k2_core.settings import Ports
 from k2_stack import processes, state
 from tests.integration.whole_platform import eventually
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.whole import WholePlatform, a_whole_platform, compare_with_kafka, now_s, with_no_mercy
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.reliability("parts"),
+    pytest.mark.drawn,
+    pytest.mark.xdist_group("kills"),
+]
 
 PARTS = ("broker", "feed", "dagster-code", "dagster-daemon", "registry")
 RATE = "500"
@@ -30,7 +35,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], 
 
 
 def test_parts_killed_under_load_lose_and_double_nothing(
-    platform: WholePlatform, soak: bool, reliability: Reliability
+    platform: WholePlatform, soak: bool, reliability: Faults
 ) -> None:
     for _ in range(5 if soak else 1):
         for part in PARTS:
@@ -39,7 +44,7 @@ def test_parts_killed_under_load_lose_and_double_nothing(
     assert_nothing_lost_or_doubled(platform, "all of these parts killed in turn", reliability)
 
 
-def test_up_resumes_after_everything_was_killed(platform: WholePlatform, soak: bool, reliability: Reliability) -> None:
+def test_up_resumes_after_everything_was_killed(platform: WholePlatform, soak: bool, reliability: Faults) -> None:
     for _ in range(5 if soak else 1):
         platform.working_drain()
         time.sleep(UNDER_LOAD_S)
@@ -86,7 +91,7 @@ def kill_everything(platform: WholePlatform) -> None:
         time.sleep(0.05)
 
 
-def assert_nothing_lost_or_doubled(platform: WholePlatform, fault: str, reliability: Reliability) -> None:
+def assert_nothing_lost_or_doubled(platform: WholePlatform, fault: str, reliability: Faults) -> None:
     platform.stop_venue()
     try:
         platform.await_drained()

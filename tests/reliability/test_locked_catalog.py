@@ -9,10 +9,10 @@ import pytest
 
 from tests.assets.rooms import Room
 from tests.reliability.beside import compare, draining, settings_of
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
 
 SOME = 300
 
@@ -32,7 +32,7 @@ def locked(room: Room) -> Iterator[None]:
 
 
 def test_a_locked_catalog_is_said_and_waited_for(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Reliability, soak: bool
+    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults, soak: bool
 ) -> None:
     quick = f"sqlite:///{room.home / 'catalog.db'}?timeout=1"
     settings = settings_of(room, catalog_uri=None if soak else quick)  # None: 30 s, as users have it

@@ -23,10 +23,10 @@ from k2_core.settings import Registry as RegistrySettings
 from k2_core.trades import REASONS
 from tests.assets.frames import a_frame, an_envelope
 from tests.assets.rooms import Room, read_all
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.poison import MIB, Ids, Sent, all_poison, odd_but_good, register
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("poison")]
 
 CONTROL = b'{"result":null,"id":1}'
 Place = tuple[int, int]
@@ -92,7 +92,7 @@ def shuffled(ids: Ids, rng: random.Random, copies: int) -> list[Sent]:
     return messages
 
 
-def assert_each_stands_where_it_belongs(room: PoisonedRoom, reliability: Reliability) -> None:
+def assert_each_stands_where_it_belongs(room: PoisonedRoom, reliability: Faults) -> None:
     bad = {place: each for place, each in room.sent.items() if each.reason in REASONS}
     must_be_rejected = Counter((*place, 0, each.reason, each.payload) for place, each in bad.items())
     must_be_silver = Counter((*place, 0) for place, each in room.sent.items() if each.reason is None)
@@ -122,7 +122,7 @@ def test_the_catalogue_knows_several_of_every_reason(room: PoisonedRoom) -> None
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_frame_ends_where_it_belongs(room: PoisonedRoom, reliability: Reliability, soak: bool, seed: int) -> None:
+def test_every_frame_ends_where_it_belongs(room: PoisonedRoom, reliability: Faults, soak: bool, seed: int) -> None:
     rng = random.Random(seed)
     room.send(shuffled(room.ids, rng, copies=20 if soak else 1), rng)
 
@@ -132,7 +132,7 @@ def test_every_frame_ends_where_it_belongs(room: PoisonedRoom, reliability: Reli
 
 
 def test_what_is_made_from_bronze_later_is_the_same(
-    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch
+    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch
 ) -> None:
     """The drain ends after bronze alone; the next one makes rejected and silver from bronze's rows."""
     rng = random.Random(3)
@@ -160,7 +160,7 @@ def only_once(commit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_drain_reads_on_while_poison_arrives(
-    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch, soak: bool
+    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch, soak: bool
 ) -> None:
     """The drain's own loop, with its beat and its waiting; it must never have to begin again."""
     monkeypatch.setattr(drains, "VENUES", {room.venue.VENUE: room.venue})
@@ -186,7 +186,7 @@ def test_a_drain_reads_on_while_poison_arrives(
 
 
 def test_large_frames_are_committed_before_memory_is_full(
-    room: PoisonedRoom, reliability: Reliability, monkeypatch: MonkeyPatch
+    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "_COMMIT_BYTES", 16 * MIB)
     frames = [a_frame(number, X=f"{number % 10}" * MIB) for number in range(80)]
@@ -205,7 +205,7 @@ def test_large_frames_are_committed_before_memory_is_full(
     assert_each_stands_where_it_belongs(room, reliability)
 
 
-def test_a_message_stamped_beyond_all_dates_stands_like_any_other(room: PoisonedRoom, reliability: Reliability) -> None:
+def test_a_message_stamped_beyond_all_dates_stands_like_any_other(room: PoisonedRoom, reliability: Faults) -> None:
     by_producers = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
     topic = ConfigResource(
         ConfigResource.Type.TOPIC,

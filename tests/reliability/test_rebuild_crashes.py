@@ -14,12 +14,12 @@ from tests.assets.drained import REJECTED, SILVER
 from tests.assets.lakes import DAY
 from tests.reliability import rebuild_lives
 from tests.reliability.crashes import Crashes
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.rebuild_lives import NEXT, PARSERS, RebuiltLake
 
-pytestmark = pytest.mark.reliability
+pytestmark = pytest.mark.reliability("gold")
 
-HITS = 5
+HITS = 3  # both parsers, and both visits or kinds of work
 LONG_HITS = 15
 MOMENTS = ("replace", "replaced")
 
@@ -52,7 +52,7 @@ def a_drain(lake: RebuiltLake, crashes: Crashes) -> Iterator[None]:
 
 @pytest.mark.parametrize("point", [f"{spec.name}.{moment}" for spec in (REJECTED, SILVER) for moment in MOMENTS])
 def test_a_silver_rebuild_killed_at_a_commit(
-    lake: RebuiltLake, crashes: Crashes, reliability: Reliability, soak: bool, point: str
+    lake: RebuiltLake, crashes: Crashes, reliability: Faults, soak: bool, point: str
 ) -> None:
     """Rejected has two commits: what turned bad comes before silver's, what turned good goes after it."""
     hits = LONG_HITS if soak else HITS
@@ -90,7 +90,7 @@ GOLD_WORK: dict[str, tuple[Callable[[Path, date], None], Callable[[Path, date], 
 
 @pytest.mark.parametrize("point", [f"{table}.{moment}" for table in GOLD_WORK for moment in ("commit", "committed")])
 def test_a_replaced_day_killed_at_its_commit(
-    lake: RebuiltLake, crashes: Crashes, reliability: Reliability, soak: bool, point: str
+    lake: RebuiltLake, crashes: Crashes, reliability: Faults, soak: bool, point: str
 ) -> None:
     """By hand, and by itself after silver's mark."""
     hits, table = LONG_HITS if soak else HITS, point.partition(".")[0]

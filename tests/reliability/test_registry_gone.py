@@ -12,9 +12,9 @@ from tests.assets.frames import an_evolved_schema
 from tests.assets.rooms import Room
 from tests.reliability.beside import compare, draining, settings_of
 from tests.reliability.forwarder import Forwarder
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
 
 SOME = 200
 
@@ -37,7 +37,7 @@ def through(forwarder: Forwarder, registry: str) -> str:
 
 
 def test_a_drain_that_starts_without_the_registry_waits_for_it(
-    room: Room, registry: str, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch, reliability: Reliability
+    room: Room, registry: str, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch, reliability: Faults
 ) -> None:
     url = through(forwarder, registry)
     room.produce(SOME)
@@ -60,7 +60,7 @@ def test_a_registry_that_goes_before_a_new_schema_is_waited_for(
     forwarder: Forwarder,
     *,
     monkeypatch: pytest.MonkeyPatch,
-    reliability: Reliability,
+    reliability: Faults,
     silent: bool,
 ) -> None:
     url = through(forwarder, registry)

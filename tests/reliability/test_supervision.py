@@ -15,10 +15,15 @@ from k2_assets.drain.beat import WAITING, Beat
 from k2_assets.drain.run_processes import process_of
 from k2_core.settings import Ports
 from tests.integration.whole_platform import eventually
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.whole import WholePlatform, a_whole_platform, now_s, with_no_mercy
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.reliability("supervision"),
+    pytest.mark.drawn,
+    pytest.mark.xdist_group("kills"),
+]
 
 RATE = "300"
 HUNG_AFTER_S = 40
@@ -64,7 +69,7 @@ LONG_ONLY = {"drain killed", "drain and Dagster's daemon killed"}
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.soak] * (way in LONG_ONLY)) for way in WAYS])
 def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
-    platform: WholePlatform, way: str, soak: bool, reliability: Reliability
+    platform: WholePlatform, way: str, soak: bool, reliability: Faults
 ) -> None:
     for _ in range(5 if soak else 1):
         eventually(lambda: platform.is_ready("dagster-code") and platform.is_ready("dagster-daemon"), platform.status)
@@ -83,14 +88,14 @@ def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
 
 
 def test_run_of_gold_killed_with_the_code_server_is_failed_and_its_day_is_taken_in(
-    platform: WholePlatform, soak: bool, reliability: Reliability
+    platform: WholePlatform, soak: bool, reliability: Faults
 ) -> None:
     for _ in range(5 if soak else 1):
         kill_a_run_with_the_code_server(platform, reliability)
     platform.assert_never_two_drains()
 
 
-def kill_a_run_with_the_code_server(platform: WholePlatform, reliability: Reliability) -> None:
+def kill_a_run_with_the_code_server(platform: WholePlatform, reliability: Faults) -> None:
     eventually(lambda: platform.is_ready("dagster-code"), platform.status)
     run, pid = a_run_at_work(platform)
     began_s, day = now_s(), run.tags["dagster/partition"]
@@ -133,7 +138,7 @@ def a_later_success(platform: WholePlatform, day: str, began_s: float) -> bool:
 
 
 @pytest.mark.soak  # the short form is a test of the sensor's
-def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Reliability) -> None:
+def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Faults) -> None:
     drain = platform.working_drain()
     platform.stop_venue()
     try:

@@ -11,10 +11,10 @@ from k2_assets.kafka_topic import NoTopic
 from tests.assets.frames import NOON_NS, a_frame, an_envelope
 from tests.assets.rooms import Room
 from tests.reliability.beside import draining
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
 
 FAULT = "topic deleted and made again while a drain reads it"
 FEW = 300
@@ -64,7 +64,7 @@ def in_silver(room: Room) -> Placed:
 
 
 def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Reliability, soak: bool
+    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults, soak: bool
 ) -> None:
     following, old = 1, Placed()
     with draining(room, monkeypatch) as drain:
@@ -91,7 +91,7 @@ def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(
 
 
 def test_a_topic_that_is_gone_is_said_and_waited_for(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Reliability
+    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults
 ) -> None:
     with draining(room, monkeypatch) as drain:
         first = produce(room, 1, FEW)

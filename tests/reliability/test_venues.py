@@ -10,13 +10,13 @@ import pytest
 
 from k2_core.settings import Kafka, Ports, Registry, Settings
 from tests.reliability.forwarder import Forwarder
-from tests.reliability.measured import Reliability
+from tests.reliability.measured import Faults
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 from tests.reliability.truth import Outcome, Truth
 from tests.reliability.venues import Venues, end
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("venues")]
 
 RATE = 300.0
 PATIENT: dict[str, str] = {
@@ -40,12 +40,12 @@ def venues(own_broker: OwnBroker, registry: str, tmp_path: Path, free_ports: Cal
     return Venues(settings, RATE, PATIENT)
 
 
-def record(reliability: Reliability, fault: str, outcome: Outcome, injected: int = 1) -> None:
+def record(reliability: Faults, fault: str, outcome: Outcome, injected: int = 1) -> None:
     lost, doubled = len(outcome.missing - outcome.reported), len(outcome.twice)
     reliability.record(fault, injected=injected, compared=outcome.compared, lost=lost, doubled=doubled)
 
 
-def test_every_fault_at_random_is_reported_to_the_digit(venues: Venues, soak: bool, reliability: Reliability) -> None:
+def test_every_fault_at_random_is_reported_to_the_digit(venues: Venues, soak: bool, reliability: Faults) -> None:
     with venues.market("--faults", "random"):
         feed = venues.start_feed()
         time.sleep(600 if soak else 60)
@@ -61,7 +61,7 @@ def test_every_fault_at_random_is_reported_to_the_digit(venues: Venues, soak: bo
 
 
 def test_killed_feed_cut_network_and_restarted_broker_are_reported_to_the_digit(
-    venues: Venues, own_broker: OwnBroker, soak: bool, reliability: Reliability
+    venues: Venues, own_broker: OwnBroker, soak: bool, reliability: Faults
 ) -> None:
     between = Forwarder(("127.0.0.1", venues.settings.ports.simulator))
     between.open()

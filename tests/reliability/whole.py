@@ -22,7 +22,6 @@ from k2_assets.drain.beat import READING, WAITING, Beat, read_beat
 from k2_assets.kafka_reader import describe_topic
 from k2_core import topics
 from k2_core.catalog import open_catalog
-from k2_core.settings import Settings
 from k2_stack import state
 from tests.integration.whole_platform import Platform, eventually
 
@@ -47,11 +46,6 @@ class InKafka:
 
 class WholePlatform(Platform):
     """A platform whose inside a test looks at while it breaks parts of it."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of its home, as far as tests need them."""
-        return Settings(home=self.home, ports=self.ports)
 
     @contextmanager
     def dagster(self) -> Iterator[dg.DagsterInstance]:
