@@ -364,4 +364,4 @@ def _refuse_unknown(environment: "os._Environ[str]") -> None:
             raise SettingsError(msg)
 
 
-_INTERNAL = {"K2_TEST_RECORDINGS", "K2_CRASH_AT", "K2_CRASH_LOG"}
+_INTERNAL = {"K2_TEST_RECORDINGS", "K2_TEST_SEED", "K2_CRASH_AT", "K2_CRASH_LOG"}

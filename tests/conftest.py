@@ -17,7 +17,7 @@ from k2_stack import java, probes, processes
 from tests import selection
 from tests.reliability.measured import Faults, Reliability
 
-READY_WITHIN_S = 120
+READY_WITHIN_S = 300
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
 _MEASURED = pytest.StashKey[Reliability]()
 

@@ -14,7 +14,7 @@ import pytest
 from k2_core.settings import child_environment
 from tests.api.lakes import KEY, Lake, a_trade
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 300
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ EVENT_SCHEMA = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
 RAW_SCHEMA = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))
 
 
-WITHIN_S = 30
+WITHIN_S = 240
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -18,7 +18,7 @@ from k2_feeds.simulator.sources import MarketSource
 from k2_feeds.simulator.truth import Truth
 from tests.feeds.rooms import free_port
 
-WITHIN_S = 30
+WITHIN_S = 240
 SYMBOLS = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD"}
 
 

@@ -19,7 +19,7 @@ from tests.feeds.rooms import a_trade_frame, a_venue, events_of, stored
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 
 pytestmark = pytest.mark.integration
-WITHIN_S = 120
+WITHIN_S = 240
 X = "BTCUSDT"
 
 

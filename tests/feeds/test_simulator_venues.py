@@ -17,7 +17,7 @@ from k2_feeds.simulator.recording import recording_of, survey
 from k2_feeds.simulator.sources import MarketSource, Player
 from tests.feeds.rooms import simulating
 
-WITHIN_S = 30
+WITHIN_S = 240
 SYMBOLS = ("BTCUSDT", "ETHBTC", "BTC/USD", "DOGE/USD", "BTC-USD", "ETH-USD")
 Frame = dict[str, Any]
 

@@ -15,7 +15,7 @@ import httpx
 from k2_core.settings import DEVELOPMENT_API_KEY, Ports, Settings, child_environment, load_settings
 from k2_stack import status
 
-PATIENCE_S = 240
+PATIENCE_S = 600
 K2 = Path(sys.executable).with_name("k2")
 
 

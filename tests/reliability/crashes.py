@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 180
+PATIENCE_S = 600
 READY = "listens to SIGTERM"
 _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(

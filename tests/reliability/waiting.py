@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 
 
 def wait_until(holds: Callable[[], object], state: Callable[[], object], every_s: float = 0.05) -> float:

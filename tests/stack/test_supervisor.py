@@ -16,7 +16,7 @@ from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import processes, state
 
 PROGRAM = Path(__file__).with_name("small_platform.py")
-WITHIN_S = 60
+WITHIN_S = 240
 
 
 class Small:
