@@ -24,8 +24,9 @@ UNFINISHED: Final = [
 ]
 """The states of a run that is not over."""
 
-# The queue lets few of these run at once, so that a long backfill never stands before a drain.
-REFINE_TAGS: Final = {"k2/queue": "refine", "dagster/max_runtime": "1800"}
+# The queue lets few of these run at once, so that a long backfill never stands before a drain. The backlog sensor asks
+# again for the days of one that failed, so that Dagster does not start it again as well.
+REFINE_TAGS: Final = {"k2/queue": "refine", "dagster/max_runtime": "1800", "dagster/max_retries": "0"}
 
 
 def automation_sensor(selection: dg.AssetSelection) -> dg.AutomationConditionSensorDefinition:

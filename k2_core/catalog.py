@@ -7,8 +7,10 @@ from pathlib import Path
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+from k2_core.errors import SettingsError
 from k2_core.settings import Settings
 from k2_core.table_spec import TableSpec
 
@@ -28,6 +30,22 @@ def open_catalog(settings: Settings) -> Catalog:
         except (IntegrityError, OperationalError, ProgrammingError):
             continue  # another process made one of the catalog's own tables at the same moment: now it is there
     return SqlCatalog(CATALOG_NAME, **properties)
+
+
+def require_lake(settings: Settings) -> None:
+    """Refuse a home, or a catalog's file, that is not there: opening it would make a new and empty lake.
+
+    Raises:
+        SettingsError: there is no such lake.
+    """
+    uri = make_url(settings.catalog_uri)
+    file = uri.database if uri.get_backend_name() == "sqlite" else None
+    if file is None or Path(file).is_file():
+        return
+    if settings.catalog.uri is None:
+        msg = f"there is no lake in {settings.home}: set K2_HOME to the home of one, or start one with k2 up."
+        raise SettingsError(msg)
+    raise SettingsError(f"there is no lake's catalog at {file}: set K2_CATALOG__URI to that of one.")
 
 
 def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from k2_core import logs
 from k2_core.errors import K2Error, PartError
-from k2_core.settings import load_settings
 
 
 class _Number(click.FloatRange):
@@ -58,7 +56,9 @@ def run(venues: tuple[str, ...], take_over: bool, health_port: int | None) -> No
       K2_FEEDS__BINANCE__SYMBOLS='["SOLUSDT"]' k2 feed run binance
       K2_FEEDS__BINANCE__URL=ws://127.0.0.1:9443 k2 feed run binance
     """  # noqa: D301
-    from k2_feeds import handover, runner  # noqa: PLC0415  # only this command needs them
+    from k2_core import logs
+    from k2_core.settings import load_settings
+    from k2_feeds import handover, runner
 
     logs.configure("feed")
     try:
@@ -84,8 +84,9 @@ def handover(venue: str, within_s: float) -> None:
     Examples:
       k2 feed handover binance
     """  # noqa: D301
-    from k2_feeds import runner  # noqa: PLC0415
-    from k2_feeds.handover import await_successor, request_handover  # noqa: PLC0415
+    from k2_core.settings import load_settings
+    from k2_feeds import runner
+    from k2_feeds.handover import await_successor, request_handover
 
     try:
         settings = load_settings()
@@ -116,8 +117,10 @@ def record(venue: str, file: Path, seconds: float | None) -> None:
       k2 feed record binance binance_hour.jsonl.gz --for 3600
       K2_FEEDS__BINANCE__URL=ws://127.0.0.1:9443 k2 feed record binance binance_simulated.jsonl
     """  # noqa: D301
-    from k2_feeds import runner  # noqa: PLC0415
-    from k2_feeds.recorder import Recorder  # noqa: PLC0415
+    from k2_core import logs
+    from k2_core.settings import load_settings
+    from k2_feeds import runner
+    from k2_feeds.recorder import Recorder
 
     logs.configure("record")
     try:
@@ -170,8 +173,10 @@ def simulate(
       k2 feed simulate --recording binance_spot_btcusdt.jsonl.gz --speed max
       k2 feed simulate --recording binance=capture.gz --speed 10 --port 9443
     """  # noqa: D301
-    from k2_feeds import runner  # noqa: PLC0415
-    from k2_feeds.simulator import runner as simulator  # noqa: PLC0415
+    from k2_core import logs
+    from k2_core.settings import load_settings
+    from k2_feeds import runner
+    from k2_feeds.simulator import runner as simulator
 
     factor = _speed(speed)
     if recordings and (rate is not None or seed is not None):
@@ -234,7 +239,8 @@ def fault(
       k2 feed fault silence kraken --seconds 30
       k2 feed fault disconnect coinbase --wait
     """  # noqa: D301
-    from k2_feeds.simulator import control  # noqa: PLC0415
+    from k2_core.settings import load_settings
+    from k2_feeds.simulator import control
 
     given = {"count": count, "seconds": seconds, "for_s": for_s, "symbol": symbol, "channel": channel}
     details = {key: value for key, value in given.items() if value is not None}

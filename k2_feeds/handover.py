@@ -66,8 +66,14 @@ def make_folder(settings: Settings) -> None:
     """Make :func:`feed_folder`.
 
     Raises:
-        SettingsError: it cannot be made under the home of the settings.
+        SettingsError: it cannot be made under the home of the settings, or the feed was to use the broker of a home
+            that is not there: another home's platform may hold that port.
     """
+    if not settings.home.exists() and settings.kafka.bootstrap_servers is None:
+        raise SettingsError(
+            f"there is no home of K2 at {settings.home}: set K2_HOME to one that k2 up has made, or "
+            "K2_KAFKA__BOOTSTRAP_SERVERS to your own Kafka."
+        )
     try:
         feed_folder(settings).mkdir(parents=True, exist_ok=True)
     except OSError as error:

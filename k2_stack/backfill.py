@@ -1,4 +1,4 @@
-"""The command that makes days of an asset anew: a Dagster backfill, launched as its pages do, and waited for."""
+"""Make days of an asset anew: a Dagster backfill, launched as its pages do, and waited for."""
 
 import time
 from datetime import date, timedelta
@@ -11,41 +11,23 @@ from rich.progress import Progress as Bar
 
 from k2_core import clock
 from k2_core.errors import PartError
-from k2_core.settings import load_settings
+from k2_core.settings import Settings
+from k2_stack import state
 from k2_stack.dagster_graphql import Asset, DagsterPages, Failure, Progress
 
 _POLL_S: Final = 1.0
-_AWAY_S: Final = 120.0
+_AWAY_S: Final = 600.0
 _SHOWN: Final = 5
 
 
-class Day(click.ParamType[date]):
-    """A UTC day."""
+def backfill(settings: Settings, asset: str, first: date, last: date, *, with_downstream: bool) -> None:
+    """Launch a backfill of the days from ``first`` to ``last`` on this home's platform, and wait for its end.
 
-    name = "YYYY-MM-DD"
-
-    def convert(self, value: str | date, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Refuse what is no day."""
-        try:
-            return value if isinstance(value, date) else date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a day such as 2024-08-09", param, ctx)
-
-
-@click.command()
-@click.argument("asset")
-@click.option("--from", "first", type=Day(), required=True, help="first day (UTC)")
-@click.option("--to", "last", type=Day(), required=True, help="last day, inclusive")
-@click.option("--with-downstream", is_flag=True, help="and everything that is derived from ASSET, in order")
-def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None:
-    """Make the days of ASSET anew: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
-
-    The platform must run. Ctrl-C ends only the waiting: the backfill goes on in Dagster.
+    Raises:
+        UsageError: there is no such asset, or no such day of it.
+        PartError: no platform runs from this home, Dagster does not answer, or not every partition was made.
     """
-    if first > last:
-        msg = f"--from {first} is later than --to {last}"
-        raise click.UsageError(msg)
-    pages = DagsterPages(f"http://127.0.0.1:{load_settings().ports.dagster}")
+    pages = DagsterPages(state.running(settings).url("dagster-webserver"))
     assets = pages.assets()
     if asset not in assets:
         msg = f"there is no asset {asset} with days; there are: {', '.join(sorted(assets))}"
@@ -54,7 +36,7 @@ def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None
     chosen = _with_followers(asset, assets) if with_downstream else [asset]
     backfill_id = pages.launch(chosen, days)
     click.echo(f"{', '.join(chosen)}: {_counted(len(days), 'day')}; {pages.url}/runs/b/{backfill_id}")
-    _report(pages, backfill_id, _wait(pages, backfill_id))
+    _report(pages, backfill_id, _wait(settings, pages, backfill_id))
 
 
 def _days(pages: DagsterPages, asset: str, first: date, last: date) -> list[str]:
@@ -73,7 +55,7 @@ def _with_followers(asset: str, assets: dict[str, Asset]) -> list[str]:
     return chosen
 
 
-def _wait(pages: DagsterPages, backfill_id: str) -> Progress:
+def _wait(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
     """Show progress until the backfill has ended: a bar on a terminal, a line for each change in a pipe."""
     console = Console(highlight=False)
     began, said = clock.monotonic(), ""
@@ -81,7 +63,7 @@ def _wait(pages: DagsterPages, backfill_id: str) -> Progress:
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting", total=None)
         while True:
-            now = _patiently(pages, backfill_id)
+            now = _patiently(settings, pages, backfill_id)
             text = f"{now.done + now.failed} of {_counted(now.targeted, 'partition')} done"
             text += f", {now.failed} failed" if now.failed else ""
             bar.update(task, description=text, completed=now.done + now.failed, total=now.targeted or None)
@@ -93,8 +75,12 @@ def _wait(pages: DagsterPages, backfill_id: str) -> Progress:
             time.sleep(_POLL_S)
 
 
-def _patiently(pages: DagsterPages, backfill_id: str) -> Progress:
-    """Ask until Dagster answers: the supervisor starts a webserver that died again."""
+def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
+    """Ask until Dagster answers: the supervisor starts a webserver that died again.
+
+    Raises:
+        PartError: the platform of this home has ended meanwhile, or Dagster does not answer for long.
+    """
     gives_up_at = clock.monotonic() + _AWAY_S
     while True:
         try:
@@ -102,6 +88,7 @@ def _patiently(pages: DagsterPages, backfill_id: str) -> Progress:
         except PartError:
             if clock.monotonic() > gives_up_at:
                 raise
+            state.running(settings)
             time.sleep(_POLL_S)
 
 

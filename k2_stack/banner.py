@@ -4,8 +4,10 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
+from k2_core.venues import VENUES
 from k2_stack import probes
 from k2_stack.state import StackState
 
@@ -14,12 +16,12 @@ _WIDTH = 78
 
 def banner(settings: Settings, now: StackState, *, detached: bool = False) -> str:
     """Return the banner of a platform that runs: where to look, what to ask, how to stop."""
-    api = _url(now, "api")
+    api = now.url("api")
     lines = [
         "─" * _WIDTH,
         f"K2 runs (source {now.source}, ready after {now.ready_after_s or 0:.0f} s)",
         "",
-        f"  Dagster UI   {_url(now, 'dagster-webserver')}",
+        f"  Dagster UI   {now.url('dagster-webserver')}",
         f"  API docs     {api}/docs",
         f"  API key      {api_key(settings) or 'the one in K2_API__KEY'}",
         f"  candles      {curl(settings, api, _symbol(settings))}",
@@ -41,9 +43,9 @@ def api_key(settings: Settings) -> str | None:
 
 
 def curl(settings: Settings, api: str, symbol: str) -> str:
-    """Return one line for a shell that shows the newest candles."""
+    """Return one line for a shell that shows the newest candles of ``symbol``, which is spelled as the API does."""
     key = api_key(settings) or "$K2_API__KEY"
-    return f'curl -H "X-API-Key: {key}" "{api}/v1/ohlcv/1m?symbol={symbol}&limit=5"'
+    return f'curl -H "X-API-Key: {key}" "{api}/v1/ohlcv/1m?symbol={quote(symbol)}&limit=5"'
 
 
 def trouble(now: StackState) -> str | None:
@@ -59,17 +61,14 @@ def _troubles(now: StackState) -> list[str]:
     return ["", f"  ! {said}"] if said else []
 
 
-def _url(now: StackState, name: str) -> str:
-    part = now.part(name)
-    return (part.url if part else None) or ""
-
-
 def _symbol(settings: Settings) -> str:
-    """Return a symbol that the feed really asks for."""
+    """Return a symbol that the feed really asks for, as the API spells it."""
     try:
-        return probes.feed_symbols(settings.ports.feed_health)[0]
+        fed = probes.feed_symbols(settings.ports.feed_health)
     except (probes.NotYet, LookupError):
-        return settings.feeds.binance.symbols[0]
+        fed = {venue: getattr(settings.feeds, venue).symbols for venue in settings.feeds.venues}
+    found = (VENUES[venue].instrument_of(symbol) for venue, symbols in fed.items() for symbol in symbols)
+    return next((each.symbol for each in found if each), "BTCUSDT")
 
 
 def _command(settings: Settings, arguments: str) -> str:

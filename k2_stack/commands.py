@@ -1,19 +1,15 @@
-"""The commands that run the platform: up, down, status, logs."""
+"""The commands of the platform, as a shell sees them: what each does is imported when it is called."""
 
 import json
-from pathlib import Path
+from datetime import date
 
 import click
-from rich.console import Console
 
 from k2_core.errors import PartError
-from k2_core.settings import load_settings
-from k2_stack.parts import STEPS
+from k2_stack.part_names import LOGS
 from k2_stack.sources import Kind, Source, path_of
 
-DAGSTER = ("dagster-code", "dagster-daemon", "dagster-webserver")
 _PIPE_WIDTH = 200
-PARTS = ("broker", "registry", "simulator", "feed", *DAGSTER, "api", "supervisor", *STEPS)
 
 
 class Speed(click.ParamType[str]):
@@ -50,7 +46,8 @@ def up(kind: Kind, speed: str | None, rate: float | None, detach: bool, files: t
 
     FILES are recordings, for --source recording: FILE or VENUE=FILE.
     """
-    from k2_stack import run  # noqa: PLC0415  # `k2 --help` need not wait for it
+    from k2_core.settings import load_settings
+    from k2_stack import run
 
     source = _source(kind, speed, rate, files)
     (run.detached if detach else run.foreground)(load_settings(), source)
@@ -74,7 +71,8 @@ def _source(kind: Kind, speed: str | None, rate: float | None, files: tuple[str,
 @click.command()
 def down() -> None:
     """End the platform of this home, and whatever a supervisor that was killed left behind."""
-    from k2_stack import run  # noqa: PLC0415
+    from k2_core.settings import load_settings
+    from k2_stack import run
 
     click.echo(run.end(load_settings()))
 
@@ -83,7 +81,10 @@ def down() -> None:
 @click.option("--json", "as_json", is_flag=True, help="for programs")
 def status(as_json: bool) -> None:
     """Say how each part is, how far the lake is behind Kafka, and what it holds."""
-    from k2_stack import status as facts  # noqa: PLC0415  # loads pyiceberg
+    from rich.console import Console
+
+    from k2_core.settings import load_settings
+    from k2_stack import status as facts
 
     found = facts.gather(load_settings())
     if as_json:
@@ -96,16 +97,66 @@ def status(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("part", type=click.Choice(PARTS))
+@click.argument("part", type=click.Choice(LOGS))
 @click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")
 @click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="how many lines")
 def logs(part: str, follow: bool, lines: int) -> None:
     """Show the end of PART's log."""
-    from k2_stack import logfiles  # noqa: PLC0415
+    from k2_core.settings import load_settings
+    from k2_stack import logfiles
 
     log = load_settings().home / "logs" / f"{part}.log"
-    if not Path(log).exists():
+    if not log.exists():
         msg = f"{part} has written no log yet: {log} does not exist."
         raise PartError(msg)
     for line in logfiles.tail(log, lines, follow=follow):
         click.echo(line, nl=False)
+
+
+class Day(click.ParamType[date]):
+    """A UTC day."""
+
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: str | date, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Refuse what is no day."""
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a day such as 2024-08-09", param, ctx)
+
+
+@click.command()
+@click.argument("asset")
+@click.option("--from", "first", type=Day(), required=True, help="first day (UTC)")
+@click.option("--to", "last", type=Day(), required=True, help="last day, inclusive")
+@click.option("--with-downstream", is_flag=True, help="and everything that is derived from ASSET, in order")
+def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None:
+    """Make the days of ASSET anew: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
+
+    The platform of this home must run. Ctrl-C ends only the waiting: the backfill goes on in Dagster.
+    """
+    if first > last:
+        msg = f"--from {first} is later than --to {last}"
+        raise click.UsageError(msg)
+    from k2_core.settings import load_settings
+    from k2_stack import backfill as days
+
+    days.backfill(load_settings(), asset, first, last, with_downstream=with_downstream)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="leave the platform running afterwards")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True, help="trades a second"
+)
+def demo(keep: bool, rate: float) -> None:
+    """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
+
+    It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
+    stands among real ones.
+    """
+    from k2_core.settings import load_settings
+    from k2_stack import demo as tour
+
+    tour.demo(load_settings(), rate, keep=keep)

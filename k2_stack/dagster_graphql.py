@@ -7,7 +7,7 @@ import httpx
 
 from k2_core.errors import PartError
 
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 300.0  # on a busy machine; who is not there at all is noticed at once
 _ASSETS: Final = """
 query { assetNodes { assetKey { path } isMaterializable isPartitioned dependedByKeys { path } } }
 """
@@ -47,16 +47,19 @@ query ($id: String!) {
 }
 """
 _REASONS: Final = """
-query ($run: ID!) {
-  logsForRun(runId: $run) {
-    ... on EventConnection { events {
+query ($run: ID!, $after: String) {
+  logsForRun(runId: $run, afterCursor: $after) {
+    ... on EventConnection { cursor hasMore events {
       __typename
       ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
-      ... on RunFailureEvent { message }
+      ... on RunFailureEvent { message error { message causes { message } } }
+      ... on EngineEvent { error { message causes { message } } }
     } }
   }
 }
 """
+MARKED_FAILED: Final = "This run has been marked as failed from outside the execution context."
+"""What Dagster says of a run that it could not start; why stands in an event before."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class DagsterPages:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
 
     def assets(self) -> dict[str, Asset]:
         """Return the assets that can be materialized by day, by name."""
@@ -144,25 +148,35 @@ class DagsterPages:
         return Progress(found["status"], targeted, done, failed, error)
 
     def failures(self, backfill_id: str) -> list[Failure]:
-        """Return why the failed runs of a backfill failed, by day."""
+        """Return why the failed runs of a backfill failed, by day; not of those that were started again."""
         runs = self._ask(_FAILED, id=backfill_id)["partitionBackfillOrError"]["runs"]
-        failed = [run for run in runs if run["status"] in {"FAILURE", "CANCELED"}]
-        return sorted((self._failure(run) for run in failed), key=lambda failure: failure.day)
+        tagged = [(run, {tag["key"]: tag["value"] for tag in run["tags"]}) for run in runs]
+        failed = [
+            self._failure(run, tags)
+            for run, tags in tagged
+            if run["status"] in {"FAILURE", "CANCELED"} and "dagster/auto_retry_run_id" not in tags
+        ]
+        return sorted(failed, key=lambda failure: failure.day)
 
-    def _failure(self, run: dict[str, Any]) -> Failure:
-        day = next((tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition"), "")
-        events = self._ask(_REASONS, run=run["id"])["logsForRun"].get("events", [])
-        for event in events:
-            if error := event.get("error"):
-                deepest = [error, *error["causes"]][-1]
-                return Failure(day, event["stepKey"], _sentence(deepest["message"]))
-        said = [event["message"] for event in events if event["__typename"] == "RunFailureEvent"]
-        return Failure(day, "", _sentence(said[-1] if said else run["status"].lower()))
+    def _failure(self, run: dict[str, Any], tags: dict[str, str]) -> Failure:
+        day = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_start", "")
+        return _failure_of(self._events(run["id"]), day, run["status"].lower())
+
+    def _events(self, run_id: str) -> list[dict[str, Any]]:
+        """Return a run's events, page by page: the log of many days has thousands, and why it failed comes last."""
+        events: list[dict[str, Any]] = []
+        after = None
+        while True:
+            page = self._ask(_REASONS, run=run_id, after=after)["logsForRun"]
+            events += page.get("events", [])
+            if not page.get("hasMore"):
+                return events
+            after = page["cursor"]
 
     def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = {"query": query, "variables": variables}
         try:
-            answer = httpx.post(f"{self.url}/graphql", json=body, timeout=_TIMEOUT_S, trust_env=False)
+            answer = self._client.post(f"{self.url}/graphql", json=body)
             found: dict[str, Any] = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             msg = f"Dagster does not answer at {self.url} ({error}): start the platform with k2 up, or see k2 status"
@@ -172,6 +186,27 @@ class DagsterPages:
             raise PartError(msg)
         data: dict[str, Any] = found["data"]
         return data
+
+
+def _failure_of(events: list[dict[str, Any]], day: str, status: str) -> Failure:
+    """Return why a run failed: its step's error, its own, what kept it from starting, or what was said of its end."""
+    steps, ends, engine = (
+        [event for event in events if event["__typename"] == name]
+        for name in ("ExecutionStepFailureEvent", "RunFailureEvent", "EngineEvent")
+    )
+    if step := next((event for event in steps if event["error"]), None):
+        return Failure(day, step["stepKey"], _deepest(step))
+    if ends and ends[-1]["error"]:
+        return Failure(day, "", _deepest(ends[-1]))
+    said = ends[-1]["message"] if ends else MARKED_FAILED
+    unstarted = [event for event in engine if event["error"]]
+    if said == MARKED_FAILED and unstarted:
+        return Failure(day, "", f"it was not started: {_deepest(unstarted[-1])}")
+    return Failure(day, "", _sentence(said if ends else status))
+
+
+def _deepest(event: dict[str, Any]) -> str:
+    return _sentence([event["error"], *event["error"]["causes"]][-1]["message"])
 
 
 def _key(asset: str) -> dict[str, list[str]]:

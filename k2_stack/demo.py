@@ -1,4 +1,4 @@
-"""``k2 demo``: the platform over a simulated market, and a tour that breaks things and says what happens."""
+"""The demo: the platform over a simulated market, and a tour that breaks things and says what happens."""
 
 import os
 import signal
@@ -15,10 +15,10 @@ from rich.text import Text
 from k2_core import clock
 from k2_core.catalog import open_catalog
 from k2_core.errors import PartError
-from k2_core.settings import Settings, load_settings
+from k2_core.settings import Catalog, Settings
 from k2_feeds.handover import request_handover
 from k2_feeds.simulator.control import ask
-from k2_stack import lake, run, state
+from k2_stack import lake, ports, run, state
 from k2_stack.sources import Source
 
 _LOOK_S: Final = 0.5
@@ -26,27 +26,39 @@ _PATIENCE_S: Final = 300.0
 _DROPPED: Final = 20
 _PIPE_WIDTH: Final = 200
 _INDENT: Final = 8
-
-
-@click.command()
-@click.option("--keep", is_flag=True, help="leave the platform running afterwards")
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True, help="trades a second"
+SHARED: Final = (
+    *("K2_KAFKA", "K2_KAFKA__BOOTSTRAP_SERVERS", "K2_REGISTRY", "K2_REGISTRY__URL"),
+    *("K2_CATALOG", "K2_CATALOG__URI", "K2_CATALOG__WAREHOUSE", "K2_CATALOG__NAMESPACE", "K2_CATALOG__PROPERTIES"),
 )
-def demo(keep: bool, rate: float) -> None:
-    """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
+"""What may name a broker, a registry or a lake of the user's own; an empty variable counts as unset."""
 
-    It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
-    stands among real ones.
-    """
-    own = load_settings()
-    settings = load_settings(home=own.home.with_name(f"{own.home.name}-demo"))
-    run.detached(settings, Source("simulator", rate=rate))
+
+def demo(own: Settings, rate: float, *, keep: bool) -> None:
+    """Start the demo's platform beside the one of ``own``, take the tour, and end it unless it is to be kept."""
+    settings = beside(own)
+    run.detached(settings, Source("simulator", rate=rate), **dict.fromkeys(SHARED, ""))
     try:
         Tour(settings).take()
     finally:
         if not keep:
             click.echo(run.end(settings))
+
+
+def beside(own: Settings) -> Settings:
+    """Return the settings of the demo's platform: nothing of it is shared with the platform of ``own``.
+
+    It has a home of its own, its own broker, registry, catalog and warehouse, and free ports where others are taken.
+    """
+    home = own.home.with_name(f"{own.home.name}-demo")
+    return own.model_copy(
+        update={
+            "home": home,
+            "ports": ports.free_beside(own.ports),
+            "kafka": own.kafka.model_copy(update={"bootstrap_servers": None}),
+            "registry": own.registry.model_copy(update={"url": None}),
+            "catalog": Catalog(),
+        }
+    )
 
 
 class Tour:
@@ -61,6 +73,7 @@ class Tour:
         self._console = Console(highlight=False)
         if not self._console.is_terminal:
             self._console.width = _PIPE_WIDTH
+        self._client = httpx.Client(timeout=10, trust_env=False)
         self._began = clock.monotonic()
 
     def take(self) -> None:
@@ -194,7 +207,7 @@ class Tour:
 
     def _get(self, url: str, key: str = "") -> dict[str, Any]:
         try:
-            answer = httpx.get(url, headers={"X-API-Key": key}, timeout=10, trust_env=False)
+            answer = self._client.get(url, headers={"X-API-Key": key})
             found: dict[str, Any] = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return {"venues": {}, "data": []}

@@ -13,8 +13,8 @@ from k2_stack import java, probes
 from k2_stack.probes import Answer
 from k2_stack.sources import Source
 
-STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
 WITHOUT_VENUE: Final = "for data without the venue: k2 up --source simulator"
+GRPC_TIMEOUT_S: Final = 600
 LAST_TO_END: Final = ("registry", "broker")  # the others still write to them while they end
 
 
@@ -163,9 +163,23 @@ def workspace_file(settings: Settings) -> Path:
     return dagster_home(settings) / "workspace.yaml"
 
 
+def _patient(more: Callable[[], dict[str, str]] = _nothing) -> Callable[[], dict[str, str]]:
+    """Return what a part of Dagster's has in its environment: patience with a code server on a busy machine.
+
+    Launching a run waits until its process has loaded Python; a tick of a sensor and every other call waits as long.
+    It is longer than run_monitoring's start_timeout_seconds in dagster.yaml, which alone gives up on a run: a process
+    that comes up later then sees that its run is over, and does nothing.
+    """
+    return lambda: {"DAGSTER_GRPC_TIMEOUT_SECONDS": str(GRPC_TIMEOUT_S), **more()}
+
+
 def _dagster_code(settings: Settings, source: Source) -> Part:
     port = settings.ports.dagster_code
-    flags = ("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2")
+    # Threads: launches, ticks and pages that wait must leave some for the probe, else a busy server looks dead.
+    flags = (
+        *("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2"),
+        *("--max-workers", "24"),
+    )
     serve = ("api", "grpc", "-m", "k2_assets.definitions", "--host", "127.0.0.1", "--port", str(port), *flags)
     return Part(
         "dagster-code",
@@ -173,7 +187,7 @@ def _dagster_code(settings: Settings, source: Source) -> Part:
         command=lambda: [sys.executable, "-m", "dagster", *serve],
         probe=lambda _: probes.dagster_code(port),
         ports={port: "dagster_code"},
-        environment=_venues(settings, source),  # the instrument register asks the venues too
+        environment=_patient(_venues(settings, source)),  # the instrument register asks the venues too
     )
 
 
@@ -187,6 +201,7 @@ def _dagster_webserver(settings: Settings) -> Part:
         probe=lambda _: probes.dagster_webserver(port),
         ports={port: "dagster"},
         url=f"http://127.0.0.1:{port}",
+        environment=_patient(),
     )
 
 
@@ -196,6 +211,7 @@ def _dagster_daemon(settings: Settings) -> Part:
         after=("dagster-code", "feed"),  # the feed has made the topics that a drain reads
         command=lambda: [_script("dagster-daemon"), "run", "-w", str(workspace_file(settings))],
         probe=lambda started_s: probes.dagster_daemon(settings.ports.dagster, started_s),
+        environment=_patient(),
     )
 
 

@@ -1,14 +1,19 @@
-"""Find out, before anything starts, whether the ports of a plan are free."""
+"""Find out, before anything starts, whether ports are free, and find others that are."""
 
 import socket
+from contextlib import ExitStack
+from typing import Final
 
 import psutil
 
 from k2_core.errors import PartError
+from k2_core.settings import Ports
 from k2_stack.parts import Part
 
+LOOPBACK: Final = "127.0.0.1"
 
-def require_free(plan: list[Part], host: str = "127.0.0.1") -> None:
+
+def require_free(plan: list[Part], host: str = LOOPBACK) -> None:
     """Check every port that a part of ours will listen on.
 
     Raises:
@@ -22,6 +27,27 @@ def require_free(plan: list[Part], host: str = "127.0.0.1") -> None:
                     f"another port with K2_PORTS__{setting.upper()}=…"
                 )
                 raise PartError(msg)
+
+
+def free_beside(wanted: Ports) -> Ports:
+    """Return ``wanted`` when nobody listens on any of them, else other ports that are free.
+
+    All others, since a platform that holds some may be starting the parts again that hold the rest.
+    """
+    if all(is_free(port, LOOPBACK) for _, port in wanted):
+        return wanted
+    with ExitStack() as held:
+        return Ports(**{name: _any_free(held, {port for _, port in wanted}) for name, _ in wanted})
+
+
+def _any_free(held: ExitStack, taken: set[int]) -> int:
+    """Return a port that the kernel gives out; it is held until all are found, so that none comes twice."""
+    while True:
+        probe = held.enter_context(socket.socket())
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        if port not in taken:
+            return port
 
 
 def is_free(port: int, host: str) -> bool:

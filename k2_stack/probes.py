@@ -1,6 +1,7 @@
 """Ask a part whether it serves. A probe returns what the part says of itself, or raises NotYet with the reason."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import httpx
@@ -81,9 +82,10 @@ def feed(port: int, otherwise: str = "") -> Answer:
     return Answer(message if connected or not otherwise else f"{message}; {otherwise}", trouble=not connected)
 
 
-def feed_symbols(port: int) -> list[str]:
-    """Return the symbols that the feed asks its venue for."""
-    return [str(symbol) for symbol in _get(f"http://127.0.0.1:{port}/health", any_status=True)["symbols"]]
+def feed_symbols(port: int) -> dict[str, list[str]]:
+    """Return the symbols that the feed asks each of its venues for, in the venue's spelling."""
+    venues = _get(f"http://127.0.0.1:{port}/health", any_status=True)["venues"]
+    return {str(venue): [str(symbol) for symbol in state["symbols"]] for venue, state in venues.items()}
 
 
 def dagster_code(port: int) -> Answer:
@@ -158,9 +160,18 @@ def _json(answer: httpx.Response) -> Any:
         raise NotYet(f"{answer.url} answers, but not in JSON") from None
 
 
+@cache
+def _client() -> httpx.Client:
+    """Return the one client of this process: making it builds a TLS context, which costs more than a probe.
+
+    It keeps no connection: one that its server is just closing would look like silence.
+    """
+    return httpx.Client(timeout=_TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def _request(method: str, url: str, *, any_status: bool = False, **arguments: Any) -> httpx.Response:
     try:
-        answer = httpx.request(method, url, timeout=_TIMEOUT_S, trust_env=False, **arguments)
+        answer = _client().request(method, url, **arguments)
         if not any_status:
             answer.raise_for_status()
     except httpx.TransportError as error:

@@ -85,8 +85,10 @@ def _console() -> Console:
     return console
 
 
-def detached(settings: Settings, source: Source) -> None:
+def detached(settings: Settings, source: Source, **variables: str) -> None:
     """Start a supervisor of its own session, show how it gets on, and return when the platform is ready.
+
+    Home and ports are those of ``settings``; the rest comes from the environment with ``variables`` on top.
 
     Raises:
         PartError: it is already running, or did not start.
@@ -98,7 +100,8 @@ def detached(settings: Settings, source: Source) -> None:
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
-    environment = child_environment(K2_HOME=str(settings.home))  # it runs elsewhere, where .k2 is another folder
+    listen = {f"K2_PORTS__{name.upper()}": str(port) for name, port in settings.ports}
+    environment = child_environment(**{**variables, **listen, "K2_HOME": str(settings.home)})
     child = processes.start(command, log=log, env=environment, cwd=settings.home)
     console = _console()
     progress = Progress(console)
@@ -143,11 +146,17 @@ def end(settings: Settings) -> str:
     holder = lock.holder()
     if holder is not None:
         _end_supervisor(holder)
+    if not settings.home.exists():  # a mistyped home is not made; but one that was deleted may have processes
+        return _said(settings, holder, processes.end_marked(settings.home, supervisor.END_REST_S))
     with_lock = lock.acquire()
     try:
         left = _end_orphans(settings) if with_lock else 0
     finally:
         lock.release()
+    return _said(settings, holder, left)
+
+
+def _said(settings: Settings, holder: int | None, left: int) -> str:
     if holder is None and not left:
         return f"Nothing of {settings.home} is running."
     return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."

@@ -8,6 +8,7 @@ from typing import IO, Final
 
 import msgspec
 
+from k2_core.errors import PartError
 from k2_core.settings import Settings
 from k2_stack.processes import Identity
 
@@ -74,6 +75,11 @@ class StackState(msgspec.Struct):
         """Return the part of that name, if this platform has it."""
         return next((part for part in self.parts if part.name == name), None)
 
+    def url(self, name: str) -> str:
+        """Return where the part of that name is found; an empty text when it has no address, or is not there."""
+        part = self.part(name)
+        return (part.url if part else None) or ""
+
 
 def run_folder(settings: Settings) -> Path:
     """Return the folder of runtime files, and make it."""
@@ -94,20 +100,48 @@ def read(settings: Settings) -> StackState | None:
     """Return what the newest supervisor of this home wrote; None when there was none yet."""
     try:
         return msgspec.json.decode((settings.home / "run" / "stack.json").read_bytes(), type=StackState)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
+
+
+def running(settings: Settings) -> StackState:
+    """Return the platform that runs from this home, whose parts may listen on other ports than the settings name.
+
+    Raises:
+        PartError: none does.
+    """
+    now = read(settings)
+    if now is None or Lock(settings).holder() != now.pid:
+        raise PartError(
+            f"no platform runs from {settings.home}: start it with `k2 up`, or set K2_HOME to the home of one."
+        )
+    return now
+
+
+def bound(settings: Settings) -> Settings:
+    """Return settings that name the broker and the registry which this home's platform runs, or the user's own.
+
+    Raises:
+        PartError: the settings name no Kafka, and no platform runs from this home: another one may hold the port.
+    """
+    if settings.kafka.bootstrap_servers:
+        return settings
+    now = running(settings)
+    kafka = settings.kafka.model_copy(update={"bootstrap_servers": now.url("broker")})
+    registry = settings.registry.model_copy(update={"url": now.url("registry")})
+    return settings.model_copy(update={"kafka": kafka, "registry": registry})
 
 
 class Lock:
     """The right to run the platform of one home. The kernel gives it back when its holder dies, however it dies."""
 
     def __init__(self, settings: Settings) -> None:
-        self._path = run_folder(settings) / "stack.lock"
+        self._settings = settings
         self._file: IO[str] | None = None
 
     def acquire(self) -> bool:
         """Take the lock; False when another process has it."""
-        file = self._path.open("a+")
+        file = (run_folder(self._settings) / "stack.lock").open("a+")
         for _ in range(_TRIES):  # whoever asks for the holder has it for a moment
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,11 +164,13 @@ class Lock:
             self._file = None
 
     def holder(self) -> int | None:
-        """Return the pid of the process that holds the lock; None when nobody does."""
-        with self._path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                return int(file.read() or 0)
+        """Return the pid of the process that holds the lock; None when nobody does. Makes nothing."""
+        try:
+            with (self._settings.home / "run" / "stack.lock").open("r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(file.read() or 0)
+        except (FileNotFoundError, NotADirectoryError):  # no platform ever ran from here
+            return None
         return None

@@ -17,7 +17,8 @@ from k2_core.logs import logger
 log = logger(__name__)
 
 _SLACK_S: Final = 2.0  # the kernel's clock of process starts is coarse
-_FIRST_EVENTS: Final = 20
+_LAST_EVENTS: Final = 20
+_NOTING: Final = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.RUN_ENQUEUED}
 _END_S: Final = 5.0
 _LOOK_S: Final = 0.05
 _WORKED_ON: Final = [
@@ -68,11 +69,17 @@ class RunProcess:
 
 
 def process_of(instance: dg.DagsterInstance, run_id: str) -> RunProcess | None:
-    """Return the process that works, or worked, on a run; None when none was noted yet."""
-    events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=_FIRST_EVENTS)
+    """Return the process that works, or worked, on a run; None when none was noted since it was last put in the queue.
+
+    A run goes back into the queue when the code server dies while it starts one; the process of before is not its own.
+    """
+    events = instance.get_records_for_run(run_id, of_type=_NOTING, limit=_LAST_EVENTS, ascending=False)
     for record in events.records:
         entry = record.event_log_entry
-        noted = getattr(entry.get_dagster_event().event_specific_data, "metadata", {}).get("pid")
+        event = entry.get_dagster_event()
+        if event.event_type is dg.DagsterEventType.RUN_ENQUEUED:
+            return None
+        noted = getattr(event.event_specific_data, "metadata", {}).get("pid")
         if noted is not None:
             return RunProcess(int(noted.value), entry.timestamp)
     return None

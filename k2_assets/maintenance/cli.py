@@ -1,16 +1,15 @@
 """``k2 maintain``: one round of maintenance from a shell, beside a running platform or without one."""
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
-from k2_assets.maintenance.job import rounds, summary
-from k2_assets.maintenance.table_round import TableRound
-from k2_assets.resources.lake import Lake
+import click
+
 from k2_core.errors import K2Error
-from k2_core.settings import load_settings
-from k2_core.tables import all_tables
-from k2_core.venues import VENUES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from k2_assets.maintenance.table_round import TableRound
 
 
 class TableName(click.ParamType[str]):
@@ -20,6 +19,9 @@ class TableName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Refuse what is no table."""
+        from k2_core.tables import all_tables
+        from k2_core.venues import VENUES
+
         names = [spec.name for spec in all_tables(tuple(VENUES))]
         if value not in names:
             self.fail(f"{value!r} is none of {', '.join(names)}", param, ctx)
@@ -33,7 +35,17 @@ def maintain(tables: tuple[str, ...]) -> None:
 
     The platform does this by itself every five minutes. A part that is under way elsewhere is left alone.
     """
-    todo = list(rounds(Lake(load_settings()), tables))
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from k2_assets.maintenance.job import rounds
+    from k2_assets.resources.lake import Lake
+    from k2_core.catalog import require_lake
+    from k2_core.settings import load_settings
+
+    settings = load_settings()
+    require_lake(settings)
+    todo = list(rounds(Lake(settings), tables))
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failed = []
@@ -50,8 +62,10 @@ def maintain(tables: tuple[str, ...]) -> None:
         raise K2Error(msg)
 
 
-def _run(each: TableRound, console: Console) -> list[str]:
+def _run(each: "TableRound", console: "Console") -> list[str]:
     """Run one round and print what it did; return why not, if it failed."""
+    from k2_assets.maintenance.job import summary
+
     name = each.report.table
     try:
         each.run()

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from dagster._core.events import EngineEventData
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
 from k2_assets.drain.drain import beat_store
@@ -178,6 +178,27 @@ def test_run_that_no_code_server_can_start_any_more_is_failed(tmp_path: Path, in
     assert fail_orphaned_runs(instance, launchers_since_s=now_s() - 60) == []
     assert fail_orphaned_runs(instance, launchers_since_s=now_s() + 60) == [run.run_id]
     assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+def test_run_that_went_back_into_the_queue_does_not_have_the_process_of_before(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """As when the code server dies while it starts a run: the queue hands the run to the next server."""
+    settings = some_settings(tmp_path)
+    run = a_run(settings, instance, a_dead_process(), dg.DagsterRunStatus.STARTING)
+    queued = DagsterEvent(DagsterEventType.RUN_ENQUEUED.value, run.job_name)
+    instance.event_log_storage.store_event(
+        dg.EventLogEntry(None, "debug", "", run.run_id, now_s(), dagster_event=queued)
+    )
+    assert process_of(instance, run.run_id) is None
+    launching = DagsterEvent(DagsterEventType.RUN_STARTING.value, run.job_name)
+    instance.report_dagster_event(launching, run_id=run.run_id)
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s() - 60) == []
+    instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(os.getpid()))
+    assert fail_orphaned_runs(instance, launchers_since_s=now_s() + 60) == []
+    process = process_of(instance, run.run_id)
+    assert process
+    assert process.pid == os.getpid()
 
 
 def test_run_that_was_being_canceled_when_its_process_went_is_canceled(

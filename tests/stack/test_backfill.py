@@ -1,6 +1,7 @@
 """k2 backfill by what it prints and how it ends; what it asks is answered as Dagster did on a real platform."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,11 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner, Result
 
+from k2_core.settings import Settings
+from k2_stack import state
 from k2_stack.cli import main
+from k2_stack.dagster_graphql import MARKED_FAILED
+from tests.stack.homes import running_home
 
 SILVER, GOLD, CANDLES = "silver_binance_trades", "gold_crypto_trades", "gold_ohlcv_1m"
 DAYS = ["--from", "2024-08-09", "--to", "2024-08-10"]
@@ -40,6 +45,8 @@ class Dagster(BaseHTTPRequestHandler):
 
     progress: ClassVar[list[dict[str, Any]]] = []
     launched: ClassVar[list[dict[str, Any]]] = []
+    runs: ClassVar[list[dict[str, Any]]] = []
+    events: ClassVar[dict[str, list[dict[str, Any]]]] = {}
 
     def do_POST(self) -> None:  # the base class's name
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -59,39 +66,59 @@ class Dagster(BaseHTTPRequestHandler):
             self.launched.append(variables["params"])
             return {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}}
         if "runs {" in query:
-            runs = [
-                {"id": day, "status": status, "tags": [{"key": "dagster/partition", "value": day}]}
-                for day, status in (("2024-08-10", "FAILURE"), ("2024-08-09", "FAILURE"), ("2024-08-08", "SUCCESS"))
-            ]
-            return {"partitionBackfillOrError": {"runs": runs}}
+            return {"partitionBackfillOrError": {"runs": self.runs}}
         if "logsForRun" in query:
-            return {"logsForRun": {"events": events_of(variables["run"])}}
+            events, at = self.events[variables["run"]], int(variables["after"] or 0)
+            page = {"events": events[at : at + 1], "cursor": str(at + 1), "hasMore": at + 1 < len(events)}
+            return {"logsForRun": page}
         return {"partitionBackfillOrError": self.progress.pop(0)}
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
-def events_of(run: str) -> list[dict[str, Any]]:
-    if run == "2024-08-10":
-        return [{"__typename": "RunFailureEvent", "message": "Run timed out."}]
-    error = {
-        "message": "dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op\n",
-        "causes": [{"message": "k2_core.errors.DoubledRows: bronze holds 3 messages twice: mend it first\n"}],
-    }
-    return [{"__typename": "ExecutionStepFailureEvent", "stepKey": SILVER, "error": error}]
+def a_run(day: str, status: str = "FAILURE", **tags: str) -> dict[str, Any]:
+    named = {"dagster/partition": day} | {key.replace("_", "/", 1): value for key, value in tags.items()}
+    return {"id": day, "status": status, "tags": [{"key": key, "value": value} for key, value in named.items()]}
+
+
+def an_error(*messages: str) -> dict[str, Any]:
+    """Return an error as Dagster gives it: what it says itself, and its causes."""
+    return {"message": messages[0], "causes": [{"message": message} for message in messages[1:]]}
+
+
+def an_end(message: str, error: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"__typename": "RunFailureEvent", "message": message, "error": error}
+
+
+def an_engine_event(error: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"__typename": "EngineEvent", "error": error}
+
+
+STEP_FAILED = {
+    "__typename": "ExecutionStepFailureEvent",
+    "stepKey": SILVER,
+    "error": an_error(
+        "dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op\n",
+        "k2_core.errors.DoubledRows: bronze holds 3 messages twice: mend it first\n",
+    ),
+}
+UNREACHABLE = an_error(
+    "dagster._core.errors.DagsterUserCodeUnreachableError: User code server request timed out due to taking longer "
+    "than 60 seconds to complete.\n"
+)
 
 
 @pytest.fixture(name="dagster")
 def a_dagster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Dagster]]:
     server = HTTPServer(("127.0.0.1", 0), Dagster)
     monkeypatch.setenv("K2_HOME", str(tmp_path))
-    monkeypatch.setenv("K2_PORTS__DAGSTER", str(server.server_port))
     monkeypatch.setattr("k2_stack.backfill._POLL_S", 0.01)
     Dagster.launched.clear()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield Dagster
+    with running_home(Settings(home=tmp_path), **{"dagster-webserver": f"http://127.0.0.1:{server.server_port}"}):
+        yield Dagster
     server.shutdown()
     thread.join()
     server.server_close()
@@ -133,6 +160,9 @@ def test_what_is_derived_comes_along_when_it_is_asked_for(dagster: type[Dagster]
 
 def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> None:
     dagster.progress = [a_progress("COMPLETED_FAILED", 3, 1, 2)]
+    dagster.runs = [a_run("2024-08-10"), a_run("2024-08-09"), a_run("2024-08-08", "SUCCESS")]
+    step = [*[an_engine_event()] * 3, STEP_FAILED, an_end('Execution of run for "silver" failed.')]
+    dagster.events = {"2024-08-10": [an_end("Run timed out.")], "2024-08-09": step}
 
     done = backfill(SILVER, *DAYS)
 
@@ -142,6 +172,43 @@ def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> 
         f"k2: 2 of 3 partitions not made; why: {SILVER} of 2024-08-09: bronze holds 3 messages twice: mend it first; "
         f"see {done.stdout.splitlines()[0].split('; ')[1]}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        (
+            [an_engine_event(UNREACHABLE), an_end(MARKED_FAILED)],
+            "it was not started: User code server request timed out due to taking longer than 60 seconds to complete.",
+        ),
+        ([an_engine_event(UNREACHABLE), an_end("Its process is gone.")], "Its process is gone."),
+        (
+            [an_end("failed", an_error("dagster.X: no room", "k2_core.errors.PartError: the disk is full\n"))],
+            "the disk",
+        ),
+        ([an_end(MARKED_FAILED)], MARKED_FAILED),
+        ([an_engine_event()], "failure"),
+    ],
+)
+def test_the_reason_of_a_run_that_did_nothing_is_the_one_that_dagster_noted(
+    dagster: type[Dagster], events: list[dict[str, Any]], why: str
+) -> None:
+    dagster.progress = [a_progress("COMPLETED_FAILED", 1, 0, 1)]
+    dagster.runs = [a_run("2024-08-09")]
+    dagster.events = {"2024-08-09": events}
+
+    assert f"why: the run of 2024-08-09: {why}" in backfill(SILVER, *DAYS).stderr
+
+
+def test_a_run_that_was_started_again_is_no_reason(dagster: type[Dagster]) -> None:
+    dagster.progress = [a_progress("COMPLETED_FAILED", 2, 1, 1)]
+    dagster.runs = [a_run("2024-08-09", dagster_auto_retry_run_id="next"), a_run("2024-08-10")]
+    dagster.events = {"2024-08-10": [STEP_FAILED]}
+
+    said = backfill(SILVER, *DAYS).stderr
+
+    assert "2024-08-10: bronze holds" in said
+    assert "2024-08-09" not in said
 
 
 @pytest.mark.parametrize(
@@ -167,10 +234,46 @@ def test_command_ends_with_2_when_it_is_used_wrongly(
 
 def test_command_ends_with_1_when_dagster_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("K2_HOME", str(tmp_path))
-    monkeypatch.setenv("K2_PORTS__DAGSTER", "1")
 
-    done = backfill(SILVER, *DAYS)
+    with running_home(Settings(home=tmp_path), **{"dagster-webserver": "http://127.0.0.1:1"}):
+        done = backfill(SILVER, *DAYS)
 
     assert done.exit_code == 1
     assert done.stderr.startswith("k2: Dagster does not answer at http://127.0.0.1:1 (")
     assert "start the platform with k2 up" in done.stderr
+
+
+def test_waiting_ends_when_the_platform_does(
+    dagster: type[Dagster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dagster.progress = [a_progress("REQUESTED", 2, 1, 0)]  # then nothing answers, and nobody holds the home
+    holders = iter([os.getpid(), None])
+    monkeypatch.setattr("k2_stack.state.Lock.holder", lambda _: next(holders))
+
+    done = backfill(SILVER, *DAYS)
+
+    assert done.exit_code == 1
+    assert f"k2: no platform runs from {tmp_path}: " in done.stderr
+
+
+def test_a_home_that_runs_no_platform_is_refused_though_another_holds_the_port(
+    dagster: type[Dagster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = state.running(Settings(home=tmp_path)).url("dagster-webserver")
+    monkeypatch.setenv("K2_PORTS__DAGSTER", other.rpartition(":")[2])
+    for home in (tmp_path / "mistyped", stopped_home(tmp_path / "stopped", other)):
+        monkeypatch.setenv("K2_HOME", str(home))
+
+        done = backfill(SILVER, *DAYS)
+
+        assert (done.exit_code, dagster.launched) == (1, [])
+        assert done.stderr == (
+            f"k2: no platform runs from {home}: start it with `k2 up`, or set K2_HOME to the home of one.\n"
+        )
+    assert not (tmp_path / "mistyped").exists()
+
+
+def stopped_home(home: Path, url: str) -> Path:
+    """Make a home whose platform held that port before it ended."""
+    with running_home(Settings(home=home), **{"dagster-webserver": url}):
+        return home

@@ -1,6 +1,7 @@
 """What a probe hears: nothing at all, or a part that says why it cannot serve."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -91,3 +92,14 @@ def test_daemon_that_has_not_beaten_since_its_start_is_starting(part: Part) -> N
 
 def test_webserver_that_is_away_says_nothing_of_the_daemon(free_ports: Any) -> None:
     assert heard(lambda: probes.dagster_daemon(free_ports().dagster, started_s=0)) is probes.NotYet
+
+
+def test_probes_build_one_client_and_its_tls_context_once(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    make = ssl.SSLContext.__new__
+    monkeypatch.setattr(ssl.SSLContext, "__new__", lambda *given, **more: built.append(given) or make(*given, **more))
+    probes._client.cache_clear()
+    part.answers["/health"] = (200, {"venues": {"kraken": {"symbols": ["BTC/USD"]}}})
+    for _ in range(5):
+        assert probes.feed_symbols(part.port) == {"kraken": ["BTC/USD"]}
+    assert len(built) == 1
