@@ -154,7 +154,7 @@ def demo(keep: bool, rate: float) -> None:
     """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
 
     It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
-    stands among real ones.
+    stands among real ones. When one of your ports is taken, as by your own platform, it takes free ones.
     """
     from k2_core.settings import load_settings
     from k2_stack import demo as tour
