@@ -1,5 +1,6 @@
 """Ask Dagster's webserver what its pages ask it: which assets there are, launch a backfill, how far it is."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,13 +54,14 @@ query ($run: ID!, $after: String) {
       __typename
       ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
       ... on RunFailureEvent { message error { message causes { message } } }
-      ... on EngineEvent { error { message causes { message } } }
+      ... on EngineEvent { message error { message causes { message } } }
     } }
   }
 }
 """
 MARKED_FAILED: Final = "This run has been marked as failed from outside the execution context."
-"""What Dagster says of a run that it could not start; why stands in an event before."""
+"""What Dagster says of a run that it could not start, or whose process ended; why is in an event before."""
+_CRASH: Final = re.compile(r"Run execution process for \S+ (was terminated by signal \d+ \(\w+\)|.* code -?\d+)")
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,11 @@ def _failure_of(events: list[dict[str, Any]], day: str, status: str) -> Failure:
     if ends and ends[-1]["error"]:
         return Failure(day, "", _deepest(ends[-1]))
     said = ends[-1]["message"] if ends else MARKED_FAILED
-    unstarted = [event for event in engine if event["error"]]
-    if said == MARKED_FAILED and unstarted:
-        return Failure(day, "", f"it was not started: {_deepest(unstarted[-1])}")
+    if said == MARKED_FAILED:
+        if found := next(filter(None, (_CRASH.search(event["message"]) for event in reversed(engine))), None):
+            return Failure(day, "", f"its process {found[1]}")
+        if unstarted := [event for event in engine if event["error"]]:
+            return Failure(day, "", f"it was not started: {_deepest(unstarted[-1])}")
     return Failure(day, "", _sentence(said if ends else status))
 
 

@@ -168,9 +168,13 @@ def _patient(more: Callable[[], dict[str, str]] = _nothing) -> Callable[[], dict
 
     Launching a run waits until its process has loaded Python; a tick of a sensor and every other call waits as long.
     It is longer than run_monitoring's start_timeout_seconds in dagster.yaml, which alone gives up on a run: a process
-    that comes up later then sees that its run is over, and does nothing.
+    that comes up later then sees that its run is over, and does nothing. A backfill waits for a server that is away.
     """
-    return lambda: {"DAGSTER_GRPC_TIMEOUT_SECONDS": str(GRPC_TIMEOUT_S), **more()}
+    own = {
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": str(GRPC_TIMEOUT_S),
+        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",  # only while no definitions are loaded
+    }
+    return lambda: own | more()
 
 
 def _dagster_code(settings: Settings, source: Source) -> Part:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
+from dagster._utils import get_run_crash_explanation
 
 from k2_core.settings import Settings
 from k2_stack import state
@@ -91,8 +92,13 @@ def an_end(message: str, error: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"__typename": "RunFailureEvent", "message": message, "error": error}
 
 
-def an_engine_event(error: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"__typename": "EngineEvent", "error": error}
+def an_engine_event(error: dict[str, Any] | None = None, message: str = "Executing steps.") -> dict[str, Any]:
+    return {"__typename": "EngineEvent", "message": message, "error": error}
+
+
+def a_crash(exit_code: int) -> dict[str, Any]:
+    said = get_run_crash_explanation("Run execution process for cf38fe08-c350-4cc7", exit_code)
+    return an_engine_event(message=f"[DagsterApiServer] {said}")
 
 
 STEP_FAILED = {
@@ -186,6 +192,11 @@ def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> 
             [an_end("failed", an_error("dagster.X: no room", "k2_core.errors.PartError: the disk is full\n"))],
             "the disk",
         ),
+        (
+            [a_crash(-9), an_end(MARKED_FAILED), an_engine_event()],
+            "its process was terminated by signal 9 (SIGKILL); see",
+        ),
+        ([a_crash(3), an_end(MARKED_FAILED)], "its process unexpectedly exited with code 3; see"),
         ([an_end(MARKED_FAILED)], MARKED_FAILED),
         ([an_engine_event()], "failure"),
     ],
