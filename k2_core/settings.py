@@ -220,7 +220,7 @@ class Supervisor(_Section):
 
 
 class Simulator(_Section):
-    """Our own venue server's random market."""
+    """Our own venue server: its random market, and when it begins a recording."""
 
     seed: int = Field(2026, ge=0, description="of the random market; the same seed walks the same prices")
     trades_per_second: float = Field(50.0, gt=0, le=1_000_000, description="of all symbols together")
@@ -230,6 +230,10 @@ class Simulator(_Section):
     quotes_per_trade: float = Field(4.0, ge=0, le=100, description="so many times as many quotes as trades")
     symbols: tuple[str, ...] = Field(
         (), description="that the random market trades, each in its venue's spelling; empty: the feeds' and a few more"
+    )
+    wait_for_all: bool = Field(
+        False,
+        description="a recording waits until all its symbols are subscribed to, as `k2 up` has it, for 60 s at most",
     )
 
 

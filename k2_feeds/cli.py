@@ -158,9 +158,12 @@ def simulate(
 ) -> None:
     """Be Binance, Kraken and Coinbase on one port, WebSockets and REST: a random market, or recordings.
 
-    Recordings are played once, from the first subscription on; several are merged by time. What is due while nobody
-    is subscribed is lost, as at a venue; with --speed max frames go as fast as they are taken. GET /status tells the
-    position. The random market's symbols, and what is not given here, come from the settings.
+    Recordings are played once; several are merged by time. Playing begins when each venue of the files has
+    subscribers: at once when all symbols are subscribed to, else when nobody has asked for more for a second, and 60 s
+    after the first subscription at the latest. With K2_SIMULATOR__WAIT_FOR_ALL=true, which k2 up sets, that second is
+    not enough. What is due while nobody is subscribed is lost, as at a venue; with --speed max frames go as fast as
+    they are taken. GET /status tells the position, and how many frames reached nobody. The random market's symbols,
+    and what is not given here, come from the settings.
 
     Into the folder of --truth go trades.jsonl and quotes.jsonl (what happened, heard or not), dropped.jsonl (what a
     fault kept from all who were subscribed) and faults.jsonl. A script of --faults has one fault a line, its time
@@ -186,7 +189,7 @@ def simulate(
     try:
         settings = load_settings()
         source = (
-            simulator.recording_source(list(recordings), factor)
+            simulator.recording_source(settings, list(recordings), factor)
             if recordings
             else simulator.market_source(settings, seed, rate)
         )

@@ -64,9 +64,9 @@ def own_registry(url: str) -> Answer:
 
 
 def simulator(port: int) -> Answer:
-    """Ask the simulator what it plays, and how far it is."""
+    """Ask the simulator what it plays, how far it is, and whether frames of a recording reached nobody."""
     status = _get(f"http://127.0.0.1:{port}/status")
-    return Answer(str(status.get("message") or ""))
+    return Answer(str(status.get("message") or ""), trouble=bool(status.get("trouble")))
 
 
 def simulated_venues(port: int) -> dict[str, list[str]]:

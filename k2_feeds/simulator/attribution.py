@@ -11,9 +11,10 @@ import msgspec
 
 REPLY: Final = ("",)
 Streams = tuple[str, ...]
-_WRAPPED: Final = re.compile(rb'\s*\{\s*"stream"\s*:\s*"([^"\\]+)"')
+_TEXT: Final = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_WRAPPED: Final = re.compile(rb'\s*\{\s*"stream"\s*:\s*' + _TEXT)
 _CHANNEL: Final = re.compile(rb'"channel"\s*:\s*"([a-z_0-9]+)"')
-_SYMBOL: Final = re.compile(rb'"(?:symbol|product_id)"\s*:\s*"([^"\\]+)"')
+_SYMBOL: Final = re.compile(rb'"(?:symbol|product_id)"\s*:\s*' + _TEXT)
 _HEAD_BYTES: Final = 200
 
 
@@ -22,6 +23,7 @@ class _Loose(msgspec.Struct):
     e: object = None
     s: object = None
     u: object = None
+    data: object = None
     result: object = msgspec.UNSET
     error: object = msgspec.UNSET
     code: object = msgspec.UNSET
@@ -34,13 +36,12 @@ def of_binance(frame: bytes) -> Streams | None:
     """Return the stream of a frame, whether wrapped or raw; one that is cut off may still name it."""
     wrapped = _WRAPPED.match(frame)
     if wrapped is not None:
-        return (wrapped[1].decode("utf-8", "replace"),)
-    try:
-        loose = _loose.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _binance_streams(_text(wrapped[1]), frame)
+    loose = _decoded_loosely(frame)
+    if loose is None:
         return None
     if isinstance(loose.stream, str):
-        return (loose.stream,)
+        return _binance_streams(loose.stream, frame)
     if isinstance(loose.s, str) and isinstance(loose.e, str):
         return (f"{loose.s.lower()}@{loose.e}",)
     if isinstance(loose.s, str) and isinstance(loose.u, int):
@@ -51,7 +52,8 @@ def of_binance(frame: bytes) -> Streams | None:
 
 def is_raw(frame: bytes) -> bool:
     """Whether a frame that :func:`of_binance` attributes is an event alone, as on /ws, and names no stream."""
-    return _WRAPPED.match(frame) is None and not isinstance(_loose.decode(frame).stream, str)
+    loose = None if _WRAPPED.match(frame) else _decoded_loosely(frame)
+    return loose is not None and not isinstance(loose.stream, str)
 
 
 def of_kraken(frame: bytes) -> Streams | None:
@@ -80,11 +82,13 @@ OF_VENUE: Final[dict[str, Callable[[bytes], Streams | None]]] = {
 }
 
 
-def symbol_of(stream: str) -> str | None:
-    """Return the symbol that a stream is of; None when it is of none in particular."""
-    if "@" in stream:
-        return None if stream.startswith("!") else stream.partition("@")[0].upper()
-    return stream.partition(":")[2] or None
+def symbols_of(streams: Streams | None, frame: bytes) -> set[str]:
+    """Return the symbols of a frame that belongs to ``streams``, as the venue spells them; none when it names none."""
+    if not streams or streams[0].startswith("!"):
+        return set()
+    name, sign, _ = streams[0].partition("@")
+    found = {_spelled(frame, name) or _upper(name)} if sign else {stream.partition(":")[2] for stream in streams}
+    return found - {""}
 
 
 def _channel(frame: bytes) -> str | None:
@@ -97,8 +101,51 @@ def _channel(frame: bytes) -> str | None:
 
 
 def _streams(channel: str, frame: bytes) -> Streams | None:
-    names = dict.fromkeys(symbol.decode("utf-8", "replace") for symbol in _SYMBOL.findall(frame))
-    return tuple(f"{channel}:{name}" for name in names) or None
+    names = dict.fromkeys(map(_text, _SYMBOL.findall(frame)))
+    return tuple(f"{channel}:{name}" for name in names if name) or None
+
+
+def _binance_streams(stream: str, frame: bytes) -> Streams:
+    """Return a recorded stream and, where it differs, the one that whoever reads the frame's symbol asks for."""
+    name, _, channel = stream.partition("@")
+    symbol = _spelled(frame, name)
+    return tuple(dict.fromkeys((stream, f"{symbol.lower()}@{channel}"))) if symbol else (stream,)
+
+
+def _spelled(frame: bytes, name: str) -> str | None:
+    """Return the symbol in a frame that a stream's ``name`` has in lower case, if there is anything beyond ASCII.
+
+    Some letters have two upper cases (``ß``), or a lower case that is longer unless made letter by letter (``İ``).
+    """
+    if frame.isascii() and b"\\" not in frame:
+        return None
+    loose = _decoded_loosely(frame)
+    symbol = loose and (loose.data.get("s") if isinstance(loose.data, dict) else loose.s)
+    if not isinstance(symbol, str):
+        return None
+    return symbol if name in {symbol.lower(), "".join(letter.lower()[0] for letter in symbol)} else None
+
+
+def _upper(name: str) -> str:
+    """Return the symbol whose stream has a name, so that the name is its lower case."""
+    return name.upper() if name.upper().lower() == name else name
+
+
+def _text(escaped: bytes) -> str:
+    """Return what a JSON string says, as far as it can be read."""
+    if b"\\" in escaped:
+        try:
+            return msgspec.json.decode(b'"%b"' % escaped, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+    return escaped.decode("utf-8", "replace")
+
+
+def _decoded_loosely(frame: bytes) -> _Loose | None:
+    try:
+        return _loose.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _is_reply(frame: bytes, fields: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ Source: Binance's "WebSocket Streams" and "General endpoints" documentation.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from typing import Any, Final
 
@@ -34,6 +34,11 @@ class BinanceSession:
     def subscribed(self) -> bool:
         """Whether the client subscribed to anything."""
         return bool(self._streams.streams)
+
+    @property
+    def answered(self) -> Set[str]:
+        """The streams of symbols whose subscriptions were answered, whether accepted or refused."""
+        return self._streams.streams.keys() | self._streams.refused
 
     def greeting(self, now_us: int) -> list[bytes]:  # noqa: ARG002  # as its twins
         """Return nothing: Binance begins silently."""
@@ -72,13 +77,13 @@ class BinanceSession:
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     """Yield the messages that tell of events: one for each trade and each quote."""
     for event in events:
-        symbol, stream = event.listing.symbol, _streams(event.listing.symbol)
+        symbol, told = event.listing.symbol, streams(event.listing.symbol)
         if isinstance(event, Quote):
             sides = (*side_texts(event.listing, event.bid), *side_texts(event.listing, event.ask))
-            yield Message(stream[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
+            yield Message(told[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
             continue
         for trade in event.trades:
-            yield Message(stream[0], _trade(event.listing, trade, published_us), event._replace(trades=[trade]))
+            yield Message(told[0], _trade(event.listing, trade, published_us), event._replace(trades=[trade]))
 
 
 def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
@@ -108,7 +113,8 @@ def _trade(listing: Listing, trade: Trade, published_us: int) -> bytes:
 
 
 @cache
-def _streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
+def streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
+    """Return the streams of a symbol's trades and of its quotes: its name in lower case, of whatever script."""
     return (f"{symbol.lower()}@trade",), (f"{symbol.lower()}@bookTicker",)
 
 

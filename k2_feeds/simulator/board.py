@@ -4,7 +4,7 @@ Also the message, which is what venues make of events, and the session, which is
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final, NamedTuple, Protocol
 
 from k2_feeds.simulator.listings import Listing
@@ -62,6 +62,10 @@ class Session(Protocol):
     @property
     def subscribed(self) -> bool:
         """Whether the client subscribed to anything."""
+
+    @property
+    def answered(self) -> Set[str]:
+        """The streams of symbols whose subscriptions were answered, whether accepted or refused."""
 
     def greeting(self, now_us: int) -> list[bytes]:
         """Return what the venue says first."""

@@ -6,7 +6,7 @@ pairs" of the Exchange API.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ class CoinbaseSession:
     def __init__(self, _path: str, board: Board) -> None:
         self._channels: dict[str, dict[str, None]] = {}
         self._streams: set[str] = set()
+        self._refused: set[str] = set()
         self._board = board
         self._sequence, self._beats, self._withheld = 0, 0, 0
 
@@ -36,6 +37,11 @@ class CoinbaseSession:
     def subscribed(self) -> bool:
         """Whether the client subscribed to anything."""
         return bool(self._channels)
+
+    @property
+    def answered(self) -> Set[str]:
+        """The streams of symbols whose subscriptions were answered, whether accepted or refused."""
+        return (self._streams | self._refused) - _WITHOUT_PRODUCTS
 
     def greeting(self, now_us: int) -> list[bytes]:  # noqa: ARG002  # as its twins
         """Return nothing: Coinbase begins silently."""
@@ -52,7 +58,9 @@ class CoinbaseSession:
         if not isinstance(products, list) or not (products or channel in _WITHOUT_PRODUCTS):
             return [_error(f"channel {channel} needs product_ids")]
         known = [product for product in products if product in self._board.listings]
-        errors = [_error(f"unknown product: {product}") for product in products if product not in known]
+        unknown = [product for product in products if product not in known]
+        errors = [_error(f"unknown product: {product}") for product in unknown]
+        self._refused.update(f"{channel}:{product}" for product in unknown)
         if products and not known and channel not in _WITHOUT_PRODUCTS:
             return errors
         snapshots = self._change(asked["type"], channel, known, now_us)
@@ -128,12 +136,12 @@ def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     together: dict[str, Trades] = {}
     for event in events:
         if isinstance(event, Quote):
-            yield Message(_streams(event.listing.symbol)[1], _ticker(event, "update"), event)
+            yield Message(streams(event.listing.symbol)[1], _ticker(event, "update"), event)
         else:
             found = together.setdefault(event.listing.symbol, Trades(event.listing, []))
             found.trades.extend(event.trades)
     for product, made in together.items():
-        yield Message(_streams(product)[0], _trades(*made, "update", published_us), made)
+        yield Message(streams(product)[0], _trades(*made, "update", published_us), made)
 
 
 def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
@@ -187,7 +195,8 @@ def _envelope(channel: str, at_us: int, number: int = 0) -> str:
 
 
 @cache
-def _streams(product: str) -> tuple[tuple[str], tuple[str]]:
+def streams(product: str) -> tuple[tuple[str], tuple[str]]:
+    """Return the streams of a product's trades and of its quotes; the venue tells upper from lower case."""
     return (f"market_trades:{product}",), (f"ticker:{product}",)
 
 

@@ -15,6 +15,7 @@ class Dialect(NamedTuple):
     """How one venue speaks, and what it expects of its clients."""
 
     session: Callable[[str, Board], Session]
+    streams: Callable[[str], tuple[tuple[str], tuple[str]]]
     messages: Callable[[Iterable[Event], int], Iterator[Message]]
     instruments: Callable[[Iterable[Listing], int], bytes]
     trade_texts: Callable[[Listing, Trade], Texts]
@@ -26,6 +27,7 @@ class Dialect(NamedTuple):
 DIALECTS: Final = {
     "binance": Dialect(
         binance.BinanceSession,
+        binance.streams,
         binance.messages,
         binance.instruments,
         binance.trade_texts,
@@ -35,6 +37,7 @@ DIALECTS: Final = {
     ),
     "kraken": Dialect(
         kraken.KrakenSession,
+        kraken.streams,
         kraken.messages,
         kraken.instruments,
         kraken.trade_texts,
@@ -44,6 +47,7 @@ DIALECTS: Final = {
     ),
     "coinbase": Dialect(
         coinbase.CoinbaseSession,
+        coinbase.streams,
         coinbase.messages,
         coinbase.instruments,
         coinbase.trade_texts,

@@ -4,7 +4,7 @@ Source: Kraken's "Spot WebSocket v2" documentation and "Get Tradable Asset Pairs
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from typing import Any, Final
 
@@ -26,12 +26,18 @@ class KrakenSession:
 
     def __init__(self, _path: str, board: Board) -> None:
         self._streams: dict[str, None] = {}
+        self._refused: set[str] = set()
         self._board = board
 
     @property
     def subscribed(self) -> bool:
         """Whether the client subscribed to anything."""
         return bool(self._streams)
+
+    @property
+    def answered(self) -> Set[str]:
+        """The streams of symbols whose subscriptions were answered, whether accepted or refused."""
+        return self._streams.keys() | self._refused
 
     def greeting(self, now_us: int) -> list[bytes]:
         """Return the status of the system."""
@@ -81,6 +87,7 @@ class KrakenSession:
         stream = f"{channel}:{symbol}"
         error = self._error(method, stream, symbol)
         if error:
+            self._refused.add(stream)
             yield _json({"error": error, "method": method, "success": False, "symbol": symbol, **rest})
             return
         result: dict[str, Any] = {"channel": channel, "symbol": symbol}
@@ -114,7 +121,7 @@ class KrakenSession:
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:  # noqa: ARG001  # as its twins
     """Yield the messages that tell of events: one for all trades of an order, one for each quote."""
     for event in events:
-        trade, ticker = _streams(event.listing.symbol)
+        trade, ticker = streams(event.listing.symbol)
         if isinstance(event, Quote):
             yield Message(ticker, _ticker(event, "update"), event)
         else:
@@ -162,7 +169,8 @@ def _ticker(quote: Quote, kind: str) -> bytes:
 
 
 @cache
-def _streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
+def streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
+    """Return the streams of a symbol's trades and of its quotes; the venue tells upper from lower case."""
     return (f"trade:{symbol}",), (f"ticker:{symbol}",)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from k2_core.errors import RecordingError
-from k2_feeds.simulator.attribution import OF_VENUE, REPLY, Streams, symbol_of
+from k2_feeds.simulator.attribution import OF_VENUE, Streams, symbols_of
 
 _LINE: Final = re.compile(rb"(\d{1,19}) (.+)", re.DOTALL)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -71,13 +71,14 @@ def survey(recordings: list[Recording], report: Callable[[int], None] = lambda _
     frames, symbols = 0, {recording.venue: set[str]() for recording in recordings}
     for recording in recordings:
         seen = set[Streams | None]()
+        named = symbols[recording.venue]
         for line in read(recording):
-            seen.add(line.streams)
+            if line.streams not in seen or not line.frame.isascii():  # another may be broken off before its symbol
+                seen.add(line.streams)
+                named.update(symbols_of(line.streams, line.frame))
             frames += 1
             if frames % _PROGRESS_EVERY == 0:
                 report(frames)
-        named = (symbol_of(stream) for streams in seen if streams and streams != REPLY for stream in streams)
-        symbols[recording.venue].update(symbol for symbol in named if symbol)
     if frames == 0:
         paths = ", ".join(str(recording.path) for recording in recordings)
         msg = f"{paths}: there is no frame in it; a line is '<receive time in ns> <frame>'."

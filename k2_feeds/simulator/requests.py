@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 MAX_STREAMS: Final = 1024
 _METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-_STREAM: Final = re.compile(r"[0-9a-z]+@[0-9A-Za-z_@.]+|![0-9A-Za-z_@]+")
+_STREAM: Final = re.compile(r"([^\s/@!]+)@[0-9A-Za-z_@.]+|![0-9A-Za-z_@]+")
 _INVALID_VALUE, _INVALID_REQUEST, _INVALID_JSON = 1, 2, 3
 
 
@@ -30,8 +30,10 @@ class Subscriptions:
         """Read what the URL asks for: ``/stream?streams=a/b`` is combined, ``/ws/a`` is raw."""
         parts = urlsplit(path)
         self.combined = parts.path.startswith("/stream")
-        listed = parse_qs(parts.query).get("streams", [""])[0] if self.combined else parts.path.removeprefix("/ws")
+        queried = parse_qs(parts.query).get("streams", [""])[0]
+        listed = queried if self.combined else unquote(parts.path.removeprefix("/ws"))
         self.streams: dict[str, None] = {}
+        self.refused: set[str] = set()
         for name in filter(None, listed.split("/")):
             self._add([name])
 
@@ -77,11 +79,19 @@ class Subscriptions:
 
     def _add(self, names: list[str]) -> None:
         for name in names:
-            if not _STREAM.fullmatch(name):
+            if not _well_formed(name):
+                self.refused.add(name)
                 raise Refused(_INVALID_REQUEST, f"Invalid request: unknown stream {name}")
         if len(self.streams.keys() | set(names)) > MAX_STREAMS:
+            self.refused.update(names)
             raise Refused(_INVALID_REQUEST, "Invalid request: too many streams")
         self.streams.update(dict.fromkeys(names))
+
+
+def _well_formed(stream: str) -> bool:
+    """Tell whether a name could be a stream's: a symbol of any script, which is written in lower case here."""
+    found = _STREAM.fullmatch(stream)
+    return found is not None and (found[1] is None or found[1] == found[1].lower())
 
 
 def _parse(message: str | bytes) -> dict[str, Any]:

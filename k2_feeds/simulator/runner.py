@@ -9,6 +9,7 @@ from k2_core import clock
 from k2_core.errors import SettingsError
 from k2_core.logs import logger
 from k2_core.settings import Settings
+from k2_feeds.simulator.audience import Audience, fed_streams
 from k2_feeds.simulator.faults import Due, at_random, script
 from k2_feeds.simulator.listings import VENUES, default_symbols
 from k2_feeds.simulator.recording import recording_of, survey
@@ -37,15 +38,18 @@ def market_source(settings: Settings, seed: int | None, rate: float | None) -> S
     )
 
 
-def recording_source(files: list[str], speed: float | None) -> Source:
+def recording_source(settings: Settings, files: list[str], speed: float | None) -> Source:
     """Return a player of recordings; ``speed`` None means as fast as subscribers take them.
+
+    It waits for the feeds of the files' venues, for the kinds of data that the settings feed.
 
     Raises:
         RecordingError: a file cannot be played; names file and line.
     """
     recordings = [recording_of(file) for file in files]
     contents = survey(recordings, lambda frames: _log.info("reading the recording", frames=frames))
-    return Player(recordings, contents, speed)
+    fed = fed_streams(contents.symbols, settings.feeds)
+    return Player(recordings, contents, speed, Audience(fed, wait_for_all=settings.simulator.wait_for_all))
 
 
 def planned_faults(argument: str | None, seed: int, source: Source) -> Iterable[Due]:

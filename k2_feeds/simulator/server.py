@@ -42,12 +42,17 @@ class Hub:
         self.venues = {name: Venue(name, [each for each in found if each.venue == name], self.truth) for name in VENUES}
         self._cut_after_s = cut_after_s
         self._subscribed = asyncio.Event()
+        self._change = asyncio.Event()
         self._injections: set[asyncio.Task[int]] = set()
         self._came = 0
 
     async def subscribed(self) -> None:
         """Wait until somebody is subscribed to something."""
         await self._subscribed.wait()
+
+    async def change(self) -> None:
+        """Wait until a client comes, asks for something or goes."""
+        await self._change.wait()
 
     def publish(self, events: list[Event], now_us: int) -> None:
         """Let events of any venues happen; the truth is written before anybody hears of them."""
@@ -115,6 +120,7 @@ class Hub:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            venue.unsent += client.unsent
             venue.truth.fault(venue.name, "client_left", client=number, unsent=client.unsent)
 
     async def _answer(self, venue: Venue, client: Client) -> None:
@@ -138,6 +144,8 @@ class Hub:
             self._subscribed.set()
         else:
             self._subscribed.clear()
+        self._change.set()  # for those who wait now
+        self._change.clear()
 
 
 async def _hurry(venue: Venue, client: Client) -> None:

@@ -7,6 +7,9 @@ from typing import Any, Final, Protocol
 
 from k2_core import clock
 from k2_core.clock import NS_PER_SECOND
+from k2_core.logs import logger
+from k2_core.settings import Feeds
+from k2_feeds.simulator.audience import Audience, fed_streams
 from k2_feeds.simulator.board import Message
 from k2_feeds.simulator.listings import VENUES, Listing, listing_of
 from k2_feeds.simulator.market import Market, Quote
@@ -15,6 +18,7 @@ from k2_feeds.simulator.server import Hub
 
 _TICK_S: Final = 0.005
 _BATCH: Final = 1_000
+_log = logger(__name__)
 
 
 class Source(Protocol):
@@ -64,18 +68,21 @@ class MarketSource:
 
 
 class Player:
-    """Recordings, played once from the first subscription on.
+    """Recordings, played once, from when their venues' feeds have subscribed.
 
     With a ``speed``, frames fall due by their recorded times, and what falls due while nobody is subscribed is lost.
-    At full speed (``speed`` None) frames go as fast as subscribers take them: the position moves only while somebody
-    is subscribed; what had been handed to a connection that then broke is lost. At the end connections stay open.
+    At full speed (``speed`` None) frames go as fast as subscribers take them, and each feed that leaves is waited for
+    as at the beginning; what had been handed to a connection that then broke is lost. At the end connections stay open.
 
     Frames that name no stream (broken ones) go to every subscriber of their venue; answers to the recorder's own
     requests to nobody, though a venue that numbers its messages is told of them.
     """
 
-    def __init__(self, recordings: list[Recording], contents: Contents, speed: float | None) -> None:
+    def __init__(
+        self, recordings: list[Recording], contents: Contents, speed: float | None, audience: Audience | None = None
+    ) -> None:
         self._recordings, self._contents, self._speed = recordings, contents, speed
+        self._audience = audience or Audience(fed_streams(contents.symbols, Feeds()))
         self._position = 0
         self._message = "waits for the first subscription"
         self.listings = tuple(
@@ -85,29 +92,34 @@ class Player:
         )
 
     def status(self) -> dict[str, Any]:
-        """Return what GET /status says."""
+        """Return what GET /status says; see :meth:`Audience.status` for the rest."""
+        waits_for = self._audience.waits_for()
+        said = f"waits for the subscriptions of {waits_for}" if waits_for else self._message
         return {
             "mode": "recording",
             **_traded(self.listings),
             "position": self._position,
             "total": self._contents.frames,
             "finished": self._position >= self._contents.frames,
-            "message": self._message,
+            **self._audience.status(),
+            "message": "; ".join([said, *self._audience.sentences()]),
         }
 
     async def run(self, hub: Hub) -> None:
         """Play to the end, then return."""
         for venue in hub.venues.values():
             venue.board.recorded = True
-        await hub.subscribed()
+        await self._audience.gather(hub)
         self._message = "playing " + ", ".join(recording.path.name for recording in self._recordings)
         lines = merged(self._recordings)
         await (self._play_at_full_speed(hub, lines) if self._speed is None else self._play(hub, lines, self._speed))
         self._message = "the recording has been played to its end; connections stay open and silent"
+        for sentence in self._audience.sentences():
+            _log.warning(sentence)
 
     async def _play_at_full_speed(self, hub: Hub, lines: Iterator[Line]) -> None:
         while batch := list(itertools.islice(lines, _BATCH)):
-            await hub.subscribed()
+            await self._audience.gather(hub)
             self._deliver(hub, batch)
             await hub.sent()
 
@@ -129,7 +141,7 @@ class Player:
         for name, venue in hub.venues.items():
             mine = [Message(line.streams or (), line.frame) for line in batch if line.venue == name]
             if mine:
-                venue.deliver(mine)
+                self._audience.count(name, venue.deliver(mine))
         self._position += len(batch)
 
 

@@ -83,11 +83,16 @@ class Venue:
         self.armed: list[Armed] = []
         self.skew_us, self.stale_us = 0, 0
         self.limited_until = 0.0  # by the monotonic clock
+        self.unsent = 0  # frames that waited for connections when these ended
         self._held: _Held | None = None
 
     def subscribers(self) -> list[Receiver]:
         """Return the clients that are subscribed to something."""
         return [client for client in self.clients if client.session.subscribed]
+
+    def answered(self) -> set[str]:
+        """Return the streams of symbols whose subscriptions were answered, of all clients."""
+        return set[str]().union(*(client.session.answered for client in self.clients))
 
     def publish(self, events: list[Event], now_us: int) -> None:
         """Let events happen: write the truth, tell whoever subscribed, keep them for those who will."""
@@ -102,19 +107,26 @@ class Venue:
             for event in events:
                 self.board.post(event)
 
-    def deliver(self, messages: Iterable[Message]) -> None:
-        """Offer messages to whoever subscribed, less and more what the faults at work do to them."""
+    def deliver(self, messages: Iterable[Message]) -> list[Message]:
+        """Offer messages to whoever subscribed, less and more what the faults at work do to them.
+
+        Returns those that nobody is subscribed to.
+        """
         clients = self.subscribers()
         if self.armed or self._held or self.board.silences:
-            for message in messages:
-                self._deliver_disturbed(message, clients)
-            return
+            return [message for message in messages if not self._deliver_disturbed(message, clients)]
         messages = list(messages)
+        heard = bytearray(len(messages))
         for client in clients:
-            wants, frame = client.session.wants, client.session.frame
-            client.offer([frame(message) for message in messages if wants(message)])
+            wants, frame, frames = client.session.wants, client.session.frame, list[bytes]()
+            for number, message in enumerate(messages):
+                if wants(message):
+                    heard[number] = True
+                    frames.append(frame(message))
+            client.offer(frames)
         for message in messages:
             self._post(message)
+        return [message for message, was_heard in zip(messages, heard, strict=True) if not was_heard]
 
     def arm(self, name: str, count: int, symbol: str | None, channel: str | None) -> Armed:
         """Have a fault happen to the next ``count`` messages that concern it and that somebody subscribed to."""
@@ -127,14 +139,15 @@ class Venue:
         if armed in self.armed:
             self.armed.remove(armed)
 
-    def _deliver_disturbed(self, message: Message, clients: list[Receiver]) -> None:
+    def _deliver_disturbed(self, message: Message, clients: list[Receiver]) -> bool:
+        """Offer one message; tell whether anybody is subscribed to it."""
         wanting = [client for client in clients if client.session.wants(message)]
         if not wanting:
             self._post(message)
-            return
+            return False
         if self._is_silent(message):
             self.truth.dropped(self.name, message, "silence")
-            return
+            return True
         frames = [(client, client.session.frame(message)) for client in wanting]
         armed = next((each for each in self.armed if self._may_happen(each, message)), None)
         name = armed.name if armed is not None and not self._awaits(message) else ""
@@ -146,6 +159,7 @@ class Venue:
             self._send(message, frames, name)
         if armed is not None and name in {"drop", "duplicate", "malformed"}:
             armed.count()
+        return True
 
     def _may_happen(self, armed: Armed, message: Message) -> bool:
         busy = armed.name == "reorder" and self._held is not None

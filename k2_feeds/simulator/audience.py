@@ -1,0 +1,151 @@
+"""Whom a recording is played to: which feeds it waits for, and how many of its frames reached nobody."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from k2_core import clock
+from k2_core.logs import logger
+from k2_core.settings import Feeds
+from k2_feeds.simulator.attribution import REPLY
+from k2_feeds.simulator.board import Message
+from k2_feeds.simulator.dialects import DIALECTS
+from k2_feeds.simulator.server import Hub
+
+WITHIN_S: Final = 60.0
+_PAUSE_S: Final = 1.0
+_NAMED: Final = 3
+_UNATTRIBUTED: Final = "frames without a symbol"
+_log = logger(__name__)
+
+Streams = Mapping[str, frozenset[str]]
+"""Streams by venue."""
+
+
+def fed_streams(symbols: Mapping[str, Iterable[str]], feeds: Feeds) -> dict[str, frozenset[str]]:
+    """Return the streams that the feed of each venue subscribes to when it is given these symbols."""
+    found = {}
+    for venue, names in symbols.items():
+        wanted = getattr(feeds, venue).trades, getattr(feeds, venue).quotes
+        kinds = [zip(wanted, DIALECTS[venue].streams(name), strict=True) for name in names]
+        found[venue] = frozenset(stream for pairs in kinds for fed, (stream,) in pairs if fed)
+    return found
+
+
+class Audience:
+    """The feeds of a recording's venues.
+
+    Each venue is waited for until the subscriptions to its ``fed`` streams are answered, accepted or refused, but at
+    most ``within_s`` from the first of them all. Unless ``wait_for_all``, it is enough that each venue has some, and
+    that nobody has asked for more for a second: whoever listens may want a part of the recording only.
+    """
+
+    def __init__(self, fed: Streams, *, wait_for_all: bool = False, within_s: float = WITHIN_S) -> None:
+        self._fed = {venue: streams for venue, streams in fed.items() if streams}
+        self._wait_for_all, self._within_s = wait_for_all, within_s
+        self._missing: Streams = {}
+        self._given_up: dict[str, frozenset[str]] = dict.fromkeys(self._fed, frozenset())
+        self._late: dict[str, frozenset[str]] = {}
+        self._unheard = Counter[str]()
+        self._unheard_streams: dict[str, Counter[str]] = defaultdict(Counter)
+        self._hub: Hub | None = None
+
+    async def gather(self, hub: Hub) -> None:
+        """Wait for the feeds, as long as they are to be waited for; for ever while nobody is subscribed at all."""
+        self._hub = hub
+        await hub.subscribed()
+        deadline: float | None = None
+        while self._look(hub):
+            here = [venue for venue in self._fed if hub.venues[venue].answered()]
+            if not here:
+                deadline = None
+                await hub.change()
+                continue
+            now = clock.monotonic()
+            deadline = now + self._within_s if deadline is None else deadline
+            enough = len(here) == len(self._fed) and not self._wait_for_all
+            try:
+                async with asyncio.timeout(min(deadline - now, _PAUSE_S) if enough else deadline - now):
+                    await hub.change()
+            except TimeoutError:
+                self._give_up(late=not enough)
+
+    def count(self, venue: str, messages: Iterable[Message]) -> None:
+        """Count recorded messages that nobody is subscribed to; answers to the recorder are nobody's."""
+        streams = self._unheard_streams[venue]
+        for message in messages:
+            if message.streams != REPLY:
+                self._unheard[venue] += 1
+                streams.update(message.streams or (_UNATTRIBUTED,))
+
+    def waits_for(self) -> str:
+        """Say which feeds are waited for; nothing when none is."""
+        return " and ".join(f"{venue} ({len(streams)} not answered)" for venue, streams in self._missing.items())
+
+    def status(self) -> dict[str, Any]:
+        """Return what GET /status says: missing and unheard, by venue, and trouble when a feed has lost something."""
+        return {
+            "missing": {venue: sorted(streams) for venue, streams in self._late.items()},
+            "unheard": dict(self._unheard),
+            "unheard_streams": {venue: dict(streams) for venue, streams in self._unheard_streams.items() if streams},
+            "unsent": self._unsent(),
+            "trouble": bool(self._late or self._unsent()) or any(map(self._lost, self._unheard)),
+        }
+
+    def sentences(self) -> list[str]:
+        """Say what went wrong: feeds that were not there in time, frames that reached nobody."""
+        return [
+            *(
+                f"the feed of {venue} had not subscribed to {_some(sorted(streams))} within {self._within_s:g} s:"
+                " see its log"
+                for venue, streams in self._late.items()
+            ),
+            *(
+                f"{frames:,} frames of {venue} reached nobody ({_some(_counts(self._unheard_streams[venue]))})"
+                for venue, frames in self._unheard.items()
+            ),
+            *(
+                f"{frames:,} frames of {venue} were not sent yet when their connection ended"
+                for venue, frames in self._unsent().items()
+            ),
+        ]
+
+    def _look(self, hub: Hub) -> bool:
+        """Look who is subscribed; tell whether anybody is to be waited for."""
+        missing = {}
+        for venue, streams in self._fed.items():
+            absent = streams - hub.venues[venue].answered()
+            self._given_up[venue] &= absent
+            if left := absent - self._given_up[venue]:
+                missing[venue] = left
+        self._missing = missing
+        return bool(missing)
+
+    def _give_up(self, *, late: bool) -> None:
+        """Go on without what is missing, until it comes after all."""
+        for venue, streams in self._missing.items():
+            self._given_up[venue] |= streams
+            if late:
+                self._late[venue] = self._late.get(venue, frozenset()) | streams
+                some = _some(sorted(streams))
+                _log.warning("a feed was not waited for any longer", venue=venue, missing=some, within_s=self._within_s)
+        self._missing = {}
+
+    def _lost(self, venue: str) -> bool:
+        """Tell whether frames reached nobody that the venue's feed would have taken."""
+        unheard = self._unheard_streams[venue].keys()
+        return not unheard.isdisjoint({*self._fed.get(venue, ()), _UNATTRIBUTED})
+
+    def _unsent(self) -> dict[str, int]:
+        venues = self._hub.venues if self._hub else {}
+        return {name: venue.unsent for name, venue in venues.items() if venue.unsent}
+
+
+def _counts(streams: Counter[str]) -> list[str]:
+    return [f"{stream} {count:,}" for stream, count in streams.most_common()]
+
+
+def _some(names: list[str]) -> str:
+    more = [f"and {len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
