@@ -1,19 +1,19 @@
 """The commands that run the platform: up, down, status, logs."""
 
-import json
+import sys
+import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from k2_core.errors import PartError
 from k2_core.settings import load_settings
-from k2_stack.parts import STEPS
 from k2_stack.sources import Kind, Source, path_of
+from k2_stack.state import STEPS
 
+_LOOK_S = 2.0
 DAGSTER = ("dagster-code", "dagster-daemon", "dagster-webserver")
-_PIPE_WIDTH = 200
-PARTS = ("broker", "registry", "simulator", "feed", *DAGSTER, "api", "supervisor", *STEPS)
+PARTS = ("broker", "registry", "simulator", "feed", *DAGSTER, "drain", "api", "supervisor", *STEPS)
 
 
 class Speed(click.ParamType[str]):
@@ -81,18 +81,27 @@ def down() -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-def status(as_json: bool) -> None:
-    """Say how each part is, how far the lake is behind Kafka, and what it holds."""
-    from k2_stack import status as facts  # noqa: PLC0415  # loads pyiceberg
+@click.option("--watch", is_flag=True, help="look again every 2 s, until Ctrl-C")
+def status(as_json: bool, watch: bool) -> None:
+    """Say how each part and each layer of the lake is, and what it holds.
 
-    found = facts.gather(load_settings())
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    console.print(facts.render(found))
+    Ends with 0 when all is ready, 1 when it is not, and 3 when it is ready and there are warnings.
+    """
+    from k2_stack import status as facts  # noqa: PLC0415  # `k2 --help` need not wait for it
+    from k2_stack.status_view import Screen  # noqa: PLC0415
+
+    settings = load_settings()
+    with Screen(as_json=as_json, watch=watch) as screen:
+        found = facts.gather(settings)
+        screen.show(found)
+        try:
+            while watch:
+                time.sleep(_LOOK_S)
+                found = facts.gather(settings)
+                screen.show(found)
+        except KeyboardInterrupt:
+            pass  # the way to end it
+    sys.exit(facts.exit_code(found))
 
 
 @click.command()

@@ -1,10 +1,15 @@
-"""Read the end of a part's log, and follow it."""
+"""Read the end of a part's log, and follow it; put a time before each line of the supervisor's own."""
 
+import io
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
+
+from k2_core import clock
 
 LOOK_S: Final = 0.2
 
@@ -33,3 +38,47 @@ def _is_another(log: Path, descriptor: int, position: int) -> bool:
     except FileNotFoundError:
         return False
     return now.st_ino != Path(f"/proc/self/fd/{descriptor}").stat().st_ino or now.st_size < position
+
+
+def stamp_output(log: Path) -> None:
+    """Put the time before each line that this process prints from now on, if ``log`` is where its output goes."""
+    if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
+        sys.stdout, sys.stderr = Stamped(sys.stdout), Stamped(sys.stderr)
+
+
+def unstamped(line: str) -> str:
+    """Return a line of such a log without its time."""
+    return line.partition(" ")[2]
+
+
+class Stamped(io.TextIOBase):
+    """A text stream that puts the time before each line, and passes it on."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._begins = True
+
+    def write(self, text: str) -> int:
+        """Write ``text``, which may be a part of a line, or some lines."""
+        for line in text.splitlines(keepends=True):
+            stamp = f"{clock.iso(clock.now())} " if self._begins else ""
+            self._out.write(stamp + line)
+            self._begins = line.endswith("\n")
+        self._out.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._out.flush()
+
+    def isatty(self) -> bool:
+        """A log is no terminal."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream that is written to."""
+        return self._out.fileno()
+
+    def writable(self) -> bool:
+        """It is there to be written to."""
+        return True

@@ -13,7 +13,6 @@ from k2_stack import java, probes
 from k2_stack.probes import Answer
 from k2_stack.sources import Source
 
-STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
 WITHOUT_VENUE: Final = "for data without the venue: k2 up --source simulator"
 LAST_TO_END: Final = ("registry", "broker")  # the others still write to them while they end
 

@@ -18,6 +18,8 @@ FAILING: Final = "failing"
 RESTARTING: Final = "restarting"
 STOPPED: Final = "stopped"
 
+STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
+
 _TRIES: Final = 5
 
 
@@ -102,11 +104,12 @@ class Lock:
     """The right to run the platform of one home. The kernel gives it back when its holder dies, however it dies."""
 
     def __init__(self, settings: Settings) -> None:
-        self._path = run_folder(settings) / "stack.lock"
+        self._path = settings.home / "run" / "stack.lock"
         self._file: IO[str] | None = None
 
     def acquire(self) -> bool:
         """Take the lock; False when another process has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+")
         for _ in range(_TRIES):  # whoever asks for the holder has it for a moment
             try:
@@ -131,6 +134,8 @@ class Lock:
 
     def holder(self) -> int | None:
         """Return the pid of the process that holds the lock; None when nobody does."""
+        if not self._path.exists():
+            return None
         with self._path.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
