@@ -30,7 +30,7 @@ def of_layers(layers: Mapping[str, Layer], limit_s: float) -> Iterator[str]:
     for name, layer in layers.items():
         if layer["behind"]:
             yield (
-                f"{name} is behind: {layer['lag']:,} {_BELOW[name]} are not taken in, the oldest for "
+                f"{name} is behind: {_BELOW[name]} that are not taken in: {layer['lag']:,}, the oldest for "
                 f"{layer['oldest_waiting_s']:,.0f} s (limit {limit_s:.0f} s)"
             )
 
@@ -65,8 +65,8 @@ def of_gaps(gaps: Mapping[tuple[str, str], list[Ids]]) -> Iterator[str]:
     names = sorted(f"{venue} {symbol}" for venue, symbol in gaps)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     yield (
-        f"{sum(map(len, gaps.values()))} gaps of the last day are open: {missing:,} trades of "
-        f"{', '.join(names[:_SHOWN])}{more} were missed"
+        f"gaps of the last day that are open: {sum(map(len, gaps.values()))}; trades that were missed: {missing:,} "
+        f"({', '.join(names[:_SHOWN])}{more})"
     )
 
 

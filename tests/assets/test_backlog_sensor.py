@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from k2_core import seen
 from k2_assets.automation import REFINE_TAGS
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.backlog import backlog_sensor
+from k2_core import seen
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade
 

@@ -93,7 +93,7 @@ def test_old_trades_are_behind_only_when_they_wait_for_long(lake: SmallLake) -> 
     assert impatient["layers"]["gold_trades"]["behind"] is True
     assert patient["warnings"] == []
     assert impatient["warnings"][0].startswith(
-        "gold_trades is behind: 1 rows of silver are not taken in, the oldest for "
+        "gold_trades is behind: rows of silver that are not taken in: 1, the oldest for "
     )
     assert layers.newest_at_s(read_tables(lake.settings)) == {"silver": at_s}
 

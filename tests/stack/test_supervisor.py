@@ -91,7 +91,9 @@ def test_status_tells_each_part_when_the_platform_runs(running: tuple[Small, sub
 
     found = small.status()
 
-    assert set(found) == {"ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle"}
+    assert set(found) == {
+        *("ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle", "layers", "warnings"),
+    }
     assert (found["ready"], found["source"], found["home"]) == (True, "simulator", str(small.settings.home))
     registry, feed = found["parts"]
     assert set(registry) == {"name", "state", "pid", "port", "url", "rss_mb", "restarts", "message"}
