@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final
 
 from k2_core import clock
 
@@ -43,7 +43,11 @@ def _is_another(log: Path, descriptor: int, position: int) -> bool:
 def stamp_output(log: Path) -> None:
     """Put the time before each line that this process prints from now on, if ``log`` is where its output goes."""
     if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
-        sys.stdout, sys.stderr = Stamped(sys.stdout), Stamped(sys.stderr)
+        sys.stdout, sys.stderr = _stamped(sys.stdout.buffer), _stamped(sys.stderr.buffer)
+
+
+def _stamped(out: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
 
 
 def unstamped(line: str) -> str:
@@ -51,29 +55,21 @@ def unstamped(line: str) -> str:
     return line.partition(" ")[2]
 
 
-class Stamped(io.TextIOBase):
-    """A text stream that puts the time before each line, and passes it on."""
+class Stamped(io.RawIOBase):
+    """A stream of bytes that puts the time before each line, and passes it on at once."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: BinaryIO) -> None:
         self._out = out
         self._begins = True
 
-    def write(self, text: str) -> int:
+    def write(self, text: bytes) -> int:  # type: ignore[override]  # what a TextIOWrapper gives it
         """Write ``text``, which may be a part of a line, or some lines."""
         for line in text.splitlines(keepends=True):
-            stamp = f"{clock.iso(clock.now())} " if self._begins else ""
+            stamp = f"{clock.iso(clock.now())} ".encode() if self._begins else b""
             self._out.write(stamp + line)
-            self._begins = line.endswith("\n")
+            self._begins = line.endswith(b"\n")
         self._out.flush()
         return len(text)
-
-    def flush(self) -> None:
-        """Pass on what was written."""
-        self._out.flush()
-
-    def isatty(self) -> bool:
-        """A log is no terminal."""
-        return False
 
     def fileno(self) -> int:
         """Return the descriptor of the stream that is written to."""

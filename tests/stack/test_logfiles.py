@@ -8,12 +8,14 @@ from k2_stack.logfiles import unstamped
 PRINTS = """
 import sys
 from pathlib import Path
+import click
 from k2_stack import logfiles
 logfiles.stamp_output(Path(sys.argv[1]))
 print("one\\ntwo")
 print("three", end="")
 print(" goes on")
 print(file=sys.stderr)
+click.echo("k2: it cannot start", err=True)
 raise ValueError("the end")
 """
 
@@ -30,7 +32,7 @@ def test_every_line_of_the_supervisors_log_has_a_time(tmp_path: Path) -> None:
     lines = printed_into(log, log)
 
     assert all(re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ", line) for line in lines), lines
-    assert [unstamped(line) for line in lines][:4] == ["one", "two", "three goes on", ""]
+    assert [unstamped(line) for line in lines][:5] == ["one", "two", "three goes on", "", "k2: it cannot start"]
     assert unstamped(lines[-1]) == "ValueError: the end"
 
 
