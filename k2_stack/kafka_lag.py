@@ -76,6 +76,7 @@ def _oldest(bootstrap_servers: str, places: list[TopicPartition]) -> dict[str, f
             "fetch.wait.max.ms": 10,
             "max.partition.fetch.bytes": 1,  # Kafka sends one batch all the same
             "queued.min.messages": 1,
+            "fetch.queue.backoff.ms": 1,
             "log_level": 0,
         }
     )

@@ -47,7 +47,7 @@ def stamp_output(log: Path) -> None:
 
 
 def _stamped(out: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+    return io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]  # no name is needed
 
 
 def unstamped(line: str) -> str:
