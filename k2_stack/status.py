@@ -6,6 +6,8 @@
 import http.client
 import json
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NotRequired, TypedDict
 
 from confluent_kafka import KafkaException
@@ -13,6 +15,7 @@ from confluent_kafka import KafkaException
 from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
 from k2_core.errors import TopicError
+from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
 from k2_stack import dagster_records, kafka_lag, lake, layers, processes, state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
@@ -209,28 +212,37 @@ class _Lake:
         self.gaps: dict[tuple[str, str], list[lake.Ids]] = {}
         self.below: dict[str, Below] = {}
         self.waiting: dict[str, Waiting] = {}
-        self.asked_kafka = False
         self.wrong: list[str] = []
-        try:
-            self._read(settings)
-            if broker:
-                self._ask(broker)
-        except Exception as error:  # noqa: BLE001  # a lake of which anything is wrong must not hide how the parts are
-            self.wrong.append(_why(error, settings))
+        self._settings = settings
+        self._try(self._read_tables)
+        with ThreadPoolExecutor(max_workers=1) as beside:  # Kafka answers while the rows are read
+            asked = beside.submit(kafka_lag.waiting, broker, self._committed()) if broker else None
+            self._try(self._read_rows)
+            if asked is not None:
+                self._try(lambda: self._take(asked.result()))
 
-    def _read(self, settings: Settings) -> None:
-        self.tables = read_tables(settings)
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # a lake of which anything is wrong must not hide how the parts are
+            self.wrong.append(_why(error, self._settings))
+
+    def _read_tables(self) -> None:
+        self.tables = read_tables(self._settings)
         self.below = layers.below(self.tables) if self.tables else {}
+
+    def _read_rows(self) -> None:
         self.newest_candle = lake.newest_candle(self.tables)
         self.gaps = lake.open_gaps(self.tables, clock.now())
 
-    def _ask(self, broker: str) -> None:
-        committed = {topic: self.tables[name].offsets for topic, name in layers.topics(self.tables).items()}
-        self.waiting = kafka_lag.waiting(broker, committed)
-        self.asked_kafka = True
-        self.wrong += [sentence for each in self.waiting.values() for sentence in each.wrong]
-        times = [each.oldest_at_s for each in self.waiting.values() if each.oldest_at_s is not None]
-        self.below["bronze"] = Below(sum(each.messages for each in self.waiting.values()), min(times, default=None))
+    def _committed(self) -> dict[str, Offsets]:
+        return {topic: self.tables[name].offsets for topic, name in layers.topics(self.tables).items()}
+
+    def _take(self, waiting: dict[str, Waiting]) -> None:
+        self.waiting = waiting
+        self.wrong += [sentence for each in waiting.values() for sentence in each.wrong]
+        times = [each.oldest_at_s for each in waiting.values() if each.oldest_at_s is not None]
+        self.below["bronze"] = Below(sum(each.messages for each in waiting.values()), min(times, default=None))
 
 
 class _Records:
