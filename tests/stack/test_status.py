@@ -32,8 +32,9 @@ from k2_core.offsets import Offsets
 from k2_core.settings import Ports, Settings
 from k2_core.storage import Disk
 from k2_core.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, all_tables
-from k2_stack import kafka_lag, lake, state, status, status_view
+from k2_stack import dagster_records, kafka_lag, lake, state, status, status_view
 from k2_stack.cli import main
+from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import read_tables
 from k2_stack.layers import LAYERS
 from k2_stack.state import PartState
@@ -177,6 +178,11 @@ def test_lag_counts_from_the_vector_when_the_lake_has_one(catalog: Catalog, sett
     producer.flush()
     assert lag_of_topic(settings, broker) == (5, ())
     assert kafka_lag.waiting(broker, {TOPIC: Offsets()})[TOPIC].oldest_at_s == 1.0
+    with a_platform(settings, a_part("broker", url=broker)):
+        found = status.gather(settings)
+    assert found["lag"][TOPIC] == 5
+    assert found["layers"]["bronze"]["behind"]  # the producer's times are of 1970
+    assert found["warnings"][0].startswith("bronze is behind: messages in Kafka that are not taken in: ")
 
     topic_id = str(admin.describe_topics(TopicCollection([TOPIC]))[TOPIC].result().topic_id)
     vector = Offsets({(topic_id, 0): 2, ("a topic of that name before", 1): 99})
@@ -338,6 +344,40 @@ def test_status_says_what_a_venue_that_sends_nothing_does(settings: Settings) ->
 
     assert found["warnings"] == ["feed: kraken: the venue acknowledged trades and has sent none for 61 s"]
     assert status.exit_code(found) == status.READY_WITH_WARNINGS
+
+
+def test_failed_runs_and_failing_checks_are_told_of_their_layers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [FailedRun("1", "main_drain", (), 1.0), FailedRun("2", "__ASSET_JOB", (GOLD_OHLCV_1M.name,), 2.0)]
+    checks = [FailingCheck(GOLD_OHLCV_1M.name, "invariants", day) for day in ("2024-08-08", "2024-08-09")]
+    monkeypatch.setattr(dagster_records, "failed_runs", lambda *_: [*runs, FailedRun("3", "maintain", (), 3.0)])
+    monkeypatch.setattr(dagster_records, "failing_checks", lambda _: [*checks, FailingCheck("other", "unique", None)])
+
+    with a_platform(settings, a_part("dagster-webserver", url="http://127.0.0.1:3000")):
+        found = status.gather(settings)
+
+    layers = found["layers"]
+    assert [layers[name]["failed_runs"] for name in LAYERS] == [1, 1, 0, 0, 1]
+    assert [layers[name]["failing_checks"] for name in LAYERS] == [[], [], [], [], ["gold_ohlcv_1m:invariants"]]
+    once, page = "failed once within the last hour; the last one:", "http://127.0.0.1:3000/runs"
+    assert found["warnings"] == [
+        f"the run of main_drain {once} {page}/1",
+        f"the run of gold_ohlcv_1m {once} {page}/2",
+        f"the run of maintain {once} {page}/3",
+        "the check invariants of gold_ohlcv_1m fails for 2024-08-09, 2024-08-08",
+        "the check unique of other fails",
+    ]
+
+
+def test_records_that_cannot_be_read_are_a_sentence(settings: Settings) -> None:
+    store = settings.home / "dagster" / "history" / "runs.db"
+    store.parent.mkdir(parents=True)
+    store.write_bytes(b"no database, and long enough to be taken for one" * 100)
+
+    (warning,) = status.gather(settings)["warnings"]
+
+    assert warning.startswith("failed runs and checks are not known, since Dagster's records cannot be read (")
 
 
 def test_a_lake_that_cannot_be_read_is_a_sentence_and_the_parts_are_shown(catalog: Catalog, settings: Settings) -> None:
