@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
-from k2_assets.kafka_topic import ADMIN_TIMEOUT_S, Topic, TopicWatch, admin_client, describe_topic, require_same
+from k2_assets import kafka_bounds
+from k2_assets.kafka_bounds import Outside
+from k2_assets.kafka_topic import Topic, TopicWatch, admin_client, describe_topic, require_same
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 
@@ -19,7 +20,6 @@ READ_MESSAGES: Final = 10_000
 """The most that one read returns."""
 _QUEUED_MB: Final = 128
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999; a producer may stamp what it likes where the topic allows it
-_OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -57,28 +57,6 @@ class Messages:
         return Offsets({(topic_id, partition): offset + 1 for partition, offset in last.items()})
 
 
-@dataclass(frozen=True)
-class Outside:
-    """A partition whose next offset Kafka does not have: its log runs from ``low`` to before ``high``."""
-
-    topic: str
-    partition: int
-    offset: int
-    low: int
-    high: int
-
-    def sentence(self) -> str:
-        """Say what happened and what a person can do."""
-        where = f"{self.topic} partition {self.partition}: the committed offset {self.offset} lies outside Kafka's log "
-        if self.offset > self.high:
-            return where + f"({self.low} to {self.high}): Kafka has lost its newest messages; bring its data back"
-        lost = max(self.low - self.offset, 0)
-        return (
-            f"{where}({self.low} to {self.high}): {lost:,} messages were lost; bring Kafka's data back, "
-            f"or `k2 drain accept-loss {self.topic} {self.partition}`"
-        )
-
-
 class KafkaReader:
     """Reads one topic, all its partitions, from a vector.
 
@@ -114,7 +92,7 @@ class KafkaReader:
     def seek(self, vector: Offsets) -> None:
         """Read on from ``vector``; a partition that it does not know is read from the oldest message kept."""
         following = {partition: vector.get(self.topic.topic_id, partition) for partition in self.topic.partitions}
-        oldest = self._ask(_OLDEST) if None in following.values() else {}
+        oldest = kafka_bounds.oldest(self._admin, self.topic) if None in following.values() else {}
         self._sought = {part: oldest[part] if offset is None else offset for part, offset in following.items()}
         self._consumer.assign([TopicPartition(self.topic.name, part, offset) for part, offset in self._sought.items()])
         self.stopped = {}
@@ -125,8 +103,7 @@ class KafkaReader:
 
         Asked of all at once and not through the consumer, whose fetch holds every other question up for half a second.
         """
-        oldest, following = self._ask(_OLDEST), self._ask(_FOLLOWING)
-        return {partition: (oldest[partition], following[partition]) for partition in self.topic.partitions}
+        return kafka_bounds.ask(self._admin, self.topic)
 
     def read(self, timeout_s: float) -> Messages:
         """Return what arrives within ``timeout_s``, at most 10,000 messages.
@@ -159,19 +136,11 @@ class KafkaReader:
 
     def outside(self, vector: Offsets) -> dict[int, Outside]:
         """Return the partitions whose offset in ``vector`` Kafka does not have: the log was cut there."""
-        offsets = {partition: vector.get(self.topic.topic_id, partition) for partition in self.topic.partitions}
-        return {
-            partition: Outside(self.topic.name, partition, offset, low, high)
-            for partition, (low, high) in self.bounds().items()
-            if (offset := offsets[partition]) is not None and not low <= offset <= high
-        }
+        return kafka_bounds.outside(self.topic, vector, self.bounds())
 
     def lag(self, vector: Offsets) -> int:
         """Return how many messages of the topic lie beyond ``vector``; asks Kafka. See also :meth:`outside`."""
-        return sum(
-            max(high - (vector.get(self.topic.topic_id, partition) or low), 0)
-            for partition, (low, high) in self.bounds().items()
-        )
+        return kafka_bounds.lag(self.topic, vector, self.bounds())
 
     def show_progress(self, vector: Offsets) -> None:
         """Write the group's offsets, only so that ordinary Kafka tools see the lag; failing is no matter."""
@@ -186,11 +155,6 @@ class KafkaReader:
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
-
-    def _ask(self, spec: OffsetSpec) -> dict[int, int]:
-        asked = {TopicPartition(self.topic.name, partition): spec for partition in self.topic.partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=ADMIN_TIMEOUT_S)
-        return {place.partition: answer.result().offset for place, answer in answers.items()}
 
     def _judge(self, message: Message, error: KafkaError) -> None:
         partition = message.partition()

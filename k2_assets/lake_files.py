@@ -19,10 +19,9 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import DateType, NestedField
 
 from k2_core.errors import ForeignTable
+from k2_core.seen import SEEN, newest_days, oldest_remembered, seen_days
 
-SEEN: Final = "k2.seen"
 ALL_ROWS: Final = AlwaysTrue()
-_DAYS_REMEMBERED: Final = 400
 _EPOCH: Final = date(1970, 1, 1)
 
 
@@ -103,7 +102,7 @@ class Seen:
     @classmethod
     def of(cls, derived: Table) -> "Seen":
         """Read what ``derived`` remembers."""
-        return cls(json.loads(derived.properties.get(SEEN, "{}")))
+        return cls(seen_days(derived.properties))
 
     def newer(self, source: Table, files: list[LakeFile]) -> list[LakeFile]:
         """Return the files that came after what is remembered of their day."""
@@ -113,7 +112,7 @@ class Seen:
     def behind(self, source: Table, files: list[LakeFile]) -> set[date]:
         """Return the days of :meth:`newer` files, without those that a full memory is too short for."""
         days = self._days.get(str(source.metadata.table_uuid), {})
-        oldest = min(days) if len(days) >= _DAYS_REMEMBERED else ""
+        oldest = oldest_remembered(days)
         return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}
 
     def with_files(self, source: Table, files: list[LakeFile]) -> "Seen":
@@ -124,8 +123,7 @@ class Seen:
         for each in files:
             day = each.day.isoformat()
             days[day] = max(days.get(day, 0), each.sequence)
-        kept = dict(sorted(days.items())[-_DAYS_REMEMBERED:])
-        return Seen({**self._days, str(source.metadata.table_uuid): kept})
+        return Seen({**self._days, str(source.metadata.table_uuid): newest_days(days)})
 
     def to_properties(self) -> dict[str, str]:
         """Return the property that carries this memory."""

@@ -217,6 +217,11 @@ class Supervisor(_Section):
     silent_after_s: float = Field(
         180.0, ge=10, description="end and restart a part that has served and answers nothing for so long"
     )
+    behind_after_s: float = Field(
+        180.0,
+        gt=0,
+        description="`k2 status` calls a layer behind when the oldest row below it has waited for so long",
+    )
 
 
 class Simulator(_Section):

@@ -1,6 +1,7 @@
 """The commands of the platform, as a shell sees them: what each does is imported when it is called."""
 
-import json
+import sys
+import time
 from datetime import date
 
 import click
@@ -9,7 +10,7 @@ from k2_core.errors import PartError
 from k2_stack.part_names import LOGS
 from k2_stack.sources import Kind, Source, path_of
 
-_PIPE_WIDTH = 200
+_LOOK_S = 2.0
 
 
 class Speed(click.ParamType[str]):
@@ -79,21 +80,28 @@ def down() -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-def status(as_json: bool) -> None:
-    """Say how each part is, how far the lake is behind Kafka, and what it holds."""
-    from rich.console import Console
+@click.option("--watch", is_flag=True, help="look again every 2 s, until Ctrl-C")
+def status(as_json: bool, watch: bool) -> None:
+    """Say how each part and each layer of the lake is, and what it holds.
 
+    Ends with 0 when all is ready, 1 when it is not, and 3 when it is ready and there are warnings.
+    """
     from k2_core.settings import load_settings
     from k2_stack import status as facts
+    from k2_stack.status_view import Screen
 
-    found = facts.gather(load_settings())
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    console.print(facts.render(found))
+    settings = load_settings()
+    with Screen(as_json=as_json, watch=watch) as screen:
+        found = facts.gather(settings)
+        screen.show(found)
+        try:
+            while watch:
+                time.sleep(_LOOK_S)
+                found = facts.gather(settings)
+                screen.show(found)
+        except KeyboardInterrupt:
+            pass  # the way to end it
+    sys.exit(facts.exit_code(found))
 
 
 @click.command()

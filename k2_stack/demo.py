@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from k2_core import clock
-from k2_core.catalog import open_catalog
 from k2_core.errors import PartError
 from k2_core.settings import Catalog, Settings
 from k2_feeds.handover import request_handover
 from k2_feeds.simulator.control import ask
-from k2_stack import lake, ports, run, state
+from k2_stack import ports, run, state
+from k2_stack.iceberg_metadata import read_tables
 from k2_stack.sources import Source
 
 _LOOK_S: Final = 0.5
@@ -214,7 +214,7 @@ class Tour:
         return found
 
     def _rows(self) -> dict[str, int]:
-        return lake.rows_by_table(open_catalog(self._settings), self._settings.catalog.namespace)
+        return {name: table.rows for name, table in read_tables(self._settings).items()}
 
     def _pid(self, part: str) -> int | None:
         now = state.read(self._settings)

@@ -10,6 +10,7 @@ from k2_core import clock
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import parts, processes, state
+from k2_stack.deaths import Deaths, cause
 from k2_stack.parts import Part
 from k2_stack.probes import Answer, NotYet, Silent
 from k2_stack.state import PartState
@@ -54,6 +55,7 @@ class Keeper:
         self._log = log_of(settings, part.name)
         self._started_s = 0.0
         self._died = ""
+        self._deaths = Deaths()
         self._successor: Process | None = None
 
     async def keep(self, after: list[asyncio.Event], elapsed: Callable[[], float]) -> None:
@@ -80,6 +82,7 @@ class Keeper:
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
         self._started_s = clock.now_ns() / clock.NS_PER_SECOND
+        self._deaths.look()
         self._keep_process(await self._launch())
 
     async def _launch(self, *more: str) -> Process:
@@ -134,6 +137,7 @@ class Keeper:
         failures, heard_at = 0, clock.monotonic()
         while not await self._exits_within(ASK_READY_S) or self._succeeded():
             self._limit_log()
+            self._deaths.look()
             await self._hand_over_if_asked()
             try:
                 self._serves(await self._ask())
@@ -148,7 +152,7 @@ class Keeper:
             asked_often = failures > FAILURES_UNTIL_SAID  # a machine that slept was silent too
             if self.process and asked_often and silent_s > self._settings.supervisor.silent_after_s:
                 return f"it gave no sign of life for {silent_s:.0f} s"
-        return f"it ended by itself ({_status(self._exited() or 0)})"
+        return self._deaths.sentence(self._exited() or 0)
 
     async def _hand_over_if_asked(self) -> None:
         """Start a successor beside the process when somebody asked for one; that ends the process when it is ready."""
@@ -235,7 +239,7 @@ class Keeper:
             )
         if died is None:
             return f"the {name} did not serve within {READY_WITHIN_S:.0f} s ({reason}): see {self._log}."
-        return f"the {name} ended while starting ({_status(died)}): {last_line(self._log)} (log: {self._log})."
+        return f"the {name} ended while starting ({cause(died)}): {last_line(self._log)} (log: {self._log})."
 
 
 def log_of(settings: Settings, name: str) -> Path:
@@ -252,7 +256,3 @@ def last_line(log: Path) -> str:
     except FileNotFoundError:
         return ""
     return lines[-1].strip() if lines else ""
-
-
-def _status(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

@@ -1,10 +1,15 @@
-"""Read the end of a part's log, and follow it."""
+"""Read the end of a part's log, and follow it; put a time before each line of the supervisor's own."""
 
+import io
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
+
+from k2_core import clock
 
 LOOK_S: Final = 0.2
 
@@ -33,3 +38,43 @@ def _is_another(log: Path, descriptor: int, position: int) -> bool:
     except FileNotFoundError:
         return False
     return now.st_ino != Path(f"/proc/self/fd/{descriptor}").stat().st_ino or now.st_size < position
+
+
+def stamp_output(log: Path) -> None:
+    """Put the time before each line that this process prints from now on, if ``log`` is where its output goes."""
+    if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
+        sys.stdout, sys.stderr = _stamped(sys.stdout.buffer), _stamped(sys.stderr.buffer)
+
+
+def _stamped(out: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]  # no name is needed
+
+
+def unstamped(line: str) -> str:
+    """Return a line of such a log without its time."""
+    return line.partition(" ")[2]
+
+
+class Stamped(io.RawIOBase):
+    """A stream of bytes that puts the time before each line, and passes it on at once."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._begins = True
+
+    def write(self, text: bytes) -> int:  # type: ignore[override]  # what a TextIOWrapper gives it
+        """Write ``text``, which may be a part of a line, or some lines."""
+        for line in text.splitlines(keepends=True):
+            stamp = f"{clock.iso(clock.now())} ".encode() if self._begins else b""
+            self._out.write(stamp + line)
+            self._begins = line.endswith(b"\n")
+        self._out.flush()
+        return len(text)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream that is written to."""
+        return self._out.fileno()
+
+    def writable(self) -> bool:
+        """It is there to be written to."""
+        return True

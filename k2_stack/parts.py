@@ -119,7 +119,9 @@ def _simulator(settings: Settings, source: Source) -> Part:
         probe=lambda _: probes.simulator(port),
         ports={port: "simulator"},
         url=f"ws://127.0.0.1:{port}",
-        environment=lambda: {"K2_SIMULATOR__WAIT_FOR_ALL": "true"},  # the feed subscribes to every symbol of a recording
+        environment=lambda: {
+            "K2_SIMULATOR__WAIT_FOR_ALL": "true"
+        },  # the feed subscribes to every symbol of a recording
     )
 
 

@@ -13,6 +13,8 @@ import psutil
 
 from k2_core import clock
 
+Process = psutil.Process
+
 _SAME_START_S: Final = 2.0  # the kernel's clock of process starts is coarse, and moves when wall time is set
 _LOG_BYTES: Final = 20_000_000
 MARK: Final = "_K2_STACK"  # in the environment of every process of a platform: the home folder
@@ -79,30 +81,45 @@ def kill(process: Identity) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
 
-def members(leader: Identity) -> list[psutil.Process]:
-    """Return the living processes of the leader's session, also when the leader itself is gone.
+def members(leader: Identity) -> list[Process]:
+    """Return the living processes of the leader's session, also when the leader itself is gone."""
+    return sessions([leader])[leader]
+
+
+def sessions(leaders: Iterable[Identity]) -> dict[Identity, list[Process]]:
+    """Return the living processes of each leader's session, looking once at all processes of the machine.
 
     While a session has members, the kernel gives its number to no new process: a process of that pid with another
     start time means that the session has ended.
     """
+    found: dict[Identity, list[Process]] = {leader: [] for leader in leaders}
+    living = {leader.pid: leader for leader in found if not _is_anothers(leader)}
+    for pid in psutil.pids() if living else ():
+        try:
+            leader = living.get(os.getsid(pid))
+            process = psutil.Process(pid) if leader else None
+        except (psutil.Error, OSError):
+            continue
+        if leader and process and _belongs(process, leader):
+            found[leader].append(process)
+    return found
+
+
+def _is_anothers(leader: Identity) -> bool:
+    """Tell whether the leader's pid belongs to another process by now."""
     current = identity(leader.pid)
-    if current and abs(current.started - leader.started) >= _SAME_START_S:
-        return []
-    return [process for process in psutil.process_iter() if _belongs(process, leader)]
+    return current is not None and abs(current.started - leader.started) >= _SAME_START_S
 
 
-def _belongs(process: psutil.Process, leader: Identity) -> bool:
+def _belongs(process: Process, leader: Identity) -> bool:
     try:
-        return (
-            os.getsid(process.pid) == leader.pid
-            and process.create_time() > leader.started - _SAME_START_S
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except (psutil.Error, OSError):
+        started = process.create_time()
+        return started > leader.started - _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
         return False
 
 
-def marked(home: Path) -> list[psutil.Process]:
+def marked(home: Path) -> list[Process]:
     """Return the living processes that a supervisor of this home started, and their descendants, whoever their parent.
 
     They are known by their environment, so none is missed when the supervisor was killed before it noted a pid.
@@ -110,7 +127,7 @@ def marked(home: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _mark_of(process) == str(home)]
 
 
-def _mark_of(process: psutil.Process) -> str | None:
+def _mark_of(process: Process) -> str | None:
     try:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARK)
     except (psutil.Error, OSError):
@@ -140,11 +157,11 @@ def end(leaders: Iterable[Identity], grace_s: float) -> None:
         psutil.wait_procs(left, timeout=0.1)
 
 
-def _members_of(leaders: list[Identity]) -> list[psutil.Process]:
-    return [process for leader in leaders for process in members(leader)]
+def _members_of(leaders: list[Identity]) -> list[Process]:
+    return [process for found in sessions(leaders).values() for process in found]
 
 
-def _send(found: list[psutil.Process], number: signal.Signals) -> None:
+def _send(found: list[Process], number: signal.Signals) -> None:
     for process in found:
         try:
             process.send_signal(number)
@@ -152,12 +169,12 @@ def _send(found: list[psutil.Process], number: signal.Signals) -> None:
             continue
 
 
-def memory_mb(leader: Identity, without: int | None = None) -> float:
-    """Return the memory of a session in MB, but for the process ``without``: the sum of its processes' PSS.
+def memory_mb(found: Iterable[Process]) -> float:
+    """Return the memory of processes in MB: the sum of their PSS.
 
     PSS counts a page that n processes share as 1/n in each, so that a sum over processes counts it once.
     """
-    return round(sum(_pss_mb(process) for process in members(leader) if process.pid != without), 1)
+    return round(sum(_pss_mb(process) for process in found), 1)
 
 
 def process_memory_mb(pid: int) -> float:
@@ -168,7 +185,7 @@ def process_memory_mb(pid: int) -> float:
         return 0.0
 
 
-def _pss_mb(process: psutil.Process) -> float:
+def _pss_mb(process: Process) -> float:
     try:
         return float(process.memory_full_info().pss) / 1e6
     except psutil.Error:

@@ -13,7 +13,7 @@ from rich.console import Console
 from k2_core import clock, storage
 from k2_core.errors import PartError
 from k2_core.settings import Settings, child_environment
-from k2_stack import banner, parts, ports, processes, state, supervisor
+from k2_stack import banner, logfiles, parts, ports, processes, state, supervisor
 from k2_stack.keeper import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
@@ -28,6 +28,7 @@ END_WITHIN_S: Final = 18.5
 
 def foreground(settings: Settings, source: Source) -> None:
     """Run the whole platform; see :func:`supervise`."""
+    logfiles.stamp_output(log_of(settings, "supervisor"))
     supervise(settings, parts.plan(settings, source), str(source))
 
 
@@ -116,8 +117,8 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
     if now is None:
         with log.open(errors="replace") as file:
             file.seek(began)
-            last = [line for line in file.read().splitlines() if line.startswith("k2: ")][-1:]
-        raise PartError(last[0].removeprefix("k2: ") if last else f"the platform did not start: see {log}.")
+            last = [line.partition(" k2: ")[2] for line in file if logfiles.unstamped(line).startswith("k2: ")][-1:]
+        raise PartError(last[0].strip() if last else f"the platform did not start: see {log}.")
     console.print(banner.banner(settings, now, detached=True), soft_wrap=True, markup=False)
 
 

@@ -1,66 +1,140 @@
-"""Put together what ``k2 status`` says: the supervisor's state, and what the lake, Kafka and the processes say."""
+"""Put together what ``k2 status`` says: the supervisor's state, and what the lake, Kafka, Dagster and processes say.
 
+:func:`gather` is cheap enough to be called every second from a program. Nothing here loads pyiceberg or Dagster.
+"""
+
+import http.client
+import json
 import sqlite3
-from typing import Any, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NotRequired, TypedDict
 
 from confluent_kafka import KafkaException
-from pyiceberg.exceptions import RESTError
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-from sqlalchemy.exc import SQLAlchemyError
 
-from k2_assets.drain import causes
 from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
-from k2_core.catalog import open_catalog
-from k2_core.settings import Settings
-from k2_stack import banner, lake, processes, state
+from k2_core.errors import TopicError
+from k2_core.offsets import Offsets
+from k2_core.settings import DEVELOPMENT_API_KEY, Settings
+from k2_stack import dagster_records, kafka_lag, lake, layers, processes, state, warning_sentences
+from k2_stack.dagster_records import FailedRun, FailingCheck
+from k2_stack.iceberg_metadata import LakeTable, read_tables
+from k2_stack.kafka_lag import Waiting
+from k2_stack.layers import Below, Layer
 from k2_stack.state import PartState, StackState
 
-_NUMBERS: Final = {"pid", "port", "MB", "restarts"}
-_SAID: Final = "address and message"
+READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
+FAILED_WITHIN_S: Final = 3600.0
+_FEED_WAIT_S: Final = 1.0
 
 
-def gather(settings: Settings) -> dict[str, Any]:
-    """Return the status of a home: ready, source, api_key, home, parts, lag, tables, newest_candle, and message.
+class PartStatus(TypedDict):
+    """One part. Memory in MB is the PSS of all processes of its session; the drain's run is counted on its own."""
 
-    Memory is in MB: for each part the PSS of all processes of its session, the drain's run counted on its own.
-    ``message`` is there when something is wrong that is not one part's alone: a full disk, a log that Kafka has cut.
+    name: str
+    state: str
+    pid: int | None
+    port: int | None
+    url: str | None
+    rss_mb: float
+    restarts: int
+    message: str
+
+
+class Status(TypedDict):
+    """The status of a home, as ``k2 status --json`` prints it.
+
+    ``warnings`` are sentences. ``message`` is there when something is wrong that is not one part's alone: a full disk,
+    a log that Kafka has cut, a lake that cannot be read.
     """
+
+    ready: bool
+    source: str | None
+    api_key: str | None
+    home: str
+    parts: list[PartStatus]
+    lag: dict[str, int]
+    tables: dict[str, int]
+    newest_candle: dict[str, Any] | None
+    layers: dict[str, Layer]
+    warnings: list[str]
+    message: NotRequired[str]
+
+
+def gather(settings: Settings) -> Status:
+    """Return the status of a home. Starts no process, and writes nothing."""
     now = state.read(settings)
     running = state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []
+    ready = bool(now and running and now.ready) and not any(each["state"] == state.RESTARTING for each in _own(parts))
     serving = {part["name"]: part["url"] for part in parts if part["state"] == state.READY}
-    found, wrong = _lake(settings, serving.get("broker"))
-    wrong = [*(disk.sentence() for disk in storage.low_disks(settings)), *wrong]
-    return {
-        "ready": bool(now and running and now.ready)
-        and not any(part["state"] == state.RESTARTING for part in _own(parts)),
+    seen = _Lake(settings, serving.get("broker"))
+    records = _Records(settings)
+    wrong = [*(disk.sentence() for disk in storage.low_disks(settings)), *seen.wrong, *records.wrong]
+    found_layers = _layers(settings, seen, records)
+    found: Status = {
+        "ready": ready,
         "source": now.source if now else None,
-        "api_key": banner.api_key(settings),
+        "api_key": _shown_api_key(settings),
         "home": str(settings.home),
         "parts": parts,
-        **found,
-        **({"message": "; ".join(dict.fromkeys(wrong))} if wrong else {}),
+        "lag": {topic: each.messages for topic, each in seen.waiting.items()},
+        "tables": {name: table.rows for name, table in seen.tables.items()},
+        "newest_candle": seen.newest_candle,
+        "layers": found_layers,
+        "warnings": [
+            *(_of_parts(now, parts) if now and running else []),
+            *(warning_sentences.of_feed(_feed_health(settings)) if "feed" in serving else []),
+            *warning_sentences.of_layers(found_layers, settings.supervisor.behind_after_s),
+            *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
+            *warning_sentences.of_checks(records.failing),
+            *warning_sentences.of_gaps(seen.gaps),
+            *dict.fromkeys(wrong),
+        ],
     }
+    if wrong:
+        found["message"] = "; ".join(dict.fromkeys(wrong))
+    return found
 
 
-def _own(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def exit_code(found: Status) -> int:
+    """Return what ``k2 status`` ends with: 0 ready, 1 not ready, 3 ready with warnings."""
+    if not found["ready"]:
+        return NOT_READY
+    return READY_WITH_WARNINGS if found["warnings"] else READY
+
+
+def _shown_api_key(settings: Settings) -> str | None:
+    """Return the key when it is the known one of development; a key of your own is never shown."""
+    key = settings.api.key.get_secret_value()
+    return key if key == DEVELOPMENT_API_KEY else None
+
+
+def _own(parts: list[PartStatus]) -> list[PartStatus]:
     """Leave out the drain: it is replaced every quarter of an hour."""
     return [part for part in parts if part["name"] != "drain"]
 
 
-def _parts(settings: Settings, now: StackState, *, running: bool) -> list[dict[str, Any]]:
+def _of_parts(now: StackState, parts: list[PartStatus]) -> list[str]:
+    """Warn of parts that serve and say that something is wrong, and of a drain that works on nothing."""
+    troubled = [part for part in now.parts if part.state == state.READY and part.trouble]
+    drains = [part for part in parts if part["name"] == "drain" and part["state"] == state.FAILING]
+    return [f"{part.name}: {part.message}" for part in troubled] + [f"drain: {part['message']}" for part in drains]
+
+
+def _parts(settings: Settings, now: StackState, *, running: bool) -> list[PartStatus]:
     drain = _drain(settings) if running else None
+    left = processes.sessions(part.identity for part in now.parts if part.identity)
     parts = [
-        _part(part, running=running, without=drain["pid"] if drain else None) for part in now.parts if not part.step
+        _part(part, left.get(part.identity, []) if part.identity else [], running=running, drain=drain)
+        for part in now.parts
+        if not part.step
     ]
     return [*parts, drain] if drain else parts
 
 
-def _part(part: PartState, *, running: bool, without: int | None) -> dict[str, Any]:
-    left = part.identity if part.identity and processes.members(part.identity) else None
+def _part(part: PartState, left: list[processes.Process], *, running: bool, drain: PartStatus | None) -> PartStatus:
     said, message = part.state, part.message
     if not running:
         said, message = state.STOPPED, ""
@@ -74,105 +148,168 @@ def _part(part: PartState, *, running: bool, without: int | None) -> dict[str, A
         "pid": part.pid if left else None,
         "port": part.port,
         "url": part.url,
-        "rss_mb": processes.memory_mb(left, without) if left else 0.0,
+        "rss_mb": processes.memory_mb(each for each in left if drain is None or each.pid != drain["pid"]),
         "restarts": part.restarts,
         "message": message,
     }
 
 
-def _drain(settings: Settings) -> dict[str, Any] | None:
+def _drain(settings: Settings) -> PartStatus | None:
     """Read the drain's own heartbeat; None before the first."""
     name = settings.drain.name
     try:
-        beat = read_beat(state.run_folder(settings) / f"{name}.db", name)
+        beat = read_beat(settings.home / "run" / f"{name}.db", name)
     except sqlite3.Error:
         return None
     if beat is None:
         return None
+    silent_s = _now_s() - beat.beat_at
     if beat.phase == STOPPED or not beat.process_lives():
-        return _ended(beat)
+        return _between_runs(beat, silent_s, settings)
     troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot read
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
-    silent_s = clock.now_ns() / clock.NS_PER_SECOND - beat.beat_at
     if silent_s > settings.drain.dead_after_s:
-        troubled, said = (
-            True,
-            f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}",
-        )
-    return {
-        "name": "drain",
-        "state": state.FAILING if troubled else state.READY,
-        "pid": beat.pid,
-        "port": None,
-        "url": None,
-        "rss_mb": processes.process_memory_mb(beat.pid),
-        "restarts": 0,
-        "message": said,
-    }
+        troubled = True
+        said = f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}"
+    return _drain_part(state.FAILING if troubled else state.READY, said, beat.pid)
 
 
-def _ended(beat: Beat) -> dict[str, Any]:
+def _between_runs(beat: Beat, silent_s: float, settings: Settings) -> PartStatus:
     """Return the drain between two runs; an error that ended the last one will most likely end the next one too."""
     failed = beat.phase == STOPPED and bool(beat.detail)
-    why = (
-        f"its run was ended by an error that the drain does not know, {beat.detail}" if failed else "its run has ended"
-    )
+    if failed:
+        why = f"its run was ended by an error that the drain does not know, {beat.detail}"
+    elif beat.phase == STOPPED:
+        why = "its run has ended"
+    else:
+        why = f"its process {beat.pid} ended while {beat.phase} and said nothing: it was killed, or crashed"
+    late = silent_s > settings.supervisor.behind_after_s
+    then = "the sensor starts the next one"
+    if late:
+        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs drain` and `k2 logs dagster-daemon`"
+    return _drain_part(state.FAILING if failed or late else state.RESTARTING, f"{why}; {then}", None)
+
+
+def _drain_part(said: str, message: str, pid: int | None) -> PartStatus:
     return {
         "name": "drain",
-        "state": state.FAILING if failed else state.RESTARTING,
-        "pid": None,
+        "state": said,
+        "pid": pid,
         "port": None,
         "url": None,
-        "rss_mb": 0.0,
+        "rss_mb": processes.process_memory_mb(pid) if pid else 0.0,
         "restarts": 0,
-        "message": f"{why}; the sensor starts the next one",
+        "message": message,
     }
 
 
-def _lake(settings: Settings, broker: str | None) -> tuple[dict[str, Any], list[str]]:
-    found: dict[str, Any] = {"lag": {}, "tables": {}, "newest_candle": None}
-    if settings.catalog.uri is None and not (settings.home / "catalog.db").exists():
-        return found, []
-    namespace = settings.catalog.namespace
+class _Lake:
+    """What the lake and Kafka say; what cannot be had is told in ``wrong``."""
+
+    def __init__(self, settings: Settings, broker: str | None) -> None:
+        self.tables: dict[str, LakeTable] = {}
+        self.newest_candle: dict[str, Any] | None = None
+        self.gaps: dict[tuple[str, str], list[lake.Ids]] = {}
+        self.below: dict[str, Below] = {}
+        self.waiting: dict[str, Waiting] = {}
+        self.wrong: list[str] = []
+        self._settings = settings
+        self._try(self._read_tables)
+        with ThreadPoolExecutor(max_workers=1) as beside:  # Kafka answers while the rows are read
+            asked = beside.submit(kafka_lag.waiting, broker, self._committed()) if broker else None
+            self._try(self._read_rows)
+            if asked is not None:
+                self._try(lambda: self._take(asked.result()))
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # a lake of which anything is wrong must not hide how the parts are
+            self.wrong.append(_why(error, self._settings))
+
+    def _read_tables(self) -> None:
+        self.tables = read_tables(self._settings)
+        self.below = layers.below(self.tables) if self.tables else {}
+
+    def _read_rows(self) -> None:
+        self.newest_candle = lake.newest_candle(self.tables)
+        self.gaps = lake.open_gaps(self.tables, clock.now())
+
+    def _committed(self) -> dict[str, Offsets]:
+        return {topic: self.tables[name].offsets for topic, name in layers.topics(self.tables).items()}
+
+    def _take(self, waiting: dict[str, Waiting]) -> None:
+        self.waiting = waiting
+        self.wrong += [sentence for each in waiting.values() for sentence in each.wrong]
+        times = [each.oldest_at_s for each in waiting.values() if each.oldest_at_s is not None]
+        self.below["bronze"] = Below(sum(each.messages for each in waiting.values()), min(times, default=None))
+
+
+class _Records:
+    """What Dagster has recorded; a record that cannot be read is told in ``wrong``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.failed: list[FailedRun] = []
+        self.failing: list[FailingCheck] = []
+        self.wrong: list[str] = []
+        home = settings.home / "dagster"
+        try:
+            self.failed = dagster_records.failed_runs(home, _now_s() - FAILED_WITHIN_S)
+            self.failing = dagster_records.failing_checks(home)
+        except sqlite3.Error as error:
+            self.wrong.append(f"failed runs and checks are not known, since Dagster's records cannot be read ({error})")
+
+
+def _layers(settings: Settings, seen: _Lake, records: _Records) -> dict[str, Layer]:
+    now_s, newest = _now_s(), layers.newest_at_s(seen.tables)
+    found = {name: _layer(newest.get(name), seen.below.get(name), now_s, settings) for name in layers.LAYERS}
+    for run in records.failed:
+        for name in layers.layers_of_run(run.job, run.assets):
+            found[name]["failed_runs"] += 1
+    for check in records.failing:
+        if layer := layers.layer_of(check.asset):
+            found[layer]["failing_checks"].append(f"{check.asset}:{check.check}")
+    for name in layers.LAYERS:
+        found[name]["failing_checks"] = sorted(set(found[name]["failing_checks"]))
+        if name != "gold_quotes":  # quotes carry no ids that could be missed
+            found[name]["open_gaps"] = sum(map(len, seen.gaps.values()))
+    return found
+
+
+def _layer(newest_at_s: float | None, below: Below | None, now_s: float, settings: Settings) -> Layer:
+    waits = None if below is None or below.oldest_at_s is None else round(max(now_s - below.oldest_at_s, 0.0), 3)
+    return {
+        "age_s": None if newest_at_s is None else round(max(now_s - newest_at_s, 0.0), 3),
+        "lag": None if below is None else below.waiting,
+        "oldest_waiting_s": waits,
+        "behind": waits is not None and waits > settings.supervisor.behind_after_s,
+        "failed_runs": 0,
+        "failing_checks": [],
+        "open_gaps": 0,
+    }
+
+
+def _why(error: Exception, settings: Settings) -> str:
+    """Return why the lake's figures cannot be had, in a sentence."""
+    if isinstance(error, TopicError | KafkaException):
+        return f"the lag is not known: {error.args[0].str() if isinstance(error, KafkaException) else error}"
+    from k2_assets.drain import causes  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
+
+    return f"the lake cannot be read: {causes.sentence(error, settings)}"
+
+
+def _feed_health(settings: Settings) -> dict[str, Any]:
+    """Ask the feed how its venues are; empty when it does not answer, which the supervisor tells."""
+    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.feed_health, timeout=_FEED_WAIT_S)
     try:
-        catalog = open_catalog(settings)
-        found["tables"] = lake.rows_by_table(catalog, namespace)
-        found["newest_candle"] = lake.newest_candle(catalog, namespace)
-        if broker:
-            found["lag"], wrong = lake.lag_by_topic(catalog, namespace, broker)
-            return found, wrong
-    except (KafkaException, SQLAlchemyError, sqlite3.Error, RESTError, OSError) as error:
-        return found, [causes.sentence(error, settings)]
-    return found, []
+        connection.request("GET", "/health")
+        found = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+    return found if isinstance(found, dict) else {}
 
 
-def render(found: dict[str, Any]) -> RenderableType:
-    """Return the status for people."""
-    lines = [f"{'ready' if found['ready'] else 'not ready'} · source {found['source'] or '–'} · {found['home']}"]
-    after = [
-        *(f"lag     {topic}: {lag:,} messages" for topic, lag in found["lag"].items()),
-        *(f"rows    {table}: {rows:,}" for table, rows in found["tables"].items()),
-        f"newest  {_candle(found['newest_candle'])}",
-        *([f"note    {found['message']}"] if "message" in found else []),
-    ]
-    return Group(Text("\n".join(lines), "bold"), _table(found["parts"]), Text("\n".join(after)))
-
-
-def _table(parts: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("part", "state", "pid", "port", "MB", "restarts", _SAID):
-        table.add_column(title, justify="right" if title in _NUMBERS else "left", no_wrap=title != _SAID)
-    for part in parts:
-        said = " · ".join(text for text in (part["url"], part["message"]) if text)
-        numbers = (str(part["pid"] or ""), str(part["port"] or ""), f"{part['rss_mb']:.0f}", str(part["restarts"]))
-        table.add_row(part["name"], part["state"], *numbers, Text(said))
-    total = sum(part["rss_mb"] for part in parts)
-    table.add_row("all", "", "", "", f"{total:.0f}", "", "")
-    return table
-
-
-def _candle(candle: dict[str, Any] | None) -> str:
-    if candle is None:
-        return "no candle yet"
-    complete = "complete" if candle["is_complete"] else "not complete yet"
-    return f"{candle['symbol']} {candle['window_start']} close {candle['close_price']} ({complete})"
+def _now_s() -> float:
+    return clock.now_ns() / clock.NS_PER_SECOND

@@ -37,7 +37,6 @@ _READ_S: Final = 0.25
 _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 10.0
 _LOOK_S: Final = 5.0
-_SLOW_COMMIT_S: Final = 10.0
 _EVENTS_WAIT_S: Final = 10.0
 _EVENTS_COMMIT_S: Final = 1.0
 _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
@@ -230,7 +229,7 @@ class _Worker:
         for lane in self._lanes:
             reader = lane.reader
             found += [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away]
-            if lane.committing_s > _SLOW_COMMIT_S and not self._trouble:
+            if lane.commits_slowly and not self._trouble:
                 found.append(causes.slow_commit(lane.committing_s, self._settings))
         return list(dict.fromkeys(trouble for trouble in found if trouble))
 

@@ -1,8 +1,9 @@
 """The drain as a Dagster job: one op that works for a quarter of an hour and ends itself."""
 
+import os
 import threading
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import dagster as dg
@@ -12,7 +13,10 @@ from k2_assets.drain.ending import signals_set
 from k2_assets.drain.report import Event, Reporter
 from k2_assets.drain.sole import alone
 from k2_assets.resources.lake import Lake
+from k2_core.logs import also_in, logger
 from k2_core.settings import Drain, Settings
+
+log = logger(__name__)
 
 _GRACE_S: Final = 300
 
@@ -31,7 +35,7 @@ def drain_job(settings: Drain) -> dg.JobDefinition:
     )
     def drain_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         stop = threading.Event()
-        with signals_set(stop), alone(_lock(lake.settings), stop, lake.settings.drain.dead_after_s):
+        with _logged(lake.settings, context.run_id), signals_set(stop), _alone(lake.settings, stop):
             _drain_until(context, lake.settings, stop)
         if stop.is_set() and _is_canceled(context):
             raise dg.DagsterExecutionInterruptedError
@@ -58,7 +62,9 @@ def _drain_until(context: dg.OpExecutionContext, settings: Settings, stop: threa
     for lane, committed in drain(settings, context.run_id, stop):
         if committed is not None:
             reporter.add(lane, committed)
-            context.log.info("%d frames in %.2f s", committed.batch.bronze.num_rows, committed.seconds)
+            frames, seconds = committed.batch.bronze.num_rows, committed.seconds
+            context.log.info("%d frames in %.2f s", frames, seconds)
+            log.info("committed", topic=lane.reader.topic.name, frames=frames, seconds=round(seconds, 3))
         _tell(context, reporter.due())
     _tell(context, reporter.due(now=True))
 
@@ -74,5 +80,18 @@ def _is_canceled(context: dg.OpExecutionContext) -> bool:
     return run is not None and run.status is dg.DagsterRunStatus.CANCELING
 
 
-def _lock(settings: Settings) -> Path:
-    return settings.home / "run" / f"{settings.drain.name}.lock"
+def _alone(settings: Settings, stop: threading.Event) -> AbstractContextManager[None]:
+    return alone(settings.home / "run" / f"{settings.drain.name}.lock", stop, settings.drain.dead_after_s)
+
+
+@contextmanager
+def _logged(settings: Settings, run_id: str) -> Iterator[None]:
+    """Keep what drains log in one file that outlives their runs; how each run began and ended is in it."""
+    with also_in(settings.home / "logs" / "drain.log"):
+        log.info("the drain begins", run_id=run_id, pid=os.getpid())
+        try:
+            yield
+        except Exception:
+            log.exception("an error ended the drain", run_id=run_id)
+            raise
+        log.info("the drain has ended", run_id=run_id)

@@ -1,5 +1,7 @@
 """One topic's way from Kafka into its tables: read, refine, commit while reading on."""
 
+import statistics
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ _REFINE_MESSAGES: Final = 20_000
 _REFINE_BYTES: Final = 16_000_000
 _COMMIT_BYTES: Final = 128_000_000
 _FIRST_COMMIT_S: Final = 2.0
+_RECENT_COMMITS: Final = 20
+_SLOW_TIMES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Lane:
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._in_flight: Future[Committed] | None = None
         self._handed_over_at = 0.0
+        self._recent_s: deque[float] = deque(maxlen=_RECENT_COMMITS)
         self._clear()
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -112,6 +117,13 @@ class Lane:
         """Seconds since the commit under way was begun; 0 when there is none."""
         return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
 
+    @property
+    def commits_slowly(self) -> bool:
+        """Whether the commit under way takes much longer than the recent ones did, and so long that the next is due."""
+        if not self._recent_s:
+            return False
+        return self.committing_s > max(self._commit_interval_s, _SLOW_TIMES * statistics.median(self._recent_s))
+
     def _clear(self) -> None:
         self._tip = Offsets()
         self._waiting = Messages()
@@ -168,6 +180,7 @@ class Lane:
             return []
         future, self._in_flight = self._in_flight, None
         committed = future.result()
+        self._recent_s.append(committed.seconds)
         self.reader.show_progress(committed.batch.following)
         return [committed]
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from k2_assets import lake_files
 from k2_assets.automation import REFINE_TAGS
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.backlog import backlog_sensor
+from k2_core import seen
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade
 
@@ -100,7 +100,7 @@ def test_days_older_than_the_memory_are_not_asked_for_again_and_again(
     lake: SmallLake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backfill of more days than are remembered ends, and leaves nothing to ask for."""
-    monkeypatch.setattr(lake_files, "_DAYS_REMEMBERED", 2)
+    monkeypatch.setattr(seen, "DAYS_REMEMBERED", 2)
     lake.append(SILVER, [a_trade(n, NOON + timedelta(days=n)) for n in range(4)])
 
     for day in (3, 2, 1, 0):

@@ -1,5 +1,6 @@
 """A drain that is asked to end commits what it has read and ends as planned; and there is never a second beside it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -28,10 +29,12 @@ import sys
 import dagster as dg
 from k2_assets.drain.job import drain_job
 from k2_assets.resources.lake import Lake
+from k2_core import logs
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
 from tests.assets.rooms import a_venue
 
+logs.configure("dagster")
 settings = Settings.model_validate_json(sys.argv[1])
 VENUES.clear()
 VENUES[sys.argv[2]] = a_venue(sys.argv[2])
@@ -92,6 +95,11 @@ def test_drain_that_is_terminated_commits_what_it_has_read_and_succeeds(room: Ro
     read = room.origins("bronze").total()
     assert read > 0
     assert room.origins("silver").total() == read
+    logged = [json.loads(line) for line in (settings.home / "logs" / "drain.log").read_text().splitlines()]
+    told = [
+        each["event"] for each in logged if each["event"] in {"the drain begins", "committed", "the drain has ended"}
+    ]
+    assert (told[0], told[-2:]) == ("the drain begins", ["committed", "the drain has ended"])
     room.drain()
     room.assert_everything_stands_once()
 

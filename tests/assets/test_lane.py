@@ -1,5 +1,6 @@
 """Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each stands once."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -305,4 +306,23 @@ def test_a_catch_up_tells_of_each_of_its_pieces(room: Room, monkeypatch: pytest.
 
     assert [text for text in told if text.startswith(f"{rejected} from bronze")]
     assert len([text for text in told if text.startswith(f"{silver} from bronze")]) >= 6
+    room.assert_everything_stands_once()
+
+
+def test_a_commit_is_slow_only_against_the_recent_ones(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, commit = threading.Event(), layers.commit_drained
+    monkeypatch.setattr(layers, "commit_drained", lambda *arguments: goes_on.wait(60) and commit(*arguments))
+    with room.lane(commit_interval_s=0.01) as lane:
+        room.produce(10)
+        wait_until(lambda: bool(lane.step(0.05)) or lane.committing_s > 0.2)
+        assert not lane.commits_slowly  # there is none to compare it with
+
+        lane._recent_s.extend([60.0] * 3)
+        assert not lane.commits_slowly
+        lane._recent_s.extend([0.001] * 4)
+        assert lane.commits_slowly
+
+        goes_on.set()
+        lane.finish()
+        assert not lane.commits_slowly
     room.assert_everything_stands_once()

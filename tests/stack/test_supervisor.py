@@ -91,7 +91,9 @@ def test_status_tells_each_part_when_the_platform_runs(running: tuple[Small, sub
 
     found = small.status()
 
-    assert set(found) == {"ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle"}
+    assert set(found) == {
+        *("ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle", "layers", "warnings"),
+    }
     assert (found["ready"], found["source"], found["home"]) == (True, "simulator", str(small.settings.home))
     registry, feed = found["parts"]
     assert set(registry) == {"name", "state", "pid", "port", "url", "rss_mb", "restarts", "message"}
@@ -188,10 +190,10 @@ def test_part_is_started_again_when_it_was_killed(running: tuple[Small, subproce
     os.kill(before, signal.SIGKILL)
 
     until(lambda: small.part("feed").restarts == 1)
-    assert "killed by signal 9" in small.part("feed").message
+    assert "killed by SIGKILL" in small.part("feed").message
     until(small.runs)
     feed = next(part for part in small.status()["parts"] if part["name"] == "feed")
-    assert (feed["restarts"], feed["message"]) == (1, "restarted after it ended by itself (killed by signal 9)")
+    assert (feed["restarts"], feed["message"]) == (1, "restarted after it was killed by SIGKILL")
     assert feed["pid"] not in {None, before}
 
 

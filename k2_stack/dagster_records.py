@@ -1,0 +1,95 @@
+"""What Dagster has recorded of this home: runs that failed of late, and checks that fail.
+
+Reads Dagster's SQLite stores, and loads no Dagster: that takes two seconds.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_WAIT_S: Final = 2.0
+_FAILED: Final = """
+    SELECT run_id, pipeline_name, COALESCE(end_time, CAST(strftime('%s', update_timestamp) AS REAL)) AS ended
+    FROM runs WHERE status = 'FAILURE' AND ended >= ? ORDER BY ended"""
+_ASSETS: Final = "SELECT DISTINCT asset_key FROM event_logs WHERE run_id = ? AND asset_key IS NOT NULL"
+# SQLite takes the other columns from the row that has the largest value.
+_JUDGED: Final = """
+    SELECT asset_key, check_name, partition, execution_status, MAX(evaluation_event_storage_id) AS judged
+    FROM asset_check_executions WHERE execution_status IN ('SUCCEEDED', 'FAILED')
+    GROUP BY asset_key, check_name, partition"""
+
+
+class FailedRun(NamedTuple):
+    """A run that failed: its job, the assets that it was to make, and when it ended (seconds since 1970)."""
+
+    run_id: str
+    job: str
+    assets: tuple[str, ...]
+    ended_at_s: float
+
+
+class FailingCheck(NamedTuple):
+    """A check whose newest evaluation failed; ``partition`` is the day that it judged, None when it judged no day."""
+
+    asset: str
+    check: str
+    partition: str | None
+
+
+def failed_runs(dagster_home: Path, since_s: float) -> list[FailedRun]:
+    """Return the runs that have failed since then, oldest first.
+
+    Raises:
+        sqlite3.Error: the records cannot be read.
+    """
+    history = dagster_home / "history"
+    with _opened(history / "runs.db") as runs, _opened(history / "runs" / "index.db") as events:
+        if runs is None:
+            return []
+        return [
+            FailedRun(run_id, job, _assets(events, run_id), ended)
+            for run_id, job, ended in runs.execute(_FAILED, (since_s,))
+        ]
+
+
+def failing_checks(dagster_home: Path) -> list[FailingCheck]:
+    """Return the checks that fail now: of each day the newest evaluation counts.
+
+    One without a day counts until the check has judged a day after it: it judged whatever was newest then.
+
+    Raises:
+        sqlite3.Error: the records cannot be read.
+    """
+    with _opened(dagster_home / "history" / "runs" / "index.db") as events:
+        judged = [] if events is None else events.execute(_JUDGED).fetchall()
+    newest: dict[tuple[str, str], int] = {}
+    for asset, check, _, _, at in judged:
+        newest[asset, check] = max(newest.get((asset, check), 0), at or 0)
+    return [
+        FailingCheck(_name(asset), check, partition)
+        for asset, check, partition, status, at in judged
+        if status == "FAILED" and (partition is not None or (at or 0) >= newest[asset, check])
+    ]
+
+
+def _assets(events: sqlite3.Connection | None, run_id: str) -> tuple[str, ...]:
+    found = [] if events is None else events.execute(_ASSETS, (run_id,)).fetchall()
+    return tuple(sorted(_name(asset) for (asset,) in found))
+
+
+def _name(asset_key: str) -> str:
+    """Return the name of an asset key as Dagster stores it: ``["gold_ohlcv_1m"]``."""
+    return "/".join(json.loads(asset_key))
+
+
+@contextmanager
+def _opened(store: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open a store to read; None when there is none yet."""
+    if not store.exists():
+        yield None
+        return
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as connection:
+        yield connection

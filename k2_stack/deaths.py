@@ -1,0 +1,59 @@
+"""What ended a process: its exit status, a signal by its name, or the kernel's out-of-memory killer."""
+
+import signal
+from pathlib import Path
+from typing import Final
+
+_SHELL: Final = 128  # of a program that ends itself after a signal, as Java does: 128 and the signal's number
+_COUNTERS: Final = (
+    Path("/sys/fs/cgroup/memory.events"),  # of this container, cgroup version 2
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),  # version 1
+    Path("/proc/vmstat"),  # of the machine
+)
+
+
+class Deaths:
+    """Tells why a process ended; call :meth:`look` now and then while it lives."""
+
+    def __init__(self) -> None:
+        self._before = self._newest = out_of_memory_kills()
+
+    def look(self) -> None:
+        """Note how often the kernel has killed for want of memory; the process lived at the look before this one."""
+        self._before, self._newest = self._newest, out_of_memory_kills()
+
+    def sentence(self, code: int) -> str:
+        """Say what ended a process of which ``code`` is the return code, as subprocess gives it."""
+        if code != -signal.SIGKILL:
+            return f"it was {cause(code)}" if code < 0 else f"it ended by itself ({cause(code)})"
+        if out_of_memory_kills() > self._before:
+            return "it was killed by SIGKILL, most likely by the kernel's out of memory killer"
+        return "it was killed by SIGKILL"
+
+
+def cause(code: int) -> str:
+    """Return the words for a return code: ``killed by SIGKILL``, ``exit status 143, after SIGTERM``."""
+    if code < 0:
+        return f"killed by {_name(-code)}"
+    after = f", after {_name(code - _SHELL)}" if code > _SHELL else ""
+    return f"exit status {code}{after}"
+
+
+def out_of_memory_kills() -> int:
+    """Return what the kernel's counters of processes killed for want of memory add up to: only its growth tells."""
+    total = 0
+    for counter in _COUNTERS:
+        try:
+            lines = counter.read_text().splitlines()
+        except OSError:
+            continue
+        counts = (line.partition(" ")[2] for line in lines if line.startswith("oom_kill "))
+        total += sum(int(count) for count in counts if count.isdecimal())
+    return total
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,74 @@
+"""What ``k2 status`` warns of, in sentences that say where to look. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from k2_stack.dagster_records import FailedRun, FailingCheck
+from k2_stack.lake import Ids
+from k2_stack.layers import Layer
+
+_BELOW: Final = {
+    "bronze": "messages in Kafka",
+    "silver": "messages of bronze",
+    "gold_trades": "rows of silver",
+    "gold_quotes": "rows of silver",
+    "candles": "rows of gold trades",
+}
+_SHOWN: Final = 3
+
+
+def of_feed(health: Mapping[str, Any]) -> Iterator[str]:
+    """Warn of all that a feed says is wrong with a venue, such as one that acknowledges and sends nothing."""
+    for venue, state in health.get("venues", {}).items():
+        for texts in state.get("states", {}).values():
+            yield from _shortened([f"feed: {venue}: {text}" for text in texts], f"feed: {venue}: and {{}} more like it")
+
+
+def of_layers(layers: Mapping[str, Layer], limit_s: float) -> Iterator[str]:
+    """Warn of layers that are behind."""
+    for name, layer in layers.items():
+        if layer["behind"]:
+            yield (
+                f"{name} is behind: {_BELOW[name]} that are not taken in: {layer['lag']:,}, the oldest for "
+                f"{layer['oldest_waiting_s']:,.0f} s (limit {limit_s:.0f} s)"
+            )
+
+
+def of_runs(failed: Iterable[FailedRun], dagster_url: str | None) -> Iterator[str]:
+    """Warn of runs that failed, one sentence for each kind."""
+    kinds: dict[str, list[FailedRun]] = defaultdict(list)
+    for run in failed:
+        kinds[", ".join(run.assets) or run.job].append(run)
+    for what, runs in kinds.items():
+        last = f"{dagster_url}/runs/{runs[-1].run_id}" if dagster_url else runs[-1].run_id
+        times = "once" if len(runs) == 1 else f"{len(runs)} times"
+        yield f"the run of {what} failed {times} within the last hour; the last one: {last}"
+
+
+def of_checks(failing: Iterable[FailingCheck]) -> Iterator[str]:
+    """Warn of checks that fail, and name their days."""
+    days: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in failing:
+        days[each.asset, each.check] += [each.partition] if each.partition else []
+    for (asset, check), partitions in sorted(days.items()):
+        newest = sorted(partitions, reverse=True)
+        more = f" and {len(newest) - _SHOWN} more days" if len(newest) > _SHOWN else ""
+        yield f"the check {check} of {asset} fails{' for ' if newest else ''}{', '.join(newest[:_SHOWN])}{more}"
+
+
+def of_gaps(gaps: Mapping[tuple[str, str], list[Ids]]) -> Iterator[str]:
+    """Warn of trade ids that feeds missed within the last day."""
+    if not gaps:
+        return
+    missing = sum(last - first + 1 for of_one in gaps.values() for first, last in of_one)
+    names = sorted(f"{venue} {symbol}" for venue, symbol in gaps)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    yield (
+        f"gaps of the last day that are open: {sum(map(len, gaps.values()))}; trades that were missed: {missing:,} "
+        f"({', '.join(names[:_SHOWN])}{more})"
+    )
+
+
+def _shortened(texts: list[str], more: str) -> list[str]:
+    return texts if len(texts) <= _SHOWN else [*texts[:_SHOWN], more.format(len(texts) - _SHOWN)]
