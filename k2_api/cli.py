@@ -4,6 +4,7 @@ import click
 import uvicorn
 
 from k2_api.app import create_app
+from k2_core.home_format import require_known_home
 from k2_core.logs import configure
 from k2_core.settings import load_settings
 
@@ -12,6 +13,7 @@ from k2_core.settings import load_settings
 def api() -> None:
     """Serve the REST API on K2_API__HOST and K2_PORTS__API."""
     settings = load_settings()
+    require_known_home(settings)
     configure("api")
     uvicorn.run(
         create_app(settings),

@@ -11,6 +11,7 @@ from rich.progress import Progress as Bar
 
 from k2_core import clock
 from k2_core.errors import PartError
+from k2_core.home_format import require_known_home
 from k2_core.settings import load_settings
 from k2_stack.dagster_graphql import Asset, DagsterPages, Failure, Progress
 
@@ -45,7 +46,9 @@ def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None
     if first > last:
         msg = f"--from {first} is later than --to {last}"
         raise click.UsageError(msg)
-    pages = DagsterPages(f"http://127.0.0.1:{load_settings().ports.dagster}")
+    settings = load_settings()
+    require_known_home(settings)
+    pages = DagsterPages(f"http://127.0.0.1:{settings.ports.dagster}")
     assets = pages.assets()
     if asset not in assets:
         msg = f"there is no asset {asset} with days; there are: {', '.join(sorted(assets))}"

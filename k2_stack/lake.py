@@ -26,12 +26,17 @@ def rows_by_table(catalog: Catalog, namespace: str) -> dict[str, int]:
     found = {}
     for spec in all_tables(tuple(VENUES)):
         try:
-            snapshot = catalog.load_table((namespace, spec.name)).current_snapshot()
+            found[spec.name] = rows_of(catalog.load_table((namespace, spec.name)))
         except NoSuchTableError:
             continue
-        summary = snapshot.summary if snapshot else None
-        found[spec.name] = int(summary.additional_properties.get("total-records", 0)) if summary else 0
     return found
+
+
+def rows_of(table: Table) -> int:
+    """Return how many rows a table holds, from its current snapshot's summary."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    return int(summary.additional_properties.get("total-records", 0)) if summary else 0
 
 
 def lag_by_topic(catalog: Catalog, namespace: str, bootstrap_servers: str) -> tuple[dict[str, int], list[str]]:
