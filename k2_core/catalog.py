@@ -13,6 +13,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from k2_core import home_format
+from k2_core.errors import NewerHome
 from k2_core.settings import Settings
 from k2_core.table_changes import Change, apply_changes, properties_of
 from k2_core.table_spec import TableSpec
@@ -33,7 +34,11 @@ def open_catalog(settings: Settings) -> Catalog:
         _prepare_sqlite(settings.home / "catalog.db")
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
     catalog = _opened(properties)
-    home_format.require_known(format_of(catalog), str(settings.home))
+    try:
+        home_format.require_known(format_of(catalog), str(settings.home))
+    except NewerHome:
+        catalog.close()
+        raise
     return catalog
 
 

@@ -30,7 +30,7 @@ def require_known_home(settings: Settings) -> None:
     """
     path = settings.home / "catalog.db"
     if settings.catalog.uri is None and path.is_file():
-        require_known(_format_in(f"file:{quote(str(path))}?mode=ro"), str(settings.home))
+        require_known(_format_in(f"file:{quote(str(path))}?mode=rw"), str(settings.home))
 
 
 def require_known(found: int, home: str) -> None:
@@ -48,6 +48,7 @@ def require_known(found: int, home: str) -> None:
 
 
 def _format_in(uri: str) -> int:
+    """Read the number; a connection that could not write would leave SQLite's own files behind."""
     with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'k2_format'").fetchone():
             return BEFORE_NUMBERS

@@ -134,7 +134,7 @@ def _of_partitions(standing: PartitionSpec, schema: Schema, spec: TableSpec) -> 
     missing = [column for column, _, _ in come if column not in schema.column_names]
     if missing:
         return [Change(f"partition by {', '.join(then.values())}: column {missing[0]} is to be added first")]
-    what = f"partition what comes from now on by {', '.join(then.values())} in place of {', '.join(gone) or 'nothing'}"
+    what = f"partition new rows by {', '.join(then.values())} in place of {', '.join(gone) or 'nothing'}"
     return [Change(what, lambda transaction: _partition(transaction, gone, come))]
 
 

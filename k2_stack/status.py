@@ -14,6 +14,7 @@ from k2_assets.drain import causes
 from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
 from k2_core.catalog import open_catalog
+from k2_core.home_format import require_known_home
 from k2_core.settings import Settings
 from k2_stack import banner, lake, processes, state
 from k2_stack.state import PartState, StackState
@@ -28,6 +29,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     Memory is in MB: for each part the PSS of all processes of its session, the drain's run counted on its own.
     ``message`` is there when something is wrong that is not one part's alone: a full disk, a log that Kafka has cut.
     """
+    require_known_home(settings)
     now = state.read(settings)
     running = state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []
