@@ -45,8 +45,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def newer(settings: Settings) -> Settings:
-    with closing(sqlite3.connect(settings.home / "catalog.db")) as catalog, catalog:
-        catalog.execute("UPDATE k2_format SET format = ?", (FORMAT + 1,))
+    with closing(sqlite3.connect(settings.home / "catalog.db")) as database, database:
+        database.execute("UPDATE k2_format SET format = ?", (FORMAT + 1,))
     return settings
 
 
@@ -66,8 +66,8 @@ def test_a_new_home_carries_this_format(settings: Settings) -> None:
 
 
 def test_a_home_made_before_there_were_numbers_is_opened_and_gets_one(settings: Settings) -> None:
-    with closing(sqlite3.connect(settings.home / "catalog.db")) as catalog, catalog:
-        catalog.execute("DROP TABLE k2_format")
+    with closing(sqlite3.connect(settings.home / "catalog.db")) as database, database:
+        database.execute("DROP TABLE k2_format")
     catalog = open_catalog(settings)
     assert format_of(catalog) == 0
 
