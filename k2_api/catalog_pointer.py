@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from k2_api.errors import LakeUnavailable
 from k2_core.catalog import open_catalog
+from k2_core.errors import NewerHome
 from k2_core.settings import Settings
 
 
@@ -31,13 +32,15 @@ class CatalogPointer:
         """Return the table as of now; None when it has not been made yet.
 
         Raises:
-            LakeUnavailable: the catalog, or the table's metadata file, cannot be read.
+            LakeUnavailable: the catalog, or the table's metadata file, cannot be read, or a newer K2 made them.
         """
         try:
             return self._follow(name)
         except (NoSuchTableError, NoSuchNamespaceError):
             self._tables.pop(name, None)
             return None
+        except NewerHome as error:
+            raise LakeUnavailable(str(error)) from error
         except (SQLAlchemyError, OSError) as error:
             raise LakeUnavailable("the catalog of the lake cannot be read; try again shortly") from error
 

@@ -15,6 +15,7 @@ from k2_assets.sensors.feed import feed_sensor
 from k2_assets.sensors.register import register_sensor
 from k2_assets.silver.assets import silver_assets
 from k2_core import logs
+from k2_core.home_format import require_known_home
 from k2_core.settings import Settings, load_settings
 from k2_core.tables import DATA
 from k2_core.venues import VENUES
@@ -56,4 +57,6 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 
 logs.configure("dagster")
-defs = build_definitions(load_settings())
+_settings = load_settings()
+require_known_home(_settings)
+defs = build_definitions(_settings)

@@ -1,29 +1,48 @@
-"""Open the Iceberg catalog and make its tables. Rows are written by k2_assets.lake_writer alone."""
+"""Open the Iceberg catalog, and make its tables as their specs say. k2_assets.lake_writer alone writes rows."""
 
 import fcntl
 import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-from sqlalchemy import make_url
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from k2_core.errors import SettingsError
+from k2_core import home_format
+from k2_core.errors import NewerHome, SettingsError
 from k2_core.settings import Settings
+from k2_core.table_changes import Change, apply_changes, properties_of
 from k2_core.table_spec import TableSpec
 
 CATALOG_NAME = "k2"
 _TABLES_OF_A_CATALOG = 2
+_FORMATS = Table("k2_format", MetaData(), Column("format", Integer, primary_key=True))
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Open the catalog that the settings name, and make it if it is SQLite and does not exist yet."""
+    """Open the catalog that the settings name, and make it if it is SQLite and does not exist yet.
+
+    Raises:
+        NewerHome: this K2 does not know the format of what is there.
+    """
     if settings.catalog.uri is None:
         settings.home.mkdir(parents=True, exist_ok=True)
         _prepare_sqlite(settings.home / "catalog.db")
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
+    catalog = _opened(properties)
+    try:
+        home_format.require_known(format_of(catalog), str(settings.home))
+    except NewerHome:
+        catalog.close()
+        raise
+    return catalog
+
+
+def _opened(properties: dict[str, str]) -> SqlCatalog:
     for _ in range(_TABLES_OF_A_CATALOG):
         try:
             return SqlCatalog(CATALOG_NAME, **properties)
@@ -37,7 +56,9 @@ def require_lake(settings: Settings) -> None:
 
     Raises:
         SettingsError: there is no such lake.
+        NewerHome: this K2 does not know its format.
     """
+    home_format.require_known_home(settings)
     uri = make_url(settings.catalog_uri)
     file = uri.database if uri.get_backend_name() == "sqlite" else None
     if file is None or Path(file).is_file():
@@ -48,23 +69,66 @@ def require_lake(settings: Settings) -> None:
     raise SettingsError(f"there is no lake's catalog at {file}: set K2_CATALOG__URI to that of one.")
 
 
-def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> None:
-    """Make the namespace and the tables that do not exist yet."""
+def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> dict[str, list[Change]]:
+    """Make the namespace and the tables that do not exist yet, and the small changes of those that do.
+
+    Safe beside writers and beside itself. Nothing is committed where nothing differs.
+
+    Returns:
+        By table, what else differs from its spec.
+
+    Raises:
+        CommitConflict: other writers of a table were first again and again.
+    """
     try:
         catalog.create_namespace(namespace)
     except (NamespaceAlreadyExistsError, IntegrityError):  # the second: another process was first
         pass
+    note_format(catalog)
     existing = {name for _, name in catalog.list_tables(namespace)}
     for spec in specs:
         if spec.name not in existing:
             _create(catalog, namespace, spec)
+    standing = [spec for spec in specs if spec.name in existing]
+    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in standing}
+    return {name: changes for name, changes in left.items() if changes}
+
+
+def change_table(catalog: Catalog, namespace: str, spec: TableSpec, wanted: Callable[[Change], bool]) -> list[Change]:
+    """Make the wanted changes of a table; return what then still differs. See :func:`apply_changes`."""
+    return apply_changes(lambda: catalog.load_table((namespace, spec.name)), spec, wanted)
+
+
+def format_of(catalog: Catalog) -> int:
+    """Return the number of the format that the catalog carries; 0 when it was made before there were numbers."""
+    engine = _engine_of(catalog)
+    if not inspect(engine).has_table(_FORMATS.name):
+        return home_format.BEFORE_NUMBERS
+    with engine.connect() as connection:
+        found = connection.execute(text(home_format.NEWEST)).scalar()
+    return home_format.BEFORE_NUMBERS if found is None else int(found)
+
+
+def note_format(catalog: Catalog) -> None:
+    """Have the catalog carry the number of this K2's format: an earlier K2 then refuses what is changed hereafter."""
+    if format_of(catalog) >= home_format.FORMAT:
+        return
+    engine = _engine_of(catalog)
+    with suppress(IntegrityError, OperationalError, ProgrammingError):  # another process made it at the same moment
+        _FORMATS.create(engine, checkfirst=True)
+    with suppress(IntegrityError), engine.begin() as connection:
+        connection.execute(_FORMATS.insert().values(format=home_format.FORMAT))
+
+
+def _engine_of(catalog: Catalog) -> Engine:
+    assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
+    return catalog.engine
 
 
 def _create(catalog: Catalog, namespace: str, spec: TableSpec) -> None:
-    properties = {**spec.properties, "comment": spec.doc}
     try:
         catalog.create_table(
-            (namespace, spec.name), spec.schema, partition_spec=spec.partition_spec, properties=properties
+            (namespace, spec.name), spec.schema, partition_spec=spec.partition_spec, properties=properties_of(spec)
         )
     except TableAlreadyExistsError:  # another process was first
         return

@@ -3,6 +3,8 @@
 K2Error
 ├── SettingsError            a settings value cannot be used
 ├── MalformedFrame           a venue's frame, or a trade in it, cannot become a row; carries a reason
+├── NewerHome                a newer K2 made the home or changed its format
+├── TableDiffers             a table differs from its spec in a way that cannot be changed in place
 ├── ForeignTable             a table holds what another engine wrote and K2 cannot read
 ├── RegistryError            the schema registry refused or did not answer
 │   └── IncompatibleSchema   a schema would break readers of what was already written
@@ -36,6 +38,14 @@ class MalformedFrame(K2Error):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class NewerHome(K2Error):
+    """A newer K2 made the home, or changed its format."""
+
+
+class TableDiffers(K2Error):
+    """A table differs from its spec in a way that cannot be changed in place."""
 
 
 class ForeignTable(K2Error):

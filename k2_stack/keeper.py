@@ -113,7 +113,7 @@ class Keeper:
             await asyncio.sleep(LOOK_S)
         if self._exited():
             raise PartError(last_line(self._log) or f"{self._part.name} failed: see {self._log}.")
-        self._now.state, self._now.message, self._now.pid = state.READY, "", None
+        self._now.state, self._now.message, self._now.pid = state.READY, last_line(self._log), None
 
     async def _await_ready(self) -> None:
         deadline = clock.monotonic() + READY_WITHIN_S

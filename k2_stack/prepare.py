@@ -1,7 +1,7 @@
 """The steps before parts can start, each in a process of its own: ``python -m k2_stack.prepare STEP``.
 
 They load much (pyiceberg, Dagster) that the supervisor, which lives as long as the platform, need not keep in memory.
-The last line that a step prints is what users see of it.
+The last line that a step prints is what users see of it; what a step returns is that line once it has ended.
 """
 
 import shutil
@@ -16,31 +16,37 @@ from k2_core.settings import Settings, load_settings
 from k2_stack import artifacts, java, parts
 
 
-def kafka_files(settings: Settings) -> None:
+def kafka_files(settings: Settings) -> str:
     """Fetch Kafka's jars, and format the broker's storage the first time."""
     artifacts.fetch(java.jars(), java.artifacts_folder(), report=_say)
     _say("formatting the storage")
     java.prepare_broker(settings)
-    _say("")
+    return ""
 
 
-def registry_files(_: Settings) -> None:
+def registry_files(_: Settings) -> str:
     """Fetch and unpack the schema registry."""
     _say(f"fetching {java.registry_archive().file_name}")
     artifacts.unpacked(java.registry_archive(), java.artifacts_folder())
-    _say("")
+    return ""
 
 
-def tables(settings: Settings) -> None:
-    """Make the catalog and its tables."""
+def tables(settings: Settings) -> str:
+    """Make the catalog and its tables, bring those of an earlier K2 to their specs, and return what more they need."""
     from k2_core.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
     from k2_core.tables import all_tables  # noqa: PLC0415
     from k2_core.venues import VENUES  # noqa: PLC0415
 
-    ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(tuple(VENUES)))
+    left = ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(tuple(VENUES)))
+    todo = "; ".join(f"{name}: {change.what}" for name, changes in left.items() for change in changes)
+    return (
+        f"run `k2 tables migrate --dry-run`, tables of an earlier K2 need more than a start does: {todo}"
+        if todo
+        else ""
+    )
 
 
-def dagster_home(settings: Settings) -> None:
+def dagster_home(settings: Settings) -> str:
     """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
     from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
 
@@ -57,6 +63,7 @@ def dagster_home(settings: Settings) -> None:
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
         fail_orphaned_runs(instance, launchers_since_s=clock.now_ns() / clock.NS_PER_SECOND)  # none runs now
+    return ""
 
 
 def _say(line: str) -> None:
@@ -64,7 +71,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-_WORK: Final[dict[str, Callable[[Settings], None]]] = {
+_WORK: Final[dict[str, Callable[[Settings], str]]] = {
     "kafka-files": kafka_files,
     "registry-files": registry_files,
     "tables": tables,
@@ -75,7 +82,7 @@ _WORK: Final[dict[str, Callable[[Settings], None]]] = {
 def main(step: str) -> int:
     """Do one step; on failure, the last line on standard output is its reason."""
     try:
-        _WORK[step](load_settings())
+        _say(_WORK[step](load_settings()))
     except K2Error as error:
         _say(str(error))
         return 1

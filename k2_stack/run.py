@@ -12,6 +12,7 @@ from rich.console import Console
 
 from k2_core import clock, storage
 from k2_core.errors import PartError
+from k2_core.home_format import require_known_home
 from k2_core.settings import Settings, child_environment
 from k2_stack import banner, logfiles, parts, ports, processes, state, supervisor
 from k2_stack.keeper import log_of
@@ -37,7 +38,9 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
 
     Raises:
         PartError: it is already running, a port is taken, or something did not start; then nothing is left behind.
+        NewerHome: this K2 does not know the home's format.
     """
+    require_known_home(settings)
     _require_space(settings)
     lock = Lock(settings)
     if not lock.acquire():
@@ -93,7 +96,9 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
 
     Raises:
         PartError: it is already running, or did not start.
+        NewerHome: this K2 does not know the home's format.
     """
+    require_known_home(settings)
     _require_space(settings)
     lock = Lock(settings)
     if lock.holder() is not None:

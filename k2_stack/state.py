@@ -9,6 +9,7 @@ from typing import IO, Final
 import msgspec
 
 from k2_core.errors import PartError
+from k2_core.home_format import require_known_home
 from k2_core.settings import Settings
 from k2_stack.processes import Identity
 
@@ -109,7 +110,9 @@ def running(settings: Settings) -> StackState:
 
     Raises:
         PartError: none does.
+        NewerHome: this K2 does not know the home's format.
     """
+    require_known_home(settings)
     now = read(settings)
     if now is None or Lock(settings).holder() != now.pid:
         raise PartError(

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
 from k2_core.errors import TopicError
+from k2_core.home_format import require_known_home
 from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
 from k2_stack import dagster_records, kafka_lag, lake, layers, processes, state, warning_sentences
@@ -64,6 +65,7 @@ class Status(TypedDict):
 
 def gather(settings: Settings) -> Status:
     """Return the status of a home. Starts no process, and writes nothing."""
+    require_known_home(settings)
     now = state.read(settings)
     running = state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []

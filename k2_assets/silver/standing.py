@@ -41,7 +41,7 @@ class Standing:
 
     def judge(self, frames: pl.DataFrame, new: pa.Table) -> None:
         """Compare what stands of ``frames`` (with ``ingestion_us``) with ``new``, and keep what differs."""
-        found = differences(self._rows_of(frames), new)
+        found = differences(self._rows_of(frames).select(new.column_names), new)
         self.missing += self._written(found.missing)
         self.changed += self._written(found.changed)
         if found.stale.height:

@@ -1,0 +1,56 @@
+"""The format number of a home: which K2 may open it. It is kept in the catalog's database, beside what it speaks of.
+
+Without SQLAlchemy, so that a command can refuse a home before it has loaded or changed anything.
+"""
+
+import sqlite3
+from contextlib import closing
+from typing import Final
+from urllib.parse import quote
+
+from k2_core.errors import NewerHome
+from k2_core.settings import Settings
+
+FORMAT: Final = 1
+"""What this K2 makes. Raise it when an earlier K2 could no longer read a home, or go on with it, without harm."""
+
+BEFORE_NUMBERS: Final = 0
+"""The format of a home that was made before homes carried a number."""
+
+NEWEST: Final = "SELECT MAX(format) FROM k2_format"
+
+
+def require_known_home(settings: Settings) -> None:
+    """Refuse a home that a newer K2 made, from its own catalog file; changes nothing.
+
+    A catalog elsewhere (``K2_CATALOG__URI``) is asked when it is opened.
+
+    Raises:
+        NewerHome: this K2 does not know the home's format.
+    """
+    path = settings.home / "catalog.db"
+    if settings.catalog.uri is None and path.is_file():
+        require_known(_format_in(f"file:{quote(str(path))}?mode=rw"), str(settings.home))
+
+
+def require_known(found: int, home: str) -> None:
+    """Refuse a format that is newer than this K2's.
+
+    Raises:
+        NewerHome: with both numbers.
+    """
+    if found > FORMAT:
+        msg = (
+            f"{home} has format {found}, and this version of K2 knows formats up to {FORMAT}: "
+            "use the newer version of K2 that made it, or set K2_HOME to another home."
+        )
+        raise NewerHome(msg)
+
+
+def _format_in(uri: str) -> int:
+    """Read the number; a connection that could not write would leave SQLite's own files behind."""
+    with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'k2_format'").fetchone():
+            return BEFORE_NUMBERS
+        (found,) = connection.execute(NEWEST).fetchone()
+        return BEFORE_NUMBERS if found is None else int(found)
