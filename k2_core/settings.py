@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_core.errors import SettingsError
+from k2_core.loopback import sparing_loopback
 from k2_core.urls import WebSocketUrl
 
 DEVELOPMENT_API_KEY = "k2-dev-api-key-2026"
@@ -316,8 +317,14 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """Return the environment for a child process: ours with ``extra`` on top."""
-    return {**os.environ, **extra}
+    """Return the environment for a child process: ours with ``extra`` on top, and loopback asked through no proxy."""
+    return {**os.environ, **sparing_loopback(os.environ), **extra}
+
+
+def proxy_variables() -> dict[str, str]:
+    """Return the variables that name proxies, in small letters; of two spellings the small one holds, as everywhere."""
+    found = {name.lower(): value.strip() for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return found | {name: value.strip() for name, value in os.environ.items() if name.endswith("_proxy")}
 
 
 def under_supervisor() -> bool:
