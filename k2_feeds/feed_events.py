@@ -12,7 +12,7 @@ from k2_core import topics
 from k2_core.raw_frame import CONFLUENT_MAGIC
 
 Kind = Literal[
-    "connect", "subscribe", "ack", "refused", "gap", "silence", "stale", "lag", "skew", "sequence_break", "rotation",
+    "connect", "subscribe", "ack", "refused", "alias", "gap", "silence", "stale", "lag", "skew", "sequence_break", "rotation",
     "handover", "disconnect", "dropped", "oversized", "loss_accepted", "recovered",
 ]  # fmt: skip
 HEAD_BYTES: Final = 1024

@@ -17,7 +17,7 @@ from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
 from k2_core.venues.listings import decode_reply, listing, unique
-from k2_core.venues.replies import Reply, Subscription
+from k2_core.venues.replies import Reply, Subscription, texts_of
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -30,6 +30,7 @@ QUOTE_ASSETS: Final = (
 SERVER_SHUTDOWN: Final = "serverShutdown"
 ENDING: Final = b'"serverShutdown"'
 PING: Final = b""  # the venue pings
+SERVED_AS: Final[dict[str, str]] = {}
 # As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
@@ -156,7 +157,8 @@ def reply_of(payload: bytes) -> Reply | None:
         return None
     if reply.error is not None or reply.msg is not None:
         text = _said(reply)
-        return Reply(accepted=False, subscriptions=_named_in(text), text=text)
+        texts = texts_of(payload, leave_out=frozenset({"id"}))
+        return Reply(False, _named_in(text), text, texts if len(texts) > 1 else ())
     return Reply(accepted=True) if reply.id is not None and bytes(reply.result) == b"null" else None
 
 

@@ -15,7 +15,7 @@ from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
 from k2_core.venues.listings import decode_reply, listing, power_of_ten, unique
-from k2_core.venues.replies import Reply
+from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
@@ -24,6 +24,7 @@ ASSET_CLASS: Final = "crypto"
 LIMITS: Final = limits.KRAKEN
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b'{"method":"ping"}'
+SERVED_AS: Final[dict[str, str]] = {}
 _CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
 _REQ_IDS: Final[dict[Data, int]] = {"trades": 1, "quotes": 2}  # the first of each; a refusal names no channel but this
 _CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
@@ -86,8 +87,8 @@ class _Reply(msgspec.Struct, gc=False):
     method: str
     success: bool
     result: _Accepted = msgspec.field(default_factory=_Accepted)
-    symbol: str = ""
-    error: str = ""
+    symbol: str | None = None
+    error: str | None = None
     req_id: int | None = None
 
 
@@ -158,7 +159,8 @@ def reply_of(payload: bytes) -> Reply | None:
     "time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}``
 
     A refusal names no channel: ``{"error":"Currency pair not supported BTC/XYZ","method":"subscribe","req_id":2,
-    "success":false,"symbol":"BTC/XYZ",…}``. Its ``req_id`` says which; without one it is about both.
+    "success":false,"symbol":"BTC/XYZ",…}``. Its ``req_id`` says which; without one it is about both. Without
+    a symbol it may name one in some text.
     """
     reply = decode_as(_reply, payload)
     if reply is None or reply.method != "subscribe":
@@ -166,7 +168,9 @@ def reply_of(payload: bytes) -> Reply | None:
     if not reply.success:
         asked = [data for data in _CHANNELS if reply.req_id is None or _asked_for(data, reply.req_id)]
         about = tuple((data, reply.symbol) for data in asked) if reply.symbol else ()
-        return Reply(accepted=False, subscriptions=about, text=reply.error)
+        texts = () if about else texts_of(payload, leave_out=frozenset({"method", "time_in", "time_out"}))
+        text = reply.error or ": ".join(texts)
+        return Reply(accepted=False, subscriptions=about, text=text, fields=texts if len(texts) > 1 else ())
     found = [data for data, channel in _CHANNELS.items() if channel == reply.result.channel]
     return Reply(accepted=True, subscriptions=((found[0], reply.result.symbol),)) if found else None
 
