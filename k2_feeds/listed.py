@@ -12,6 +12,7 @@ from k2_core.errors import MalformedFrame, SettingsError
 from k2_core.logs import logger
 from k2_core.proxies import proxy_for
 from k2_core.settings import Feeds
+from k2_core.venues.listings import Listings
 from k2_feeds.backoff import Backoff
 from k2_feeds.fleet import Source
 from k2_feeds.pacing import LONGEST_HOLD_S
@@ -80,7 +81,7 @@ class Listed:
 
 
 async def fetch(source: Source, ca_file: Path | None) -> frozenset[str]:
-    """Return the symbols that the venue lists, as its WebSocket spells them.
+    """Return the symbols that the venue lists, as its WebSocket spells them, and those of ours that it may list.
 
     Raises:
         SettingsError: its URL, the file of authorities or the proxy cannot be used.
@@ -103,5 +104,8 @@ async def fetch(source: Source, ca_file: Path | None) -> frozenset[str]:
     if answer.status_code in _TOO_MANY:
         raise RateLimited(answer.status_code, answer.headers.get("Retry-After"))
     answer.raise_for_status()
-    listings = await asyncio.to_thread(source.venue.parse_instruments, answer.content)
-    return frozenset(listing.venue_symbol for listing in listings)
+    listings: Listings = await asyncio.to_thread(source.venue.parse_instruments, answer.content)
+    if listings.trouble:
+        _log.warning(listings.trouble, venue=source.venue.VENUE)
+    unsure = filter(listings.may_lack, source.symbols)
+    return frozenset([*(listing.venue_symbol for listing in listings), *unsure])

@@ -13,7 +13,7 @@ from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
 from k2_core.venues.json_text import decode_as
-from k2_core.venues.listings import decode_reply, listing, unique
+from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
 from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
@@ -115,7 +115,8 @@ _trades = msgspec.json.Decoder(_Trades)
 _quotes = msgspec.json.Decoder(_Quotes)
 _envelope = msgspec.json.Decoder(_Envelope)
 _reply = msgspec.json.Decoder(_Reply)
-_products = msgspec.json.Decoder(list[_Product])
+_products: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
+_product = msgspec.json.Decoder(_Product)
 
 
 def stream_url(base: str) -> str:
@@ -230,7 +231,7 @@ def instruments_url(rest_base: str) -> str:
     return f"{rest_base.rstrip('/')}/products"
 
 
-def parse_instruments(body: bytes) -> list[Listing]:
+def parse_instruments(body: bytes) -> Listings:
     """Return the instruments that the venue lists on its Exchange interface, whose products Advanced Trade trades.
 
     ``[{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD","quote_increment":"0.01",
@@ -241,7 +242,8 @@ def parse_instruments(body: bytes) -> list[Listing]:
     Raises:
         MalformedFrame: when the list cannot be read, or is empty.
     """
-    return unique(_listing(each) for each in decode_reply(_products, body))
+    entries: list[msgspec.Raw] = decode_reply(_products, body)
+    return read_listings(entries, _product, _listing, lambda entry: entry.get("id"))
 
 
 def _listing(product: _Product) -> Listing:

@@ -35,8 +35,8 @@ class ScriptedVenue:
     ``listed`` are the symbols of its REST interface; ``refuses`` those that its WebSocket does not have; ``mute``
     subscriptions, (channel, symbol), are acknowledged and bring nothing; ``unanswered`` ones are not even that, and
     Kraken is ``busy`` for some. ``refusal`` makes the refusal of a whole request from the symbols that it asked for and
-    those that it is refused for. ``aliases`` come under another name, and are acknowledged so with ``acknowledges_aliases``.
-    With ``snapshots`` it begins each subscription with one, of mute ones too.
+    those that it is refused for. ``aliases`` come under another name, and are acknowledged so if it
+    ``acknowledges_aliases``. With ``snapshots`` it begins each subscription with one, of mute ones too.
     """
 
     def __init__(self, name: str, symbols: tuple[str, ...]) -> None:
