@@ -118,6 +118,7 @@ class Feeds(_Section):
         ge=1,
         description="spread a venue's symbols over connections of at most so many; the venue's limit holds too",
     )
+    source: str = Field("", description="where frames come from, if not from the venues; `k2 up --source` sets it")
     ca_file: Path | None = Field(None, description="PEM file of the authorities that sign venues; unset: certifi's")
     backoff_first_s: float = Field(1.0, gt=0, description="first pause before a reconnect; it doubles, ±50 %")
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")

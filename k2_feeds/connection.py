@@ -234,7 +234,8 @@ class Connection:
         self._wanted_changed = False
         connection_id = str(uuid.uuid4())
         stream = self._sink.open(connection_id)
-        stream.note("connect", url=self.url)
+        source = {"source": self._settings.source} if self._settings.source else {}
+        stream.note("connect", url=self.url, **source)
         session = Session(
             self._venue,
             socket,
