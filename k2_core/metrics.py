@@ -71,7 +71,7 @@ SEQUENCE_BREAKS = Counter(
 )
 FEED_STATE = Gauge(
     "k2_feed_state",
-    "1 while something is wrong: silence, stale, lag, skew, sequence, refused; else 0.",
+    "1 while something is wrong: silence, stale, lag, skew, sequence, refused, alias; else 0.",
     ["exchange", "state"],
 )
 SEQUENCE_GAPS = Counter(

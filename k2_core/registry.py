@@ -9,6 +9,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from k2_core.errors import IncompatibleSchema, RegistryError
+from k2_core.proxies import proxy_for
 
 COMPATIBILITY = "BACKWARD"
 _NOT_FOUND = {40401, 40402, 40403}  # subject, version, schema; a bare 404 is not the registry's own
@@ -18,11 +19,15 @@ Answer = TypeVar("Answer")
 
 
 class Registry:
-    """The registry at ``url``; its connections last until :meth:`close`, or the end of a ``with`` block."""
+    """The registry at ``url``; its connections last until :meth:`close`, or the end of a ``with`` block.
+
+    Raises:
+        SettingsError: the registry is to be asked through a proxy of the environment that cannot be used.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1})
+        self._client = _client(url)
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +117,21 @@ class Registry:
 
     def _failed(self, what: str, error: Exception) -> RegistryError:
         return RegistryError(f"the schema registry at {self.url} could not {what}: {error}")
+
+
+def _client(url: str) -> SchemaRegistryClient:
+    """Return a client that asks through the proxy of :func:`proxy_for`; its own reading of them has no switch."""
+    try:
+        proxy = proxy_for(url.partition(",")[0])
+    except ValueError:  # no URL, as the client then says
+        proxy = None
+    client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1, "proxy": proxy or url})
+    if proxy is None:
+        rest = client._rest_client  # noqa: SLF001  # see above
+        rest.session.close()
+        transport = httpx2.HTTPTransport(verify=url.startswith("https"))
+        rest.session = httpx2.Client(auth=rest.auth, timeout=rest.timeout, transport=transport)
+    return client
 
 
 def same_schema(one: str, other: str) -> bool:

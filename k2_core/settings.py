@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2_core.errors import SettingsError
+from k2_core.loopback import sparing_loopback
 from k2_core.urls import WebSocketUrl
 
 DEVELOPMENT_API_KEY = "k2-dev-api-key-2026"
@@ -117,6 +118,7 @@ class Feeds(_Section):
         ge=1,
         description="spread a venue's symbols over connections of at most so many; the venue's limit holds too",
     )
+    source: str = Field("", description="where frames come from, if not from the venues; `k2 up --source` sets it")
     ca_file: Path | None = Field(None, description="PEM file of the authorities that sign venues; unset: certifi's")
     backoff_first_s: float = Field(1.0, gt=0, description="first pause before a reconnect; it doubles, ±50 %")
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
@@ -316,8 +318,14 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """Return the environment for a child process: ours with ``extra`` on top."""
-    return {**os.environ, **extra}
+    """Return the environment for a child process: ours with ``extra`` on top, and loopback asked through no proxy."""
+    return {**os.environ, **sparing_loopback(os.environ), **extra}
+
+
+def proxy_variables() -> dict[str, str]:
+    """Return the variables that name proxies, in small letters; of two spellings the small one holds, as everywhere."""
+    found = {name.lower(): value.strip() for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    return found | {name: value.strip() for name, value in os.environ.items() if name.endswith("_proxy")}
 
 
 def under_supervisor() -> bool:

@@ -143,7 +143,7 @@ class Connection:
             self.silence.end(session)
             session.close("symbols", "the venue lists none of its symbols any more")
             return
-        session.believe_data()
+        session.believe_data(self._settings.silence_s)
         reason = self._reason_to_renew(session)
         if reason and clock.monotonic() >= self._renew_not_before:
             await self._renew(session, reason)
@@ -234,7 +234,8 @@ class Connection:
         self._wanted_changed = False
         connection_id = str(uuid.uuid4())
         stream = self._sink.open(connection_id)
-        stream.note("connect", url=self.url)
+        source = {"source": self._settings.source} if self._settings.source else {}
+        stream.note("connect", url=self.url, **source)
         session = Session(
             self._venue,
             socket,

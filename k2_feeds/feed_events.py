@@ -12,8 +12,8 @@ from k2_core import topics
 from k2_core.raw_frame import CONFLUENT_MAGIC
 
 Kind = Literal[
-    "connect", "subscribe", "ack", "refused", "gap", "silence", "stale", "lag", "skew", "sequence_break", "rotation",
-    "handover", "disconnect", "dropped", "oversized", "loss_accepted", "recovered",
+    "connect", "subscribe", "ack", "refused", "alias", "gap", "silence", "stale", "lag", "skew", "sequence_break",
+    "rotation", "handover", "disconnect", "dropped", "oversized", "loss_accepted", "recovered",
 ]  # fmt: skip
 HEAD_BYTES: Final = 1024
 _SCHEMA: Final[Schema] = fastavro.parse_schema(json.loads(topics.feed_event_schema()))

@@ -10,8 +10,9 @@ import httpx
 
 from k2_core.errors import MalformedFrame, SettingsError
 from k2_core.logs import logger
+from k2_core.proxies import proxy_for
 from k2_core.settings import Feeds
-from k2_core.urls import split_url
+from k2_core.venues.listings import Listings
 from k2_feeds.backoff import Backoff
 from k2_feeds.fleet import Source
 from k2_feeds.pacing import LONGEST_HOLD_S
@@ -62,7 +63,7 @@ class Listed:
             listed = await fetch(self._source, self._ca_file)
         except RateLimited as error:
             return self._failed(str(error), error.retry_after_s)
-        except (SettingsError, httpx.HTTPError, MalformedFrame, OSError) as error:
+        except (SettingsError, httpx.HTTPError, httpx.InvalidURL, MalformedFrame, OSError, ValueError) as error:
             return self._failed(str(error) or type(error).__name__, 0.0)
         if listed:
             self.unlisted = frozenset(self._source.symbols) - listed
@@ -80,28 +81,31 @@ class Listed:
 
 
 async def fetch(source: Source, ca_file: Path | None) -> frozenset[str]:
-    """Return the symbols that the venue lists, as its WebSocket spells them.
+    """Return the symbols that the venue lists, as its WebSocket spells them, and those of ours that it may list.
 
     Raises:
-        SettingsError: its URL, or the file of authorities, is of no use.
+        SettingsError: its URL, the file of authorities or the proxy cannot be used.
         RateLimited: the venue wants to be left alone for a while.
         httpx.HTTPError: it cannot be reached, or answers an error.
         MalformedFrame: its answer cannot be read.
     """
     url = source.venue.instruments_url(source.rest_url)
     try:
-        host = split_url(url).hostname
+        proxy = proxy_for(url)
         httpx.URL(url)  # it refuses more
     except (ValueError, httpx.InvalidURL) as error:
         setting = f"K2_FEEDS__{source.venue.VENUE.upper()}__REST_URL"
         msg = f"{setting}={source.rest_url!r} cannot be used: {error}."
         raise SettingsError(msg) from None
-    at_home = host in {"127.0.0.1", "localhost", "::1"}
     verify = trusted(ca_file) if url.startswith("https") else False
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not at_home, verify=verify) as client:
+    transport = httpx.AsyncHTTPTransport(verify=verify, proxy=proxy)
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, transport=transport) as client:
         answer = await client.get(url)
     if answer.status_code in _TOO_MANY:
         raise RateLimited(answer.status_code, answer.headers.get("Retry-After"))
     answer.raise_for_status()
-    listings = await asyncio.to_thread(source.venue.parse_instruments, answer.content)
-    return frozenset(listing.venue_symbol for listing in listings)
+    listings: Listings = await asyncio.to_thread(source.venue.parse_instruments, answer.content)
+    if listings.trouble:
+        _log.warning(listings.trouble, venue=source.venue.VENUE)
+    unsure = filter(listings.may_lack, source.symbols)
+    return frozenset([*(listing.venue_symbol for listing in listings), *unsure])

@@ -12,6 +12,7 @@ from websockets.protocol import Event
 
 from k2_core import clock
 from k2_core.errors import SettingsError
+from k2_core.proxies import proxy_for
 from k2_core.retry_after import seconds_of
 from k2_core.urls import split_url
 
@@ -62,18 +63,17 @@ def trusted(ca_file: Path | None) -> ssl.SSLContext:
 
 
 async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
-    """Open the WebSocket at ``url``; loopback is never asked for through a proxy.
+    """Open the WebSocket at ``url``, through the proxy of the environment that is for it.
 
     Raises:
-        SettingsError: ``url`` is not one of a WebSocket, or ``ca_file`` is of no use.
+        SettingsError: ``url`` is not one of a WebSocket, or ``ca_file`` or the proxy cannot be used.
         RateLimited: the venue wants to be left alone for a while.
     """
     try:
-        parts = split_url(url)
+        secure, proxy = split_url(url).scheme == "wss", proxy_for(url)
     except ValueError as error:
         raise _unusable(url, error) from None
-    context = trusted(ca_file) if parts.scheme == "wss" else None
-    at_home = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    context = trusted(ca_file) if secure else None
     try:
         socket = await connect(
             url,
@@ -84,7 +84,7 @@ async def dial(url: str, ca_file: Path | None = None) -> VenueSocket:
             ping_timeout=PONG_WITHIN_S,
             max_size=MAX_MESSAGE_BYTES,
             max_queue=_QUEUED_FRAMES,
-            proxy=None if at_home else True,
+            proxy=proxy,
             create_connection=VenueSocket,
             ssl=context,
         )

@@ -5,8 +5,8 @@ from typing import Final, Literal, Protocol
 from k2_core.logs import logger
 from k2_feeds.feed_events import Kind
 
-State = Literal["silence", "stale", "lag", "skew", "sequence", "refused"]
-STATES: Final[tuple[State, ...]] = ("silence", "stale", "lag", "skew", "sequence", "refused")
+State = Literal["silence", "stale", "lag", "skew", "sequence", "refused", "alias"]
+STATES: Final[tuple[State, ...]] = ("silence", "stale", "lag", "skew", "sequence", "refused", "alias")
 Wrong = dict[tuple[str, str], str]
 """What is wrong, as sentences: {(symbol, channel): text}, either of them empty when it concerns none."""
 _log = logger(__name__)

@@ -32,6 +32,7 @@ class Watch:
         self.lateness = Lateness(settings.stale_after_s, settings.skew_s)
         self._feed, self._fleet, self._listed = feed, fleet, listed
         self._refused: dict[Subscription, str] = {}
+        self._aliases: dict[Subscription, str] = {}
         self._silent_since_ns: dict[Subscription, int] = {}
         self._symbol_silence_s = settings.silence_s * _SYMBOL_PATIENCE
         self._breaks = deque([(clock.monotonic(), 0)])
@@ -50,6 +51,7 @@ class Watch:
         states.hold("stale", self.lateness.stale())
         states.hold("lag", self.lateness.lagging(now_ns))
         states.hold("skew", self.lateness.skewed(now_ns))
+        states.hold("alias", self._served_as())
         states.hold("silence", self._silent(), scope="connections", begins=False, ends=False)  # they tell of it
         states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
         states.hold("refused", refused)
@@ -85,7 +87,8 @@ class Watch:
 
     def _silent_symbols(self, now_ns: int) -> Wrong:
         """Return what is acknowledged and has brought nothing for long, though it may be the market that is quiet."""
-        since_ns = {each: self._silent_since(session, each, now_ns) for session, each in self._wanted()}
+        wanted = [(session, each) for session, each in self._wanted() if each not in self._aliases]
+        since_ns = {each: self._silent_since(session, each, now_ns) for session, each in wanted}
         self._silent_since_ns = {each: since for each, since in since_ns.items() if since is not None}
         found: Wrong = {}
         for (data, symbol), since in self._silent_since_ns.items():
@@ -127,6 +130,21 @@ class Watch:
         for symbol in sorted(self._listed.unlisted):
             found[symbol, ""] = self._listed.sentence_of(symbol)
         return found
+
+    def _served_as(self) -> Wrong:
+        """Return what comes under another name, until it comes under its own: a reconnect does not change it."""
+        for session, each in self._wanted():
+            if session is not None and each in session.aliases:
+                self._aliases[each] = session.aliases[each]
+            elif session is not None and (
+                each in session.refused or (CHANNELS[each[0]], each[1]) in session.stream.heard
+            ):
+                self._aliases.pop(each, None)
+        name = self._feed.venue.VENUE
+        return {
+            (symbol, ""): f"{name} serves {symbol} as {other}: it is stored under the symbol of {other}"
+            for (_, symbol), other in self._aliases.items()
+        }
 
     def _sequence(self, now: float) -> Wrong:
         """Return a sentence while ids or counters have jumped within the last minutes."""

@@ -1,9 +1,11 @@
 """What a venue's feed knows of its ids from one process to the next: a small file, and what Kafka holds since.
 
 The file only ever tells what Kafka has acknowledged. Whatever came after it stands in Kafka or is lost, so that both
-together tell what is missing, however the last process ended.
+together tell what is missing, however the last process ended. Ids of one source tell nothing of another's: a file holds
+what came from one, and what other sources have left in Kafka is passed over.
 """
 
+import hashlib
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +20,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
 from k2_core.settings import Settings
-from k2_feeds.feed_events import read_event
+from k2_feeds.feed_events import FeedEvent, read_event
 from k2_feeds.gaps import GapTracker
 from k2_feeds.holes import Seen
 from k2_feeds.partitions import partition_of
@@ -39,10 +41,14 @@ class Remembered(msgspec.Struct):
 
 
 class Watermarks:
-    """One venue's file, ``<home>/run/feed/<venue>.json``, and its topics."""
+    """One venue's file of one source, ``<home>/run/feed/<venue>.<source>.json``, and its topics."""
 
     def __init__(self, settings: Settings, venue: ModuleType, provisioned: Provisioned) -> None:
-        self.path: Path = settings.home / "run" / "feed" / f"{venue.VENUE}.json"
+        section = getattr(settings.feeds, venue.VENUE, None)
+        self._source = settings.feeds.source
+        self._url: str = venue.stream_url(section.url) if section else ""
+        name = hashlib.sha256((self._source or self._url).encode()).hexdigest()[:8]
+        self.path: Path = settings.home / "run" / "feed" / f"{venue.VENUE}.{name}.json"
         self._servers, self._venue = settings.bootstrap_servers, venue
         self._frames = [(provisioned.trades_topic, partition) for partition in range(provisioned.partitions)]
         self._events = [(topics.FEED_EVENTS, partition_of(venue.VENUE, provisioned.partitions))]
@@ -87,32 +93,54 @@ class Watermarks:
         since_ms = remembered.at_ns // clock.NS_PER_MS - _MARGIN_MS if remembered else None
         consumer = a_consumer(self._servers)
         try:
-            frames = self._see(tracker, replay(consumer, self._frames, since_ms, _NEWEST, stop))
-            gaps = self._tell(tracker, replay(consumer, self._events, since_ms, _NEWEST, stop))
+            events = [
+                event
+                for value in replay(consumer, self._events, since_ms, _NEWEST, stop)
+                if (event := read_event(value))
+            ]
+            ours, foreign = self._ours(events)
+            frames = self._see(tracker, replay(consumer, self._frames, since_ms, _NEWEST, stop), foreign)
+            gaps = self._tell(tracker, ours)
         finally:
             consumer.close()
         symbols = len(tracker.state())
         _log.info("recalled", venue=self._venue.VENUE, file=bool(remembered), symbols=symbols, frames=frames, gaps=gaps)
         return tracker
 
-    def _see(self, tracker: GapTracker, values: Iterable[bytes]) -> int:
+    def _ours(self, events: Iterable[FeedEvent]) -> tuple[list[FeedEvent], set[str]]:
+        """Return the venue's events while it was fed from this source, and the connections to others."""
+        ours, foreign, is_ours = [], set(), True
+        for event in events:
+            if event.venue != self._venue.VENUE:
+                continue
+            if event.kind == "connect":
+                source, url = event.details.get("source", ""), event.details.get("url", "")
+                is_ours = source == self._source if source else not self._url or url == self._url
+                if not is_ours:
+                    foreign.add(event.connection_id)
+            if is_ours:
+                ours.append(event)
+        return ours, foreign
+
+    def _see(self, tracker: GapTracker, values: Iterable[bytes], foreign: set[str]) -> int:
         route, see, frames = self._venue.route, tracker.see, 0
         for value in values:
             try:
-                payload = decode(value).payload
+                frame = decode(value)
             except MalformedFrame:  # whoever wrote it was no feed
                 continue
+            if frame.connection_id in foreign:
+                continue
             frames += 1
-            for run in route(payload).runs:
+            for run in route(frame.payload).runs:
                 see(*run)
         return frames
 
-    def _tell(self, tracker: GapTracker, values: Iterable[bytes]) -> int:
+    def _tell(self, tracker: GapTracker, events: Iterable[FeedEvent]) -> int:
         """Mark the gaps that stand in the events, so that they are not told again."""
         gaps = 0
-        for value in values:
-            event = read_event(value)
-            if event is None or (event.venue, event.kind) != (self._venue.VENUE, "gap"):
+        for event in events:
+            if event.kind != "gap":
                 continue
             first, last = (event.details.get(name, "") for name in ("first_missing", "last_missing"))
             if first.isdecimal() and last.isdecimal():

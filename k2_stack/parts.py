@@ -145,7 +145,7 @@ def _venues(settings: Settings, source: Source) -> Callable[[], dict[str, str]]:
 
     def simulated() -> dict[str, str]:
         found = probes.simulated_venues(port)
-        made = {"K2_FEEDS__VENUES": json.dumps(list(found))}
+        made = {"K2_FEEDS__VENUES": json.dumps(list(found)), "K2_FEEDS__SOURCE": str(source)}
         for venue, symbols in found.items():
             prefix = f"K2_FEEDS__{venue.upper()}"
             made[f"{prefix}__URL"] = f"ws://127.0.0.1:{port}"

@@ -93,7 +93,7 @@ def dagster_code(port: int) -> Answer:
     import grpc  # noqa: PLC0415  # only the supervisor of a whole platform needs it
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service="DagsterApi")
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)

@@ -14,10 +14,10 @@ from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.reference.fetch import fetch
 from k2_assets.reference.versions import Changes, Row, Source, changes
 from k2_core import clock
-from k2_core.instruments import Listing
 from k2_core.logs import logger
 from k2_core.settings import Settings
 from k2_core.tables import REFERENCE_INSTRUMENTS
+from k2_core.venues.listings import Listings
 
 log = logger(__name__)
 
@@ -52,16 +52,24 @@ class VenueRefresh:
         url = self._venue.instruments_url(feed.rest_url)
         body = self._fetch(url)
         source = Source(self._venue.VENUE, self._venue.ASSET_CLASS, url, clock.now(), frozenset(feed.symbols))
-        listings = self._venue.parse_instruments(body)
+        listings: Listings = self._venue.parse_instruments(body)
+        if listings.trouble:
+            log.warning(listings.trouble, venue=self._venue.VENUE)
         return len(listings), self._commit(listings, source)
 
-    def _commit(self, listings: list[Listing], source: Source) -> Changes:
+    def _commit(self, listings: Listings, source: Source) -> Changes:
         found = Changes()
+        read = {each.venue_symbol for each in listings}
+
+        def standing(table: Table) -> list[Row]:
+            """Return the open versions but those that are neither confirmed nor denied: their entry was not read."""
+            rows = open_versions(table, source.exchange)
+            return [row for row in rows if row["venue_symbol"] in read or not listings.may_lack(row["venue_symbol"])]
 
         def compute(table: Table) -> Change | None:
             nonlocal found
             # Counted from the commit, not from the list: what waited for other writers must not hold before it stands.
-            found = changes(open_versions(table, source.exchange), listings, source, clock.now() + self._margin)
+            found = changes(standing(table), listings, source, clock.now() + self._margin)
             return _change(found, source.exchange) if found.rows else None
 
         commit_derived(self._load, compute)

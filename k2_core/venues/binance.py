@@ -16,8 +16,8 @@ from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
-from k2_core.venues.listings import decode_reply, listing, unique
-from k2_core.venues.replies import Reply, Subscription
+from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
+from k2_core.venues.replies import Reply, Subscription, texts_of
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -30,6 +30,7 @@ QUOTE_ASSETS: Final = (
 SERVER_SHUTDOWN: Final = "serverShutdown"
 ENDING: Final = b'"serverShutdown"'
 PING: Final = b""  # the venue pings
+SERVED_AS: Final[dict[str, str]] = {}
 # As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
@@ -105,13 +106,14 @@ class _Listed(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _ExchangeInfo(msgspec.Struct, gc=False):
-    symbols: list[_Listed]
+    symbols: list[msgspec.Raw]
 
 
 _trades = msgspec.json.Decoder(_Trades)
 _quotes = msgspec.json.Decoder(_Quotes)
 _reply = msgspec.json.Decoder(_Reply)
 _exchange_info = msgspec.json.Decoder(_ExchangeInfo)
+_listed = msgspec.json.Decoder(_Listed)
 
 
 def stream_url(base: str) -> str:
@@ -156,7 +158,8 @@ def reply_of(payload: bytes) -> Reply | None:
         return None
     if reply.error is not None or reply.msg is not None:
         text = _said(reply)
-        return Reply(accepted=False, subscriptions=_named_in(text), text=text)
+        texts = texts_of(payload, leave_out=frozenset({"id"}))
+        return Reply(False, _named_in(text), text, texts if len(texts) > 1 else ())
     return Reply(accepted=True) if reply.id is not None and bytes(reply.result) == b"null" else None
 
 
@@ -212,7 +215,7 @@ def instruments_url(rest_base: str) -> str:
     return f"{rest_base.rstrip('/')}/api/v3/exchangeInfo"
 
 
-def parse_instruments(body: bytes) -> list[Listing]:
+def parse_instruments(body: bytes) -> Listings:
     """Return the instruments that the venue lists.
 
     ``{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[],"exchangeFilters":[],"symbols":[{"symbol":"ETHBTC",
@@ -223,7 +226,8 @@ def parse_instruments(body: bytes) -> list[Listing]:
     Raises:
         MalformedFrame: when the list cannot be read, or is empty.
     """
-    return unique(_listing(each) for each in decode_reply(_exchange_info, body).symbols)
+    entries = decode_reply(_exchange_info, body).symbols
+    return read_listings(entries, _listed, _listing, lambda entry: entry.get("symbol"))
 
 
 def _said(reply: _Reply) -> str:

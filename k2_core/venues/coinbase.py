@@ -13,8 +13,8 @@ from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
 from k2_core.venues.json_text import decode_as
-from k2_core.venues.listings import decode_reply, listing, unique
-from k2_core.venues.replies import Reply
+from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
+from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
@@ -23,10 +23,11 @@ ASSET_CLASS: Final = "crypto"
 LIMITS: Final = limits.COINBASE
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b""  # its heartbeats keep a connection open
+SERVED_AS: Final = {"-USDC": "-USD"}  # the order book is one; the venue may send either name's data as the other's
 _CHANNELS: Final[dict[Data, str]] = {"trades": "market_trades", "quotes": "ticker"}
 _LISTS: Final[dict[Data, str]] = {"trades": "trades", "quotes": "tickers"}
 _CONTROL_CHANNELS: Final = frozenset({"heartbeats", "subscriptions"})
-_REPLY_FIELDS: Final = frozenset({"message"})  # {"type":"error","message":"…"}
+_REPLY_FIELDS: Final = frozenset({"message", "reason"})  # {"type":"error","message":"…","reason":"…"}
 _LONGEST_ID: Final = 30  # digits; far more than any column holds
 _HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
 _TRADE_FIELDS: Final[dict[str, Kind]] = dict.fromkeys(("trade_id", "product_id", "price", "size", "side", "time"), str)
@@ -107,7 +108,6 @@ class _Reply(msgspec.Struct, gc=False):
     channel: str = ""
     events: list[_Subscribed] = msgspec.field(default_factory=list)
     type: str = ""
-    message: str = ""
 
 
 _Shape = TypeVar("_Shape")
@@ -115,7 +115,8 @@ _trades = msgspec.json.Decoder(_Trades)
 _quotes = msgspec.json.Decoder(_Quotes)
 _envelope = msgspec.json.Decoder(_Envelope)
 _reply = msgspec.json.Decoder(_Reply)
-_products = msgspec.json.Decoder(list[_Product])
+_products: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
+_product = msgspec.json.Decoder(_Product)
 
 
 def stream_url(base: str) -> str:
@@ -157,14 +158,15 @@ def reply_of(payload: bytes) -> Reply | None:
     ``{"channel":"subscriptions","client_id":"","timestamp":"2026-04-07T14:30:00.000000Z","sequence_num":0,
     "events":[{"subscriptions":{"level2":["BTC-USD"],"market_trades":["BTC-USD","ETH-USD"]}}]}``
 
-    It lists all that the connection is subscribed to by then. A refusal is ``{"type":"error","message":"…"}`` and does
-    not say of what.
+    It lists all that the connection is subscribed to by then. A refusal is ``{"type":"error","message":"Failed to
+    subscribe","reason":"XYZ-USD is not a valid product"}`` and names what it is about in some text, or not at all.
     """
     reply = decode_as(_reply, payload)
     if reply is None:
         return None
     if reply.type == "error":
-        return Reply(accepted=False, text=reply.message)
+        texts = texts_of(payload, leave_out=frozenset({"type", "channel"}))
+        return Reply(accepted=False, text=": ".join(texts), fields=texts if len(texts) > 1 else ())
     if reply.channel != "subscriptions":
         return None
     listed = [event.subscriptions for event in reply.events]
@@ -229,7 +231,7 @@ def instruments_url(rest_base: str) -> str:
     return f"{rest_base.rstrip('/')}/products"
 
 
-def parse_instruments(body: bytes) -> list[Listing]:
+def parse_instruments(body: bytes) -> Listings:
     """Return the instruments that the venue lists on its Exchange interface, whose products Advanced Trade trades.
 
     ``[{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD","quote_increment":"0.01",
@@ -240,7 +242,8 @@ def parse_instruments(body: bytes) -> list[Listing]:
     Raises:
         MalformedFrame: when the list cannot be read, or is empty.
     """
-    return unique(_listing(each) for each in decode_reply(_products, body))
+    entries: list[msgspec.Raw] = decode_reply(_products, body)
+    return read_listings(entries, _product, _listing, lambda entry: entry.get("id"))
 
 
 def _listing(product: _Product) -> Listing:

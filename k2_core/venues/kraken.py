@@ -9,13 +9,13 @@ import msgspec
 
 from k2_core.errors import MalformedFrame
 from k2_core.instruments import MODERN_CODES, Instrument, Listing, Status, instrument
-from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
+from k2_core.quotes import BadQuote, VenueQuote, canonical, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
-from k2_core.venues.listings import decode_reply, listing, power_of_ten, unique
-from k2_core.venues.replies import Reply
+from k2_core.venues.listings import Listings, decode_reply, listing, power_of_ten, read_listings
+from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
 from k2_core.venues.times import canonical_time, microseconds
 
@@ -24,6 +24,7 @@ ASSET_CLASS: Final = "crypto"
 LIMITS: Final = limits.KRAKEN
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b'{"method":"ping"}'
+SERVED_AS: Final[dict[str, str]] = {}
 _CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
 _REQ_IDS: Final[dict[Data, int]] = {"trades": 1, "quotes": 2}  # the first of each; a refusal names no channel but this
 _CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
@@ -68,6 +69,22 @@ class _Quote(msgspec.Struct, gc=False):
     timestamp: str
 
 
+class _Undated(msgspec.Struct, gc=False):
+    symbol: str
+    bid: msgspec.Raw
+    bid_qty: msgspec.Raw
+    ask: msgspec.Raw
+    ask_qty: msgspec.Raw
+    timestamp: None = None
+    last: msgspec.Raw = msgspec.Raw()
+    volume: msgspec.Raw = msgspec.Raw()
+    vwap: msgspec.Raw = msgspec.Raw()
+    low: msgspec.Raw = msgspec.Raw()
+    high: msgspec.Raw = msgspec.Raw()
+    change: msgspec.Raw = msgspec.Raw()
+    change_pct: msgspec.Raw = msgspec.Raw()
+
+
 class _Quotes(msgspec.Struct, gc=False):
     channel: Literal["ticker"]
     data: list[_Quote]
@@ -86,8 +103,8 @@ class _Reply(msgspec.Struct, gc=False):
     method: str
     success: bool
     result: _Accepted = msgspec.field(default_factory=_Accepted)
-    symbol: str = ""
-    error: str = ""
+    symbol: str | None = None
+    error: str | None = None
     req_id: int | None = None
 
 
@@ -101,16 +118,18 @@ class _Pair(msgspec.Struct, gc=False):
 
 class _AssetPairs(msgspec.Struct, gc=False):
     error: list[str]
-    result: dict[str, _Pair] = {}
+    result: dict[str, msgspec.Raw] = {}
 
 
 _trades = msgspec.json.Decoder(_Trades)
 _trade = msgspec.json.Decoder(_Trade)
 _quotes = msgspec.json.Decoder(_Quotes)
 _quote = msgspec.json.Decoder(_Quote)
+_undated = msgspec.json.Decoder(_Undated)
 _items = msgspec.json.Decoder(_Items)
 _reply = msgspec.json.Decoder(_Reply)
 _asset_pairs = msgspec.json.Decoder(_AssetPairs)
+_pair = msgspec.json.Decoder(_Pair)
 
 
 def stream_url(base: str) -> str:
@@ -158,7 +177,8 @@ def reply_of(payload: bytes) -> Reply | None:
     "time_in":"2023-09-25T09:04:31.742599Z","time_out":"2023-09-25T09:04:31.742648Z","req_id":1}``
 
     A refusal names no channel: ``{"error":"Currency pair not supported BTC/XYZ","method":"subscribe","req_id":2,
-    "success":false,"symbol":"BTC/XYZ",…}``. Its ``req_id`` says which; without one it is about both.
+    "success":false,"symbol":"BTC/XYZ",…}``. Its ``req_id`` says which; without one it is about both. Without
+    a symbol it may name one in some text.
     """
     reply = decode_as(_reply, payload)
     if reply is None or reply.method != "subscribe":
@@ -166,7 +186,9 @@ def reply_of(payload: bytes) -> Reply | None:
     if not reply.success:
         asked = [data for data in _CHANNELS if reply.req_id is None or _asked_for(data, reply.req_id)]
         about = tuple((data, reply.symbol) for data in asked) if reply.symbol else ()
-        return Reply(accepted=False, subscriptions=about, text=reply.error)
+        texts = () if about else texts_of(payload, leave_out=frozenset({"method", "time_in", "time_out"}))
+        text = reply.error or ": ".join(texts)
+        return Reply(accepted=False, subscriptions=about, text=text, fields=texts if len(texts) > 1 else ())
     found = [data for data, channel in _CHANNELS.items() if channel == reply.result.channel]
     return Reply(accepted=True, subscriptions=((found[0], reply.result.symbol),)) if found else None
 
@@ -196,7 +218,8 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     "ask":105944.30,"ask_qty":3.2,"last":105899.40,"volume":163.28908096,"vwap":105904.39279,"low":104711.00,
     "high":106613.10,"change":250.00,"change_pct":0.24,"timestamp":"2022-12-25T09:30:59.123456Z"}]}``
 
-    The venue gives no id: see :func:`k2_core.quotes.quote_id`.
+    The venue gives no id: see :func:`k2_core.quotes.quote_id`. Before 2026 it gave no ``timestamp`` either: such a
+    quote is stamped at its receipt, and what else the item says stands in its id for the time.
 
     Raises:
         MalformedFrame: when nothing of the frame can be read.
@@ -205,7 +228,10 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     if quotes:
         return [*quotes]
     items = _items_of(payload, "quotes")
-    return [_quote_of(decode_as(_quote, item)) or _bad_quote(item) for item in items] or None
+    return [
+        _quote_of(decode_as(_quote, item)) or _undated_quote_of(decode_as(_undated, item)) or _bad_quote(item)
+        for item in items
+    ] or None
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
@@ -221,7 +247,7 @@ def instruments_url(rest_base: str) -> str:
     return f"{rest_base.rstrip('/')}/0/public/AssetPairs"
 
 
-def parse_instruments(body: bytes) -> list[Listing]:
+def parse_instruments(body: bytes) -> Listings:
     """Return the instruments that the venue lists, but for those that its WebSocket does not have.
 
     ``{"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","aclass_base":"currency","base":"XXBT",
@@ -236,7 +262,7 @@ def parse_instruments(body: bytes) -> list[Listing]:
     reply = decode_reply(_asset_pairs, body)
     if reply.error:
         raise MalformedFrame("wrong_type", f"the venue answers {spelled(reply.error)}")
-    return unique(_listing(pair.wsname, pair) for pair in reply.result.values() if pair.wsname)
+    return read_listings(reply.result.values(), _pair, _listing, lambda entry: _symbol(entry.get("wsname")))
 
 
 def _asked_for(data: Data, req_id: int) -> bool:
@@ -287,6 +313,17 @@ def _quote_of(quote: _Quote | None) -> VenueQuote | None:
     return VenueQuote(quote.symbol, identity, None, *bid, *ask, event_us, None)
 
 
+def _undated_quote_of(quote: _Undated | None) -> VenueQuote | None:
+    if quote is None:
+        return None
+    bid, ask = _side(quote.bid, quote.bid_qty), _side(quote.ask, quote.ask_qty)
+    if bid is None or ask is None:
+        return None
+    day = (quote.last, quote.volume, quote.vwap, quote.low, quote.high, quote.change, quote.change_pct)
+    identity = quote_id(" ".join(canonical(str(raw, "utf-8")) for raw in day), *bid, *ask)
+    return VenueQuote(quote.symbol, identity, None, *bid, *ask, None, None)
+
+
 def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | None] | None:
     """Return a side of the book as it was written; None when it is neither numbers nor null."""
     texts = []
@@ -298,15 +335,24 @@ def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | 
     return side_of(*texts)
 
 
-def _listing(wsname: str, pair: _Pair) -> Listing:
-    base, _, quote = wsname.partition("/")
-    base, quote = MODERN_CODES.get(base, base), MODERN_CODES.get(quote, quote)
+def _symbol(wsname: object) -> str | None:
+    """Return version 2's name of a pair by version 1's."""
+    if not isinstance(wsname, str):
+        return None
+    return "/".join(MODERN_CODES.get(code, code) for code in wsname.split("/", 1))
+
+
+def _listing(pair: _Pair) -> Listing | None:
+    symbol = _symbol(pair.wsname)
+    if not symbol:
+        return None
+    base, _, quote = symbol.partition("/")
     tick_size = pair.tick_size
     if tick_size is None and pair.pair_decimals is not None:
         tick_size = power_of_ten(pair.pair_decimals)
     lot_size = None if pair.lot_decimals is None else power_of_ten(pair.lot_decimals)
     status = _STATUSES.get(pair.status, "unknown")
-    return listing(f"{base}/{quote}", (base, quote), (tick_size, lot_size), status, pair.status)
+    return listing(symbol, (base, quote), (tick_size, lot_size), status, pair.status)
 
 
 def _items_of(payload: bytes, data: Data) -> list[bytes]:
@@ -334,7 +380,8 @@ def _bad_quote(item: bytes) -> BadQuote:
     value = decode_any(item)
     if not isinstance(value, dict):
         return BadQuote("wrong_type", f"a quote is {spelled(value)}, expected an object")
-    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES) or _fault_in_time(value)
+    value = {"timestamp": None, **value}
+    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES | {"timestamp"}) or _fault_in_time(value)
     return BadQuote(*fault, _event_us(value))
 
 
@@ -344,7 +391,7 @@ def _event_us(value: dict[str, object]) -> int | None:
 
 
 def _fault_in_time(value: dict[str, object]) -> Fault:
-    if _event_us(value) is None:
+    if _event_us(value) is None and value["timestamp"] is not None:
         return Fault(
             "wrong_type", f"field timestamp is {spelled(value['timestamp'])}, expected an RFC 3339 time in UTC"
         )

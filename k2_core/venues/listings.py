@@ -1,6 +1,6 @@
 """A venue's list of instruments, read strictly: what every venue module needs to read its own. Knows no venue."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -10,10 +10,36 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import Listing, Status, instrument, letters_and_digits
 from k2_core.trades import exact
 from k2_core.venues.fields import spelled
-from k2_core.venues.json_text import check_text
+from k2_core.venues.json_text import check_text, decode_as
 
 _Shape = TypeVar("_Shape")
 _LONGEST_SIZE: Final = 60  # characters; far more than any column holds
+_TOLD: Final = 5  # entries that could not be read, with their reasons
+_object: Final[msgspec.json.Decoder[Mapping[str, object]]] = msgspec.json.Decoder(dict[str, object])
+
+
+class Listings(list[Listing]):
+    """A venue's instruments, each once. ``skipped`` are symbols whose entry could not be read, with the reason.
+
+    An entry that does not even name its symbol stands there under an empty one.
+    """
+
+    def __init__(self, found: Iterable[Listing] = (), skipped: Mapping[str, str] | None = None) -> None:
+        super().__init__(found)
+        self.skipped = dict(skipped or {})
+
+    def may_lack(self, symbol: str) -> bool:
+        """Tell whether a symbol that is not among these may be listed all the same."""
+        return symbol in self.skipped or "" in self.skipped
+
+    @property
+    def trouble(self) -> str:
+        """What could not be read, in one sentence; empty when all could."""
+        if not self.skipped:
+            return ""
+        told = [f"{symbol or 'one without a symbol'} ({reason})" for symbol, reason in self.skipped.items()]
+        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+        return f"entries of the list that cannot be read are left out: {', '.join([*told[:_TOLD], *more])}"
 
 
 def decode_reply(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:
@@ -22,12 +48,11 @@ def decode_reply(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:
     Raises:
         MalformedFrame: ``malformed_json``, or ``wrong_type`` with the place that is not as the venue documents it.
     """
-    check_text(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise MalformedFrame("wrong_type", str(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedFrame("malformed_json", str(error)) from None
 
 
@@ -59,19 +84,38 @@ def power_of_ten(decimals: int) -> str | None:
     return f"{Decimal(1).scaleb(-decimals):f}" if 0 <= decimals < _LONGEST_SIZE else None
 
 
-def unique(listings: Iterable[Listing]) -> list[Listing]:
-    """Return the listings, each once.
+def read_listings(
+    entries: Iterable[msgspec.Raw],
+    decoder: msgspec.json.Decoder[_Shape],
+    listing_of: Callable[[_Shape], Listing | None],
+    symbol_of: Callable[[Mapping[str, object]], object],
+) -> Listings:
+    """Return the instruments of a list's entries, each once; an entry that cannot be read costs no other.
+
+    Args:
+        entries: as they were written.
+        decoder: of one entry.
+        listing_of: makes an instrument of it; None for one that is not wanted.
+        symbol_of: finds the symbol of an entry that is not of that shape, where it has one.
 
     Raises:
-        MalformedFrame: there is none, as if the venue had closed, or one symbol is listed in two ways.
+        MalformedFrame: there is none, as if the venue had closed.
     """
-    found: dict[str, Listing] = {}
-    for each in listings:
-        if found.setdefault(each.venue_symbol, each) != each:
-            raise MalformedFrame("wrong_type", f"instrument {spelled(each.venue_symbol)} is listed in two ways")
+    found, skipped = dict[str, Listing](), dict[str, str]()
+    for entry in entries:
+        try:
+            check_text(bytes(entry))
+            each = listing_of(decode_reply(decoder, bytes(entry)))
+        except MalformedFrame as error:
+            symbol = symbol_of(decode_as(_object, bytes(entry)) or {})
+            skipped[symbol if isinstance(symbol, str) else ""] = error.detail
+            continue
+        if each is not None and found.setdefault(each.venue_symbol, each) != each:
+            skipped[each.venue_symbol] = "it is listed in two ways, of which the first is taken"
     if not found:
-        raise MalformedFrame("missing_field", "no instrument is listed")
-    return list(found.values())
+        reason = "wrong_type" if skipped else "missing_field"
+        raise MalformedFrame(reason, next(iter(skipped.values()), "no instrument is listed"))
+    return Listings(found.values(), skipped)
 
 
 def _size(text: str | None) -> str | None:

@@ -134,11 +134,32 @@ def test_a_list_without_any_instrument_is_refused_so_that_none_counts_as_deliste
 
 
 @EVERY_VENUE
-def test_a_symbol_that_is_listed_in_two_ways_is_refused_and_a_repeat_is_not(venue: ModuleType) -> None:
+def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told(venue: ModuleType) -> None:
     one, list_of = ONE[venue.VENUE]
 
-    assert len(venue.parse_instruments(list_of(one, one))) == 1
-    assert reason(venue, list_of(one, one | {"status": "BREAK"})) == "wrong_type"
+    repeated = venue.parse_instruments(list_of(one, one))
+    assert (len(repeated), repeated.trouble) == (1, "")
+    found = venue.parse_instruments(list_of(one, one | {"status": "BREAK"}))
+    assert found == repeated
+    assert "it is listed in two ways" in found.trouble
+
+
+@EVERY_VENUE
+@pytest.mark.parametrize("wrong", [None, 5, ["x"], "\N{ROCKET}", ""])
+def test_one_bad_entry_costs_that_entry(venue: ModuleType, wrong: object) -> None:
+    one, list_of = ONE[venue.VENUE]
+    name, id_name = {
+        "binance": ("baseAsset", "symbol"),
+        "kraken": ("lot_decimals", "wsname"),
+        "coinbase": ("base_currency", "id"),
+    }[venue.VENUE]
+    other = {"binance": "NEWUSDT", "kraken": "NEW/USD", "coinbase": "NEW-USD"}[venue.VENUE]
+    good = venue.parse_instruments(list_of(one))
+
+    assert venue.parse_instruments(list_of(one | {id_name: wrong}, one)) == good
+    found = venue.parse_instruments(list_of(one | {id_name: other, name: [wrong]}, one))
+    assert (found, found.may_lack(other), found.may_lack("ANY")) == (good, True, False)
+    assert found.trouble.startswith(f"entries of the list that cannot be read are left out: {other} (")
 
 
 @EVERY_VENUE

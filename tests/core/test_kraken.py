@@ -149,7 +149,8 @@ def test_a_field_of_a_trade_that_is_missing_or_null_or_of_another_type_is_said(n
 
 @pytest.mark.parametrize("name", list(KRAKEN_QUOTE))
 def test_a_field_of_a_quote_that_is_missing_or_of_another_type_is_said(name: str) -> None:
-    assert reason_of(kraken.parse_quotes, kraken_quotes(kraken_quote(**{name: LEFT_OUT}))) == "missing_field"
+    if name != "timestamp":  # without which a quote is stamped at its receipt
+        assert reason_of(kraken.parse_quotes, kraken_quotes(kraken_quote(**{name: LEFT_OUT}))) == "missing_field"
     assert reason_of(kraken.parse_quotes, kraken_quotes(kraken_quote(**{name: "[1]"}))) == "wrong_type"
 
 
@@ -231,3 +232,19 @@ def test_each_symbol_is_subscribed_to_by_a_frame_of_its_own() -> None:
     quotes = {"channel": "ticker", "symbol": ["ETH/USD"], "event_trigger": "bbo", "snapshot": True}
     assert frames[3]["params"] == quotes
     assert kraken.stream_url("wss://host/") == "wss://host/v2"
+
+
+@pytest.mark.parametrize("timestamp", [LEFT_OUT, "null"])
+def test_a_quote_without_a_time_is_stamped_at_receipt_and_known_by_all_that_it_says(timestamp: str) -> None:
+    def read(**fields: str) -> VenueQuote:
+        payload = kraken_quotes(kraken_quote(timestamp=timestamp, **fields))
+        assert kraken.route(payload).channel == "quote"
+        (quote,) = kraken.parse_quotes(payload) or ()
+        assert isinstance(quote, VenueQuote)
+        return quote
+
+    one = read()
+    assert (one.event_us, one.published_us, one.sequence) == (None, None, None)
+    assert read().quote_id == one.quote_id
+    assert read(bid="1.25").quote_id != one.quote_id
+    assert read(volume="99.5").quote_id != one.quote_id  # the same sides after others are another quote

@@ -5,7 +5,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ class Client:
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
         self.subscribed: set[tuple[str, str]] = set()
+        self.asked: set[tuple[str, str]] = set()
         self.sequence = 0
 
 
@@ -33,7 +34,9 @@ class ScriptedVenue:
 
     ``listed`` are the symbols of its REST interface; ``refuses`` those that its WebSocket does not have; ``mute``
     subscriptions, (channel, symbol), are acknowledged and bring nothing; ``unanswered`` ones are not even that, and
-    Kraken is ``busy`` for some. With ``snapshots`` it begins each subscription with one, of mute ones too.
+    Kraken is ``busy`` for some. ``refusal`` makes the refusal of a whole request from the symbols that it asked for and
+    those that it is refused for. ``aliases`` come under another name, and are acknowledged so if it
+    ``acknowledges_aliases``. With ``snapshots`` it begins each subscription with one, of mute ones too.
     """
 
     def __init__(self, name: str, symbols: tuple[str, ...]) -> None:
@@ -42,6 +45,9 @@ class ScriptedVenue:
         self.mute: set[tuple[str, str]] = set()
         self.unanswered: set[tuple[str, str]] = set()
         self.busy: set[tuple[str, str]] = set()
+        self.refusal: Callable[[list[str], list[str]], Any] | None = None
+        self.aliases: dict[str, str] = {}
+        self.acknowledges_aliases = False
         self.snapshots = False
         self.clients: list[Client] = []
         self.requests: list[tuple[float, Any]] = []
@@ -165,7 +171,11 @@ async def _binance(venue: ScriptedVenue, client: Client, request: Any) -> None:
     asked = [stream.split("@") for stream in request["params"]]
     if venue.unanswered:
         return
-    client.subscribed |= {(kinds[kind], symbol.upper()) for symbol, kind in asked}
+    symbols = [symbol.upper() for symbol, _ in asked]
+    if venue.refusal and venue.refuses.intersection(symbols):
+        await venue._send(client, venue.refusal(symbols, sorted(venue.refuses.intersection(symbols))))
+        return
+    client.subscribed |= {(kinds[kind], venue.aliases.get(symbol.upper(), symbol.upper())) for symbol, kind in asked}
     await venue._send(client, {"result": None, "id": request["id"]})
 
 
@@ -178,12 +188,17 @@ async def _kraken(venue: ScriptedVenue, client: Client, request: Any) -> None:
     base = {"method": "subscribe", "req_id": request["req_id"]}
     if wanted in venue.unanswered:
         return
+    if venue.refusal and symbol in venue.refuses:
+        await venue._send(client, venue.refusal([symbol], [symbol]))
+        return
     if symbol in venue.refuses or wanted in venue.busy:
         said = f"Currency pair not supported {symbol}" if symbol in venue.refuses else "Exceeded msg rate"
         await venue._send(client, {**base, "success": False, "error": said, "symbol": symbol})
         return
-    client.subscribed.add(wanted)
-    await venue._send(client, {**base, "success": True, "result": {"channel": kind, "symbol": symbol}})
+    other = venue.aliases.get(symbol, symbol)
+    client.subscribed.add((wanted[0], other))
+    named = other if venue.acknowledges_aliases else symbol
+    await venue._send(client, {**base, "success": True, "result": {"channel": kind, "symbol": named}})
     await venue._snapshot(client, {wanted})
 
 
@@ -191,12 +206,17 @@ async def _coinbase(venue: ScriptedVenue, client: Client, request: Any) -> None:
     kinds = {"market_trades": "trades", "ticker": "quotes"}
     symbols = request.get("product_ids", ())
     unknown = [symbol for symbol in symbols if symbol in venue.refuses]
+    if unknown and venue.refusal:
+        await venue._send(client, venue.refusal(symbols, unknown))
+        return
     if unknown:
         await venue._send(client, {"type": "error", "message": f"{unknown[0]} is not a valid product"})
         return
     wanted = {(kinds.get(request["channel"], "heartbeats"), symbol) for symbol in symbols}
-    client.subscribed |= wanted - venue.unanswered
-    lists = {name: sorted(s for kind, s in client.subscribed if kind == data) for name, data in kinds.items()}
+    client.asked |= wanted - venue.unanswered
+    client.subscribed = {(kind, venue.aliases.get(symbol, symbol)) for kind, symbol in client.asked}
+    acknowledged = client.subscribed if venue.acknowledges_aliases else client.asked
+    lists = {name: sorted(s for kind, s in acknowledged if kind == data) for name, data in kinds.items()}
     await venue._send(client, {"channel": "subscriptions", "events": [{"subscriptions": lists}]})
     await venue._snapshot(client, wanted)
 

@@ -117,7 +117,7 @@ def test_a_state_is_noted_once_when_it_begins_and_once_when_it_is_over() -> None
 
 def a_session(**accepted_at: float) -> Any:
     accepted = {("trades", symbol): at for symbol, at in accepted_at.items()}
-    return SimpleNamespace(sample=[], refused={}, accepted=accepted, stream=SimpleNamespace(heard={}))
+    return SimpleNamespace(sample=[], refused={}, aliases={}, accepted=accepted, stream=SimpleNamespace(heard={}))
 
 
 def a_watch(venue: Any, *wanted: tuple[str, str]) -> tuple[Watch, Any, Any]:

@@ -201,3 +201,23 @@ def test_a_file_that_cannot_be_read_is_as_none(begin: Begin, watermarks: Waterma
 
     assert feed.finish(30) == 0
     assert knows(watermarks, 2)
+
+
+def test_what_another_source_brought_tells_nothing_and_what_this_one_brought_is_known_again(
+    broker: str, venue: ModuleType, settings: Settings, provisioned: Provisioned
+) -> None:
+    def fed(source: str, *ids: int) -> None:
+        feeds = settings.feeds.model_copy(update={"source": source})
+        mine = Watermarks(settings.model_copy(update={"feeds": feeds}), venue, provisioned)
+        feed = Feed(venue, provisioned, Publisher(broker), watermarks=mine, grace_s=GRACE_S)
+        feed.recall(threading.Event())
+        stream = feed.open(source or "live")
+        stream.note("connect", url="ws://127.0.0.1:1/stream", **({"source": source} if source else {}))
+        give(stream, *ids)
+        assert feed.finish(30) == 0
+
+    fed("simulator", *range(5), 7)
+    fed("recording a.jsonl", 90_000, 90_001)
+    fed("simulator", *range(8, 10))
+    fed("recording a.jsonl", 90_005)
+    assert missing(broker, venue) == [5, 6, 90_002, 90_003, 90_004]

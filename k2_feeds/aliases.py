@@ -1,0 +1,36 @@
+"""Symbols that a venue acknowledges or serves under another name than it was asked for. Pure."""
+
+from collections.abc import Set
+from types import ModuleType
+
+
+def served_as(venue: ModuleType, lost: Set[str], names: Set[str], asked: Set[str]) -> dict[str, str]:
+    """Return under which name each symbol comes that came under no name of its own.
+
+    Args:
+        venue: its module; it tells the aliases that the venue documents.
+        lost: symbols that were asked for and that nothing named.
+        names: those that an acknowledgement, or data, did name.
+        asked: all that were asked for.
+
+    A name that nobody asked for stands for the one lost symbol of the same base, or for the only one that is lost.
+    """
+    found = {symbol: other for symbol in lost if (other := _documented(venue, symbol)) in names}
+    for stranger in sorted(names - asked - set(found.values())):
+        left = sorted(lost - found.keys())
+        candidates = [symbol for symbol in left if _have_one_base(venue, symbol, stranger)] or left
+        if len(candidates) == 1:
+            found[candidates[0]] = stranger
+    return found
+
+
+def _documented(venue: ModuleType, symbol: str) -> str:
+    for ending, other in venue.SERVED_AS.items():
+        if symbol.endswith(ending):
+            return symbol.removesuffix(ending) + str(other)
+    return ""
+
+
+def _have_one_base(venue: ModuleType, symbol: str, other: str) -> bool:
+    one, two = venue.instrument_of(symbol), venue.instrument_of(other)
+    return one is not None and two is not None and one.base == two.base
