@@ -51,6 +51,14 @@ class Messages:
         self.keys += other.keys
         self.values += other.values
 
+    def chosen(self, places: Sequence[int]) -> "Messages":
+        """Return the messages at ``places``."""
+        return Messages(*([column[place] for place in places] for column in vars(self).values()))
+
+    def part(self, start: int, end: int) -> "Messages":
+        """Return the messages of the positions [start, end)."""
+        return Messages(*(column[start:end] for column in vars(self).values()))
+
     def following(self, topic_id: str) -> Offsets:
         """Return the next offset of every partition that these messages touch."""
         last = dict(zip(self.partitions, self.offsets, strict=True))

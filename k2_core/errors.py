@@ -10,6 +10,7 @@ K2Error
 │   └── IncompatibleSchema   a schema would break readers of what was already written
 ├── TopicError               a topic is missing, or its settings differ from what K2 needs
 ├── OffsetError              a committed offset no longer lies within the topic's log
+├── NotStorable              rows cannot be written, and it is no fault of a few messages
 ├── DoubledRows              a table holds a message twice
 ├── CommitConflict           another writer moved the table's offsets first
 ├── LockBusy                 other work on the table has not ended
@@ -19,6 +20,8 @@ K2Error
 └── RecordingError           a recording cannot be read
 """
 
+from typing import Final
+
 
 class K2Error(Exception):
     """Root of all errors that K2 raises on purpose. Its text is one sentence a user can act on."""
@@ -26,6 +29,17 @@ class K2Error(Exception):
 
 class SettingsError(K2Error):
     """A settings value cannot be used."""
+
+
+_LONGEST: Final = 500  # characters of an error: it is for a person, and the bytes stand beside it
+
+
+def readable(text: str) -> str:
+    """Return what was found wrong as tables keep it: cut to what a person reads, without what is no text."""
+    if len(text) > _LONGEST:
+        tail = f"… ({len(text):,} characters)"
+        text = text[: _LONGEST - len(tail)] + tail
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class MalformedFrame(K2Error):
@@ -66,6 +80,10 @@ class TopicError(K2Error):
 
 class OffsetError(K2Error):
     """A committed offset no longer lies within the topic's log."""
+
+
+class NotStorable(K2Error):
+    """Rows cannot be written, and too many messages are concerned for it to be their fault."""
 
 
 class DoubledRows(K2Error):

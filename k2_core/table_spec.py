@@ -12,8 +12,11 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringT
 LIST_OF_TEXTS: Final = "list of strings"
 MAP_OF_TEXTS: Final = "map of strings"
 
+_METRICS: Final = "write.metadata.metrics"
 _KEEP_SNAPSHOTS: Final = {
     "format-version": "2",
+    # Bounds that are cut to 16 characters are counted up at their end, which some characters do not survive.
+    f"{_METRICS}.default": "full",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
@@ -27,6 +30,20 @@ DRAINED: Final = {
     "write.update.isolation-level": "snapshot",
 }
 """Properties of a table that one writer appends to while another replaces files of it."""
+
+
+def counted(*columns: str) -> dict[str, str]:
+    """Return properties by which files say of ``columns`` how many values they have, and no bounds.
+
+    For text that others write, however long: Parquet keeps no bounds beyond 4 kB, and those of a file that has them of
+    some row groups only would be wrong.
+    """
+    return {f"{_METRICS}.column.{column}": "counts" for column in columns}
+
+
+def uncounted(*columns: str) -> dict[str, str]:
+    """Return properties by which files say nothing of the values of ``columns``."""
+    return {f"{_METRICS}.column.{column}": "none" for column in columns}
 
 
 @dataclass(frozen=True)

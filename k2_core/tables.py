@@ -14,7 +14,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from k2_core.table_spec import DRAINED, LIST_OF_TEXTS, MAP_OF_TEXTS, Column, TableSpec
+from k2_core.table_spec import DRAINED, LIST_OF_TEXTS, MAP_OF_TEXTS, Column, TableSpec, counted, uncounted
 from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
@@ -84,6 +84,12 @@ QUOTE_COLUMNS = (
 _COLUMNS: Final[dict[Data, tuple[Column, ...]]] = {"trades": TRADE_COLUMNS, "quotes": QUOTE_COLUMNS}
 
 
+_UNREAD: Final = (
+    "why nothing was read from the message: a reason of rejection, a colon, what was found; null if it was read, and "
+    "in rows from before this column"
+)
+
+
 def bronze(venue: str, data: Data) -> TableSpec:
     """Return the table of a venue's frames on its topic of trades or quotes, byte for byte."""
     one = data.removesuffix("s")
@@ -106,9 +112,14 @@ def bronze(venue: str, data: Data) -> TableSpec:
             Column("min_event_ts", _TIME, f"earliest {one} time in the frame; null if it has none", required=False),
             Column("max_event_ts", _TIME, f"latest {one} time in the frame; null if it has none", required=False),
             Column("ingestion_timestamp", _TIME, "received_ns in µs; kafka_timestamp if unreadable"),
+            Column("unread", _TEXT, _UNREAD, required=False),
         ),
         "ingestion_timestamp",
-        {**DRAINED, "write.metadata.metrics.column.payload": "none"},
+        {
+            **DRAINED,
+            **counted("key", "venue", "channel", "symbol", "connection_id", "unread"),
+            **uncounted("payload"),
+        },
         sort_by=_FRAME,
     )
 
@@ -154,7 +165,7 @@ def silver_rejected(venue: str) -> TableSpec:
             Column("payload", BinaryType(), _REJECTED_PAYLOAD),
         ),
         "ingestion_timestamp",
-        {**DRAINED, "write.metadata.metrics.column.payload": "none"},
+        {**DRAINED, **counted("error"), **uncounted("payload")},
         sort_by=_PLACE,
     )
 
@@ -200,7 +211,7 @@ BRONZE_FEED_EVENTS = TableSpec(
         Column("ingestion_timestamp", _TIME, "at_ns in µs; kafka_timestamp if unreadable"),
     ),
     "ingestion_timestamp",
-    {**DRAINED, "write.metadata.metrics.column.payload": "none"},
+    {**DRAINED, **counted("key", "venue", "kind", "symbol", "connection_id"), **uncounted("payload")},
     sort_by=_FRAME,
 )
 
@@ -254,7 +265,7 @@ REFERENCE_INSTRUMENTS = TableSpec(
         Column("source", _TEXT, "URL of that list"),
     ),
     "valid_from",
-    DRAINED,
+    {**DRAINED, **counted("venue_symbol", "symbol", "base", "quote", "venue_status")},
     sort_by=("exchange", "venue_symbol", "valid_from"),
 )
 

@@ -78,6 +78,17 @@ class Envelopes:
     payloads: list[bytes]
     errors: dict[int, MalformedFrame] = field(default_factory=dict)
 
+    def first(self, count: int) -> "Envelopes":
+        """Return the first of these envelopes."""
+        return Envelopes(
+            self.schema_ids[:count],
+            self.received_ns[:count],
+            self.connection_seqs[:count],
+            self.streams[:count],
+            self.payloads[:count],
+            {position: error for position, error in self.errors.items() if position < count},
+        )
+
 
 def schema_ids(values: list[bytes]) -> set[int]:
     """Return every schema id that stands in the Confluent headers of ``values``."""

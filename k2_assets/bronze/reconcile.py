@@ -23,7 +23,7 @@ from k2_assets.kafka_reader import KafkaReader, Messages, Topic, describe_topic
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_filters import day_bounds_us
 from k2_assets.lake_writer.lock import lock
-from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_assets.lake_writer.rewrites import replace_files
 from k2_assets.partitions import is_partition
 from k2_core import clock, tables, topics
 from k2_core.errors import TopicError
@@ -135,12 +135,15 @@ class _Search:
         messages, self._missing = self._missing, Messages()
         if not messages:
             return
-        made = self._layers.rows_of(messages, self._topic, self._schemas).by_layer
-        rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
-        self.files += write_files(self._table, [rows])
-        self._counts.added += rows.num_rows
-        days = _days(silver["timestamp"]) | _days(rows["max_event_ts"]) | _days(rejected["ingestion_timestamp"])
-        self._counts.silver_days |= {day for day in days if is_partition(day)}
+        for read in self._layers.rows_of(messages, self._topic, self._schemas):
+            stored, files = self._layers.stored(read)
+            self.files += files.pop("bronze")
+            self._layers.discard(files.values())  # silver and rejected follow when their days are rebuilt
+            made = stored.by_layer
+            rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
+            self._counts.added += rows.num_rows
+            days = _days(silver["timestamp"]) | _days(rows["max_event_ts"]) | _days(rejected["ingestion_timestamp"])
+            self._counts.silver_days |= {day for day in days if is_partition(day)}
 
     def finished(self) -> Counts:
         """Return the counts."""
@@ -161,13 +164,13 @@ class _Search:
     def _compare(self, messages: Messages, standing: _Ints) -> None:
         known = np.isin(np.array(messages.offsets, dtype=np.int64), standing, assume_unique=True)
         self._counts.in_kafka += int(known.sum())
-        others = _chosen(messages, np.flatnonzero(~known).tolist())
+        others = messages.chosen(np.flatnonzero(~known).tolist())
         if not others:
             return
         frames, _ = decode_messages(others, self._topic, self._schemas.of(others.values))
         start_us, end_us = day_bounds_us(self._day)
         of_day = (frames.ingestion_us >= start_us) & (frames.ingestion_us < end_us)
-        missing = self._nowhere_in_bronze(_chosen(others, np.flatnonzero(of_day).tolist()))
+        missing = self._nowhere_in_bronze(others.chosen(np.flatnonzero(of_day).tolist()))
         self._counts.in_kafka += len(missing)
         self._missing.absorb(missing)
         if len(self._missing) >= _WRITE_ROWS:
@@ -183,7 +186,7 @@ class _Search:
         )
         rows = self._table.scan(where, selected_fields=("kafka_offset",)).to_arrow()
         elsewhere = np.isin(np.array(messages.offsets), rows["kafka_offset"].to_numpy())
-        return _chosen(messages, np.flatnonzero(~elsewhere).tolist())
+        return messages.chosen(np.flatnonzero(~elsewhere).tolist())
 
 
 def _first_since(servers: str, topic: str, partition: int, moment_us: int) -> int | None:
@@ -209,15 +212,11 @@ def _read(reader: KafkaReader, partition: int, first: int, end: int) -> Iterator
         messages = reader.read(_READ_S)
         if messages:
             first, waits_until = messages.offsets[-1] + 1, clock.monotonic() + _PATIENCE_S
-            yield _chosen(messages, [place for place, offset in enumerate(messages.offsets) if offset < end])
+            yield messages.chosen([place for place, offset in enumerate(messages.offsets) if offset < end])
         elif reader.stopped or clock.monotonic() > waits_until:
             why = reader.stopped.get(partition, f"nothing came for {_PATIENCE_S:.0f} s")
             msg = f"{reader.topic.name} partition {partition} cannot be read from {first} to {end}: {why}"
             raise TopicError(msg)
-
-
-def _chosen(messages: Messages, places: list[int]) -> Messages:
-    return Messages(*([column[place] for place in places] for column in vars(messages).values()))
 
 
 def _days(times: pa.ChunkedArray) -> set[date]:

@@ -1,27 +1,50 @@
 """Kafka messages to bronze rows. Pure: messages and known schemas in, Arrow out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2_assets.bronze.envelopes import Envelopes, WriterSchema, decode_all
 from k2_assets.kafka_reader import Messages, Topic
-from k2_core.errors import MalformedFrame
+from k2_core.errors import MalformedFrame, readable
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _NO_TIME = np.iinfo(np.int64).min
 _LEARNED_SINCE = MalformedFrame("unknown_schema", "the registry did not know the schema id when the frame was read")
+_COLON: Final = ": "
+# What a row keeps of a message that cannot be stored as it was read: its bytes, and where and when they came from.
+_KEPT: Final = frozenset(
+    (
+        *("topic", "topic_id", "kafka_partition", "kafka_offset", "kafka_timestamp", "key"),
+        *("received_ns", "payload", "ingestion_timestamp"),
+    )
+)
+REFINED_FROM: Final = (
+    "topic",
+    "topic_id",
+    "kafka_partition",
+    "kafka_offset",
+    "received_ns",
+    "payload",
+    "ingestion_timestamp",
+    "unread",
+)
+"""Columns of bronze that rejected and silver are made of."""
+SchemasOf = Callable[[list[bytes]], Mapping[int, WriterSchema]]
+"""Returns what the registry says of every schema id that stands in Kafka values."""
 
 
 @dataclass(frozen=True)
 class Frames:
     """What silver is made of, in the order of the messages: bronze rows without their event times.
 
-    ``errors`` maps a position to why its envelope could not be decoded; its payload is then the whole Kafka value.
+    ``errors`` maps a position to why nothing was read from it; where its envelope could not be decoded, its payload is
+    the whole Kafka value.
     """
 
     topic: str
@@ -104,20 +127,69 @@ def bronze_rows(
         "min_event_ts": pa.array(event_us[0], TIMESTAMP, mask=event_us[0] == _NO_TIME),
         "max_event_ts": pa.array(event_us[1], TIMESTAMP, mask=event_us[1] == _NO_TIME),
         "ingestion_timestamp": pa.array(frames.ingestion_us, TIMESTAMP),
+        "unread": pa.array(_texts(frames.errors, count), pa.string()),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def frames_of_bronze(rows: pa.Table, schemas: Mapping[int, WriterSchema]) -> Frames:
+def rows_of_bytes(messages: Messages, topic: Topic, unread: Mapping[int, str], schema: pa.Schema) -> pa.Table:
+    """Return rows of a bronze table that hold messages as bytes, and say nothing else of them.
+
+    Args:
+        messages: as read from Kafka.
+        topic: that they were read from.
+        unread: why, by position; of every message.
+        schema: Arrow schema of the table.
+    """
+    count = len(messages)
+    appended = pa.array(np.array(messages.timestamps_ms, dtype=np.int64) * 1000, TIMESTAMP)
+    columns: dict[str, Any] = {
+        "topic": _repeat(topic.name, count),
+        "topic_id": _repeat(topic.topic_id, count),
+        "kafka_partition": pa.array(messages.partitions, pa.int32()),
+        "kafka_offset": pa.array(messages.offsets, pa.int64()),
+        "kafka_timestamp": appended,
+        "key": pa.array(messages.keys, pa.binary()),
+        "payload": pa.array(messages.values, pa.binary()),
+        "ingestion_timestamp": appended,
+        "unread": pa.array([unread[position] for position in range(count)], pa.string()),
+    }
+    return pa.table([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
+
+
+def without_texts(rows: pa.Table, unread: Mapping[int, str]) -> pa.Table:
+    """Return bronze rows of which some say only which bytes came, from where and when, and why no more was read.
+
+    Args:
+        rows: of bronze, with any of its columns.
+        unread: why, by position; other rows stay as they are.
+    """
+    chosen = np.zeros(rows.num_rows, dtype=bool)
+    chosen[list(unread)] = True
+    mask = pa.array(chosen)
+    for place, field in enumerate(rows.schema):
+        if field.name == "unread":
+            texts = pa.array([unread.get(position) for position in range(rows.num_rows)], pa.string())
+            rows = rows.set_column(place, field, pc.if_else(mask, texts, rows[field.name]))
+        elif field.name not in _KEPT:
+            rows = rows.set_column(place, field, pc.if_else(mask, pa.scalar(None, field.type), rows[field.name]))
+    return rows
+
+
+def frames_of_bronze(rows: pa.Table, schemas_of: SchemasOf) -> Frames:
     """Return the frames of bronze rows of one topic, to make silver from them again.
 
-    A row whose envelope could not be decoded is decoded once more, so that its error is the same as at first; it stays
-    undecoded even if the registry has learned its schema since.
+    A row that was not read at first stays so, whatever the registry has learned since. Rows from before bronze kept the
+    reason are decoded once more, so that their errors are the same as at first.
     """
     payloads = rows["payload"].to_pylist()
-    unread = np.flatnonzero(rows["received_ns"].is_null().to_numpy()).tolist()
-    again = decode_all([payloads[position] for position in unread], schemas)
-    errors = {position: again.errors.get(place, _LEARNED_SINCE) for place, position in enumerate(unread)}
+    kept = rows["unread"].to_pylist()
+    errors = {position: _unread(text) for position, text in enumerate(kept) if text is not None}
+    undecoded = np.flatnonzero(rows["received_ns"].is_null().to_numpy()).tolist()
+    if unsaid := [position for position in undecoded if position not in errors]:
+        values = [payloads[position] for position in unsaid]
+        again = decode_all(values, schemas_of(values))
+        errors |= {position: again.errors.get(place, _LEARNED_SINCE) for place, position in enumerate(unsaid)}
     first = rows.slice(0, 1)
     return Frames(
         "".join(first["topic"].to_pylist()),
@@ -129,6 +201,23 @@ def frames_of_bronze(rows: pa.Table, schemas: Mapping[int, WriterSchema]) -> Fra
         payloads,
         errors,
     )
+
+
+def unread_text(error: MalformedFrame) -> str:
+    """Return why nothing was read from a message, as bronze keeps it."""
+    return f"{error.reason}{_COLON}{readable(error.detail)}"
+
+
+def _unread(text: str) -> MalformedFrame:
+    reason, _, detail = text.partition(_COLON)
+    return MalformedFrame(reason, detail)
+
+
+def _texts(errors: Mapping[int, MalformedFrame], count: int) -> list[str | None]:
+    texts: list[str | None] = [None] * count
+    for position, error in errors.items():
+        texts[position] = unread_text(error)
+    return texts
 
 
 def _stream_columns(streams: list[tuple[str, str, str, str]], bad: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:

@@ -1,8 +1,10 @@
 """The one table that a drain fills from the feeds' events."""
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
 from k2_assets.bronze.feed_events import event_rows
+from k2_assets.bronze.transforms import SchemasOf
 from k2_assets.drain.layers import DrainedTables, Rows
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import Messages
@@ -17,6 +19,9 @@ class EventLayers(DrainedTables):
     def __init__(self, catalog: Catalog, namespace: str) -> None:
         super().__init__(catalog, namespace, topics.FEED_EVENTS, {"bronze": BRONZE_FEED_EVENTS})
 
-    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
-        """Return a row for each message."""
+    def _decoded(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
         return Rows({"bronze": event_rows(messages, topic, schemas.of(messages.values), self.schemas["bronze"])})
+
+    def made_of(self, bronze: pa.Table, schemas_of: SchemasOf) -> Rows:  # noqa: ARG002
+        """Return no rows: nothing is made of events."""
+        return Rows({})

@@ -78,18 +78,17 @@ class Lane:
         """
         self._buffer_up(self.reader.read(timeout_s))
         settled = self._settle(wait=False)
+        if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
+            settled += self._refine()
         due = clock.monotonic() >= self._due_at
-        full = self._rows >= self._commit_rows * share or self._bytes >= _COMMIT_BYTES * share
+        full = self._rows >= self._commit_rows * share or self._bytes + self._made_bytes >= _COMMIT_BYTES * share
         if full or (due and self._in_flight is None):
-            settled += self._settle(wait=True)
-            self._hand_over()
+            settled += self._refine() + self._hand_over()
         return settled
 
     def finish(self) -> list[Committed]:
         """Commit what was read and wait for it."""
-        settled = self._settle(wait=True)
-        self._hand_over()
-        return settled + self._settle(wait=True)
+        return self._refine() + self._hand_over() + self._settle(wait=True)
 
     def close(self) -> None:
         """Let a commit under way end, and leave Kafka."""
@@ -132,6 +131,8 @@ class Lane:
         self._rows = 0
         self._bytes = 0
         self._waiting_bytes = 0
+        self._refined_bytes = 0
+        self._made_bytes = 0
         self._read = 0
         self._last_read = 0
         self._due_at = 0.0
@@ -144,36 +145,42 @@ class Lane:
         self._waiting_bytes += size
         self._read += len(messages)
         self._last_read = len(messages)
-        if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
-            self._refine()
 
-    def _refine(self) -> None:
+    def _refine(self) -> list[Committed]:
+        """Make rows of what was read; where they become too many for one commit, hand them over between."""
         messages, self._waiting, self._waiting_bytes = self._waiting, Messages(), 0
-        if not messages:
-            return
-        topic = self.reader.topic
-        rows = self.layers.rows_of(messages, topic, self._schemas)
-        self._refined.append(rows)
-        self._bytes += rows.rejected_bytes  # of one frame may be made half a million rows
-        self._following = self._following.advanced(messages.following(topic.topic_id))
+        topic, settled, first = self.reader.topic, [], 0
+        for rows in self.layers.rows_of(messages, topic, self._schemas):
+            read = messages.part(first, first + rows.messages)
+            first += rows.messages
+            self._refined.append(rows)
+            self._refined_bytes += sum(map(len, read.values))
+            self._made_bytes += rows.rejected_bytes  # of one frame may be made half a million rows
+            self._following = self._following.advanced(read.following(topic.topic_id))
+            if self._made_bytes >= _COMMIT_BYTES and first < len(messages):
+                settled += self._hand_over()
+        return settled
 
-    def _hand_over(self) -> None:
-        """Start the commit of everything read so far, in the other thread."""
-        self._refine()
+    def _hand_over(self) -> list[Committed]:
+        """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
+        settled = self._settle(wait=True)
         self._due_at = clock.monotonic() + self._commit_interval_s
         if not self._refined:
-            return
+            return settled
         batch = Batch(self._tip, self._following, Rows.joined(self._refined))
         self._tip = self._tip.advanced(self._following)
-        self._refined, self._following, self._rows, self._bytes = [], Offsets(), 0, 0
+        self._rows -= batch.rows.messages
+        self._bytes -= self._refined_bytes
+        self._refined, self._following, self._refined_bytes, self._made_bytes = [], Offsets(), 0, 0
         self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch)
+        return settled
 
     def _commit(self, batch: Batch) -> Committed:
         began = clock.monotonic()
         self.reader.require_same_topic()  # after the last message of the batch was read
-        self.layers.commit(batch)
-        return Committed(batch, clock.monotonic() - began)
+        committed = self.layers.commit(batch)
+        return Committed(committed, clock.monotonic() - began)
 
     def _settle(self, *, wait: bool) -> list[Committed]:
         if self._in_flight is None or not (wait or self._in_flight.done()):

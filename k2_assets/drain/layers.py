@@ -1,8 +1,9 @@
 """The tables that a drain fills from one topic, and how rows of one feed the next."""
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Final
 
@@ -10,15 +11,29 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_assets.bronze.transforms import Frames, bronze_rows, decode_messages, frames_of_bronze
+from k2_assets.bronze.envelopes import WriterSchema
+from k2_assets.bronze.transforms import (
+    REFINED_FROM,
+    Frames,
+    SchemasOf,
+    bronze_rows,
+    decode_messages,
+    frames_of_bronze,
+    rows_of_bytes,
+    without_texts,
+)
 from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.drain.storable import attempt, culprits, harmless_row
 from k2_assets.kafka_reader import Messages
 from k2_assets.kafka_topic import Topic
+from k2_assets.lake_pieces import PIECE_BYTES
 from k2_assets.lake_writer.commits import arrow_schema, commit_drained
+from k2_assets.lake_writer.rewrites import write_files
 from k2_assets.reference.reader import RegisterReader
-from k2_assets.silver.transforms import Refined, refine
+from k2_assets.silver.transforms import Refined, joined, refine
 from k2_core import tables, topics
 from k2_core.crash_points import reach
 from k2_core.offsets import Offsets
@@ -26,15 +41,9 @@ from k2_core.table_spec import TableSpec
 from k2_core.venues.routing import Data
 
 _CATCH_UP_OFFSETS: Final = 250_000
-_REFINED_FROM: Final = (
-    "topic",
-    "topic_id",
-    "kafka_partition",
-    "kafka_offset",
-    "received_ns",
-    "payload",
-    "ingestion_timestamp",
-)
+_NO_SCHEMAS: Final[Mapping[int, WriterSchema]] = {}
+Files = dict[str, list[DataFile]]
+"""Files by layer that no snapshot names yet."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,11 @@ class Rows:
 
     by_layer: Mapping[str, pa.Table]
     control_frames: int = 0
+
+    @property
+    def messages(self) -> int:
+        """Of how many messages these rows are."""
+        return int(self.by_layer["bronze"].num_rows)
 
     @property
     def rejected_bytes(self) -> int:
@@ -111,23 +125,120 @@ class DrainedTables(ABC):
         """The vector of the last layer: what lies below it stands in all of them."""
         return self.vector(list(self.specs)[-1])
 
-    @abstractmethod
-    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
-        """Return what becomes of messages.
+    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Iterator[Rows]:
+        """Yield what becomes of messages, of as many at once as make no more rows than memory has room for.
 
         Raises:
+            NotStorable: nothing can be made of so many that it is no fault of theirs.
             RegistryError: a schema could not be looked up.
         """
+        while messages:
+            rows = self._first_rows_of(messages, topic, schemas)
+            yield rows
+            messages = messages.part(rows.messages, len(messages))
 
-    def commit(self, batch: Batch) -> None:
-        """Commit the layers one after the other.
+    def _first_rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        return attempt(
+            lambda: self._decoded(messages, topic, schemas),
+            lambda error: self._decoded_without_culprits(messages, topic, schemas, error),
+        )
+
+    @abstractmethod
+    def _decoded(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        """Return what becomes of the first of some messages, of at least one."""
+
+    @abstractmethod
+    def made_of(self, bronze: pa.Table, schemas_of: SchemasOf) -> Rows:
+        """Return what the other layers make of bronze rows."""
+
+    def _decoded_without_culprits(self, messages: Messages, topic: Topic, schemas: SchemaLookup, error: str) -> Rows:
+        count = len(messages)
+        found = culprits(
+            count, lambda first, end: self._decoded(messages.part(first, end), topic, schemas), topic.name, error
+        )
+        good = messages.part(0, next(iter(found)))
+        if good:
+            return self._decoded(good, topic, schemas)
+        bronze = rows_of_bytes(messages.part(0, 1), topic, found, self.schemas["bronze"])
+        return self._rows_of_bronze(bronze)
+
+    def _rows_of_bronze(self, bronze: pa.Table) -> Rows:
+        """Return rows of bronze, in which each that was not read says why, and what becomes of them."""
+        made = self.made_of(bronze, lambda _: _NO_SCHEMAS)
+        return replace(made, by_layer={"bronze": bronze, **made.by_layer})
+
+    def commit(self, batch: Batch) -> Batch:
+        """Commit the layers one after the other, and return the batch as it was committed.
+
+        All files are written first, so that bronze can say of a message that it could not be stored as it was read.
 
         Raises:
             CommitConflict: another writer was first in one of them; reload and catch up.
+            NotStorable: so many messages cannot be stored that it is no fault of theirs.
         """
-        for layer, rows in batch.rows.by_layer.items():
-            self._tables[layer] = commit_drained(self._tables[layer], rows, batch.start, batch.following)
+        rows, files = self.stored(batch.rows)
+        for layer in rows.by_layer:
+            self._tables[layer] = commit_drained(self._tables[layer], files[layer], batch.start, batch.following)
             reach(f"{self.specs[layer].name}.acknowledged")
+        return replace(batch, rows=rows)
+
+    def stored(self, rows: Rows) -> tuple[Rows, Files]:
+        """Write rows of all layers into files that no snapshot names yet, and return them as they were written.
+
+        Raises:
+            NotStorable: so many messages cannot be stored that it is no fault of theirs.
+        """
+        return self._stored(rows, rows.by_layer["bronze"], self._rows_of_bronze)
+
+    def _stored(self, rows: Rows, bronze: pa.Table, make: Callable[[pa.Table], Rows]) -> tuple[Rows, Files]:
+        """Write rows into files that no snapshot names yet; those of messages that cannot be written become others.
+
+        Args:
+            rows: to be written.
+            bronze: the rows of bronze that they were made of.
+            make: makes them again, of some of these.
+        """
+
+        def isolated(error: str) -> tuple[Rows, Files]:
+            made = self.without_culprits(bronze, make, error)
+            return made, self._written(made)
+
+        return attempt(lambda: (rows, self._written(rows)), isolated)
+
+    def without_culprits(self, bronze: pa.Table, make: Callable[[pa.Table], Rows], error: str) -> Rows:
+        """Return what ``make`` makes of bronze rows once those that cannot be written say nothing but their bytes.
+
+        Raises:
+            NotStorable: they are too many for a fault of their content.
+        """
+        layers = make(bronze.slice(0, 1)).by_layer
+        self._try(Rows({layer: harmless_row(self.schemas[layer]) for layer in layers}))
+        found = culprits(
+            bronze.num_rows,
+            lambda first, end: self._try(make(bronze.slice(first, end - first))),
+            self.topic,
+            error,
+        )
+        return make(without_texts(bronze, found))
+
+    def _try(self, rows: Rows) -> None:
+        """Write rows, and let the files go again."""
+        self.discard(self._written(rows).values())
+
+    def _written(self, rows: Rows) -> Files:
+        files: Files = {}
+        try:
+            for layer, table in rows.by_layer.items():
+                files[layer] = write_files(self._tables[layer], [table])
+        except BaseException:
+            self.discard(files.values())
+            raise
+        return files
+
+    def discard(self, files: Iterable[list[DataFile]]) -> None:
+        """Delete files that no snapshot names."""
+        for file in (each for of_layer in files for each in of_layer):
+            self._tables["bronze"].io.delete(file.file_path)
 
     def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:  # noqa: ARG002
         """Bring every layer to bronze's vector from bronze's rows; return how many offsets were behind.
@@ -168,36 +279,64 @@ class Layers(DrainedTables):
             "silver": tables.silver(venue.VENUE, data),
         }
         super().__init__(catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs)
+        self._one_at_a_time = threading.Lock()  # a lane refines in its own thread, and where a commit looks for faults
         self._register = RegisterReader(catalog, namespace, venue, recent)
 
     def refine(self, frames: Frames) -> Refined:
-        """Parse and validate frames by this venue's rules and the register of its instruments."""
+        """Parse and validate the first of some frames by this venue's rules and the register of its instruments."""
         schemas = self.schemas["silver"], self.schemas["rejected"]
-        return self._register.judged(
-            lambda register: refine(frames, self.venue, *schemas, self.data, instruments=register)
-        )
+        with self._one_at_a_time:
+            return self._register.judged(
+                lambda register: refine(frames, self.venue, *schemas, self.data, instruments=register)
+            )
 
-    def rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
-        """Return the bronze rows of messages, and what their frames become."""
+    def refined_parts(self, bronze: pa.Table, schemas_of: SchemasOf) -> Iterator[tuple[pa.Table, Refined]]:
+        """Yield bronze rows of one topic and what becomes of them, as many as memory has room for at once.
+
+        Args:
+            bronze: its columns ``REFINED_FROM`` at least.
+            schemas_of: what the registry says, asked about rows from before bronze kept why one was not read.
+        """
+        frames, first = frames_of_bronze(bronze, schemas_of), 0
+        while True:
+            refined = self.refine(frames.part(first, len(frames)))
+            yield bronze.slice(first, refined.frames), refined
+            first += refined.frames
+            if first == len(frames):
+                return
+
+    def made_of(self, bronze: pa.Table, schemas_of: SchemasOf) -> Rows:
+        """Return the rows of rejected and silver that become of bronze rows."""
+        return made(joined([refined for _, refined in self.refined_parts(bronze, schemas_of)]))
+
+    def _decoded(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
         frames, envelopes = decode_messages(messages, topic, schemas.of(messages.values))
         refined = self.refine(frames)
         times = (refined.first_event_us, refined.last_event_us)
-        bronze = bronze_rows(messages, frames, envelopes, times, self.schemas["bronze"])
+        count = refined.frames
+        bronze = bronze_rows(
+            messages.part(0, count), frames.part(0, count), envelopes.first(count), times, self.schemas["bronze"]
+        )
         by_layer = {"bronze": bronze, "rejected": refined.rejected, "silver": refined.silver}
         return Rows(by_layer, refined.control_frames)
 
     def catch_up(self, schemas: SchemaLookup, progress: Callable[[str], None]) -> int:
-        """Bring rejected and silver to bronze's vector from bronze's rows; return how many offsets were behind."""
+        """Bring rejected and silver to bronze's vector from bronze's rows; return how many offsets were behind.
+
+        Files of both are written and one is committed: what can be stored of a frame is judged by all its rows.
+        """
         behind = 0
         for layer in ("rejected", "silver"):
             for piece in self._pieces(self.vector(layer)):
                 progress(f"{self.specs[layer].name} from bronze: partition {piece.partition} to {piece.end}")
-                refined = self.refine(self._bronze_frames(piece, schemas))
-                rows = refined.silver if layer == "silver" else refined.rejected
-                start = self.vector(layer).only({piece.key})
-                reach(f"{self.specs[layer].name}.catch_up")
-                self._tables[layer] = commit_drained(self._tables[layer], rows, start, Offsets({piece.key: piece.end}))
-                reach(f"{self.specs[layer].name}.caught_up")
+                for end, bronze, refined in self._refined(piece, schemas.of):
+                    rows, files = self._stored(made(refined), bronze, lambda rows: self.made_of(rows, schemas.of))
+                    self.discard(files.pop(other) for other in rows.by_layer if other != layer)
+                    start = self.vector(layer).only({piece.key})
+                    reach(f"{self.specs[layer].name}.catch_up")
+                    following = Offsets({piece.key: end})
+                    self._tables[layer] = commit_drained(self._tables[layer], files[layer], start, following)
+                    reach(f"{self.specs[layer].name}.caught_up")
                 behind += piece.end - piece.first
         return behind
 
@@ -217,12 +356,45 @@ class Layers(DrainedTables):
         oldest = pc.min(scan.to_arrow()["kafka_offset"]).as_py()
         return otherwise if oldest is None else int(oldest)
 
-    def _bronze_frames(self, piece: _Piece, schemas: SchemaLookup) -> Frames:
-        partition = _of_partition(piece.topic_id, piece.partition)
-        where = f"{partition} and kafka_offset >= {piece.first} and kafka_offset < {piece.end}"
-        rows = self._tables["bronze"].scan(where, selected_fields=_REFINED_FROM).to_arrow().sort_by("kafka_offset")
-        unread = rows.filter(rows["received_ns"].is_null())["payload"].to_pylist()
-        return frames_of_bronze(rows, schemas.of(unread))
+    def _refined(self, piece: _Piece, schemas_of: SchemasOf) -> Iterator[tuple[int, pa.Table, Refined]]:
+        """Yield bronze's rows of a piece and what becomes of them, as many at once as fit, and where these end."""
+        first = piece.first
+        while True:
+            rows, end = self._bronze_rows(replace(piece, first=first))
+            left = rows.num_rows
+            for part, refined in self.refined_parts(rows, schemas_of):
+                left -= part.num_rows
+                yield (part["kafka_offset"][-1].as_py() + 1 if left else end), part, refined
+            first = end
+            if first == piece.end:
+                return
+
+    def _bronze_rows(self, piece: _Piece) -> tuple[pa.Table, int]:
+        """Read the first of bronze's rows of a piece, as many as fit; return them and the offset at which they end."""
+        partition, end = _of_partition(piece.topic_id, piece.partition), piece.end
+        while True:
+            where = f"{partition} and kafka_offset >= {piece.first} and kafka_offset < {end}"
+            scan = self._tables["bronze"].scan(where, selected_fields=REFINED_FROM)
+            rows = _fitting(scan.to_arrow_batch_reader(), None if end - piece.first <= 1 else PIECE_BYTES)
+            if rows is not None:
+                return rows.sort_by("kafka_offset"), end
+            end = (piece.first + end) // 2
+
+
+def made(refined: Refined) -> Rows:
+    """Return the rows of the layers that are made of bronze."""
+    return Rows({"rejected": refined.rejected, "silver": refined.silver}, refined.control_frames)
+
+
+def _fitting(batches: pa.RecordBatchReader, most_bytes: int | None) -> pa.Table | None:
+    """Return the rows of batches; None when they are too large."""
+    found, size = [], 0
+    for batch in batches:
+        found.append(batch)
+        size += batch.nbytes
+        if most_bytes is not None and size > most_bytes:
+            return None
+    return pa.Table.from_batches(found, batches.schema)
 
 
 def _of_partition(topic_id: str, partition: int) -> str:

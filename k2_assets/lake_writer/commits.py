@@ -3,12 +3,13 @@
 Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_assets.lake_writer.answers import commit_once
@@ -26,7 +27,7 @@ def arrow_schema(spec: TableSpec) -> pa.Schema:
     return schema
 
 
-def commit_drained(table: Table, rows: pa.Table, start: Offsets, following: Offsets) -> Table:
+def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Offsets, following: Offsets) -> Table:
     """Append ``rows`` and move the table's vector from ``start`` to ``following`` in one commit.
 
     Compare-and-set on the partitions of ``following`` alone, so that other drains may share the table. A batch without
@@ -34,7 +35,7 @@ def commit_drained(table: Table, rows: pa.Table, start: Offsets, following: Offs
 
     Args:
         table: as last loaded.
-        rows: any number of rows in the table's Arrow schema.
+        rows: any number of rows in the table's Arrow schema, or the files that they were written into.
         start: next offset of each partition before this batch; a partition that the table does not know is absent.
         following: next offset of each partition after it.
 
@@ -89,12 +90,21 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
     raise CommitConflict(msg)
 
 
-def _try_commit(table: Table, rows: pa.Table, remember: Mapping[str, str], replace: BooleanExpression | None) -> bool:
+def _try_commit(
+    table: Table,
+    rows: pa.Table | Sequence[DataFile],
+    remember: Mapping[str, str],
+    replace: BooleanExpression | None,
+) -> bool:
     """Commit once; False when the table was seen without it."""
     properties = dict(remember)
     reach(f"{table.name()[-1]}.commit")
     transaction = table.transaction()
-    if replace is None:
+    if not isinstance(rows, pa.Table):
+        with transaction.update_snapshot(snapshot_properties=properties).merge_append() as append:
+            for file in rows:
+                append.append_data_file(file)
+    elif replace is None:
         transaction.append(rows, snapshot_properties=properties)
     else:
         transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=properties)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, IsNull, Or
 from pyiceberg.table import Table
 
+from k2_assets.bronze.transforms import REFINED_FROM
 from k2_assets.lake_files import live_files
 from k2_assets.lake_filters import at_least, below, day_bounds_us, time_between
 from k2_assets.lake_pieces import in_pieces
@@ -19,7 +20,6 @@ from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS
 
 # What a drain commits at once by default; a piece and its rows then fit where a drain fits.
 PIECE_ROWS: Final = 250_000
-_COLUMNS: Final = (*("topic", *FRAME), "received_ns", "payload", "ingestion_timestamp")
 _is_null: Final[Any] = IsNull
 
 
@@ -67,11 +67,11 @@ def origins(rows: pa.Table) -> pl.DataFrame:
 
 
 def _read(bronze: Table, where: BooleanExpression, vector: Offsets) -> Iterator[pa.Table]:
-    tasks = bronze.scan(where, selected_fields=_COLUMNS).plan_files()
+    tasks = bronze.scan(where, selected_fields=REFINED_FROM).plan_files()
     planned = {task.file.file_path for task in tasks}
     files = sorted(live_files(bronze, "ingestion_timestamp"), key=lambda each: each.first_us)
     chosen = [each.file for each in files if each.file.file_path in planned]
-    for rows in in_pieces(bronze, chosen, _COLUMNS, where, PIECE_ROWS):
+    for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
         drained = below_vector(rows, vector)
         if drained.num_rows:
             yield drained

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from k2_assets.bronze.transforms import Frames
 from k2_assets.silver.rows import Rejects
@@ -13,6 +13,9 @@ from k2_core.quotes import BadQuote
 from k2_core.trades import BadTrade
 
 log = logger(__name__)
+
+MOST_ROWS: Final = 250_000
+"""So many rows, and those of one more frame, are made at once: of one frame of 1 MiB may be made half a million."""
 
 
 @dataclass
@@ -25,13 +28,18 @@ class Parsed:
     bad_times: list[tuple[int, int]] = field(default_factory=list)
     rejects: Rejects = field(default_factory=Rejects)
     control_frames: int = 0
+    frames_read: int = 0
 
 
-def parse_all(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
-    """Parse every frame; one that cannot be read, or on which the parser breaks, is rejected."""
+def parse_some(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
+    """Parse frames until they have become many rows; one that cannot be read, or breaks the parser, is rejected."""
     out, broken_frames = Parsed(), 0
     parse, bad, rows, positions, indexes = rules.parser(venue), rules.bad, out.rows, out.frames, out.indexes
+    rejected = out.rejects.frames
     for position, payload in enumerate(frames.payloads):
+        if len(rows) + len(rejected) >= MOST_ROWS:
+            break
+        out.frames_read = position + 1
         if position in frames.errors:
             out.rejects.add(position, 0, frames.errors[position].reason, frames.errors[position].detail)
             continue
@@ -40,8 +48,8 @@ def parse_all(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
         except MalformedFrame as error:
             out.rejects.add(position, 0, *_why(error, payload, rules.other_parser(venue)))
             continue
-        except MemoryError:
-            raise
+        except (MemoryError, OSError):
+            raise  # no fault of a frame
         except Exception as error:  # noqa: BLE001  # any fault of the parser; the frame waits for a mended one
             broken_frames += 1
             tell(error, frames, position, first=broken_frames == 1)

@@ -16,16 +16,16 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_assets.bronze.transforms import frames_of_bronze
-from k2_assets.drain.layers import Layers
+from k2_assets.drain.layers import Layers, Rows, made
 from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.drain.storable import attempt
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_writer.lock import Lease, lock
 from k2_assets.lake_writer.rewrites import replace_files
 from k2_assets.rebuilt import marked
 from k2_assets.silver.differences import FRAME
 from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
-from k2_assets.silver.standing import Standing
+from k2_assets.silver.standing import Judged, Standing
 from k2_assets.silver.transforms import Refined
 from k2_core import tables
 from k2_core.errors import DoubledRows
@@ -116,21 +116,31 @@ class _Rebuild:
 
     def _judge(self, rows: pa.Table) -> None:
         """Compare what a piece of bronze becomes with what stands of it."""
-        frames = origins(rows)
+        for topic_id in rows["topic_id"].unique():
+            of_topic = rows.filter(pc.equal(rows["topic_id"], topic_id)).sort_by(
+                [("kafka_partition", "ascending"), ("kafka_offset", "ascending")]
+            )
+            for part, refined in self._layers.refined_parts(of_topic, self._schemas.of):
+                self._judge_part(part, refined)
+
+    def _judge_part(self, bronze: pa.Table, refined: Refined) -> None:
+        frames = origins(bronze)
         self._read.append(frames.select(FRAME))
-        refined = [self._refine(rows, topic_id) for topic_id in frames["topic_id"].unique().sort()]
         # A row of the day that gives its frame a wrong time of ingestion is looked for at that time as well.
         also_at = self._of_day.join(frames, on=FRAME, how="semi")
-        self._silver.judge(pl.concat([frames, also_at]).unique(), pa.concat_tables([each.silver for each in refined]))
-        self._rejected.judge(frames, pa.concat_tables([each.rejected for each in refined]))
 
-    def _refine(self, rows: pa.Table, topic_id: str) -> Refined:
-        of_topic = rows.filter(pc.equal(rows["topic_id"], topic_id)).sort_by(
-            [("kafka_partition", "ascending"), ("kafka_offset", "ascending")]
-        )
-        unread = of_topic.filter(of_topic["received_ns"].is_null())["payload"].to_pylist()
-        frames = frames_of_bronze(of_topic, self._schemas.of(unread))
-        return self._layers.refine(frames)
+        def judged(rows: Rows) -> tuple[Judged, Judged]:
+            silver = self._silver.judged(pl.concat([frames, also_at]).unique(), rows.by_layer["silver"])
+            return silver, self._rejected.judged(frames, rows.by_layer["rejected"])
+
+        def without_culprits(error: str) -> tuple[Judged, Judged]:
+            return judged(
+                self._layers.without_culprits(bronze, lambda rows: self._layers.made_of(rows, self._schemas.of), error)
+            )
+
+        silver, rejected = attempt(lambda: judged(made(refined)), without_culprits)
+        self._silver.take(silver)
+        self._rejected.take(rejected)
 
     def _judge_others(self) -> int:
         """Judge the frames whose rows stand in the day though bronze gives them other times, as another parser might.

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from k2_assets.bronze.transforms import TIMESTAMP, Frames
 from k2_assets.silver.rules import Numbers, Rules
+from k2_core.errors import readable
 from k2_core.instruments import Instrument
 
-_LONGEST_ERROR: Final = 500  # characters: it is for a person, and the bytes stand beside it
 # Bytes of all copies of one frame: of 1 MiB with half a million bad items they would be 500 GB.
 _MOST_COPIED: Final = 256 * 1024
 
@@ -46,13 +46,7 @@ class Rejects:
         self.frames.append(frame)
         self.indexes.append(index)
         self.reasons.append(reason)
-        self.errors.append(_readable(error))
-
-
-def _readable(error: str) -> str:
-    if len(error) > _LONGEST_ERROR:
-        error = f"{error[:_LONGEST_ERROR]}… ({len(error):,} characters)"
-    return error.encode("utf-8", "backslashreplace").decode()
+        self.errors.append(readable(error))
 
 
 def silver_rows(kept: Kept, frames: Frames, venue: ModuleType, rules: Rules, schema: pa.Schema) -> pa.Table:

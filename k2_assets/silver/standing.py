@@ -1,5 +1,6 @@
 """What stands in a table of some frames, and what of it has to go or to come."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -15,10 +16,19 @@ from k2_assets.lake_files import ALL_ROWS, LakeFile, live_files, read_files
 from k2_assets.lake_filters import time_between
 from k2_assets.lake_pieces import in_pieces
 from k2_assets.lake_writer.rewrites import write_files
-from k2_assets.silver.differences import FRAME, PLACE, as_frame, differences, without
+from k2_assets.silver.differences import FRAME, PLACE, Differences, as_frame, differences, without
 from k2_assets.silver.frames_of_day import PIECE_ROWS
 
 _INGESTED: Final = "ingestion_timestamp"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How the rows of some frames differ from those that stand, and files with those that do not stand yet."""
+
+    found: Differences
+    missing: list[DataFile]
+    changed: list[DataFile]
 
 
 class Standing:
@@ -39,11 +49,19 @@ class Standing:
         self._files = live_files(table, _INGESTED)
         self._stale: list[pl.DataFrame] = []
 
-    def judge(self, frames: pl.DataFrame, new: pa.Table) -> None:
-        """Compare what stands of ``frames`` (with ``ingestion_us``) with ``new``, and keep what differs."""
+    def judged(self, frames: pl.DataFrame, new: pa.Table) -> "Judged":
+        """Compare what stands of ``frames`` (with ``ingestion_us``) with ``new``, and write what differs into files."""
         found = differences(self._rows_of(frames).select(new.column_names), new)
-        self.missing += self._written(found.missing)
-        self.changed += self._written(found.changed)
+        return Judged(found, self._written(found.missing), self._written(found.changed))
+
+    def take(self, judged: "Judged") -> None:
+        """Keep what was found of a piece."""
+        found = judged.found
+        self.missing += judged.missing
+        self.changed += judged.changed
+        for rows in (found.missing, found.changed):
+            self.rows_written += rows.num_rows
+            self.days.update(as_frame(rows.select([self._time_column]))[self._time_column].dt.date())
         if found.stale.height:
             self.rows_stale += found.stale.height
             self.days.update(found.stale[self._time_column].dt.date())
@@ -82,10 +100,6 @@ class Standing:
         return _near(self._files, frames)
 
     def _written(self, rows: pa.Table) -> list[DataFile]:
-        if not rows.num_rows:
-            return []
-        self.rows_written += rows.num_rows
-        self.days.update(as_frame(rows.select([self._time_column]))[self._time_column].dt.date())
         return write_files(self.table, [rows])
 
 

@@ -4,6 +4,7 @@ The rules are checked for all rows at once; what looks unusual in any way is jud
 A frame on which our own code breaks is rejected like any other bad one: it must not stop its neighbours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from types import ModuleType
@@ -15,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from k2_assets.bronze.transforms import Frames
-from k2_assets.silver.parsing import Parsed, broken, parse_all, tell
+from k2_assets.silver.parsing import Parsed, broken, parse_some, tell
 from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
 from k2_assets.silver.symbols import Instruments, by_spelling
@@ -30,7 +31,7 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of a batch of frames; event times in µs per frame, :data:`NO_TIME` where it has none.
+    """What became of the first frames of a batch; event times in µs per frame, :data:`NO_TIME` where it has none.
 
     ``unknown`` are the symbols for which rows were rejected.
     """
@@ -42,6 +43,11 @@ class Refined:
     control_frames: int
     unknown: frozenset[str] = frozenset()
 
+    @property
+    def frames(self) -> int:
+        """How many frames were read: all, unless they became too many rows or one of them could not be judged."""
+        return len(self.first_event_us)
+
 
 def refine(
     frames: Frames,
@@ -52,7 +58,9 @@ def refine(
     *,
     instruments: Instruments | None = None,
 ) -> Refined:
-    """Parse and validate frames; those on which our own code breaks are found by halves and rejected.
+    """Parse and validate the first of some frames, as many as become about 250,000 rows; at least one.
+
+    A frame on which our own code breaks is found by halves, each call reading those before it, and rejected.
 
     Args:
         frames: of one topic.
@@ -65,7 +73,7 @@ def refine(
     try:
         known = instruments or by_spelling(venue)
         return _refine(frames, venue, RULES[data], known, schemas=(silver_schema, rejected_schema))
-    except MemoryError:
+    except (MemoryError, OSError):
         raise  # no fault of a frame
     # A lane that died of a frame would read it again for ever.
     except (Exception, pl.exceptions.PanicException) as error:  # any fault of our own code
@@ -74,11 +82,8 @@ def refine(
         if len(frames) == 1:
             tell(error, frames, 0, first=True)
             return _all_rejected(frames, silver_schema, rejected_schema, error)
-    middle = len(frames) // 2
-    halves = (frames.part(0, middle), frames.part(middle, len(frames)))
-    return _joined(
-        [refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments) for half in halves]
-    )
+    half = frames.part(0, len(frames) // 2)
+    return refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments)
 
 
 def _all_rejected(
@@ -91,7 +96,8 @@ def _all_rejected(
     return Refined(silver_schema.empty_table(), rows, no_times, no_times, 0)
 
 
-def _joined(parts: list[Refined]) -> Refined:
+def joined(parts: Sequence[Refined]) -> Refined:
+    """Return what became of all parts; at least one."""
     return Refined(
         pa.concat_tables([part.silver for part in parts]),
         pa.concat_tables([part.rejected for part in parts]),
@@ -110,7 +116,8 @@ def _refine(
     *,
     schemas: tuple[pa.Schema, pa.Schema],
 ) -> Refined:
-    parsed = parse_all(frames, venue, rules)
+    parsed = parse_some(frames, venue, rules)
+    frames = frames.part(0, parsed.frames_read)
     kept, unknown = _validate(parsed, frames, instruments, rules)
     first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(

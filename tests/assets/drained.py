@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.drain.layers import Batch, Layers
+from k2_assets.drain.layers import Batch, Layers, Rows
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import Messages
 from k2_assets.silver.rebuild import Outcome, rebuild_day
@@ -70,7 +70,7 @@ class DrainedLake(SmallLake):
         read = Messages(
             [partition] * len(values), offsets, [NOON_MS] * len(values), [b"BTCUSDT"] * len(values), list(values)
         )
-        rows = layers.rows_of(read, replace(TOPIC, topic_id=topic_id), KnownSchemas())
+        rows = Rows.joined(list(layers.rows_of(read, replace(TOPIC, topic_id=topic_id), KnownSchemas())))
         start = Offsets({(topic_id, partition): first} if first is not None else {})
         layers.commit(Batch(start, read.following(topic_id), rows))
 

@@ -11,10 +11,10 @@ import fastavro
 import pyarrow as pa
 
 from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.bronze.transforms import bronze_rows, decode_messages
+from k2_assets.bronze.transforms import Frames, bronze_rows, decode_messages
 from k2_assets.kafka_reader import Messages, Topic
 from k2_assets.lake_writer.commits import arrow_schema
-from k2_assets.silver.transforms import Refined, refine
+from k2_assets.silver.transforms import Refined, joined, refine
 from k2_core import tables, topics
 from k2_core.raw_frame import Encoder
 from k2_core.venues import binance
@@ -95,9 +95,17 @@ def refined(*values: bytes, schemas: Mapping[int, WriterSchema] = SCHEMAS) -> tu
     """Return the bronze rows of Kafka values, and what became of them."""
     read = messages(*values)
     frames, envelopes = decode_messages(read, TOPIC, schemas)
-    made = refine(frames, binance, SILVER, REJECTED)
+    made = refine_all(frames, binance)
     times = (made.first_event_us, made.last_event_us)
     return bronze_rows(read, frames, envelopes, times, BRONZE), made
+
+
+def refine_all(frames: Frames, venue: ModuleType) -> Refined:
+    """Return what becomes of frames with trades, as many at once as :func:`refine` reads."""
+    parts = [refine(frames, venue, SILVER, REJECTED)]
+    while (read := sum(part.frames for part in parts)) < len(frames):
+        parts.append(refine(frames.part(read, len(frames)), venue, SILVER, REJECTED))
+    return joined(parts)
 
 
 def refined_frames(*payloads: bytes) -> Refined:
