@@ -10,7 +10,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 PIECE_BYTES: Final = 128_000_000  # in memory; what a drain commits at once
-_SIDE_BY_SIDE: Final = 16  # files
+_SIDE_BY_SIDE: Final = 4  # files: one may be small and take as much in memory as a whole piece
 _SIDE_BY_SIDE_BYTES: Final = 16_000_000  # on disk, where rows take a fraction of what they take in memory
 
 

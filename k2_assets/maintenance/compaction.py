@@ -12,6 +12,7 @@ from datetime import date
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
 
@@ -28,6 +29,7 @@ log = logger(__name__)
 COMPACTED: Final = "k2.compacted"
 _FULL: Final = 0.5
 _TIER: Final = 16
+_LONELY: Final = 4  # files that were read for nothing, until the others of their tier wait for another round
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Limits:
     Args:
         files: so many of one tier and day are joined at once.
         bytes: of a joined file, about.
-        rows: of a joined file, about; what is read at once, and so the memory.
+        rows: of a joined file, about.
+        memory_bytes: that the rows of a joined file take; of frames that repeat, a file takes a thousandth of it.
         young_ms: files committed in the last so many milliseconds are left alone.
         closed_ms: a day that ended so long ago counts as closed, and two files of a tier are joined.
     """
@@ -45,6 +48,7 @@ class Limits:
     files: int
     bytes: int
     rows: int
+    memory_bytes: int
     young_ms: int
     closed_ms: int
 
@@ -81,7 +85,7 @@ def compact(
     closed_before = clock.from_us((now_ms - limits.closed_ms) * 1000).date()
     for batch in choose(old_enough, limits, closed_before):
         try:
-            yield _join(load, lease, spec, batch)
+            yield from _joined(load, lease, spec, batch, limits)
         except CommitConflict as conflict:  # a rebuild, or gold's own run, has replaced one of them: the next round
             log.info("files not joined", table=spec.name, reason=str(conflict))
 
@@ -134,13 +138,47 @@ def _share(file: LakeFile, limits: Limits) -> float:
     return max(file.file.file_size_in_bytes / limits.bytes, file.file.record_count / limits.rows, 1e-9)
 
 
-def _join(load: Callable[[], Table], lease: Lease, spec: TableSpec, files: list[LakeFile]) -> Compacted:
-    table = load()
-    rows = _sorted_rows(table, spec, files)
+def _joined(
+    load: Callable[[], Table], lease: Lease, spec: TableSpec, files: list[LakeFile], limits: Limits
+) -> Iterator[Compacted]:
+    """Join files, as many at once as memory has room for: only reading them shows what their rows take."""
+    table, lonely = load(), 0
+    waiting: list[tuple[LakeFile, pa.Table]] = []
+    for each in files:
+        if unpacked_bytes(table, each) >= _FULL * limits.memory_bytes:
+            continue
+        rows = _rows(table, each)
+        if waiting and sum(known.nbytes for _, known in waiting) + rows.nbytes > limits.memory_bytes:
+            if len(waiting) > 1:
+                yield _join(load, lease, spec, waiting)
+            else:
+                lonely += 1
+            waiting = []
+        if lonely == _LONELY:
+            return
+        waiting.append((each, rows))
+    if len(waiting) > 1:
+        yield _join(load, lease, spec, waiting)
+
+
+def unpacked_bytes(table: Table, file: LakeFile) -> int:
+    """Return what a file's pages take without compression, by its footer; values that repeat count once."""
+    with table.io.new_input(file.file.file_path).open() as source:
+        footer = pq.read_metadata(source)
+    return sum(int(footer.row_group(number).total_byte_size) for number in range(footer.num_row_groups))
+
+
+def _join(
+    load: Callable[[], Table], lease: Lease, spec: TableSpec, parts: list[tuple[LakeFile, pa.Table]]
+) -> Compacted:
+    files = [file for file, _ in parts]
+    rows = pa.concat_tables([rows for _, rows in parts])
+    if spec.sort_by:
+        rows = rows.sort_by([(name, "ascending") for name in spec.sort_by])
     if rows.num_rows != (expected := sum(each.file.record_count for each in files)):
         msg = f"{spec.name}: files that should hold {expected} rows hold {rows.num_rows}: they are left as they are"
         raise ForeignTable(msg)
-    added = write_files(table, [rows])
+    added = write_files(load(), [rows])
     done = Compacted(len(files), len(added), rows.num_rows)
     remember = {COMPACTED: f"{done.files} files of {files[0].day} into {done.into}"}
     age = max(each.sequence for each in files)
@@ -148,8 +186,7 @@ def _join(load: Callable[[], Table], lease: Lease, spec: TableSpec, files: list[
     return done
 
 
-def _sorted_rows(table: Table, spec: TableSpec, files: list[LakeFile]) -> pa.Table:
+def _rows(table: Table, file: LakeFile) -> pa.Table:
     scan = ArrowScan(table.metadata, table.io, table.schema(), ALL_ROWS)
-    rows = scan.to_table([FileScanTask(data_file=each.file) for each in files])
-    rows = rows.cast(schema_to_pyarrow(table.schema(), include_field_ids=False))
-    return rows.sort_by([(name, "ascending") for name in spec.sort_by]) if spec.sort_by else rows
+    rows = scan.to_table([FileScanTask(data_file=file.file)])
+    return rows.cast(schema_to_pyarrow(table.schema(), include_field_ids=False))

@@ -22,6 +22,7 @@ from k2_core.table_spec import TableSpec
 
 _WAIT_S: Final = 5.0
 _MS_PER_S: Final = 1000
+_JOINED_BYTES: Final = 256 * 1024 * 1024  # in memory; a sort takes as much again
 
 
 @dataclass
@@ -139,6 +140,7 @@ def _limits(spec: TableSpec, settings: Maintenance) -> Limits:
         settings.compact_files,
         settings.target_mb * 1024 * 1024,
         settings.target_rows,
+        _JOINED_BYTES,
         int(young_s * _MS_PER_S),
         int(settings.closed_after_s * _MS_PER_S),
     )

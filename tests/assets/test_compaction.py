@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.table import Table
 
+from k2_assets.drain.storable import harmless_row
 from k2_assets.lake_files import LakeFile, Seen, live_files
 from k2_assets.lake_writer import rewrites
-from k2_assets.lake_writer.commits import commit_drained
+from k2_assets.lake_writer.commits import arrow_schema, commit_drained
 from k2_assets.lake_writer.lock import lock
 from k2_assets.maintenance.compaction import Compacted, Limits, choose, compact, oldest_first
 from k2_core import clock, tables
@@ -29,7 +30,9 @@ LATER_MS = 3_600_000
 TOMORROW = date(2024, 8, 10)
 REST = 4
 """So many times as long as its commit took a drain rests until its next; one without any rest starves all others."""
-LIMITS = Limits(files=16, bytes=128 * 1024 * 1024, rows=1_000_000, young_ms=60_000, closed_ms=21_600_000)
+LIMITS = Limits(
+    files=16, bytes=128 * 1024 * 1024, rows=1_000_000, memory_bytes=1 << 28, young_ms=60_000, closed_ms=21_600_000
+)
 
 
 def compacted(lake: SmallLake, spec: TableSpec = SILVER, **limits: int) -> list[Compacted]:
@@ -282,3 +285,21 @@ def test_days_are_never_joined_with_each_other(lake: SmallLake) -> None:
     assert [each.files for each in compacted(lake, files=3)] == [3] * 5
     assert rows_of(lake) == before
     assert Counter(each.day for each in files_of(lake)) == Counter(day.date() for day in days_apart())
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["repeated", "all different"])
+def test_frames_that_compress_a_thousandfold_are_joined_as_memory_allows(lake: SmallLake, alike: bool) -> None:
+    bronze = tables.bronze_trades("binance")
+    (row,) = harmless_row(arrow_schema(bronze)).to_pylist()
+    for first in range(0, 160, 8):
+        numbers = range(first, first + 8)
+        payloads = [f"{0 if alike else number:06}".encode() * 10_000 for number in numbers]
+        own = [row | {"payload": payload, "kafka_offset": at} for at, payload in zip(numbers, payloads, strict=True)]
+        lake.append(bronze, own)
+    before = rows_of(lake, bronze)
+
+    assert compacted(lake, bronze, memory_bytes=600_000) == [], "two of them are too much"
+    done = compacted(lake, bronze, memory_bytes=1_500_000)
+
+    assert {(each.files, each.rows) for each in done} == {(3, 24), (2, 16)}
+    assert rows_of(lake, bronze) == before

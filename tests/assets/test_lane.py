@@ -14,7 +14,7 @@ from k2_assets.kafka_reader import KafkaReader, describe_topic
 from k2_assets.lake_writer.commits import commit_drained
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
-from tests.assets.rooms import LAYERS, Room, read_all
+from tests.assets.rooms import BAD, LAYERS, Room, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -325,4 +325,18 @@ def test_a_commit_is_slow_only_against_the_recent_ones(room: Room, monkeypatch: 
         goes_on.set()
         lane.finish()
         assert not lane.commits_slowly
+    room.assert_everything_stands_once()
+
+
+def test_what_one_reading_makes_is_committed_in_parts(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2_assets.drain.lane._COMMIT_BYTES", 8_000)
+    monkeypatch.setattr("k2_assets.silver.parsing.MOST_ROWS", 10)
+    room.produce(40, kinds=(BAD,))
+
+    with room.lane() as lane:
+        settled = read_all(lane) + lane.finish()
+
+    sizes = [each.batch.bronze.num_rows for each in settled]
+    assert sum(sizes) == 40
+    assert max(sizes) <= 20
     room.assert_everything_stands_once()
