@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "maintain": ("k2_assets.maintenance.cli:maintain", "Thin history, join small files, remove what nothing names."),
     "tables": ("k2_stack.table_commands:tables", "Show the lake's tables, and change those of an earlier K2."),
     "drain": ("k2_stack.drain_commands:drain", "Decide what a drain does not decide by itself."),
+    "rejected": ("k2_assets.silver.cli:rejected", "Judge again what was rejected for a fault of ours."),
     "feed": ("k2_feeds.cli:feed", "Feed a venue's frames to Kafka, record them, or simulate a venue."),
     "api": ("k2_api.cli:api", "Serve the REST API."),
 }

@@ -33,6 +33,7 @@ from k2_assets.lake_pieces import PIECE_BYTES
 from k2_assets.lake_writer.commits import arrow_schema, commit_drained
 from k2_assets.lake_writer.rewrites import write_files
 from k2_assets.reference.reader import RegisterReader
+from k2_assets.silver.late_clock import spans_of
 from k2_assets.silver.transforms import Refined, joined, refine
 from k2_core import tables, topics
 from k2_core.crash_points import reach
@@ -284,10 +285,12 @@ class Layers(DrainedTables):
 
     def refine(self, frames: Frames) -> Refined:
         """Parse and validate the first of some frames by this venue's rules and the register of its instruments."""
-        schemas = self.schemas["silver"], self.schemas["rejected"]
+        schemas, late_clock = (self.schemas["silver"], self.schemas["rejected"]), spans_of(self._tables["silver"])
         with self._one_at_a_time:
             return self._register.judged(
-                lambda register: refine(frames, self.venue, *schemas, self.data, instruments=register)
+                lambda register: refine(
+                    frames, self.venue, *schemas, self.data, instruments=register, late_clock=late_clock
+                )
             )
 
     def refined_parts(self, bronze: pa.Table, schemas_of: SchemasOf) -> Iterator[tuple[pa.Table, Refined]]:

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from k2_assets.bronze.transforms import Frames
+from k2_assets.silver.late_clock import Span, excused
 from k2_assets.silver.parsing import Parsed, broken, parse_some, tell
 from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
@@ -57,6 +58,7 @@ def refine(
     data: Data = "trades",
     *,
     instruments: Instruments | None = None,
+    late_clock: Sequence[Span] = (),
 ) -> Refined:
     """Parse and validate the first of some frames, as many as become about 250,000 rows; at least one.
 
@@ -69,10 +71,11 @@ def refine(
         rejected_schema: Arrow schema of the rejected table.
         data: what the frames carry.
         instruments: what the venue's symbols mean; None takes them as they are spelled.
+        late_clock: when the feed's clock was behind.
     """
     try:
-        known = instruments or by_spelling(venue)
-        return _refine(frames, venue, RULES[data], known, schemas=(silver_schema, rejected_schema))
+        context = _Context(venue, RULES[data], instruments or by_spelling(venue), late_clock)
+        return _refine(frames, context, (silver_schema, rejected_schema))
     except (MemoryError, OSError):
         raise  # no fault of a frame
     # A lane that died of a frame would read it again for ever.
@@ -83,7 +86,7 @@ def refine(
             tell(error, frames, 0, first=True)
             return _all_rejected(frames, silver_schema, rejected_schema, error)
     half = frames.part(0, len(frames) // 2)
-    return refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments)
+    return refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments, late_clock=late_clock)
 
 
 def _all_rejected(
@@ -108,17 +111,21 @@ def joined(parts: Sequence[Refined]) -> Refined:
     )
 
 
-def _refine(
-    frames: Frames,
-    venue: ModuleType,
-    rules: Rules,
-    instruments: Instruments,
-    *,
-    schemas: tuple[pa.Schema, pa.Schema],
-) -> Refined:
+@dataclass(frozen=True)
+class _Context:
+    """By what frames are judged."""
+
+    venue: ModuleType
+    rules: Rules
+    instruments: Instruments
+    late_clock: Sequence[Span]
+
+
+def _refine(frames: Frames, context: _Context, schemas: tuple[pa.Schema, pa.Schema]) -> Refined:
+    venue, rules = context.venue, context.rules
     parsed = parse_some(frames, venue, rules)
     frames = frames.part(0, parsed.frames_read)
-    kept, unknown = _validate(parsed, frames, instruments, rules)
+    kept, unknown = _validate(parsed, frames, context)
     first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(
         silver_rows(kept, frames, venue, rules, schemas[0]),
@@ -130,21 +137,23 @@ def _refine(
     )
 
 
-def _validate(parsed: Parsed, frames: Frames, instruments: Instruments, rules: Rules) -> tuple[Kept, frozenset[str]]:
+def _validate(parsed: Parsed, frames: Frames, context: _Context) -> tuple[Kept, frozenset[str]]:
     """Move what breaks a rule to the rejects; return the others, their numbers as plain text, and unknown symbols."""
+    rules = context.rules
     received = frames.received_ns[parsed.frames] if parsed.frames else np.empty(0, np.int64)
     events = _stamped(parsed.rows, received)
+    judged_at = np.where(excused(context.late_clock, received, events), events * 1_000, received)
     numbers = {name: [getattr(row, name) for row in parsed.rows] for name in rules.numbers}
-    suspicious = (events < FIRST_DAY_US) | (events > (received + MAX_FUTURE_NS) // 1000)
+    suspicious = (events < FIRST_DAY_US) | (events > (judged_at + MAX_FUTURE_NS) // 1000)
     for name, size in rules.numbers.items():
         suspicious |= _unusual_number(numbers[name], *size)
     symbols = [row.venue_symbol for row in parsed.rows]
-    known = instruments(symbols, received)
+    known = context.instruments(symbols, received)
     suspicious |= np.array([each is None for each in known], dtype=bool)
     keep = np.ones(len(events), dtype=bool)
     for place in np.flatnonzero(suspicious).tolist():
         try:
-            rules.check(parsed.rows[place], known[place], int(received[place]))
+            rules.check(parsed.rows[place], known[place], int(judged_at[place]))
         except MalformedFrame as error:
             parsed.rejects.add(parsed.frames[place], parsed.indexes[place], error.reason, error.detail)
             parsed.bad_times.append((parsed.frames[place], int(events[place])))
