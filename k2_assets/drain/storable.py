@@ -3,6 +3,7 @@
 Nothing here knows a table: what is tried is a function, what is found are positions of messages.
 """
 
+import re
 import sqlite3
 import traceback
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _MOST_PERCENT: Final = 1
 _ALWAYS: Final = 10  # of a small batch: a hundredth of it would be less than one message
 # Of the machine, of a service, or what K2 says on purpose: never of what a message holds.
 _NOT_OF_CONTENT: Final = (MemoryError, OSError, K2Error, KafkaException, SQLAlchemyError, sqlite3.Error)
+_NUMBERS: Final = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 _Made = TypeVar("_Made")
 
 
@@ -38,16 +40,17 @@ def attempt(make: Callable[[], _Made], isolated: Callable[[str], _Made]) -> _Mad
     except BaseException as error:
         if not _is_of_content(error):
             raise
-        first = _said(error)
+        first = _shape(error)
     try:
         return make()
     except BaseException as error:
-        if not _is_of_content(error) or _said(error) != first:
+        if not _is_of_content(error) or _shape(error) != first:
             raise
+        said = _said(error)
         # As text: a renderer may show every local variable of every frame, and these hold whole batches.
         where = traceback.format_exc()
-        log.error("a batch cannot be stored; looking for the messages", error=first, traceback=where)  # noqa: TRY400
-    return isolated(first)
+        log.error("a batch cannot be stored; looking for the messages", error=said, traceback=where)  # noqa: TRY400
+    return isolated(said)
 
 
 def culprits(count: int, make: Callable[[int, int], object], topic: str, error: str) -> dict[int, str]:
@@ -102,6 +105,11 @@ def _is_of_content(error: BaseException) -> bool:
     # A library in Rust panics with an exception of its own, which is no Exception.
     of_a_library = isinstance(error, Exception) or type(error).__name__ == "PanicException"
     return of_a_library and not isinstance(error, _NOT_OF_CONTENT)
+
+
+def _shape(error: BaseException) -> str:
+    """Return an error's words without numbers, such as those in the names of files."""
+    return _NUMBERS.sub("#", _said(error))
 
 
 def _said(error: BaseException) -> str:
