@@ -155,6 +155,19 @@ def test_a_frame_stays_rejected_when_the_registry_learns_its_schema_later() -> N
     assert as_rows(again.silver) == as_rows(first.silver)
 
 
+def test_why_a_frame_was_not_read_is_asked_of_bronze_and_not_of_the_registry() -> None:
+    unread = [an_envelope(a_frame(), schema_id=UNKNOWN), b"no envelope", an_envelope(a_frame())[:-3]]
+    bronze, first = refined(*unread, an_envelope(a_frame()))
+    place = bronze.schema.get_field_index("unread")
+    from_before = bronze.set_column(place, bronze.schema.field(place), pa.nulls(4, pa.large_string()))
+
+    again = refine(frames_of_bronze(bronze, lambda _: pytest.fail("the registry is asked")), binance, SILVER, REJECTED)
+    older = refine(frames_of_bronze(from_before, lambda _: SCHEMAS), binance, SILVER, REJECTED)
+
+    assert as_rows(first.rejected) == as_rows(again.rejected) == as_rows(older.rejected)
+    assert bronze["unread"].to_pylist()[3] is None
+
+
 def test_one_poisonous_message_does_not_keep_others_from_bronze() -> None:
     poison = [
         b"",
