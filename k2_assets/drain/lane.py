@@ -83,12 +83,12 @@ class Lane:
         due = clock.monotonic() >= self._due_at
         full = self._rows >= self._commit_rows * share or self._bytes + self._made_bytes >= _COMMIT_BYTES * share
         if full or (due and self._in_flight is None):
-            settled += self._refine() + self._hand_over()
+            settled += self._hand_over()
         return settled
 
     def finish(self) -> list[Committed]:
         """Commit what was read and wait for it."""
-        return self._refine() + self._hand_over() + self._settle(wait=True)
+        return self._hand_over() + self._settle(wait=True)
 
     def close(self) -> None:
         """Let a commit under way end, and leave Kafka."""
@@ -158,10 +158,14 @@ class Lane:
             self._made_bytes += rows.rejected_bytes  # of one frame may be made half a million rows
             self._following = self._following.advanced(read.following(topic.topic_id))
             if self._made_bytes >= _COMMIT_BYTES and first < len(messages):
-                settled += self._hand_over()
+                settled += self._start_commit()
         return settled
 
     def _hand_over(self) -> list[Committed]:
+        """Start the commit of everything read so far."""
+        return self._refine() + self._start_commit()
+
+    def _start_commit(self) -> list[Committed]:
         """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
         settled = self._settle(wait=True)
         self._due_at = clock.monotonic() + self._commit_interval_s
