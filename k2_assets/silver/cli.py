@@ -6,9 +6,7 @@ from typing import Final
 import click
 
 from k2_core import clock
-from k2_core.errors import SettingsError
-from k2_core.settings import Settings, load_settings
-from k2_core.tables import DATA
+from k2_core.settings import load_settings
 from k2_core.venues import VENUES
 
 _DAY: Final = click.DateTime(["%Y-%m-%d"])
@@ -35,17 +33,18 @@ def reprocess(venue: str, first: datetime, last: datetime, behind_minutes: int |
     Example:
       k2 rejected reprocess kraken --from 2026-11-21 --to 2026-11-22 --dry-run
     """  # noqa: D301  # \b is click's mark for a paragraph that stays as it is
-    from k2_assets.drain.schemas import SchemaLookup  # noqa: PLC0415  # loads pyiceberg
-    from k2_assets.silver.late_clock import Span  # noqa: PLC0415
-    from k2_assets.silver.reprocess import Reprocess  # noqa: PLC0415
-    from k2_core.catalog import open_catalog  # noqa: PLC0415
-    from k2_core.registry import Registry  # noqa: PLC0415
+    from k2_assets.drain.schemas import SchemaLookup
+    from k2_assets.silver.late_clock import Span
+    from k2_assets.silver.reprocess import Reprocess
+    from k2_core.catalog import open_catalog, require_lake
+    from k2_core.registry import Registry
+    from k2_core.tables import DATA
 
     if first > last:
         msg = f"--from {first:%Y-%m-%d} is later than --to {last:%Y-%m-%d}"
         raise click.UsageError(msg)
     settings = load_settings()
-    _require_lake(settings)
+    require_lake(settings)
     now_us = clock.now_us()
     ahead_us = now_us if behind_minutes is None else behind_minutes * 60 * clock.US_PER_SECOND
     end = last.replace(tzinfo=UTC) + timedelta(days=1)
@@ -66,9 +65,3 @@ def reprocess(venue: str, first: datetime, last: datetime, behind_minutes: int |
                     f"{day}: {outcome.rows_written:,} rows of silver written, "
                     f"{outcome.rejected_replaced:,} rejected rows gone"
                 )
-
-
-def _require_lake(settings: Settings) -> None:
-    if settings.catalog.uri is None and not (settings.home / "catalog.db").exists():
-        msg = f"{settings.home} holds no lake: set K2_HOME to the folder that does"
-        raise SettingsError(msg)

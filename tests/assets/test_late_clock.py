@@ -106,5 +106,5 @@ def test_the_command_says_what_it_will_do_and_refuses_a_home_without_a_lake(
     monkeypatch.setenv("K2_HOME", str(lake.home / "mistyped"))
     refused = CliRunner().invoke(rejected, ["reprocess", "binance", *day])
 
-    assert "holds no lake" in str(refused.exception)
+    assert "there is no lake in" in str(refused.exception)
     assert not (lake.home / "mistyped").exists()
