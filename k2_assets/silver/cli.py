@@ -19,8 +19,15 @@ def rejected() -> None:
 
 @rejected.command()
 @click.argument("venue", type=click.Choice(list(VENUES)))
-@click.option("--from", "first", type=_DAY, required=True, help="first day of receipt (UTC), by the clock of then")
-@click.option("--to", "last", type=_DAY, required=True, help="last day of receipt, inclusive")
+@click.option(
+    "--from",
+    "first",
+    type=_DAY,
+    metavar="YYYY-MM-DD",
+    required=True,
+    help="first day of receipt (UTC), by the clock of then",
+)
+@click.option("--to", "last", type=_DAY, metavar="YYYY-MM-DD", required=True, help="last day of receipt, inclusive")
 @click.option("--behind-minutes", type=click.IntRange(1), help="the clock was behind by at most so much; default: any")
 @click.option("--dry-run", is_flag=True, help="only say what would be done")
 def reprocess(venue: str, first: datetime, last: datetime, behind_minutes: int | None, dry_run: bool) -> None:
