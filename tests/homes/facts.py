@@ -30,6 +30,9 @@ def facts_of(home: Path) -> dict[str, dict[str, Any]]:
 
 def rows_of(table: Table, columns: Iterable[str], snapshot_id: int | None = None) -> Counter[str]:
     """Count the rows of a table, or of one of its snapshots, by some columns."""
+    snapshot = None if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    if snapshot is not None and snapshot.schema_id is not None:  # it has no columns that came later
+        columns = set(columns) & {field.name for field in table.schemas()[snapshot.schema_id].fields}
     names = sorted(columns)
     rows = table.scan(selected_fields=tuple(names), snapshot_id=snapshot_id).to_arrow().to_pylist()
     return Counter(repr([str(row[name]) for name in names]) for row in rows)
