@@ -38,7 +38,7 @@ class Client:
         self.socket = socket
         self.session = session
         self.said_at = clock.monotonic()
-        self.unsent = 0
+        self.unsent: list[bytes] = []
         self._pending: deque[bytes] = deque()
         self._offered = asyncio.Event()
         self._sent = asyncio.Event()
@@ -91,7 +91,7 @@ class Client:
         except ConnectionClosed:
             return
         finally:
-            self.unsent = len(self._pending)
+            self.unsent = list(self._pending)
             self._pending.clear()
             self._sent.set()
 

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 from k2_core import clock
 from k2_core.errors import PartError
 from k2_feeds.simulator import control
+from k2_feeds.simulator.attribution import OF_VENUE, symbols_of
 from k2_feeds.simulator.clients import POLICY_VIOLATION, Client, VenueConnection
 from k2_feeds.simulator.dialects import venue_of_rest, venue_of_socket
 from k2_feeds.simulator.faults import Fault
@@ -120,8 +121,10 @@ class Hub:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            venue.unsent += client.unsent
-            venue.truth.fault(venue.name, "client_left", client=number, unsent=client.unsent)
+            if venue.board.recorded:
+                found = (symbols_of(OF_VENUE[venue.name](frame), frame) for frame in client.unsent)
+                venue.unsent += sum(map(bool, found))
+            venue.truth.fault(venue.name, "client_left", client=number, unsent=len(client.unsent))
 
     async def _answer(self, venue: Venue, client: Client) -> None:
         limit = venue.dialect.requests_a_second

@@ -83,7 +83,7 @@ class Venue:
         self.armed: list[Armed] = []
         self.skew_us, self.stale_us = 0, 0
         self.limited_until = 0.0  # by the monotonic clock
-        self.unsent = 0  # frames that waited for connections when these ended
+        self.unsent = 0  # frames of symbols that waited for a connection when it ended
         self._held: _Held | None = None
 
     def subscribers(self) -> list[Receiver]:
