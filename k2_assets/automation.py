@@ -24,6 +24,9 @@ UNFINISHED: Final = [
 ]
 """The states of a run that is not over."""
 
+PARTITION_TAG: Final = "dagster/partition"
+"""Carries the day of a run."""
+
 # The queue lets few of these run at once, so that a long backfill never stands before a drain. The backlog sensor asks
 # again for the days of one that failed, so that Dagster does not start it again as well.
 REFINE_TAGS: Final = {"k2/queue": "refine", "dagster/max_runtime": "1800", "dagster/max_retries": "0"}

@@ -4,6 +4,7 @@ A file's age is its Iceberg data sequence number: it survives the expiry of snap
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -67,6 +68,17 @@ def live_files(
     field = table.schema().find_field(time_column)
     files = [_lake_file(entry, field) for entry in entries if entry.data_file.record_count > 0]
     return [each for each in files if day is None or each.day == day]
+
+
+def rows_by_day(table: Table, before: date, cache: ManifestCache) -> Counter[date]:
+    """Count the rows of each day before ``before``; only the manifests that may name files of such a day are read."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    older = [each for each in manifests if _days_of(table, each)[0] < before]
+    rows: Counter[date] = Counter()
+    for entry in cache.entries(table, older):
+        rows[_day_of(entry)] += entry.data_file.record_count
+    return Counter({day: count for day, count in rows.items() if day < before})
 
 
 def read_files(
@@ -139,22 +151,30 @@ def _lake_file(entry: ManifestEntry, time: NestedField) -> LakeFile:
     file = entry.data_file
     return LakeFile(
         file,
-        _EPOCH + timedelta(days=file.partition[0]),
+        _day_of(entry),
         entry.sequence_number or 0,
         int(from_bytes(time.field_type, file.lower_bounds[time.field_id])),  # type: ignore[arg-type]
         int(from_bytes(time.field_type, file.upper_bounds[time.field_id])),  # type: ignore[arg-type]
     )
 
 
+def _day_of(entry: ManifestEntry) -> date:
+    return _EPOCH + timedelta(days=entry.data_file.partition[0])
+
+
 def _may_hold(table: Table, manifest: ManifestFile, day: date) -> bool:
-    """Tell whether a manifest may name files of a day, by the bounds that the manifest list gives of it."""
-    if not manifest.partitions or manifest.partition_spec_id != table.spec().spec_id:
-        return True
-    lower, upper = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
-    if lower is None or upper is None:
-        return True
-    number = (day - _EPOCH).days
-    return int(from_bytes(DateType(), lower)) <= number <= int(from_bytes(DateType(), upper))
+    first, last = _days_of(table, manifest)
+    return first <= day <= last
+
+
+def _days_of(table: Table, manifest: ManifestFile) -> tuple[date, date]:
+    """Return the first and the last day of a manifest's files, by the bounds that the manifest list gives of it."""
+    if manifest.partitions and manifest.partition_spec_id == table.spec().spec_id:
+        lower, upper = manifest.partitions[0].lower_bound, manifest.partitions[0].upper_bound
+        if lower is not None and upper is not None:
+            first, last = (timedelta(days=int(from_bytes(DateType(), bound))) for bound in (lower, upper))
+            return _EPOCH + first, _EPOCH + last
+    return date.min, date.max
 
 
 def _read(table: Table, manifest: ManifestFile) -> list[ManifestEntry]:

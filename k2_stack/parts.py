@@ -15,6 +15,7 @@ from k2_stack.sources import Source
 
 WITHOUT_VENUE: Final = "for data without the venue: k2 up --source simulator"
 GRPC_TIMEOUT_S: Final = 600
+FIRST_TO_END: Final = ("dagster-daemon",)  # it calls a run failed whose process ends before it while starting
 LAST_TO_END: Final = ("registry", "broker")  # the others still write to them while they end
 
 

@@ -32,12 +32,18 @@ def registry_files(_: Settings) -> str:
 
 
 def tables(settings: Settings) -> str:
-    """Make the catalog and its tables, bring those of an earlier K2 to their specs, and return what more they need."""
+    """Make the catalog and its tables, bring those of an earlier K2 to their specs, and return what more they need.
+
+    Then settle from which day Dagster shows partitions.
+    """
+    from k2_assets.first_partition import FirstPartition  # noqa: PLC0415
     from k2_core.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
     from k2_core.tables import all_tables  # noqa: PLC0415
     from k2_core.venues import VENUES  # noqa: PLC0415
 
-    left = ensure_tables(open_catalog(settings), settings.catalog.namespace, all_tables(tuple(VENUES)))
+    catalog, namespace = open_catalog(settings), settings.catalog.namespace
+    left = ensure_tables(catalog, namespace, all_tables(tuple(VENUES)))
+    FirstPartition(catalog, namespace).settle()
     todo = "; ".join(f"{name}: {change.what}" for name, changes in left.items() for change in changes)
     return (
         f"run `k2 tables migrate --dry-run`, tables of an earlier K2 need more than a start does: {todo}"
@@ -50,7 +56,7 @@ def dagster_home(settings: Settings) -> str:
     """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
     from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
 
-    from k2_assets.drain.run_processes import fail_orphaned_runs  # noqa: PLC0415
+    from k2_assets.interruptions import settle_interrupted_runs  # noqa: PLC0415
 
     home = parts.dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
@@ -62,7 +68,7 @@ def dagster_home(settings: Settings) -> str:
     with DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
-        fail_orphaned_runs(instance, launchers_since_s=clock.now_ns() / clock.NS_PER_SECOND)  # none runs now
+        settle_interrupted_runs(instance, clock.now_ns() / clock.NS_PER_SECOND)
     return ""
 
 

@@ -13,7 +13,8 @@ from k2_stack.keeper import LOOK_S, Keeper
 from k2_stack.parts import Part
 from k2_stack.state import PartState, StackState
 
-END_PARTS_S: Final = 9.0
+END_FIRST_S: Final = 2.0
+END_PARTS_S: Final = 7.0
 END_STORES_S: Final = 7.0
 END_REST_S: Final = 2.0
 FIRST_CONNECT_S: Final = 5.0
@@ -133,10 +134,13 @@ class Supervisor:
 def end_all(settings: Settings, found: StackState) -> int:
     """End every part that the state names and whatever else this home's supervisors started; return how many were left.
 
-    Broker and registry go last: the others write to them while they end.
+    Dagster's daemon goes first: it would launch runs, and call those failed that end while they start. Broker and
+    registry go last: the others write to them while they end.
     """
     leaders = {part.name: part.identity for part in found.parts if part.identity}
+    first = [leaders.pop(name) for name in parts.FIRST_TO_END if name in leaders]
     stores = [leaders.pop(name) for name in parts.LAST_TO_END if name in leaders]
+    processes.end(first, END_FIRST_S)
     processes.end(leaders.values(), END_PARTS_S)
     processes.end(stores, END_STORES_S)
     rest = processes.end_marked(settings.home, END_REST_S)

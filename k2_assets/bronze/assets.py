@@ -1,14 +1,13 @@
 """Bronze in the asset graph. The drain fills it; a run holds a day of it against Kafka and adds what is missing."""
 
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.partitions import DAILY
-from k2_assets.presentation import OWNERS, spec_metadata
+from k2_assets.presentation import OWNERS, counted, spec_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables, topics
 from k2_core.registry import Registry
@@ -16,13 +15,15 @@ from k2_core.tables import BRONZE_FEED_EVENTS, DATA
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 
+_SAME_AS_KAFKA: Final = "same_as_kafka"
 
-def bronze_assets(venue: str) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+
+def bronze_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's topics and bronze tables as assets."""
-    return [each for data in DATA for each in (_topic(venue, data), _reconciled(venue, data))]
+    return [each for data in DATA for each in (_topic(venue, data), _reconciled(venue, data, days))]
 
 
-def feed_event_assets() -> list[dg.AssetSpec]:
+def feed_event_assets(days: dg.PartitionsDefinition) -> list[dg.AssetSpec]:
     """Return the topic of the feeds' events, and their table, which the drain fills."""
     doc = f"Kafka topic `{topics.FEED_EVENTS}`: what happens to the feeds, in Avro."
     spec = BRONZE_FEED_EVENTS
@@ -33,7 +34,7 @@ def feed_event_assets() -> list[dg.AssetSpec]:
         group_name="bronze",
         kinds={"iceberg", "parquet"},
         owners=OWNERS,
-        partitions_def=DAILY,
+        partitions_def=days,
         metadata=spec_metadata(spec),
     )
     return [_kafka(topics.FEED_EVENTS, doc), written]
@@ -53,10 +54,10 @@ def _key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace(".", "_")])
 
 
-def _reconciled(venue: str, data: Data) -> dg.AssetsDefinition:
+def _reconciled(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = tables.bronze(venue, data)
 
-    def bronze(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+    def bronze(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # beside a check Dagster takes it without a type only
         settings, day = lake.settings, date.fromisoformat(context.partition_key)
         with Registry(settings.registry_url) as registry:
             counts = reconcile_day(
@@ -68,10 +69,12 @@ def _reconciled(venue: str, data: Data) -> dg.AssetsDefinition:
                 schemas=SchemaLookup(registry),
                 data=data,
             )
+        check = _judged(counts, day)
         if counts.doubled:
+            _log(context, check)
             description = f"{spec.name} holds {counts.doubled} messages of {day} twice: nothing was taken away."
             raise dg.Failure(description, metadata=_metadata(counts), allow_retries=False)
-        return dg.MaterializeResult(metadata=_metadata(counts))
+        return dg.MaterializeResult(metadata=_metadata(counts), check_results=[check])
 
     as_asset = dg.asset(
         key=spec.name,
@@ -80,12 +83,54 @@ def _reconciled(venue: str, data: Data) -> dg.AssetsDefinition:
         group_name="bronze",
         kinds={"iceberg", "parquet"},
         owners=OWNERS,
-        partitions_def=DAILY,
+        partitions_def=days,
+        check_specs=[
+            dg.AssetCheckSpec(
+                _SAME_AS_KAFKA,
+                asset=spec.name,
+                partitions_def=days,
+                description="Bronze holds each message of the day that Kafka still has, once. Judged by a run of the "
+                "day, which adds what is missing: a warning until it is run again.",
+            )
+        ],
         pool=spec.name,
         metadata=spec_metadata(spec),
     )
     made: dg.AssetsDefinition = as_asset(bronze)
     return made
+
+
+def _judged(counts: Counts, day: date) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=_SAME_AS_KAFKA,
+        passed=not counts.doubled and not counts.added,
+        severity=dg.AssetCheckSeverity.ERROR if counts.doubled else dg.AssetCheckSeverity.WARN,
+        description=_sentence(counts, day),
+        metadata=_metadata(counts),
+    )
+
+
+def _log(context: dg.AssetExecutionContext, check: dg.AssetCheckResult) -> None:
+    """Report a check at once: what a run that fails would return is lost."""
+    found = dg.AssetCheckEvaluation(
+        asset_key=context.asset_key,
+        check_name=_SAME_AS_KAFKA,
+        partition=context.partition_key,
+        passed=check.passed,
+        severity=check.severity,
+        description=check.description,
+        metadata=check.metadata,
+    )
+    context.log_event(found)
+
+
+def _sentence(counts: Counts, day: date) -> str:
+    compared = f"{counted(counts.in_kafka, 'message')} of {day} in Kafka, {counts.in_bronze:,} in bronze"
+    found = [f"{counted(counts.doubled, 'message')} of bronze twice, nothing was taken away"] if counts.doubled else []
+    if counts.added:
+        days = ", ".join(each.isoformat() for each in sorted(counts.silver_days)) or "none"
+        found.append(f"{counted(counts.added, 'missing message')} added, silver days to rebuild: {days}")
+    return f"{compared}: {'; '.join(found) or 'bronze lacks none'}."
 
 
 def _metadata(counts: Counts) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from pyiceberg.table import Table
 from k2_assets.bronze.transforms import TIMESTAMP, decode_messages
 from k2_assets.drain.layers import Layers
 from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.first_partition import is_day_of_data
 from k2_assets.kafka_reader import KafkaReader, Messages, Topic, describe_topic
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_filters import day_bounds_us
 from k2_assets.lake_writer.lock import lock
 from k2_assets.lake_writer.rewrites import replace_files
-from k2_assets.partitions import is_partition
 from k2_core import clock, tables, topics
 from k2_core.errors import TopicError
 from k2_core.offsets import Offsets
@@ -143,7 +143,7 @@ class _Search:
             rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
             self._counts.added += rows.num_rows
             days = _days(silver["timestamp"]) | _days(rows["max_event_ts"]) | _days(rejected["ingestion_timestamp"])
-            self._counts.silver_days |= {day for day in days if is_partition(day)}
+            self._counts.silver_days |= {day for day in days if is_day_of_data(day)}
 
     def finished(self) -> Counts:
         """Return the counts."""

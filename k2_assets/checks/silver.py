@@ -7,6 +7,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from k2_assets.presentation import counted
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
 
@@ -54,3 +55,8 @@ def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
         cases: pl.DataFrame = errors.failure_cases
         return cases.group_by("column", "check").agg(pl.len().alias("failures")).sort("column", "check")
     return pl.DataFrame(schema={"column": pl.String, "check": pl.String, "failures": pl.UInt32})
+
+
+def sentence(rows: int, faults: int, which: str) -> str:
+    """Say what was judged and what was found, as in "1,234 rows of 2024-08-09: no fault."."""
+    return f"{counted(rows, 'row')} {which}: {counted(faults, 'fault')}."

@@ -12,6 +12,7 @@ from k2_assets.drain.drain import drain
 from k2_assets.drain.ending import signals_set
 from k2_assets.drain.report import Event, Reporter
 from k2_assets.drain.sole import alone
+from k2_assets.interruptions import ends_canceled_executor
 from k2_assets.resources.lake import Lake
 from k2_core.logs import also_in, logger
 from k2_core.settings import Drain, Settings
@@ -42,7 +43,7 @@ def drain_job(settings: Drain) -> dg.JobDefinition:
 
     @dg.job(
         name=job_name(settings),
-        executor_def=dg.in_process_executor,
+        executor_def=ends_canceled_executor,
         description="Moves Kafka into bronze, rejected and silver. Kept alive by its sensor; do not start it by hand.",
         tags={
             "dagster/priority": "10",

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from k2_assets.checks import silver
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import Layers, Rows
-from k2_assets.partitions import is_partition
+from k2_assets.first_partition import is_day_of_data
 from k2_assets.presentation import microseconds
 from k2_core import clock
 from k2_core.logs import logger
@@ -39,15 +39,10 @@ class _Pending:
 
 @dataclass
 class _Judged:
-    """What the check found in a silver table since the run began: a fault is not forgotten at the next good batch."""
+    """What the check found in a day of silver since the run began: a fault is not forgotten at the next good batch."""
 
     rows: int = 0
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def add(self, rows: pl.DataFrame, data: Data) -> None:
-        self.rows += rows.height
-        for column, check, failures in silver.faults(rows, data).iter_rows():
-            self.faults[column, check] += failures
 
 
 class Reporter:
@@ -56,7 +51,7 @@ class Reporter:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._pending: dict[int, tuple[Lane, _Pending]] = {}
-        self._judged: dict[str, _Judged] = {}
+        self._judged: dict[str, dict[date, _Judged]] = {}
         self._due_at = clock.monotonic()
 
     def add(self, lane: Lane, committed: Committed) -> None:
@@ -76,7 +71,12 @@ class Reporter:
         pending.reasons.update(rows.by_layer["rejected"]["reason"].to_pylist())
         judged = pl.from_arrow(rows.by_layer["silver"].select(silver.JUDGED[layers.data]))
         assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
-        self._judged.setdefault(layers.specs["silver"].name, _Judged()).add(judged, layers.data)
+        found = faults_by_day(judged, layers.data)
+        days = self._judged.setdefault(layers.specs["silver"].name, {})
+        for day, count in _rows_by_day(rows.by_layer["silver"], "timestamp").items():
+            of_day = days.setdefault(day, _Judged())
+            of_day.rows += count
+            of_day.faults += found.get(day, Counter())
         if judged.height:
             pending.newest_us = max(pending.newest_us, _latest_us(judged))
 
@@ -90,8 +90,11 @@ class Reporter:
         for lane, news in pending.values():
             yield from _materializations(lane, news)
             if isinstance(lane.layers, Layers):
-                name = lane.layers.specs["silver"].name
-                yield _check(name, self._judged[name])
+                yield from self._checks(lane.layers.specs["silver"].name, news)
+
+    def _checks(self, silver_table: str, news: _Pending) -> Iterator[dg.AssetCheckEvaluation]:
+        for day in sorted(filter(is_day_of_data, news.rows[silver_table])):
+            yield _check(silver_table, day, self._judged[silver_table][day])
 
 
 def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
@@ -99,7 +102,7 @@ def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterializ
     for table, days in news.rows.items():
         of_table = {"rejected by reason": dict(news.reasons)} if table.endswith("_rejected") else {}
         for day, count in sorted(days.items()):
-            if is_partition(day):
+            if is_day_of_data(day):
                 metadata = {"rows": count, **of_table, **common}
                 yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
 
@@ -132,13 +135,26 @@ def _lag(lane: Lane) -> int | None:
         return None
 
 
-def _check(table: str, judged: _Judged) -> dg.AssetCheckEvaluation:
-    """Dagster keeps one evaluation of each run, the last: so it tells of the whole run."""
+def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
+    """Judge rows of many days at once; day by day only when something is wrong, which never is of our own making."""
+    if silver.faults(rows, data).is_empty():
+        return {}
+    by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
+    return {
+        day: Counter({(column, check): count for column, check, count in silver.faults(of_day, data).iter_rows()})
+        for (day,), of_day in by_day
+    }
+
+
+def _check(table: str, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
+    """Dagster keeps one evaluation of each run and day, the last: so it tells of the whole run."""
     faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(table),
         check_name=silver.NAME,
+        partition=day.isoformat(),
         passed=not faults,
+        description=silver.sentence(judged.rows, judged.faults.total(), f"of {day} in this run of the drain"),
         metadata={
             "rows judged in this run": dg.MetadataValue.int(judged.rows),
             "faults": dg.MetadataValue.json(faults),

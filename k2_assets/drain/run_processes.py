@@ -86,9 +86,16 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> RunProcess | None:
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, launchers_since_s: float) -> list[str]:
-    """Fail every run that no process works on any more, and return their ids.
+    """Fail every run that no process works on any more, and return their ids; see :func:`orphaned_runs`.
 
     A run killed together with the code server otherwise stays STARTED and blocks its day for ever.
+    """
+    records = orphaned_runs(instance, launchers_since_s)
+    return [record.dagster_run.run_id for record in records if fail(instance, record.dagster_run.run_id, _GONE)]
+
+
+def orphaned_runs(instance: dg.DagsterInstance, launchers_since_s: float) -> list[dg.RunRecord]:
+    """Return the runs that no process works on any more.
 
     Args:
         instance: of Dagster.
@@ -98,11 +105,7 @@ def fail_orphaned_runs(instance: dg.DagsterInstance, launchers_since_s: float) -
     if instance.run_launcher.supports_check_run_worker_health:  # its workers are elsewhere, and Dagster asks it
         return []
     records = instance.get_run_records(dg.RunsFilter(statuses=_WORKED_ON))
-    return [
-        record.dagster_run.run_id
-        for record in records
-        if _is_orphaned(instance, record, launchers_since_s) and fail(instance, record.dagster_run.run_id, _GONE)
-    ]
+    return [record for record in records if _is_orphaned(instance, record, launchers_since_s)]
 
 
 _GONE: Final = "Its process is gone."

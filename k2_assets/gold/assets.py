@@ -11,7 +11,6 @@ from k2_assets.automation import FOLLOW
 from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.lake_files import live_files, read_files
-from k2_assets.partitions import DAILY
 from k2_assets.presentation import OWNERS, ROW_COUNT, microseconds, spec_metadata, table_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables
@@ -32,7 +31,12 @@ _NEWEST: Final = (
 )
 
 
-def _each_once(data: Data) -> dg.AssetsDefinition:
+def gold_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Return gold's trades, quotes and candles as assets."""
+    return [_each_once("trades", days), _each_once("quotes", days), _candles(days)]
+
+
+def _each_once(data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = GOLD[data]
 
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
@@ -55,7 +59,7 @@ def _each_once(data: Data) -> dg.AssetsDefinition:
     as_asset = dg.asset(
         key=spec.name,
         deps=SILVER[data],
-        partitions_def=DAILY,
+        partitions_def=days,
         automation_condition=FOLLOW,
         freshness_policy=_FRESH,
         group_name="gold",
@@ -69,24 +73,25 @@ def _each_once(data: Data) -> dg.AssetsDefinition:
     return made
 
 
-gold_crypto_trades = _each_once("trades")
-gold_crypto_quotes = _each_once("quotes")
+def _candles(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    as_asset = dg.asset(
+        key=GOLD_OHLCV_1M.name,
+        deps=[GOLD_TRADES.name],
+        partitions_def=days,
+        automation_condition=FOLLOW,
+        freshness_policy=_FRESH,
+        group_name="gold",
+        kinds={"iceberg", "polars"},
+        owners=OWNERS,
+        pool=GOLD_OHLCV_1M.name,
+        description=f"{GOLD_OHLCV_1M.doc} A candle says itself whether it is proved complete.",
+        metadata=spec_metadata(GOLD_OHLCV_1M),
+    )
+    made: dg.AssetsDefinition = as_asset(_candles_of_day)
+    return made
 
 
-@dg.asset(
-    key=GOLD_OHLCV_1M.name,
-    deps=[GOLD_TRADES.name],
-    partitions_def=DAILY,
-    automation_condition=FOLLOW,
-    freshness_policy=_FRESH,
-    group_name="gold",
-    kinds={"iceberg", "polars"},
-    owners=OWNERS,
-    pool=GOLD_OHLCV_1M.name,
-    description=f"{GOLD_OHLCV_1M.doc} A candle says itself whether it is proved complete.",
-    metadata=spec_metadata(GOLD_OHLCV_1M),
-)
-def gold_ohlcv_1m(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
+def _candles_of_day(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Recompute the windows that new trades touch; started by a person, every window of the day."""
     day = date.fromisoformat(context.partition_key)
     refresh = CandlesRefresh(lake.catalog(), lake.namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], day)

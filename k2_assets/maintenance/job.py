@@ -7,6 +7,7 @@ from typing import Any, Final
 import dagster as dg
 
 from k2_assets.automation import UNFINISHED
+from k2_assets.interruptions import ends_canceled_executor
 from k2_assets.maintenance.event_log import forget_old_runs
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_assets.resources.lake import Lake
@@ -58,7 +59,7 @@ def maintain_job() -> dg.JobDefinition:
 
     @dg.job(
         name=JOB,
-        executor_def=dg.in_process_executor,
+        executor_def=ends_canceled_executor,
         description="Keeps commits, plans and pages quick: thins the tables' history and Dagster's, joins small files.",
         tags={**_QUEUE, "dagster/max_runtime": "3600", "dagster/max_retries": "0"},
     )

@@ -6,7 +6,7 @@ from typing import Any, Final
 import dagster as dg
 
 from k2_assets.lake_files import live_files, read_files
-from k2_assets.presentation import OWNERS, spec_metadata
+from k2_assets.presentation import OWNERS, counted, spec_metadata
 from k2_assets.reference.refresh import VenueRefresh
 from k2_assets.reference.validity import COLUMNS, contradictions, shared_symbols
 from k2_assets.resources.lake import Lake
@@ -62,9 +62,12 @@ def one_version_at_a_time(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     table = lake.table(_NAME)
     versions = read_files(table, live_files(table, REFERENCE_INSTRUMENTS.partition_by), COLUMNS)
     found, shared = contradictions(versions), shared_symbols(versions)
+    told = [f"{name}: {count:,}" for name, count in found.items() if count]
+    told += [f"shared symbols: {', '.join(shared)}"] if shared else []
     return dg.AssetCheckResult(
         passed=not any(found.values()) and not shared,
         severity=dg.AssetCheckSeverity.ERROR if any(found.values()) else dg.AssetCheckSeverity.WARN,
+        description=f"{counted(versions.height, 'version')}: {'; '.join(told) or 'one at any moment for each symbol'}.",
         metadata={"versions": versions.height, **found, "shared symbols": ", ".join(shared) or "none"},
     )
 

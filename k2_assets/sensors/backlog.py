@@ -5,10 +5,10 @@ from typing import Final
 
 import dagster as dg
 
-from k2_assets.automation import REFINE_TAGS, UNFINISHED
+from k2_assets.automation import PARTITION_TAG, REFINE_TAGS, UNFINISHED
+from k2_assets.first_partition import is_day_of_data
 from k2_assets.gold.assets import SILVER
 from k2_assets.lake_files import ManifestCache, Seen, live_files
-from k2_assets.partitions import is_partition
 from k2_assets.rebuilt import Taken
 from k2_assets.resources.lake import Lake
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
@@ -35,9 +35,9 @@ def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
         requests = []
         for day in sorted(set().union(*behind.values()) - busy):
             selection = [dg.AssetKey(name) for name, days in behind.items() if day in days]
-            requests.append(
-                dg.RunRequest(partition_key=day.isoformat(), asset_selection=selection, tags=dict(REFINE_TAGS))
-            )
+            # With the tag, Dagster does not ask whether the day is a partition: a few rows may lie before the first.
+            tags = {**REFINE_TAGS, PARTITION_TAG: day.isoformat()}
+            requests.append(dg.RunRequest(partition_key=day.isoformat(), asset_selection=selection, tags=tags))
         if not requests:
             return dg.SkipReason("all that silver and gold hold has been taken in, or is being taken in now")
         return dg.SensorResult(run_requests=requests)
@@ -52,7 +52,7 @@ def _days_behind(lake: Lake, sources: tuple[str, ...], derived: str, cache: dict
     for name in sources:
         source = lake.table(name)
         days |= seen.behind(source, live_files(source, "timestamp", cache[name])) | taken.behind(source)
-    return {day for day in days if is_partition(day)}
+    return {day for day in days if is_day_of_data(day)}
 
 
 def _busy_days(instance: dg.DagsterInstance) -> set[date]:
@@ -61,5 +61,5 @@ def _busy_days(instance: dg.DagsterInstance) -> set[date]:
         tags={"k2/queue": REFINE_TAGS["k2/queue"]},
         statuses=UNFINISHED,
     )
-    keys = [run.tags.get("dagster/partition") for run in instance.get_runs(filters)]
+    keys = [run.tags.get(PARTITION_TAG) for run in instance.get_runs(filters)]
     return {date.fromisoformat(key) for key in keys if key}

@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.partitions import DAILY
 from k2_assets.presentation import OWNERS, spec_metadata
 from k2_assets.resources.lake import Lake
 from k2_assets.silver.rebuild import Outcome, rebuild_day
@@ -18,19 +17,19 @@ from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 
 
-def silver_assets(venue: str) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def silver_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's silver and rejected tables as assets."""
     rejected = tables.silver_rejected(venue)
     description = f"{rejected.doc} Written by the drain, and anew with a day of silver."
     return [
-        *(_rebuilt(venue, data) for data in DATA),
+        *(_rebuilt(venue, data, days) for data in DATA),
         dg.AssetSpec(
-            rejected.name, description=description, **_shown(rejected, [_bronze(venue, data) for data in DATA])
+            rejected.name, description=description, **_shown(rejected, [_bronze(venue, data) for data in DATA], days)
         ),
     ]
 
 
-def _rebuilt(venue: str, data: Data) -> dg.AssetsDefinition:
+def _rebuilt(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = tables.silver(venue, data)
 
     def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
@@ -48,7 +47,7 @@ def _rebuilt(venue: str, data: Data) -> dg.AssetsDefinition:
         key=spec.name,
         description=f"{spec.doc} Written by the drain; a run makes its day anew from bronze, with the parser of now.",
         pool=spec.name,
-        **_shown(spec, [_bronze(venue, data)]),
+        **_shown(spec, [_bronze(venue, data)], days),
     )
     made: dg.AssetsDefinition = as_asset(silver)
     return made
@@ -58,13 +57,13 @@ def _bronze(venue: str, data: Data) -> str:
     return tables.bronze(venue, data).name
 
 
-def _shown(spec: TableSpec, sources: list[str]) -> dict[str, Any]:
+def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -> dict[str, Any]:
     return {
         "deps": sources,
         "group_name": "silver",
         "kinds": {"iceberg", "parquet"},
         "owners": OWNERS,
-        "partitions_def": DAILY,
+        "partitions_def": days,
         "metadata": spec_metadata(spec),
     }
 

@@ -1,16 +1,18 @@
 """The asset graph, pinned: keys, sources, groups, partitions, automation and checks."""
 
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from k2_assets.definitions import build_definitions
-from k2_assets.partitions import DAILY
+from k2_assets.partitions import daily
 from k2_core.settings import Settings
 from k2_core.tables import DATA
 from k2_core.venues import VENUES
 
+FIRST = date(2024, 8, 9)
 REGISTER = "reference_instruments"
 EVENTS = "kafka/market_feed_events"
 
@@ -23,7 +25,7 @@ def graph_of(venue: str) -> dict[str, tuple[str, set[str], set[str]]]:
     bronze = {f"bronze_{venue}_{data}" for data in DATA}
     return {
         **{topic(venue, data): ("bronze", set(), set()) for data in DATA},
-        **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, set()) for data in DATA},
+        **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, {"same_as_kafka"}) for data in DATA},
         **{f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges"}) for data in DATA},
         f"silver_{venue}_rejected": ("silver", bronze, set()),
     }
@@ -43,7 +45,7 @@ AUTOMATED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
 
 @pytest.fixture(name="definitions")
 def a_code_location(tmp_path: Path) -> dg.Definitions:
-    return build_definitions(Settings(home=tmp_path))
+    return build_definitions(Settings(home=tmp_path), FIRST)
 
 
 def test_graph_is_what_the_architecture_says(definitions: dg.Definitions) -> None:
@@ -67,7 +69,7 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         assert node.owners
         assert node.kinds
         if "kafka" not in node.kinds:
-            assert node.partitions_def == (None if key.to_user_string() == REGISTER else DAILY)
+            assert node.partitions_def == (None if key.to_user_string() == REGISTER else daily(FIRST))
             assert "dagster/column_schema" in node.metadata
         assert (node.automation_condition is not None) == (key.to_user_string() in AUTOMATED)
         assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *AUTOMATED})
@@ -76,6 +78,6 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:
     sensors = {each.name: each.default_status for each in definitions.get_repository_def().sensor_defs}
     assert sensors == dict.fromkeys(
-        ("main_feed_sensor", "gold_backlog_sensor", "gold_automation", "register_sensor"),
+        ("main_feed_sensor", "gold_backlog_sensor", "gold_automation", "register_sensor", "first_partition_sensor"),
         dg.DefaultSensorStatus.RUNNING,
     )

@@ -30,6 +30,7 @@ def asked(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dict[str
         return {}
     assert isinstance(result, dg.SensorResult)
     for request in result.run_requests or []:
+        assert request.has_resolved_partition()  # so that no first partition stands in its way
         assert request.tags["k2/queue"] == REFINE_TAGS["k2/queue"]
     return {
         str(request.partition_key): {key.to_user_string() for key in request.asset_selection or []}

@@ -1,5 +1,6 @@
 """The asset checks on small lakes: what passes, what is found, and how much of a day is read."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,21 +9,27 @@ import polars as pl
 import pytest
 
 from k2_assets.checks import silver
-from k2_assets.checks.assets import beside_newest, candle_invariants, unique_message_id
+from k2_assets.checks.assets import beside_newest, gold_checks
 from k2_assets.checks.gold import broken_invariants
-from k2_assets.gold.assets import gold_crypto_trades, gold_ohlcv_1m
+from k2_assets.drain.report import faults_by_day
+from k2_assets.gold.assets import gold_assets
 from k2_assets.lake_files import live_files
+from k2_assets.partitions import daily
 from k2_assets.resources.lake import Lake
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
 
+DAYS = daily(DAY)
 BY_MACHINE = {"dagster/sensor_name": "gold_automation"}
 
 
-def materialize(lake: SmallLake, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
-    with dg.DagsterInstance.ephemeral() as instance:
+def materialize(
+    lake: SmallLake, tags: dict[str, str], kept: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
+    with nullcontext(kept) if kept else dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
-            [gold_crypto_trades, gold_ohlcv_1m, unique_message_id, candle_invariants],
+            [*gold_assets(DAYS), *gold_checks(DAYS)],
+            selection=[GOLD_TRADES.name, GOLD_OHLCV_1M.name],
             partition_key=DAY.isoformat(),
             resources={"lake": Lake(lake.settings)},
             instance=instance,
@@ -44,6 +51,32 @@ def test_gold_is_made_and_passes_its_checks(lake: SmallLake, tags: dict[str, str
     assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [
         *(60, 60, 60, 19),
     ]
+
+
+def test_each_check_of_a_day_is_recorded_once_and_says_what_it_saw(lake: SmallLake) -> None:
+    lake.append(SILVER, trades_of(range(1, 200)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        materialize(lake, {}, instance)
+        checks = {GOLD_TRADES.name: "unique_message_id", GOLD_OHLCV_1M.name: "candle_invariants"}
+        history = instance.event_log_storage.get_asset_check_execution_history
+        found = [history(dg.AssetCheckKey(dg.AssetKey(asset), name), limit=9) for asset, name in checks.items()]
+
+    told = [(each.partition, each.evaluation and each.evaluation.description) for records in found for each in records]
+    assert told == [
+        (DAY.isoformat(), "no repeated trade among 199 in the whole of 2024-08-09."),
+        (DAY.isoformat(), "4 candles of 2024-08-09: every invariant holds."),
+    ]
+
+
+def test_faults_that_a_drain_finds_are_of_the_day_they_stand_in() -> None:
+    rows = pl.from_arrow(to_arrow(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1), price="-1")]))
+    assert isinstance(rows, pl.DataFrame)
+
+    found = faults_by_day(rows, "trades")
+
+    assert {day: sorted(column for column, _ in faults) for day, faults in found.items() if faults} == {
+        DAY + timedelta(days=1): ["price"]
+    }
 
 
 def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:

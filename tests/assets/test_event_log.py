@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from k2_assets.automation import FOLLOW
 from k2_assets.maintenance.event_log import purge
-from k2_assets.partitions import DAILY
+from k2_assets.partitions import daily
 from k2_core import clock
 from k2_core.settings import Dagster
 
@@ -21,11 +21,14 @@ MACHINE = {"dagster/sensor_name": "main_feed_sensor"}
 SOURCE, DERIVED = dg.AssetKey("source"), dg.AssetKey("derived")
 
 
-@dg.asset(name="source", partitions_def=DAILY)
+DAYS = daily(date(2010, 1, 1))
+
+
+@dg.asset(name="source", partitions_def=DAYS)
 def a_source() -> None: ...
 
 
-@dg.asset(name="derived", deps=[a_source], partitions_def=DAILY, automation_condition=FOLLOW)
+@dg.asset(name="derived", deps=[a_source], partitions_def=DAYS, automation_condition=FOLLOW)
 def a_derived() -> None: ...
 
 

@@ -12,7 +12,7 @@ from k2_assets.maintenance import job as shell
 from k2_assets.maintenance.cli import maintain
 from k2_assets.maintenance.table_round import TableRound
 from k2_core.settings import Maintenance, Settings
-from tests.assets.lakes import SILVER, SmallLake, a_trade, ids_of
+from tests.assets.lakes import DAY, SILVER, SmallLake, a_trade, ids_of
 
 TABLES = {"bronze_binance_trades", "silver_binance_rejected", "silver_binance_trades", "gold_crypto_trades"}
 
@@ -28,7 +28,7 @@ def small(lake: SmallLake) -> Settings:
 
 
 def outcome(settings: Settings, instance: dg.DagsterInstance) -> Any:
-    definitions = build_definitions(settings)
+    definitions = build_definitions(settings, DAY)
     return definitions.resolve_job_def(shell.JOB).execute_in_process(instance=instance, raise_on_error=False)
 
 
@@ -65,7 +65,7 @@ def test_a_table_that_fails_keeps_no_other_from_its_round(
 
 
 def test_the_schedule_runs_from_the_start_and_skips_while_one_is_under_way(lake: SmallLake) -> None:
-    definitions = build_definitions(Settings(home=lake.home))
+    definitions = build_definitions(Settings(home=lake.home), DAY)
     schedule = definitions.get_repository_def().get_schedule_def("maintain_schedule")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     with dg.instance_for_test() as instance:
@@ -79,7 +79,7 @@ def test_the_schedule_runs_from_the_start_and_skips_while_one_is_under_way(lake:
 
 
 def test_no_drain_waits_for_maintenance(lake: SmallLake) -> None:
-    repository = build_definitions(Settings(home=lake.home)).get_repository_def()
+    repository = build_definitions(Settings(home=lake.home), DAY).get_repository_def()
     maintain_tags, drain_tags = (repository.get_job(name).tags for name in (shell.JOB, "main_drain"))
     assert maintain_tags["k2/queue"] == "maintain"
     assert "dagster/max_runtime" in maintain_tags

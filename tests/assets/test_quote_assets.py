@@ -3,8 +3,9 @@
 import dagster as dg
 import pytest
 
-from k2_assets.checks.assets import silver_result, unique_quote_message_id
-from k2_assets.gold.assets import gold_crypto_quotes
+from k2_assets.checks.assets import gold_checks, silver_result
+from k2_assets.gold.assets import gold_assets
+from k2_assets.partitions import daily
 from k2_assets.resources.lake import Lake
 from k2_assets.silver.differences import as_frame
 from k2_core.tables import GOLD_QUOTES
@@ -17,7 +18,8 @@ def materialize(lake: SmallLake, tags: dict[str, str]) -> dict[str, bool]:
     """Make the day, and return which of its checks passed."""
     with dg.DagsterInstance.ephemeral() as instance:
         run = dg.materialize(
-            [gold_crypto_quotes, unique_quote_message_id],
+            [*gold_assets(daily(DAY)), *gold_checks(daily(DAY))],
+            selection=[GOLD_QUOTES.name],
             partition_key=DAY.isoformat(),
             resources={"lake": Lake(lake.settings)},
             instance=instance,
@@ -44,7 +46,7 @@ def test_a_quote_that_stands_twice_is_found(lake: SmallLake) -> None:
 
 def test_a_price_below_zero_and_an_unknown_id_are_found_in_silver_and_a_missing_side_is_none() -> None:
     def judged(*rows: Row) -> dg.AssetCheckResult:
-        return silver_result(as_frame(to_arrow(SILVER_QUOTES, list(rows))), {}, "quotes")
+        return silver_result(as_frame(to_arrow(SILVER_QUOTES, list(rows))), DAY, "quotes")
 
     assert judged(a_quote(1), a_quote(2, bid=None), a_quote(3, bid="102"), a_quote(None, 4)).passed
     assert not judged(a_quote(1), a_quote(2, bid="-3")).passed

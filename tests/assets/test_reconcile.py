@@ -5,16 +5,23 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from confluent_kafka import Producer
 from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 
 from k2_assets.bronze import reconcile
+from k2_assets.bronze.assets import bronze_assets
 from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.lake_writer import rewrites
+from k2_assets.partitions import daily
+from k2_assets.resources.lake import Lake
 from k2_core import clock
 from k2_core.registry import Registry
+from k2_core.settings import Kafka, Settings
+from k2_core.settings import Registry as RegistrySettings
+from k2_core.venues import VENUES
 from tests.assets.frames import a_frame, an_envelope
 from tests.assets.lakes import Row, to_arrow
 from tests.assets.rooms import Room
@@ -187,3 +194,42 @@ def test_an_interrupted_run_adds_once(room: Room, monkeypatch: pytest.MonkeyPatc
 def _stop(reached: str, point: str) -> None:
     if reached.endswith(point):
         raise KeyboardInterrupt
+
+
+def test_a_run_of_the_day_ends_in_a_check_that_says_what_it_found(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    produce(room, 3)
+    room.drain()
+    monkeypatch.setitem(VENUES, room.venue.VENUE, room.venue)
+    settings = Settings(
+        home=room.home, kafka=Kafka(bootstrap_servers=room.broker), registry=RegistrySettings(url=room.registry_url)
+    )
+    spec, key = room.layers.specs["bronze"], today().isoformat()
+    bronze = [
+        each for each in bronze_assets(room.venue.VENUE, daily(today())) if each.key.to_user_string() == spec.name
+    ]
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def run(*, succeeds: bool = True) -> None:
+            lake = {"lake": Lake(settings)}
+            made = dg.materialize(bronze, partition_key=key, resources=lake, instance=instance, raise_on_error=False)
+            assert made.success == succeeds
+
+        run()
+        delete(room, EqualTo("kafka_partition", 1))
+        run()
+        rows = [row for row in bronze_rows(room) if row["kafka_offset"] == 1]
+        room.catalog.load_table((room.namespace, spec.name)).append(to_arrow(spec, rows))
+        run(succeeds=False)
+        history = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey(spec.name), "same_as_kafka"), limit=10
+        )
+
+    found = [each.evaluation for each in reversed(history) if each.evaluation]
+    assert [(each.passed, each.partition) for each in found] == [(True, key), (False, key), (False, key)]
+    assert [each.severity for each in found[1:]] == [dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR]
+    assert [each.description for each in found] == [
+        f"12 messages of {key} in Kafka, 12 in bronze: bronze lacks none.",
+        f"12 messages of {key} in Kafka, 6 in bronze: 6 missing messages added, silver days to rebuild: {key}.",
+        f"12 messages of {key} in Kafka, 14 in bronze: 2 messages of bronze twice, nothing was taken away.",
+    ]

@@ -1,4 +1,3 @@
-from datetime import datetime
 from decimal import Decimal
 from types import ModuleType
 from typing import Any
@@ -13,10 +12,9 @@ from msgspec import structs
 from k2_assets.bronze.envelopes import WriterSchema
 from k2_assets.bronze.transforms import frames_of_bronze
 from k2_assets.checks import silver
-from k2_assets.partitions import DAILY
 from k2_assets.silver.transforms import NO_TIME, refine
 from k2_core.errors import MalformedFrame
-from k2_core.trades import MAX_FUTURE_NS, REASONS, check_number, exact, message_id
+from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, REASONS, check_number, exact, message_id
 from k2_core.venues import binance
 from tests.assets.frames import (
     NOON_MS,
@@ -297,9 +295,8 @@ def test_a_trade_five_minutes_ahead_is_taken_and_one_beyond_is_not() -> None:
     assert made.rejected["reason"].to_pylist() == ["timestamp_in_future"]
 
 
-def test_a_trade_of_the_first_partition_is_taken_and_one_before_is_not() -> None:
-    (first,) = DAILY.get_partition_keys()[:1]
-    first_ms = int(datetime.fromisoformat(f"{first}T00:00:00Z").timestamp()) * 1000
+def test_a_trade_of_the_first_day_that_is_kept_is_taken_and_one_before_is_not() -> None:
+    first_ms = FIRST_DAY_US // 1000
 
     made = refined_frames(a_frame(1, T=first_ms), a_frame(2, T=first_ms - 1), a_frame(3, T=NOON_MS // 1000))
 

@@ -23,6 +23,7 @@ from k2_assets.resources.lake import Lake
 from k2_core.errors import DownloadError
 from k2_core.settings import Settings
 from k2_core.tables import REFERENCE_INSTRUMENTS
+from tests.assets.lakes import DAY
 from tests.assets.registers import binance_list
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -85,7 +86,7 @@ def _lake(venues: Venues, tmp_path: Path) -> Lake:
 
 def run(lake: Lake) -> dg.ExecuteInProcessResult:
     """Run the job as the schedule does, its check included."""
-    job = build_definitions(lake.settings).resolve_job_def("refresh_instruments")
+    job = build_definitions(lake.settings, DAY).resolve_job_def("refresh_instruments")
     return job.execute_in_process(raise_on_error=False)
 
 
@@ -171,7 +172,7 @@ def test_a_venue_that_is_not_there_is_one_error(url: str) -> None:
 
 
 def test_the_sensor_asks_while_a_venue_is_missing_ever_more_rarely(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    sensor = build_definitions(lake.settings).get_repository_def().get_sensor_def("register_sensor")
+    sensor = build_definitions(lake.settings, DAY).get_repository_def().get_sensor_def("register_sensor")
     cursor, asked = None, []
     with dg.DagsterInstance.ephemeral() as instance:
         for now_s in range(1_000_000, 1_003_600, 60):

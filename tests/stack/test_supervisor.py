@@ -14,6 +14,7 @@ import pytest
 
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import processes, state
+from k2_stack.supervisor import end_all
 
 PROGRAM = Path(__file__).with_name("small_platform.py")
 WITHIN_S = 240
@@ -302,3 +303,39 @@ def test_detached_up_passes_on_why_it_cannot_start_when_the_home_is_relative(sma
     assert done.stderr.startswith(f"k2: port {port}, which the api needs, is taken by")
     assert [path.name for path in small.settings.home.iterdir()] == ["here"]
     assert not (small.settings.home / "here" / "here").exists()
+
+
+NOTES_ITS_END = """
+import pathlib, signal, sys, time
+def end(*_):
+    with open("ends", "a") as ends:
+        ends.write(sys.argv[1] + "\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(600)
+"""
+
+
+def test_daemon_ends_before_the_code_server_and_the_broker_last(tmp_path: Path) -> None:
+    """The daemon calls a run failed whose process ends while it is started."""
+    names = ("broker", "dagster-code", "dagster-daemon")
+    started = [
+        subprocess.Popen([sys.executable, "-c", NOTES_ITS_END, name], cwd=tmp_path, start_new_session=True)
+        for name in names
+    ]
+    deadline = time.monotonic() + WITHIN_S  # noqa: TID251  # a test's patience
+    while not all((tmp_path / name).exists() for name in names):
+        assert time.monotonic() < deadline  # noqa: TID251
+        time.sleep(0.02)
+    leaders = [processes.identity(process.pid) for process in started]
+    parts = [
+        state.PartState(name, pid=leader.pid, process_started=leader.started)
+        for name, leader in zip(names, leaders, strict=True)
+        if leader
+    ]
+
+    end_all(Settings(home=tmp_path), state.StackState(str(tmp_path), "", 0, 0.0, parts))
+
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert (tmp_path / "ends").read_text().split() == ["dagster-daemon", "dagster-code", "broker"]
