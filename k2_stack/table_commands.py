@@ -3,12 +3,8 @@
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.table import Table as Drawn
 
 from k2_core.errors import TableDiffers
-from k2_core.home_format import FORMAT
-from k2_core.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +12,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
+    from k2_core.settings import Settings
     from k2_core.table_changes import Change
     from k2_core.table_spec import TableSpec
 
@@ -34,7 +31,12 @@ def show() -> None:
     The next `k2 up` makes the changes that are marked so, `k2 tables migrate` makes all. Columns and properties that
     you added yourself are no difference.
     """
-    from k2_core.catalog import format_of  # loads pyiceberg
+    from rich.console import Console
+    from rich.table import Table as Drawn
+
+    from k2_core.catalog import format_of
+    from k2_core.home_format import FORMAT
+    from k2_core.settings import load_settings
 
     settings = load_settings()
     catalog = _opened(settings)
@@ -62,7 +64,8 @@ def migrate(dry_run: bool) -> None:
     Adds columns, sets properties, widens types, lets columns be null, and partitions new rows in another way. Rows,
     snapshots and tags stay as they are. What Iceberg cannot change in place is refused.
     """
-    from k2_core.catalog import change_table  # loads pyiceberg
+    from k2_core.catalog import change_table
+    from k2_core.settings import load_settings
 
     settings = load_settings()
     catalog = _opened(settings)
@@ -91,21 +94,21 @@ def _rows(table: "Table") -> int:
     return int(summary.additional_properties.get("total-records", 0)) if summary else 0
 
 
-def _opened(settings: Settings) -> "Catalog":
+def _opened(settings: "Settings") -> "Catalog":
     """Open the home's catalog.
 
     Raises:
         SettingsError: there is no lake in this home.
     """
-    from k2_core.catalog import open_catalog, require_lake  # loads pyiceberg
+    from k2_core.catalog import open_catalog, require_lake
 
     require_lake(settings)
     return open_catalog(settings)
 
 
-def _differences(catalog: "Catalog", settings: Settings) -> "Iterator[tuple[TableSpec, Table | None, list[Change]]]":
+def _differences(catalog: "Catalog", settings: "Settings") -> "Iterator[tuple[TableSpec, Table | None, list[Change]]]":
     """Yield every table in the order data flows: None while it does not exist, and how it differs from its spec."""
-    from pyiceberg.exceptions import NoSuchTableError  # pyiceberg takes a second to import
+    from pyiceberg.exceptions import NoSuchTableError
 
     from k2_core.table_changes import changes
     from k2_core.tables import all_tables

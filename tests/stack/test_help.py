@@ -7,6 +7,7 @@ import pytest
 
 K2 = [
     *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["api"]),
+    *(["tables"], ["tables", "list"], ["tables", "migrate"]),
     *(["drain"], ["drain", "accept-loss"], ["feed"], ["feed", "run"], ["feed", "record"], ["feed", "simulate"]),
 ]
 HEAVY = {"dagster", "pyiceberg", "pyarrow", "polars", "duckdb", "fastapi", "sqlalchemy", "confluent_kafka", "httpx"}
