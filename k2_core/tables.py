@@ -46,7 +46,9 @@ _FRAME: Final = ("topic_id", "kafka_partition", "kafka_offset")
 _PLACE: Final = (*_FRAME, "frame_index")
 
 TRADE_COLUMNS = (
-    Column("message_id", _TEXT, "UUIDv5 of (exchange, symbol, trade_id)"),
+    Column(
+        "message_id", _TEXT, "UUIDv5 of (exchange, symbol, trade_id), and of the epoch's start where ids began again"
+    ),
     Column("trade_id", _TEXT, "the venue's id of the trade"),
     Column("symbol", _TEXT, "base + quote, upper case, modern codes: BTCUSDT"),
     Column("exchange", _TEXT, "the market: binance is Binance spot"),
@@ -270,11 +272,27 @@ REFERENCE_INSTRUMENTS = TableSpec(
 )
 
 
+REFERENCE_EPOCHS = TableSpec(
+    "reference_epochs",
+    "Where the trade ids of an instrument began again: a row for each epoch but the first of each instrument.",
+    (
+        Column("exchange", _TEXT, "the market"),
+        Column("symbol", _TEXT, "base + quote, upper case, modern codes: BTCUSDT"),
+        Column("start", _TIME, "event time of the epoch's first trade: it and what comes after belong to it (UTC)"),
+        Column("found_at", _TIME, "when the row was written (UTC)"),
+    ),
+    "start",
+    DRAINED,
+    sort_by=("exchange", "symbol", "start"),
+)
+
+
 def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
     """Return every table of a platform that feeds ``venues``, in the order data flows."""
     return [
         *(table for venue in venues for table in _tables_of(venue)),
         REFERENCE_INSTRUMENTS,
+        REFERENCE_EPOCHS,
         BRONZE_FEED_EVENTS,
         GOLD_TRADES,
         GOLD_QUOTES,

@@ -72,7 +72,10 @@ class BadTrade(msgspec.Struct, frozen=True, gc=False):
 
 
 def message_id(exchange: str, symbol: str, trade_id: str) -> str:
-    """Return the UUIDv5 of a trade's natural key, the same wherever and whenever it is read."""
+    """Return the UUIDv5 of a trade's natural key, the same wherever and whenever it is read.
+
+    In a later epoch of the instrument, ``symbol`` is what :class:`k2_core.epochs.Epochs` names it there.
+    """
     return identity.message_id(_NAMESPACE, exchange, symbol, trade_id)
 
 

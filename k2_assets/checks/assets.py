@@ -11,9 +11,10 @@ from k2_assets.checks import gold, silver
 from k2_assets.gold.assets import day_of, is_by_machine
 from k2_assets.lake_files import LakeFile, live_files, read_files
 from k2_assets.presentation import counted, table_metadata
+from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_assets.resources.lake import Lake
-from k2_core import tables
-from k2_core.tables import GOLD, GOLD_OHLCV_1M
+from k2_core import clock, tables
+from k2_core.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues.routing import Data
 
 _NEWEST_COMMITS: Final = 10
@@ -21,7 +22,7 @@ _NEWEST_COMMITS: Final = 10
 
 def gold_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """Return the checks of gold's trades, quotes and candles."""
-    return [_unique("trades", days), _unique("quotes", days), _invariants(days)]
+    return [_unique("trades", days), _unique("quotes", days), _ids_go_on(days), _invariants(days)]
 
 
 def _unique(data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
@@ -51,6 +52,34 @@ def _unique(data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
         )
 
     return unique_message_id
+
+
+def _ids_go_on(days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=GOLD_TRADES.name,
+        name="ids_go_on",
+        partitions_def=days,
+        description="The trade ids of no instrument begin again on the day. Where they do, both trades of an id are "
+        "stored, and no candle over the break is complete.",
+    )
+    def ids_go_on(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        """Warn of the epochs that start on the day."""
+        day = _day(context)
+        epochs = read_epochs(epochs_table(lake.catalog(), lake.namespace))
+        found = {
+            f"{exchange} {symbol}": ", ".join(clock.from_us(start).isoformat() for start in starts)
+            for exchange, symbol in epochs
+            if (starts := [each for each in epochs.starts(exchange, symbol) if clock.from_us(each).date() == day])
+        }
+        said = "; ".join(f"{name} at {when}" for name, when in sorted(found.items()))
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"Ids begin again on {day}: {said}." if found else f"No ids begin again on {day}.",
+            metadata={"day": day.isoformat(), **found},
+        )
+
+    return ids_go_on
 
 
 def _invariants(days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:

@@ -289,7 +289,13 @@ class Layers(DrainedTables):
         with self._one_at_a_time:
             return self._register.judged(
                 lambda register: refine(
-                    frames, self.venue, *schemas, self.data, instruments=register, late_clock=late_clock
+                    frames,
+                    self.venue,
+                    *schemas,
+                    self.data,
+                    instruments=register,
+                    late_clock=late_clock,
+                    epochs=self._register.epochs,
                 )
             )
 

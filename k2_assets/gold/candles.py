@@ -6,12 +6,14 @@ Prices and quantities are worked with as scaled integers: Polars' own product of
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from k2_core.epochs import BREAK_US, NO_EPOCHS, Epochs
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_SCALE
 
 TRADE_COLUMNS: Final = ("exchange", "symbol", "timestamp", "source_sequence", "trade_id", "price", "quantity")
@@ -50,7 +52,7 @@ class Span:
     end_us: int
 
 
-def candles(trades: pl.DataFrame, spans: list[Span], width_us: int) -> pl.DataFrame:
+def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epochs = NO_EPOCHS) -> pl.DataFrame:
     """Build the candles of ``spans``.
 
     Args:
@@ -58,6 +60,7 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int) -> pl.DataFr
             instrument the last one before and the first one after its span where there are such.
         spans: at most one of each instrument.
         width_us: of a window.
+        epochs: of the instruments whose ids began again.
 
     Returns:
         The candles without ``created_at`` and ``updated_at``, a row for each window that has a trade.
@@ -67,14 +70,16 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int) -> pl.DataFr
     for span in spans:
         of_instrument = parts.get((span.exchange, span.symbol))
         if of_instrument is not None:
-            frames.append(_of_instrument(of_instrument.sort(ORDER), span, width_us))
-    return pl.concat(frames) if frames else _of_instrument(trades.clear(), Span("", "", 0, 0), width_us)
+            starts = epochs.starts(span.exchange, span.symbol)
+            frames.append(_of_instrument(of_instrument.sort(ORDER), span, width_us, starts))
+    return pl.concat(frames) if frames else _of_instrument(trades.clear(), Span("", "", 0, 0), width_us, ())
 
 
-def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int) -> pl.DataFrame:
+def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, starts: tuple[int, ...]) -> pl.DataFrame:
     times = trades["timestamp"].to_physical()
     windows = _windows(trades.filter((times >= span.first_us) & (times < span.end_us)), width_us)
-    return windows.with_columns(_proof(trades, windows["window_start"].to_physical().to_numpy(), width_us))
+    window_starts = windows["window_start"].to_physical().to_numpy()
+    return windows.with_columns(_proof(trades, window_starts, width_us, starts))
 
 
 def _windows(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
@@ -152,23 +157,42 @@ def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: in
     return pl.Series(name, values, dtype=pl.Decimal(precision, scale))
 
 
-def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int) -> list[pl.Series]:
+def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int, epochs_us: tuple[int, ...]) -> list[pl.Series]:
     """Return is_complete and missing_trades of the windows of one instrument.
 
-    The bounding trades of a window are the last one before it and the first one at or after its end, by
-    :data:`ORDER`; every id between theirs must stand in gold, in whichever window. Where there is no bounding trade,
-    nothing is proved, and the ids are counted from the window's own.
+    Each epoch is judged alone, as if it were all that there is: nothing is proved over a break, since nobody knows
+    with which id the old sequence ended and the new one began. Ids missing on both sides of it are counted together.
     """
     times = trades["timestamp"].to_physical().to_numpy()
     ids = trades["source_sequence"].to_numpy()
+    edges = [0, *np.searchsorted(times, np.array(epochs_us, dtype=np.int64), "left").tolist(), len(times)]
+    complete, missing = np.ones(len(starts_us), dtype=bool), np.zeros(len(starts_us), dtype=np.int64)
+    for begin, end in pairwise(edges):
+        first = np.searchsorted(times[begin:end], starts_us, "left")
+        last = np.searchsorted(times[begin:end], starts_us + width_us, "left")
+        inside = first < last
+        proved, lacking = _proof_of_epoch(times[begin:end], ids[begin:end], first[inside], last[inside])
+        complete[inside] &= proved
+        missing[inside] += lacking
+    return [pl.Series("is_complete", complete), pl.Series("missing_trades", missing)]
+
+
+def _proof_of_epoch(times: _Ints, ids: _Ints, first: _Ints, end: _Ints) -> tuple[npt.NDArray[np.bool_], _Ints]:
+    """Return the same of windows that hold the trades [first, end) of one epoch, at least one each.
+
+    The bounding trades of a window are the last one before it and the first one at or after its end, by
+    :data:`ORDER`; every id between theirs must stand in gold, in whichever window. Where there is no bounding trade,
+    nothing is proved, and the ids are counted from the window's own. Nor is it where the second has the lower id over
+    a minute later, as a single odd frame: it does not follow the first.
+    """
     known = np.unique(ids)
-    first = np.searchsorted(times, starts_us, "left")
-    end = np.searchsorted(times, starts_us + width_us, "left")
-    bounded = (first > 0) & (end < len(ids))
     lowest = np.array([ids[a:b].min() for a, b in zip(first, end, strict=True)], dtype=np.int64)
     highest = np.array([ids[a:b].max() for a, b in zip(first, end, strict=True)], dtype=np.int64)
-    before = np.where(first > 0, ids[np.maximum(first - 1, 0)], lowest - 1)
-    after = np.where(end < len(ids), ids[np.minimum(end, len(ids) - 1)], highest + 1)
+    previous, following = np.maximum(first - 1, 0), np.minimum(end, len(ids) - 1)
+    before = np.where(first > 0, ids[previous], lowest - 1)
+    after = np.where(end < len(ids), ids[following], highest + 1)
     between = np.searchsorted(known, after, "left") - np.searchsorted(known, before, "right")
     missing = np.maximum(after - before - 1, 0) - np.maximum(between, 0)
-    return [pl.Series("is_complete", bounded & (missing == 0)), pl.Series("missing_trades", missing)]
+    bounded = (first > 0) & (end < len(ids))
+    follows = (after > before) | (times[following] <= times[previous] + BREAK_US)
+    return bounded & follows & (missing == 0), missing

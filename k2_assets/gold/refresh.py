@@ -1,27 +1,34 @@
 """Bring gold's trades or quotes up to what silver holds of one day: read what is new, drop what stands, append."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression, Or
+from pyiceberg.expressions import BooleanExpression, In, Or
 from pyiceberg.table import Table
 
 from k2_assets.gold import copies
+from k2_assets.gold.epochs import EpochSearch, days_between
+from k2_assets.gold.memory import Memory, may_stand
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, instrument_times, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken, marked
+from k2_assets.reference.epochs import epochs_table, read_epochs, write_epochs
+from k2_core import clock
+from k2_core.epochs import Epochs, Key
+from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
-LARGEST_IDS: Final = "k2.largest_ids"
+log = logger(__name__)
+
 _BATCH_ROWS: Final = 1_000_000
+_in: Final[Any] = In  # its type stub, made by pydantic, knows keywords only
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ class GoldRefresh:
     def _new_rows(self, gold: Table) -> Change | None:
         seen, taken = Seen.of(gold), Taken.of(gold)
         sources = [self._load(name) for name in self._sources]
-        if any(self._day in taken.behind(silver) for silver in sources):
+        epochs = self._epochs()
+        if any(self._day in taken.behind(source) for source in [*sources, *([] if epochs is None else [epochs])]):
             return self._whole_day(gold)
         for silver in sources:
             of_day = live_files(silver, "timestamp", day=self._day)
@@ -97,15 +105,27 @@ class GoldRefresh:
                 return self._change(gold, silver, batch, seen)
         return None
 
-    def _change(self, gold: Table, silver: Table, batch: list[LakeFile], seen: Seen) -> Change:
+    def _change(self, gold: Table, silver: Table, batch: list[LakeFile], seen: Seen) -> Change | None:
+        register, memory = read_epochs(self._epochs()), Memory.of(gold)
         read = read_files(silver, batch, self._kind.columns + copies.ORIGIN)
-        largest = _largest_ids(gold)
-        new = copies.first_copies(self._kind, read)
-        suspects = copies.may_stand(new.rows, largest)
-        if not suspects.is_empty():
-            new = copies.without_standing(self._kind, new, self._standing(gold, suspects, self._days(suspects)))
+        rows = copies.identified(self._kind, read, register)
+        new = copies.first_copies(self._kind, rows)
+        suspects = may_stand(new.rows, memory, register)
+        days = self._days(suspects)
+        standing = self._standing(gold, suspects, days)
+        if self._kind.has_epochs:
+            found = EpochSearch(self._load, gold, register, memory).run(_unseen(rows, standing, memory))
+            if found.starts:
+                self._write_epochs(gold, register, found.starts)
+                return self._whole_day(gold)
+            memory = memory.with_found(found.largest, found.odd)
+            beside = self._standing(gold, suspects, sorted(found.days - set(days)))
+            standing = pl.concat([standing, beside])
+        new = copies.without_standing(self._kind, new, standing)
         self._outcome = Outcome(new.rows.height, read.height, new.repeated, new.conflicting)
-        return Change(self._to_arrow(new.rows), None, _remember(seen.with_files(silver, batch), largest, new.rows))
+        memory = memory.with_rows(self._kind, new.rows, register)
+        remember = seen.with_files(silver, batch).to_properties() | memory.to_properties(self._kind)
+        return self._in_place_of(gold, new, None, remember, [])
 
     def _whole_day(self, gold: Table) -> Change | None:
         seen, taken, self._taking, frames = Seen.of(gold), Taken.of(gold), self._taken, []
@@ -114,27 +134,72 @@ class GoldRefresh:
             seen, taken = seen.with_files(silver, of_day), taken.with_day(silver, self._day)
             self._taking = self._taking.with_files(silver, of_day)
             frames.append(read_files(silver, of_day, self._kind.columns + copies.ORIGIN))
-        read = pl.concat(frames)
-        new = self._elsewhere_too(gold, copies.first_copies(self._kind, read))
+        read, memory = pl.concat(frames), Memory.of(gold)
+        rows, register, memory, days = self._settled(gold, read, memory)
+        new = copies.first_copies(self._kind, rows)
+        new = self._elsewhere_too(gold, new, days)
         standing = self._to_arrow(read_files(gold, self._gold_files(gold, [self._day]), self._kind.columns))
-        rows = self._to_arrow(new.rows)
-        remember = _remember(seen, _largest_ids(gold), new.rows) | taken.to_properties()
-        same = rows.equals(standing)
-        self._outcome = Outcome(0 if same else rows.num_rows, read.height, new.repeated, new.conflicting)
+        arrow = self._to_arrow(new.rows)
+        if (epochs := self._epochs()) is not None:
+            taken = taken.with_day(epochs, self._day)
+        memory = memory.with_rows(self._kind, new.rows, register)
+        remember = seen.to_properties() | memory.to_properties(self._kind) | taken.to_properties()
+        same = arrow.equals(standing) and new.beaten.is_empty()
+        self._outcome = Outcome(0 if same else arrow.num_rows, read.height, new.repeated, new.conflicting)
         if same and all(gold.properties.get(name, "{}") == value for name, value in remember.items()):
             return None
         if same:
-            return Change(rows.slice(0, 0), None, remember)
+            return Change(arrow.slice(0, 0), None, remember)
         replace = time_between("timestamp", *day_bounds_us(self._day)) if standing.num_rows else None
-        followers = [self._load(name) for name in self._kind.followers]
-        return Change(rows, replace, remember | marked(gold, [self._day], followers))
+        return self._in_place_of(gold, new, replace, remember, [self._day])
 
-    def _elsewhere_too(self, gold: Table, new: copies.NewRows) -> copies.NewRows:
-        """Drop what stands in the neighbouring days: a copy that was received beyond midnight."""
+    def _settled(
+        self, gold: Table, read: pl.DataFrame, memory: Memory
+    ) -> tuple[pl.DataFrame, Epochs, Memory, list[date]]:
+        """Return the whole day's rows by their ids, after their epochs were found; and where their ids stand, too."""
+        register = read_epochs(self._epochs())
+        if not self._kind.has_epochs:
+            return read, register, memory, []
+        found = EpochSearch(self._load, gold, register, memory).run(read, without=self._day)
+        if found.starts:
+            register = self._write_epochs(gold, register, found.starts)
+        rows = copies.identified(self._kind, read, register)
+        return rows, register, memory.with_found(found.largest, found.odd), sorted(found.days - {self._day})
+
+    def _write_epochs(self, gold: Table, register: Epochs, starts: Mapping[Key, tuple[int, ...]]) -> Epochs:
+        """Register epochs; the days whose trades get other ids are marked, for silver and gold to make anew."""
+        tables = [gold, *(self._load(name) for name in self._sources)]
+        days = {each.day for table in tables for each in live_files(table, "timestamp")}
+        changed = [days_between(register.starts(*key), found, days) for key, found in starts.items()]
+        for (exchange, symbol), found in starts.items():
+            log.warning("ids begin again", exchange=exchange, symbol=symbol, epochs=[_iso(start) for start in found])
+        return write_epochs(self._catalog, self._namespace, starts, sorted(set().union(*changed)))
+
+    def _epochs(self) -> Table | None:
+        return epochs_table(self._catalog, self._namespace) if self._kind.has_epochs else None
+
+    def _in_place_of(
+        self,
+        gold: Table,
+        new: copies.NewRows,
+        replace: BooleanExpression | None,
+        remember: dict[str, str],
+        days: list[date],
+    ) -> Change:
+        """Return the change that puts rows in the place of those that ``replace`` names, and of those they beat."""
+        if not new.beaten.is_empty():
+            beaten: BooleanExpression = _in("message_id", new.beaten["message_id"].to_list())
+            replace = beaten if replace is None else Or(replace, beaten)
+            days = [*days, *new.beaten["timestamp"].dt.date().unique().to_list()]
+        if days:
+            remember |= marked(gold, days, [self._load(name) for name in self._kind.followers])
+        return Change(self._to_arrow(new.rows), replace, remember)
+
+    def _elsewhere_too(self, gold: Table, new: copies.NewRows, days: list[date]) -> copies.NewRows:
+        """Drop what stands in other days: trades in ``days``, and what was received beyond midnight."""
         stamped = new.rows.filter(copies.STAMPED) if self._kind.stamped else new.rows.clear()
-        if stamped.is_empty():
-            return new
-        return copies.without_standing(self._kind, new, self._standing(gold, stamped, self._neighbours()))
+        new = copies.without_standing(self._kind, new, self._standing(gold, stamped, self._neighbours()))
+        return copies.without_standing(self._kind, new, self._standing(gold, new.rows, days))
 
     def _days(self, suspects: pl.DataFrame) -> list[date]:
         """Return the days in which copies of ``suspects`` may stand."""
@@ -150,13 +215,15 @@ class GoldRefresh:
     def _standing(self, gold: Table, suspects: pl.DataFrame, days: list[date]) -> pl.DataFrame:
         """Read gold's rows of some days whose ids, or times, lie among those of ``suspects``."""
         with_ids, others = suspects.filter(has_id := pl.col("source_sequence").is_not_null()), suspects.filter(~has_id)
+        columns = copies.compared(self._kind)
+        if suspects.is_empty() or not days:
+            return read_files(gold, [], columns)
         filters: list[BooleanExpression] = [instrument_ids(*row) for row in _ranges(with_ids)]
         first_us, end_us = day_bounds_us(min(days))[0], day_bounds_us(max(days))[1] - 1
         for exchange, symbol, lowest, highest in _ranges(others.filter(~copies.STAMPED)):
             filters.append(instrument_times(exchange, symbol, lowest, highest))
         for exchange, symbol in others.filter(copies.STAMPED).select(copies.KEY).unique().iter_rows():
             filters.append(instrument_times(exchange, symbol, first_us, end_us))
-        columns = ("message_id", *self._kind.content)
         return read_files(gold, self._gold_files(gold, days), columns, reduce(Or, filters))
 
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
@@ -168,13 +235,12 @@ def _ranges(rows: pl.DataFrame) -> Iterable[tuple[str, str, int, int]]:
     return rows.group_by(copies.KEY).agg(copies.RANK.min().alias("low"), copies.RANK.max().alias("high")).iter_rows()
 
 
-def _largest_ids(gold: Table) -> dict[str, int]:
-    stored: dict[str, int] = json.loads(gold.properties.get(LARGEST_IDS, "{}"))
-    return stored
+def _unseen(rows: pl.DataFrame, standing: pl.DataFrame, memory: Memory) -> pl.DataFrame:
+    """Return the rows that are no copies of what stands; all of an instrument of which a trade breaks alone."""
+    odd = pl.concat_str("exchange", "symbol", separator="|").is_in(list(memory.odd))
+    copy = rows.with_row_index("row").join(standing, on=("message_id", "timestamp"), how="semi")["row"]
+    return rows.with_row_index("row").filter(~pl.col("row").is_in(copy.implode()) | odd).drop("row")
 
 
-def _remember(seen: Seen, largest: Mapping[str, int], rows: pl.DataFrame) -> dict[str, str]:
-    merged = dict(largest)
-    for key, sequence in copies.largest_ids(rows).items():
-        merged[key] = max(merged.get(key, sequence), sequence)
-    return {**seen.to_properties(), LARGEST_IDS: json.dumps(merged, separators=(",", ":"), sort_keys=True)}
+def _iso(start_us: int) -> str:
+    return clock.from_us(start_us).isoformat()

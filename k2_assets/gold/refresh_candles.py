@@ -15,6 +15,7 @@ from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_
 from k2_assets.lake_filters import day_bounds_us, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken
+from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_core import clock
 from k2_core.table_spec import TableSpec
 from k2_core.tables import GOLD_TRADES
@@ -119,7 +120,8 @@ class CandlesRefresh:
     ) -> Change:
         """Put what gold's trades say of the touched windows in the place of what stands there, where it differs."""
         around = surroundings(gold, files, touched, self._width_us)
-        computed = candles(around.trades, around.spans, self._width_us)
+        epochs = read_epochs(epochs_table(self._catalog, self._namespace))
+        computed = candles(around.trades, around.spans, self._width_us, epochs)
         first_us, end_us = min(s.first_us for s in around.spans), max(s.end_us for s in around.spans)
         near = [
             each for each in live_files(table, "window_start") if each.last_us >= first_us and each.first_us < end_us

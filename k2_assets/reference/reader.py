@@ -11,11 +11,13 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 
 from k2_assets.lake_files import ManifestCache, live_files, read_files
+from k2_assets.reference.epochs import read_epochs
 from k2_assets.reference.lookup import Register, Version
 from k2_assets.silver.transforms import Refined
 from k2_core import clock
+from k2_core.epochs import NO_EPOCHS
 from k2_core.instruments import Instrument
-from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
+from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_EPOCHS, REFERENCE_INSTRUMENTS
 
 RELOAD_S: Final = 30.0
 """Far less than the time after which a new version holds: no frame is judged by a register without it."""
@@ -25,7 +27,7 @@ _equal: Final[Any] = EqualTo
 
 
 class RegisterReader:
-    """The register of one venue, kept fresh. Not safe for threads."""
+    """The register of one venue, and the epochs of its instruments, kept fresh. Not safe for threads."""
 
     def __init__(
         self, catalog: Catalog, namespace: str, venue: ModuleType, recent: Callable[[Table], pl.DataFrame] | None = None
@@ -38,6 +40,8 @@ class RegisterReader:
             venue: a module of :mod:`k2_core.venues`.
             recent: returns the subscriptions that came after those in the table of events, by :data:`EVENT_COLUMNS`.
         """
+        self.epochs = NO_EPOCHS
+        self._epochs_of = ""
         self._recent = recent
         self._catalog = catalog
         self._namespace = namespace
@@ -71,7 +75,11 @@ class RegisterReader:
         if table is not None and location != self._versions_of:
             self._versions = versions(table, self._venue.VENUE)
             self._remember()
-        self._versions_of, self._reload_at = location, due
+        epochs = self._table(REFERENCE_EPOCHS.name)
+        epochs_of = "" if epochs is None else epochs.metadata_location
+        if epochs_of != self._epochs_of:
+            self.epochs = read_epochs(epochs)
+        self._versions_of, self._epochs_of, self._reload_at = location, epochs_of, due
 
     def _learn(self, unknown: frozenset[str]) -> bool:
         """Look for subscriptions to symbols; tell whether there are any that were not known."""

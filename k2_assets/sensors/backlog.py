@@ -10,11 +10,17 @@ from k2_assets.first_partition import is_day_of_data
 from k2_assets.gold.assets import SILVER
 from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.rebuilt import Taken
+from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_assets.resources.lake import Lake
-from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core import clock
+from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, silver_trades
+from k2_core.venues import VENUES
 
 # In the order in which a day's run makes them.
 _SOURCES: Final = {**{GOLD[data].name: SILVER[data] for data in DATA}, GOLD_OHLCV_1M.name: (GOLD_TRADES.name,)}
+
+_SILVER: Final = {venue: silver_trades(venue).name for venue in VENUES}
+_DRAINS_KNOW_S: Final = 120.0  # after which every drain has read the register anew, and committed what it read before
 
 
 def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
@@ -23,14 +29,16 @@ def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="gold_backlog_sensor",
-        asset_selection=dg.AssetSelection.assets(*_SOURCES),
+        asset_selection=dg.AssetSelection.assets(*_SOURCES, *_SILVER.values()),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
         description="Asks for days that automation forgot: their silver or gold is newer than what stands above it.",
     )
     def ask_for_backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         behind = {name: _days_behind(lake, sources, name, cache) for name, sources in _SOURCES.items()}
+        behind[GOLD_TRADES.name] |= _days_of_epochs(lake, GOLD_TRADES.name)
         behind[GOLD_OHLCV_1M.name] |= behind[GOLD_TRADES.name]
+        behind |= {name: _days_of_epochs(lake, name, venue) for venue, name in _SILVER.items()}
         busy = _busy_days(context.instance)
         requests = []
         for day in sorted(set().union(*behind.values()) - busy):
@@ -53,6 +61,21 @@ def _days_behind(lake: Lake, sources: tuple[str, ...], derived: str, cache: dict
         source = lake.table(name)
         days |= seen.behind(source, live_files(source, "timestamp", cache[name])) | taken.behind(source)
     return {day for day in days if is_day_of_data(day)}
+
+
+def _days_of_epochs(lake: Lake, derived: str, venue: str = "") -> set[date]:
+    """Return the days whose ids an epoch changes, as long as ``derived`` has not taken that in.
+
+    Silver is asked for once every drain knows the epoch as well, and only of venues that have any.
+    """
+    epochs = epochs_table(lake.catalog(), lake.namespace)
+    if epochs is None or (snapshot := epochs.current_snapshot()) is None:
+        return set()
+    if venue:
+        drained_before_s = clock.now().timestamp() - snapshot.timestamp_ms / 1000
+        if drained_before_s < _DRAINS_KNOW_S or venue not in {exchange for exchange, _ in read_epochs(epochs)}:
+            return set()
+    return {day for day in Taken.of(lake.table(derived)).behind(epochs) if is_day_of_data(day)}
 
 
 def _busy_days(instance: dg.DagsterInstance) -> set[date]:

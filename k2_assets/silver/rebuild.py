@@ -20,9 +20,11 @@ from k2_assets.drain.layers import Layers, Rows, made
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.drain.storable import attempt
 from k2_assets.lake_files import live_files, read_files
+from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.lake_writer.lock import Lease, lock
 from k2_assets.lake_writer.rewrites import replace_files
-from k2_assets.rebuilt import marked
+from k2_assets.rebuilt import Taken, marked
+from k2_assets.reference.epochs import epochs_table
 from k2_assets.silver.differences import FRAME
 from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
 from k2_assets.silver.standing import Judged, Standing
@@ -87,6 +89,8 @@ class _Rebuild:
         # In this order: what stands below silver's vector then stands in the others as they are loaded.
         self._silver = Standing(self._load(silver.name), silver.partition_by)
         self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
+        # Before the frames are parsed by it: what it holds of the day is in the rows then.
+        self._epochs = epochs_table(catalog, namespace) if layers.data == "trades" else None
         self._bronze = self._load(layers.specs["bronze"].name)
         self._vector = Offsets.from_properties(self._silver.table.properties)
         self._of_day = self._frames_of_standing_rows()
@@ -176,15 +180,21 @@ class _Rebuild:
 
     def _replace_silver(self, lease: Lease) -> None:
         added = [*self._silver.missing, *self._silver.changed]
+        taken = {} if self._epochs is None else self._taken(self._silver.table)
         if added or self._silver.rows_stale:
             followers = [self._load(tables.GOLD[self._layers.data].name)]  # it takes in the marks of a rebuild
-            self._replace(
-                self._silver,
-                lease,
-                added,
-                removed=True,
-                remember=marked(self._silver.table, self._silver.days, followers),
-            )
+            remember = marked(self._silver.table, self._silver.days, followers) | taken
+            self._replace(self._silver, lease, added, removed=True, remember=remember)
+        elif taken:
+            rows = arrow_schema(self._layers.specs["silver"]).empty_table()
+            name = self._layers.specs["silver"].name
+            commit_derived(lambda: self._load(name), lambda table: Change(rows, None, self._taken(table)))
+
+    def _taken(self, silver: Table) -> dict[str, str]:
+        """Return the property that takes in the mark of the day in the register of epochs; none when it has none."""
+        if self._epochs is None or self._day not in Taken.of(silver).behind(self._epochs):
+            return {}
+        return Taken.of(silver).with_day(self._epochs, self._day).to_properties()
 
     def _replace(
         self, standing: Standing, lease: Lease, added: list[DataFile], *, removed: bool, remember: dict[str, str]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from k2_assets.bronze.transforms import TIMESTAMP, Frames
 from k2_assets.silver.rules import Numbers, Rules
+from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.errors import readable
 from k2_core.instruments import Instrument
 
@@ -49,16 +50,19 @@ class Rejects:
         self.errors.append(readable(error))
 
 
-def silver_rows(kept: Kept, frames: Frames, venue: ModuleType, rules: Rules, schema: pa.Schema) -> pa.Table:
+def silver_rows(
+    kept: Kept, frames: Frames, venue: ModuleType, rules: Rules, schema: pa.Schema, *, epochs: Epochs = NO_EPOCHS
+) -> pa.Table:
     """Return the rows of silver."""
     rows, count = kept.rows, len(kept.rows)
     at = np.array(kept.frames, dtype=np.int64)
     known = [each for each in kept.instruments if each is not None]  # all: unknown symbols were rejected
     symbols, ids = [each.symbol for each in known], [getattr(row, rules.id_name) for row in rows]
+    names = epochs.names(venue.VENUE, symbols, kept.event_us)
     offsets = np.array(frames.offsets, dtype=np.int64)[at]
     numbers = {name: _decimals(kept.numbers[name], *size) for name, size in rules.numbers.items()}
     columns: dict[str, Any] = {
-        "message_id": pa.array(rules.message_ids(venue.VENUE, symbols, ids), pa.binary()).cast(pa.string()),
+        "message_id": pa.array(rules.message_ids(venue.VENUE, names, ids), pa.binary()).cast(pa.string()),
         rules.id_name: pa.array(ids, pa.string()),
         "symbol": pa.array(symbols, pa.string()),
         "exchange": _repeat(venue.VENUE, count),

@@ -21,6 +21,7 @@ from k2_assets.silver.parsing import Parsed, broken, parse_some, tell
 from k2_assets.silver.rows import Kept, Rejects, rejected_rows, silver_rows
 from k2_assets.silver.rules import RULES, Rules
 from k2_assets.silver.symbols import Instruments, by_spelling
+from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.errors import MalformedFrame
 from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, exact, plain
 from k2_core.venues.routing import Data
@@ -59,6 +60,7 @@ def refine(
     *,
     instruments: Instruments | None = None,
     late_clock: Sequence[Span] = (),
+    epochs: Epochs = NO_EPOCHS,
 ) -> Refined:
     """Parse and validate the first of some frames, as many as become about 250,000 rows; at least one.
 
@@ -72,9 +74,11 @@ def refine(
         data: what the frames carry.
         instruments: what the venue's symbols mean; None takes them as they are spelled.
         late_clock: when the feed's clock was behind.
+        epochs: of the instruments whose trade ids began again.
     """
     try:
-        context = _Context(venue, RULES[data], instruments or by_spelling(venue), late_clock)
+        known = epochs if data == "trades" else NO_EPOCHS
+        context = _Context(venue, RULES[data], instruments or by_spelling(venue), late_clock, known)
         return _refine(frames, context, (silver_schema, rejected_schema))
     except (MemoryError, OSError):
         raise  # no fault of a frame
@@ -86,7 +90,8 @@ def refine(
             tell(error, frames, 0, first=True)
             return _all_rejected(frames, silver_schema, rejected_schema, error)
     half = frames.part(0, len(frames) // 2)
-    return refine(half, venue, silver_schema, rejected_schema, data, instruments=instruments, late_clock=late_clock)
+    schemas = silver_schema, rejected_schema
+    return refine(half, venue, *schemas, data, instruments=instruments, late_clock=late_clock, epochs=epochs)
 
 
 def _all_rejected(
@@ -119,6 +124,7 @@ class _Context:
     rules: Rules
     instruments: Instruments
     late_clock: Sequence[Span]
+    epochs: Epochs
 
 
 def _refine(frames: Frames, context: _Context, schemas: tuple[pa.Schema, pa.Schema]) -> Refined:
@@ -128,7 +134,7 @@ def _refine(frames: Frames, context: _Context, schemas: tuple[pa.Schema, pa.Sche
     kept, unknown = _validate(parsed, frames, context)
     first, last = _event_times(kept, parsed.bad_times, len(frames))
     return Refined(
-        silver_rows(kept, frames, venue, rules, schemas[0]),
+        silver_rows(kept, frames, venue, rules, schemas[0], epochs=context.epochs),
         rejected_rows(parsed.rejects, frames, schemas[1]),
         first,
         last,

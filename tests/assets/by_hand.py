@@ -54,13 +54,15 @@ def _candle(trades: list[Row], start: datetime) -> dict[str, Any]:
 
 def _proof(trades: list[Row], inside: list[Row], start: datetime, end: datetime) -> dict[str, Any]:
     ids = {t["source_sequence"] for t in trades}
-    before = [t["source_sequence"] for t in trades if t["timestamp"] < start]
-    after = [t["source_sequence"] for t in trades if t["timestamp"] >= end]
+    earlier = [t for t in trades if t["timestamp"] < start]
+    later = [t for t in trades if t["timestamp"] >= end]
+    before, after = ([t["source_sequence"] for t in side] for side in (earlier, later))
     own = [t["source_sequence"] for t in inside]
     lowest = before[-1] if before else min(own) - 1
     highest = after[0] if after else max(own) + 1
     missing = len([number for number in range(lowest + 1, highest) if number not in ids])
-    return {"is_complete": bool(before and after) and not missing, "missing_trades": missing}
+    over = bool(before and after) and highest <= lowest and later[0]["timestamp"] - earlier[-1]["timestamp"] > MINUTE
+    return {"is_complete": bool(before and after) and not missing and not over, "missing_trades": missing}
 
 
 def _exact(number: Fraction, scale: int) -> Decimal:

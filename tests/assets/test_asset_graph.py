@@ -36,7 +36,7 @@ GRAPH = {
     EVENTS: ("bronze", set(), set()),
     "bronze_feed_events": ("bronze", {EVENTS}, set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
-    "gold_crypto_trades": ("gold", {f"silver_{venue}_trades" for venue in VENUES}, {"unique_message_id"}),
+    "gold_crypto_trades": ("gold", {f"silver_{venue}_trades" for venue in VENUES}, {"ids_go_on", "unique_message_id"}),
     "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
     "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
 }

@@ -8,10 +8,11 @@ import pytest
 
 from k2_assets.automation import REFINE_TAGS
 from k2_assets.resources.lake import Lake
+from k2_assets.sensors import backlog
 from k2_assets.sensors.backlog import backlog_sensor
 from k2_core import seen
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
-from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade
+from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 
 BOTH, CANDLES = {GOLD_TRADES.name, GOLD_OHLCV_1M.name}, {GOLD_OHLCV_1M.name}
 
@@ -126,3 +127,18 @@ def test_days_of_quotes_are_asked_for_beside_those_of_trades(lake: SmallLake, in
     lake.quotes_refresh().append_new()
     refresh(lake)
     assert asked(sensor, instance) == {tomorrow: {GOLD_QUOTES.name}}
+
+
+def test_days_whose_ids_an_epoch_changes_are_asked_for_in_gold_and_once_drains_know_it_in_silver(
+    lake: SmallLake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(SILVER, [*trades_of(range(1, 5), 30), *trades_of(range(1, 5), 30, 43_190, quantity="2")])
+    for days in (0, 1):
+        refresh(lake, days)
+    sensor = backlog_sensor(Lake(lake.settings))
+
+    assert asked(sensor, instance) == {"2024-08-09": BOTH}
+    monkeypatch.setattr(backlog, "_DRAINS_KNOW_S", 0.0)
+    assert asked(sensor, instance) == {"2024-08-09": {*BOTH, SILVER.name}, "2024-08-10": {SILVER.name}}
+    refresh(lake)
+    assert asked(sensor, instance) == {"2024-08-09": {SILVER.name}, "2024-08-10": {SILVER.name}}

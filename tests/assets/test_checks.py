@@ -46,6 +46,7 @@ def test_gold_is_made_and_passes_its_checks(lake: SmallLake, tags: dict[str, str
     assert {check.check_name: check.passed for check in run.get_asset_check_evaluations()} == {
         "unique_message_id": True,
         "candle_invariants": True,
+        "ids_go_on": True,
     }
     assert len(lake.gold()) == 199
     assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [
@@ -129,3 +130,12 @@ def test_broken_candle_is_found_by_its_invariant(lake: SmallLake) -> None:
     broken = stored.with_columns(pl.lit(Decimal(1)).cast(pl.Decimal(28, 12)).alias("high_price"))
     assert set(broken_invariants(broken)) == {"low ≤ open ≤ high", "low ≤ close ≤ high", "low ≤ vwap ≤ high"}
     assert broken_invariants(pl.concat([stored, stored.head(1)])) == {"one candle a window": 1}
+
+
+def test_ids_that_begin_again_are_warned_of(lake: SmallLake) -> None:
+    lake.append(SILVER, [*trades_of(range(1, 10), 10), *trades_of(range(1, 10), 10, 3600, quantity="2")])
+
+    [found] = [each for each in materialize(lake, {}).get_asset_check_evaluations() if each.check_name == "ids_go_on"]
+
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert found.metadata["binance BTCUSDT"].value == (NOON + timedelta(hours=1)).isoformat()

@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2_assets.gold import refresh
-from k2_assets.gold.copies import KINDS, in_gold_order, largest_ids, may_stand
+from k2_assets.gold.copies import KINDS, in_gold_order
+from k2_assets.gold.memory import Memory, may_stand
 from k2_assets.silver.differences import as_frame
+from k2_core.epochs import Epochs
 from k2_core.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, NOON, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
 
@@ -84,12 +86,14 @@ def test_a_hashed_quote_that_comes_again_is_known(lake: SmallLake) -> None:
 def test_what_gold_could_not_have_is_not_read_for(lake: SmallLake) -> None:
     rows = as_frame(to_arrow(SILVER_QUOTES, [a_quote(5, 1), hashed("a", 2)]))
     later = as_frame(to_arrow(SILVER_QUOTES, [a_quote(6, 0), hashed("b", 3)]))
-    largest = largest_ids(rows)
+    memory = Memory().with_rows(KINDS["quotes"], rows, Epochs())
 
-    assert may_stand(later, largest).is_empty()
-    assert may_stand(rows, largest).height == 2
+    assert may_stand(later, memory, Epochs()).is_empty()
+    assert may_stand(rows, memory, Epochs()).height == 2
     without_any = as_frame(to_arrow(SILVER_QUOTES, [a_quote(None, 9)]))
-    assert may_stand(without_any, largest).height == 1  # stamped at receipt, and without an id: it could be any
+    assert (
+        may_stand(without_any, memory, Epochs()).height == 1
+    )  # stamped at receipt, and without an id: it could be any
 
 
 def test_binances_quotes_are_ordered_by_u_and_the_others_by_time() -> None:

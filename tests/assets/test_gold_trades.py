@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_assets.gold import copies, refresh
-from k2_assets.gold.copies import KINDS, NewRows, largest_ids, may_stand
+from k2_assets.gold.copies import KINDS, NewRows
+from k2_assets.gold.memory import Memory, may_stand
+from k2_core.epochs import Epochs
 from k2_core.tables import GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow
 
@@ -85,12 +87,14 @@ def test_without_standing_leaves_what_gold_has_not_and_counts_the_rest(rows: lis
 
 @given(ROWS, ROWS)
 def test_may_stand_finds_every_trade_that_gold_could_have(rows: list[Row], standing: list[Row]) -> None:
-    largest = largest_ids(frame(standing))
-    suspects = set(may_stand(frame(rows), largest)["message_id"])
+    memory = Memory().with_rows(TRADES, frame(standing), Epochs())
+    suspects = set(may_stand(frame(rows), memory, Epochs())["message_id"])
 
     assert {row["message_id"] for row in rows} & {row["message_id"] for row in standing} <= suspects
     assert all(
-        row["source_sequence"] <= largest.get("binance|BTCUSDT", 0) for row in rows if row["message_id"] in suspects
+        row["source_sequence"] <= memory.largest.get("binance|BTCUSDT", 0)
+        for row in rows
+        if row["message_id"] in suspects
     )
 
 
@@ -241,5 +245,5 @@ def test_nothing_stays_nothing() -> None:
     empty = NewRows(frame([]), 0, 0)
 
     assert contents(without_standing(empty, frame([a_trade(1)])).rows) == []
-    assert may_stand(frame([a_trade(1)]), {}).is_empty()
-    assert largest_ids(frame([])) == {}
+    assert may_stand(frame([a_trade(1)]), Memory(), Epochs()).is_empty()
+    assert Memory().with_rows(TRADES, frame([]), Epochs()) == Memory()

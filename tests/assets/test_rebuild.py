@@ -295,6 +295,7 @@ def test_marks_that_gold_has_taken_in_are_dropped(lake: DrainedLake) -> None:
     assert set(marks(lake.table(SILVER))) == {"2024-08-10"}
     lake.trades_refresh(NEXT).append_new()
     assert Taken.of(lake.table(GOLD_TRADES)).behind(lake.table(SILVER)) == set()
+    lake.trades_refresh(DAY).append_new()  # the ids of the next day show that those of this one begin again
     assert lake.trades_refresh(DAY).append_new().rows_read == 0
 
 
