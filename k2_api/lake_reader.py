@@ -21,8 +21,10 @@ from k2_api.errors import FilesGone
 from k2_api.file_groups import CANDLES_1M, TRADES, FileGroups, Group, Shape
 from k2_api.file_index import FileEntry, FileIndex, Filter
 from k2_api.newest import surely_first
-from k2_core.clock import from_us, iso
+from k2_core.clock import from_us, iso, to_us
+from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.settings import Settings
+from k2_core.tables import REFERENCE_EPOCHS
 
 _ANSWERS_KEPT: Final = 4096
 
@@ -164,6 +166,13 @@ class LakeReader:
         moment_ms = other.snapshot.timestamp_ms
         return self._pinned(shape, lambda table: snapshots.closest(table.metadata, moment_ms))
 
+    def epochs(self) -> Epochs:
+        """Return where the ids of instruments began again, as is known now; none in a lake that has no such table."""
+        table = self._pointer.table(REFERENCE_EPOCHS.name)
+        if table is None or table.current_snapshot() is None:
+            return NO_EPOCHS
+        return self.remember(("epochs", table.metadata_location), lambda: _epochs(table))
+
     def missing_tables(self) -> list[str]:
         """Return the names of served tables that have not been made yet."""
         return [name for name in self._readers if self._pointer.table(name) is None]
@@ -205,6 +214,13 @@ class LakeReader:
 
     def _reader(self, shape: Shape) -> _Reader:
         return _Reader(shape, FileIndex(shape.time_column), FileGroups(self._engine, shape))
+
+
+def _epochs(table: Table) -> Epochs:
+    starts: dict[tuple[str, str], list[int]] = {}
+    for row in table.scan(selected_fields=("exchange", "symbol", "start")).to_arrow().to_pylist():
+        starts.setdefault((row["exchange"], row["symbol"]), []).append(to_us(row["start"]))
+    return Epochs(starts)
 
 
 def _overlaps(groups: tuple[Group, ...], where: Filter, low: int, high: int) -> bool:

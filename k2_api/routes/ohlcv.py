@@ -16,7 +16,7 @@ from k2_api.openapi import READ_ERRORS
 from k2_api.paging import Position
 from k2_api.parameters import CandlesParameters
 from k2_api.queries.candles import candles_page
-from k2_api.queries.holes import judge_candles
+from k2_api.queries.holes import Ids, judge_candles
 
 router = APIRouter(prefix="/v1/ohlcv", tags=["candles"], dependencies=[Depends(once_each)])
 
@@ -59,7 +59,7 @@ def _body(
     candles, trades = pinned
     after = position.last if position else None
     page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
-    verdict = judge_candles(trades, page.rows)
+    verdict = judge_candles(Ids(trades, reading.services.lake.epochs()), page.rows)
     cursor = None
     if page.last is not None:
         cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), query.canonical())

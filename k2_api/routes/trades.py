@@ -15,7 +15,7 @@ from k2_api.lake_reader import PinnedTable
 from k2_api.openapi import READ_ERRORS
 from k2_api.paging import Position
 from k2_api.parameters import TradesParameters
-from k2_api.queries.holes import judge_trades
+from k2_api.queries.holes import Ids, judge_trades
 from k2_api.queries.trades import trades_page
 
 router = APIRouter(prefix="/v1", tags=["trades"], dependencies=[Depends(once_each)])
@@ -46,7 +46,7 @@ def _answer(query: TradesParameters, reading: Reading) -> Response:
 def _body(query: TradesParameters, reading: Reading, trades: PinnedTable, position: Position | None) -> bytes:
     after = position.last if position else None
     page = trades_page(trades, query.where(), after, query.limit, newest=query.order == "desc")
-    verdict = judge_trades(trades, page.rows, page.beyond)
+    verdict = judge_trades(Ids(trades, reading.services.lake.epochs()), page.rows, page.beyond)
     cursor = None
     if page.beyond is not None:
         cursor = reading.next_cursor(Position((trades.number,), page.keys[-1]), query.canonical())

@@ -17,7 +17,7 @@ from k2_api.moments import parse_moment
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings
 from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, all_tables
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
 from k2_core.trades import message_id
 
 Row = dict[str, Any]
@@ -124,6 +124,10 @@ class Lake:
 
     def add_candles(self, rows: list[Row]) -> int:
         return self.add(rows, GOLD_OHLCV_1M)
+
+    def add_epoch(self, start: str, symbol: str = "BTCUSDT", exchange: str = "binance") -> None:
+        moment = parse_moment(start)
+        self.add([{"exchange": exchange, "symbol": symbol, "start": moment, "found_at": moment}], REFERENCE_EPOCHS)
 
     def replace(self, start: str, end: str, rows: list[Row], spec: TableSpec = GOLD_TRADES) -> int:
         """Replace a time range in one commit; return its last snapshot id."""

@@ -5,7 +5,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from k2_core.trades import message_id
-from tests.api.lakes import Lake, a_trade, trades_from
+from tests.api.lakes import Lake, a_candle, a_trade, trades_from
 
 
 def ids(answer: Any) -> list[str]:
@@ -222,3 +222,28 @@ def test_data_until_follows_the_filter_not_the_range(lake: Lake, client: TestCli
     answer = client.get("/v1/trades?symbol=BTCUSDT&end_time=2024-08-08T23:55:01Z").json()
     assert answer["meta"]["completeness"]["data_until"] == "2024-08-08T23:55:02.000000Z"
     assert client.get("/v1/trades").json()["meta"]["completeness"]["data_until"] == "2024-08-10T00:00:00.000000Z"
+
+
+def test_ids_that_begin_again_make_no_gap_and_nothing_over_them_is_complete(lake: Lake, client: TestClient) -> None:
+    lake.add([*trades_from(1000, 5), *trades_from(3, 5, at="2024-08-09T12:00:00Z")])
+    lake.add_epoch("2024-08-09T12:00:00Z")
+
+    answer = client.get("/v1/trades").json()["meta"]["completeness"]
+    assert (answer["status"], answer["missing_trades"], answer["gaps"]) == ("unknown", 0, [])
+    lake.add([a_trade(9, at="2024-08-09T12:00:09Z")])
+    lake.add_candles([a_candle("2024-08-08T23:55:00Z", complete=False), a_candle("2024-08-09T12:00:00Z", missing=1)])
+    answer = client.get("/v1/trades").json()["meta"]["completeness"]
+    [gap] = answer["gaps"]
+    assert (answer["missing_trades"], gap["start"], gap["end"]) == (
+        1,
+        "2024-08-09T12:00:04.000000Z",
+        "2024-08-09T12:00:09.000000Z",
+    )
+    answer = client.get("/v1/ohlcv/1m", params={"symbol": "BTCUSDT"}).json()["meta"]["completeness"]
+    assert (answer["status"], answer["missing_trades"], answer["gaps"]) == ("partial", 1, [gap])
+
+
+def test_an_odd_id_makes_no_gap_that_ends_before_it_begins(lake: Lake, client: TestClient) -> None:
+    lake.add([*trades_from(1000, 5), a_trade(3, at="2024-08-09T12:00:00Z")])
+
+    assert client.get("/v1/trades").json()["meta"]["completeness"]["gaps"] == []
