@@ -14,6 +14,7 @@ from k2_feeds.acknowledgements import Mark, Place
 from k2_feeds.drops import Drops
 from k2_feeds.feed_events import EventEncoder, FeedEvent, Kind
 from k2_feeds.gaps import Gap, GapTracker, severity
+from k2_feeds.moments import moment_of
 from k2_feeds.partitions import partition_of
 from k2_feeds.provision import Provisioned
 from k2_feeds.publisher import Publisher
@@ -50,7 +51,7 @@ class Feed:
         self.venue = venue
         self.publisher = publisher
         self.provisioned = provisioned
-        self.gaps = GapTracker()
+        self.gaps = GapTracker(moment=moment_of(venue))
         self.gaps_found: Counter[tuple[str, str]] = Counter()
         self.ids_missing = self.unreadable = self.oversized = 0
         self.sequence_breaks = self.sequence_repeats = 0
@@ -190,6 +191,10 @@ class Feed:
             self.note("dropped", reason=self.publisher.away_because, **self.drops.told())
         if not self._knows:
             return
+        restarts, self.gaps.restarts = self.gaps.restarts, []
+        for each in restarts:
+            last, first = str(each.last_before), str(each.first_after)
+            self.note("ids_begin_again", each.symbol, last_before=last, first_after=first)
         for gap in self.gaps.due(elapsed_s, self._grace_s):
             self._note_gap(gap)
         filled, self.gaps.filled = self.gaps.filled, []

@@ -14,6 +14,7 @@ from k2_core.raw_frame import CONFLUENT_MAGIC
 Kind = Literal[
     "connect", "subscribe", "ack", "refused", "alias", "gap", "silence", "stale", "lag", "skew", "sequence_break",
     "rotation", "handover", "disconnect", "dropped", "oversized", "loss_accepted", "recovered",
+    "ids_begin_again",
 ]  # fmt: skip
 HEAD_BYTES: Final = 1024
 _SCHEMA: Final[Schema] = fastavro.parse_schema(json.loads(topics.feed_event_schema()))

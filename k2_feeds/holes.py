@@ -35,11 +35,15 @@ class Hole(msgspec.Struct, eq=False):
 
 
 class Seen(msgspec.Struct):
-    """What an observer knows of a symbol: all from ``lowest`` to below ``expected`` came, but not the holes' ids."""
+    """What an observer knows of a symbol: all from ``lowest`` to below ``expected`` came, but not the holes' ids.
+
+    ``newest_us`` is the event time of the newest of them; None when it is not known.
+    """
 
     lowest: int
     expected: int
     holes: list[Hole] = []
+    newest_us: int | None = None
 
     def unseen(self) -> list[Hole]:
         """Return all ids that this observer did not see, to both sides, in order."""
@@ -61,7 +65,8 @@ def overlap(one: Seen, other: Seen) -> Seen:
             a += 1
         else:
             b += 1
-    return Seen(lowest, expected, holes)
+    newest_us = max((each.newest_us for each in (one, other) if each.newest_us is not None), default=None)
+    return Seen(lowest, expected, holes, newest_us)
 
 
 def _together(one: Hole, other: Hole, first: int, last: int) -> Hole:

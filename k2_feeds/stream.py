@@ -55,8 +55,8 @@ class FeedStream:
             return
         if runs:
             self.last_trade = received_ns, payload
-            for run in runs:
-                self._see(*run)
+            for symbol_of_run, first_id, last_id in runs:
+                self._see(symbol_of_run, first_id, last_id, payload)
         elif channel == UNREADABLE:
             self._feed.unreadable += 1
         if not is_snapshot(payload):  # which comes of subscribing, whether or not anything else ever does

@@ -23,6 +23,7 @@ from k2_core.settings import Settings
 from k2_feeds.feed_events import FeedEvent, read_event
 from k2_feeds.gaps import GapTracker
 from k2_feeds.holes import Seen
+from k2_feeds.moments import moment_of
 from k2_feeds.partitions import partition_of
 from k2_feeds.provision import Provisioned, Stopped
 from k2_feeds.replay import a_consumer, replay
@@ -89,7 +90,7 @@ class Watermarks:
 
     def _recall(self, stop: threading.Event) -> GapTracker:
         remembered = self.read()
-        tracker = GapTracker(remembered.symbols if remembered else None)
+        tracker = GapTracker(remembered.symbols if remembered else None, moment_of(self._venue))
         since_ms = remembered.at_ns // clock.NS_PER_MS - _MARGIN_MS if remembered else None
         consumer = a_consumer(self._servers)
         try:
@@ -132,8 +133,8 @@ class Watermarks:
             if frame.connection_id in foreign:
                 continue
             frames += 1
-            for run in route(frame.payload).runs:
-                see(*run)
+            for symbol, first_id, last_id in route(frame.payload).runs:
+                see(symbol, first_id, last_id, frame.payload)
         return frames
 
     def _tell(self, tracker: GapTracker, events: Iterable[FeedEvent]) -> int:

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_feeds.gaps import JUMP, TOLD_REMEMBERED, Gap, GapTracker, severity
+from k2_feeds.gaps import JUMP, TOLD_REMEMBERED, Gap, GapTracker, Restart, severity
+from k2_feeds.holes import Seen
 
 X = "BTCUSDT"
 GRACE_S = 2.0
@@ -199,3 +200,63 @@ def test_a_gap_that_was_told_by_another_is_not_told_again() -> None:
     tracker.see(X, 9, 9)
 
     assert told(tracker) == [Gap(X, 7, 8)]
+
+
+def frames_at(tracker: GapTracker, ids: range, start_s: int) -> None:
+    """See trades ten seconds apart; a frame of these tests is its event time."""
+    for step, each in enumerate(ids):
+        tracker.see(X, each, each, str((start_s + 10 * step) * 1_000_000).encode())
+
+
+def a_timed_tracker(seen: dict[str, Seen] | None = None) -> GapTracker:
+    return GapTracker(seen, lambda payload, _: None if payload == b"snapshot" else int(payload))
+
+
+def test_no_gap_is_told_over_ids_that_begin_again() -> None:
+    tracker = a_timed_tracker()
+    frames_at(tracker, range(1000, 1030), 0)
+    frames_at(tracker, range(3, 31), 7220)
+
+    assert told(tracker) == []
+    assert tracker.restarts == [Restart(X, 1029, 3)]
+    frames_at(tracker, range(35, 36), 7500)
+    assert ids_of(told(tracker)) == [31, 32, 33, 34]
+
+
+def test_ids_that_begin_again_at_once_are_followed_a_minute_later_and_no_gap_is_told() -> None:
+    tracker = a_timed_tracker()
+    frames_at(tracker, range(1000, 1030), 0)
+    frames_at(tracker, range(1, 31), 300)
+
+    assert told(tracker) == []
+    assert [each.last_before for each in tracker.restarts] == [1029]
+
+
+def test_gaps_that_were_open_when_ids_begin_again_are_told() -> None:
+    tracker = a_timed_tracker()
+    frames_at(tracker, range(1000, 1010), 0)
+    frames_at(tracker, range(1012, 1014), 120)
+    frames_at(tracker, range(1, 4), 7200)
+
+    assert ids_of(told(tracker)) == [1010, 1011]
+
+
+def test_neither_one_frame_nor_snapshots_make_ids_begin_again() -> None:
+    tracker = a_timed_tracker()
+    frames_at(tracker, range(1000, 1010), 0)
+    for _ in range(3):
+        tracker.see(X, 5, 5, b"900000000")
+    frames_at(tracker, range(1010, 1011), 910)
+    tracker.see(X, 6, 6, b"990000000")
+    tracker.see(X, 990, 1005, b"snapshot")
+
+    assert (tracker.restarts, told(tracker)) == ([], [])
+
+
+def test_ids_begin_again_after_a_restart_of_the_feed_as_well() -> None:
+    before = a_timed_tracker()
+    frames_at(before, range(1000, 1010), 0)
+    tracker = a_timed_tracker(before.state())
+    frames_at(tracker, range(1, 4), 7200)
+
+    assert tracker.restarts == [Restart(X, 1009, 1)]
