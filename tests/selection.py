@@ -1,4 +1,4 @@
-"""Which tests a run takes, and in which order: all but the long forms, or the long forms of one part. Pure."""
+"""Which tests a run takes, in which order, and what its workers share out. Pure."""
 
 import random
 from collections.abc import Iterable
@@ -20,6 +20,10 @@ PARTS: Final = (
 )
 """What ``make soak PART=…`` takes; each of at most 40 minutes on two cores."""
 
+_WHOLE_PLATFORMS: Final = "tests/integration/"
+_FAULTS: Final = "tests/reliability/"
+_LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/")
+
 
 def part_of(item: pytest.Item) -> str | None:
     """Return the part to which a test belongs by its marker ``reliability``; None for those that inject no faults."""
@@ -39,17 +43,25 @@ def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int) -> list[py
     if soak:
         return [item for item in items if part_of(item) is not None and soak in {part_of(item), "all"}]
     short = [item for item in items if not item.get_closest_marker("soak")]
-    suites = sorted({_suite(item) for item in short if item.get_closest_marker("drawn")})
+    suites = sorted({_file(item.nodeid) for item in short if item.get_closest_marker("drawn")})
     drawn = random.Random(seed).choice(suites) if len(suites) > 1 else None
-    kept = [item for item in short if drawn is None or _suite(item) == drawn or not item.get_closest_marker("drawn")]
+    kept = [
+        item for item in short if drawn is None or _file(item.nodeid) == drawn or not item.get_closest_marker("drawn")
+    ]
     return sorted(kept, key=_shortness)
 
 
-def _suite(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
+def unit(nodeid: str) -> str:
+    """Return what a worker takes at once: all whole platforms, one test that injects faults, or the tests of a file."""
+    if nodeid.startswith(_WHOLE_PLATFORMS):
+        return _WHOLE_PLATFORMS
+    return nodeid if nodeid.startswith(_FAULTS) else _file(nodeid)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def _shortness(item: pytest.Item) -> int:
     """Order whole platforms before other suites of faults, and these before all others."""
-    marks = ("xdist_group", "reliability", "integration")
-    return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), len(marks))
+    return next((rank for rank, folder in enumerate(_LONGEST) if item.nodeid.startswith(folder)), len(_LONGEST))

@@ -21,7 +21,7 @@ from k2_core.settings import Ports, Settings
 from k2_core.tables import silver_trades
 from tests.integration.whole_platform import Platform, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("platform")]
+pytestmark = [pytest.mark.integration]
 
 BRONZE, REJECTED = "bronze_binance_trades", "silver_binance_rejected"
 SILVER, GOLD, CANDLES = "silver_binance_trades", "gold_crypto_trades", "gold_ohlcv_1m"

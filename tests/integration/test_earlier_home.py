@@ -16,7 +16,7 @@ from tests.homes.facts import NAMESPACE, rows_of
 from tests.homes.packed import unpack
 from tests.integration.whole_platform import Platform, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("platform")]
+pytestmark = [pytest.mark.integration]
 
 RAW = [bronze(venue, data).name for venue in VENUES for data in DATA]
 SILVER = [silver(venue, data).name for venue in VENUES for data in DATA]

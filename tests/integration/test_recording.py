@@ -17,7 +17,7 @@ from k2_core.catalog import open_catalog
 from k2_core.settings import Ports
 from tests.integration.whole_platform import Platform, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("platform")]
+pytestmark = [pytest.mark.integration]
 
 RECORDING = "binance_spot_btcusdt_2024-08-08_2355.jsonl.gz"
 KLINES = "binance_spot_btcusdt_klines_1m.csv"

@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("parts"),
     pytest.mark.drawn,
-    pytest.mark.xdist_group("platform"),
 ]
 
 PARTS = ("broker", "feed", "dagster-code", "dagster-daemon", "registry")

@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("disk"),
     pytest.mark.drawn,
-    pytest.mark.xdist_group("platform"),
 ]
 
 HOME_MB, WAREHOUSE_MB = 400, 64

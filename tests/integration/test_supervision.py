@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("supervision"),
     pytest.mark.drawn,
-    pytest.mark.xdist_group("platform"),
 ]
 
 RATE = "300"
