@@ -86,7 +86,7 @@ def _below(vector: Offsets | None) -> str:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Iterator[Platform]:
     found = Platform(tmp_path_factory.mktemp("simulated") / "home", free_ports())
-    with found.up("--source", "simulator", "--rate", "100"):
+    with found.up("--source", "simulator", "--rate", "50"):
         yield found
 
 

@@ -95,7 +95,7 @@ def test_a_platform_on_full_disks_waits_and_goes_on_by_itself(
 ) -> None:
     home, warehouse = disks
     platform = a_whole_platform(home, free_ports(), K2_CATALOG__WAREHOUSE=f"file://{warehouse}")
-    with platform.up("--source", "simulator", "--rate", "200"):
+    with platform.up("--source", "simulator", "--rate", "100"):
         goes_on(platform)
         times: dict[str, list[tuple[float, float]]] = {}
         for _ in range(3 if soak else 1):

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 PARTS = ("broker", "feed", "dagster-code", "dagster-daemon", "registry")
-RATE = "500"
+RATE = "200"
 UNDER_LOAD_S = 5
 
 

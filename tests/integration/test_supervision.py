@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.drawn,
 ]
 
-RATE = "300"
+RATE = "100"
 HUNG_AFTER_S = 40
 
 Kill = Callable[[WholePlatform, Beat], None]

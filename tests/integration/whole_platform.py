@@ -22,16 +22,16 @@ K2 = Path(sys.executable).with_name("k2")
 class Platform:
     """A platform that may be up; ``settings`` are variables such as ``K2_DRAIN__WORK_MINUTES``.
 
-    It feeds one venue, if they do not say otherwise: most tests look at one, and two cores are few for three.
+    It feeds the trades of one venue, if they do not say otherwise: most tests look at no more, and two cores are few.
     """
 
     def __init__(self, home: Path, ports: Ports, **settings: str) -> None:
         self.home = home
         self.ports = ports
+        sparing = {"K2_FEEDS__VENUES": '["binance"]', "K2_FEEDS__BINANCE__QUOTES": "false"}
+        sparing["K2_DRAIN__REPORT_INTERVAL_S"] = "30"  # each report starts runs of gold, which import for seconds
         ours = {f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}
-        self._environment = child_environment(
-            **{"K2_HOME": str(home), "K2_FEEDS__VENUES": '["binance"]', **ours, **settings}
-        )
+        self._environment = child_environment(**{"K2_HOME": str(home)} | sparing | ours | settings)
 
     @contextmanager
     def up(self, *arguments: str) -> Iterator[None]:
