@@ -36,9 +36,13 @@ class Drains:
         arguments = (self.settings, self.room.venue.VENUE, AS_USUAL, True)
         return self.crashes.start(drain_a_venue, *arguments).await_end()
 
-    def judge(self, fault: str, injected: int) -> None:
-        """Drain the rest, then hold every row against what was produced; the outcome is recorded before asserted."""
+    def judge(self, *faults: str, injected: int) -> None:
+        """Drain the rest, then hold every row against what was produced; the outcome is recorded before asserted.
+
+        Each of the ``faults`` was ``injected`` so often before.
+        """
         recovered_s = self.drain_the_rest()
         counts = self.room.compare().counts()
-        self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        for fault in faults:
+            self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
         self.room.assert_everything_stands_once()

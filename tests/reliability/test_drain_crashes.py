@@ -1,5 +1,6 @@
 """A drain that kills itself at every point of its commits, again and again: each row stands exactly once afterwards."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,28 +39,22 @@ def drains(broker: str, registry: str, tmp_path: Path, reliability: Faults) -> I
     made.crashes.end()
 
 
-@pytest.mark.parametrize("moment", AROUND_A_COMMIT)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_row_stands_once_after_kills_around_a_commit(
-    drains: Drains, visits: list[int], layer: str, moment: str
-) -> None:
-    point = f"{drains.table(layer)}.{moment}"
-    for nth in visits:
+def test_every_row_stands_once_after_kills_around_a_commit(drains: Drains, visits: list[int], layer: str) -> None:
+    points = [f"{drains.table(layer)}.{moment}" for moment in AROUND_A_COMMIT]
+    for point, nth in itertools.product(points, visits):
         drains.room.send()
         drains.start(at=point, nth=nth).await_crash(meanwhile=drains.room.send)
 
-    assert drains.crashes.hits() == {point: len(visits)}
-    drains.judge(AROUND_A_COMMIT[moment].format(layer), len(visits))
+    assert drains.crashes.hits() == dict.fromkeys(points, len(visits))
+    drains.judge(*(said.format(layer) for said in AROUND_A_COMMIT.values()), injected=len(visits))
 
 
-@pytest.mark.parametrize("moment", WHILE_CATCHING_UP)
 @pytest.mark.parametrize("layer", ["rejected", "silver"])
-def test_every_row_stands_once_after_kills_while_catching_up(
-    drains: Drains, visits: list[int], layer: str, moment: str
-) -> None:
+def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, visits: list[int], layer: str) -> None:
     """Bronze is ahead, for a drain was killed after its commit; the next one dies at one of its small pieces."""
-    ahead, point = f"{drains.table('bronze')}.acknowledged", f"{drains.table(layer)}.{moment}"
-    for nth in visits:
+    ahead, points = f"{drains.table('bronze')}.acknowledged", [f"{drains.table(layer)}.{m}" for m in WHILE_CATCHING_UP]
+    for point, nth in itertools.product(points, visits):
         drains.room.send(BATCH)
         drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=3600.0).await_crash()
         bronze, rejected, silver = drains.room.vectors()
@@ -67,8 +62,9 @@ def test_every_row_stands_once_after_kills_while_catching_up(
         drains.start(SMALL_PIECES, at=point, nth=nth).await_crash()
         assert drains.room.vectors()[0] == bronze, "it died before it read anything new"
 
-    assert drains.crashes.hits() == {ahead: len(visits), point: len(visits)}
-    drains.judge(WHILE_CATCHING_UP[moment].format(layer), len(visits))
+    kills = dict.fromkeys(points, len(visits))
+    assert drains.crashes.hits() == {ahead: sum(kills.values()), **kills}
+    drains.judge(*(said.format(layer) for said in WHILE_CATCHING_UP.values()), injected=len(visits))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -86,4 +82,4 @@ def test_every_row_stands_once_though_answers_of_commits_are_lost(
         assert time.monotonic() < deadline, child.printed()  # noqa: TID251
     child.end()
 
-    drains.judge(f"commit of {layer} stands, its answer lost", times)
+    drains.judge(f"commit of {layer} stands, its answer lost", injected=times)

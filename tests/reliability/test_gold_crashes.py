@@ -1,5 +1,6 @@
 """Gold's appends and the replacement of candles, killed at every point while another refresh races them."""
 
+import itertools
 import random
 import time
 from collections import Counter
@@ -67,14 +68,18 @@ class Refreshes:
         """Start a process that refreshes again and again."""
         return self.crashes.start(refresh_gold, self.lake.settings, SILVER.name, DAY, conditions, at=at, nth=nth)
 
-    def judge(self, fault: str, injected: int) -> None:
-        """Let a last refresh end, then hold gold against what was sent, and candles against those made by hand."""
+    def judge(self, *faults: str, injected: int) -> None:
+        """Let a last refresh end, then hold gold against what was sent, and candles against those made by hand.
+
+        Each of the ``faults`` was ``injected`` so often before.
+        """
         arguments = (self.lake.settings, SILVER.name, DAY, AS_USUAL, True)
         recovered_s = self.crashes.start(refresh_gold, *arguments).await_end()
         gold, sent = self.lake.rows(GOLD_TRADES), Counter(self.sent)
         standing = Counter((row["symbol"], row["trade_id"]) for row in gold)
         counts = compare(sent, standing).counts()
-        self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        for fault in faults:
+            self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
         assert standing == sent
         assert contents(self.lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(gold)
         assert self.lake.candles_refresh().recompute_day().windows_changed == 0
@@ -88,19 +93,18 @@ def refreshes(tmp_path: Path, reliability: Faults) -> Iterator[Refreshes]:
     made.lake.catalog.close()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("table", WHERE)
 def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
-    refreshes: Refreshes, visits: list[int], table: str, moment: str
+    refreshes: Refreshes, visits: list[int], table: str
 ) -> None:
-    point = f"{table}.{moment}"
+    points = [f"{table}.{moment}" for moment in MOMENTS]
     rival = refreshes.start()
-    for nth in visits:
+    for point, nth in itertools.product(points, visits):
         refreshes.start(at=point, nth=nth).await_crash(meanwhile=refreshes.feed)
     rival.end()
 
-    assert refreshes.crashes.hits() == {point: len(visits)}
-    refreshes.judge(MOMENTS[moment].format(WHERE[table]), len(visits))
+    assert refreshes.crashes.hits() == dict.fromkeys(points, len(visits))
+    refreshes.judge(*(said.format(WHERE[table]) for said in MOMENTS.values()), injected=len(visits))
 
 
 @pytest.mark.parametrize("table", WHERE)
@@ -119,4 +123,4 @@ def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     for child in (rival, unlucky):
         child.end()
 
-    refreshes.judge(f"commit of {WHERE[table]} stands, its answer lost", times)
+    refreshes.judge(f"commit of {WHERE[table]} stands, its answer lost", injected=times)

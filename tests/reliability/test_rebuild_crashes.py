@@ -19,8 +19,8 @@ from tests.reliability.rebuild_lives import NEXT, PARSERS, RebuiltLake
 
 pytestmark = pytest.mark.reliability("gold")
 
-HITS = 3  # both parsers, and both visits or kinds of work
-LONG_HITS = 15
+ROUNDS = (0, 3)  # both parsers, and both visits or kinds of work
+LONG_ROUNDS = range(15)
 MOMENTS = ("replace", "replaced")
 
 
@@ -55,9 +55,9 @@ def test_a_silver_rebuild_killed_at_a_commit(
     lake: RebuiltLake, crashes: Crashes, reliability: Faults, soak: bool, point: str
 ) -> None:
     """Rejected has two commits: what turned bad comes before silver's, what turned good goes after it."""
-    hits = LONG_HITS if soak else HITS
+    rounds = LONG_ROUNDS if soak else ROUNDS
     with a_drain(lake, crashes):
-        for round_ in range(hits):
+        for round_ in rounds:
             parser = PARSERS[(round_ + 1) % 2]
             nth = 1 + _alternating(round_) if REJECTED.name in point else 1
             crashes.start(rebuild_lives.rebuild, lake.home, DAY, parser, at=point, nth=nth).await_crash()
@@ -65,7 +65,7 @@ def test_a_silver_rebuild_killed_at_a_commit(
             assert not nowhere, f"stand neither in silver nor in rejected: {nowhere}"
             recovered_s = crashes.start(rebuild_lives.rebuild, lake.home, DAY, parser).await_end()
             reliability.record(f"silver rebuild killed at {_said(point)}", recovered_s=recovered_s)
-    assert crashes.hits()[point] == hits
+    assert crashes.hits()[point] == len(rounds)
 
     rebuild_all(lake, parser)
     wanted, stands = lake.places(), lake.standing(SILVER) + lake.standing(REJECTED)
@@ -93,10 +93,10 @@ def test_a_replaced_day_killed_at_its_commit(
     lake: RebuiltLake, crashes: Crashes, reliability: Faults, soak: bool, point: str
 ) -> None:
     """By hand, and by itself after silver's mark."""
-    hits, table = LONG_HITS if soak else HITS, point.partition(".")[0]
+    rounds, table = LONG_ROUNDS if soak else ROUNDS, point.partition(".")[0]
     refresh_all(lake)
     with a_drain(lake, crashes):
-        for round_ in range(hits):
+        for round_ in rounds:
             parser = PARSERS[(round_ + 1) % 2]
             rebuild_lives.rebuild(lake.home, DAY, parser)
             if table == GOLD_OHLCV_1M.name:
@@ -105,7 +105,7 @@ def test_a_replaced_day_killed_at_its_commit(
             crashes.start(work, lake.home, DAY, at=point).await_crash()
             recovered_s = crashes.start(work, lake.home, DAY).await_end()
             reliability.record(f"day of gold replaced, killed at {_said(point)}", recovered_s=recovered_s)
-    assert crashes.hits()[point] == hits
+    assert crashes.hits()[point] == len(rounds)
 
     rebuild_all(lake, parser)
     refresh_all(lake)
