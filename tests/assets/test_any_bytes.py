@@ -10,7 +10,7 @@ from k2_assets.bronze.envelopes import WriterSchema, schema_ids
 from k2_core.trades import REASONS
 from tests.assets.frames import EVOLVED, NOON_MS, OURS, SCHEMAS, UNKNOWN, a_frame, an_envelope, refined
 
-MOST = settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
+MOST = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 GOOD = a_frame(77)
 SCALARS = (
     st.none()

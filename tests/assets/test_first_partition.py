@@ -133,7 +133,7 @@ def frames(count: int, days: int) -> list[Row]:
             "kafka_timestamp": received,
             "payload": b"{}",
             **dict.fromkeys(("key", "schema_id", "venue", "channel", "symbol", "connection_id", "connection_seq")),
-            **dict.fromkeys(("received_ns", "min_event_ts", "max_event_ts")),
+            **dict.fromkeys(("received_ns", "min_event_ts", "max_event_ts", "unread")),
             "ingestion_timestamp": received,
         }
         for offset in range(count)

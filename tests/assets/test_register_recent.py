@@ -88,7 +88,8 @@ def became(room: EventsRoom, layers: Layers, schemas: SchemaLookup, *received_ns
     """How many frames of ODDCOIN, received then, became silver, and how many were rejected."""
     frame = a_frame(s="ODDCOIN")
     read = messages(*(an_envelope(frame, received_ns=at, schema_id=room.schema_id) for at in received_ns))
-    rows = layers.rows_of(read, room.topic, schemas).by_layer
+    (made,) = layers.rows_of(read, room.topic, schemas)
+    rows = made.by_layer
     assert set(rows["rejected"]["reason"].to_pylist()) <= {"unknown_symbol"}
     return rows["silver"].num_rows, rows["rejected"].num_rows
 
