@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, make_url, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, inspect, make_url, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from k2_core import home_format
@@ -52,21 +52,40 @@ def _opened(properties: dict[str, str]) -> SqlCatalog:
 
 
 def require_lake(settings: Settings) -> None:
-    """Refuse a home, or a catalog's file, that is not there: opening it would make a new and empty lake.
+    """Refuse a home, or a catalog, that is not there: opening it would make a new and empty lake.
 
     Raises:
         SettingsError: there is no such lake.
+        SQLAlchemyError: the user's own database does not answer.
         NewerHome: this K2 does not know its format.
     """
     home_format.require_known_home(settings)
-    uri = make_url(settings.catalog_uri)
-    file = uri.database if uri.get_backend_name() == "sqlite" else None
-    if file is None or Path(file).is_file():
+    if has_lake(settings):
         return
     if settings.catalog.uri is None:
         msg = f"there is no lake in {settings.home}: set K2_HOME to the home of one, or start one with k2 up."
         raise SettingsError(msg)
-    raise SettingsError(f"there is no lake's catalog at {file}: set K2_CATALOG__URI to that of one.")
+    uri = make_url(settings.catalog_uri)
+    place = uri.database if uri.get_backend_name() == "sqlite" else uri.set(query={}).render_as_string()
+    raise SettingsError(f"there is no lake's catalog at {place}: set K2_CATALOG__URI to that of one.")
+
+
+def has_lake(settings: Settings) -> bool:
+    """Tell whether the catalog that the settings name has been made. Makes nothing.
+
+    Raises:
+        SQLAlchemyError: the user's own database does not answer.
+    """
+    uri = make_url(settings.catalog_uri)
+    if uri.get_backend_name() == "sqlite" and not Path(uri.database or "").is_file():
+        return False
+    if settings.catalog.uri is None:
+        return True
+    engine = create_engine(uri)
+    try:
+        return inspect(engine).has_table(IcebergTables.__tablename__)
+    finally:
+        engine.dispose()
 
 
 def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> dict[str, list[Change]]:

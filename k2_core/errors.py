@@ -3,6 +3,7 @@
 K2Error
 ├── SettingsError            a settings value cannot be used
 ├── MalformedFrame           a venue's frame, or a trade in it, cannot become a row; carries a reason
+├── CatalogError             the catalog of a home cannot be read
 ├── NewerHome                a newer K2 made the home or changed its format
 ├── TableDiffers             a table differs from its spec in a way that cannot be changed in place
 ├── ForeignTable             a table holds what another engine wrote and K2 cannot read
@@ -16,6 +17,7 @@ K2Error
 ├── LockBusy                 other work on the table has not ended
 ├── LockLost                 a lock could not be renewed in time
 ├── PartError                a part of the platform did not start or did not answer
+│   └── PartAway             it does not answer now, and may later
 ├── DownloadError            something could not be fetched, or its SHA-256 is not the locked one
 └── RecordingError           a recording cannot be read
 """
@@ -52,6 +54,10 @@ class MalformedFrame(K2Error):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class CatalogError(K2Error):
+    """The catalog of a home cannot be read."""
 
 
 class NewerHome(K2Error):
@@ -104,6 +110,10 @@ class LockLost(K2Error):
 
 class PartError(K2Error):
     """A part of the platform did not start or did not answer."""
+
+
+class PartAway(PartError):
+    """A part of the platform does not answer now, and may later, as after a restart."""
 
 
 class DownloadError(K2Error):

@@ -87,6 +87,7 @@ def _connection(connection: Connection) -> dict[str, Any]:
         "symbols": list(connection.symbols),
         "connected_since": _iso(connection.connected_since_ns),
         "acknowledged": connection.acknowledged,
+        "silent": connection.silence.silent,
         "message": connection.message,
     }
 

@@ -17,7 +17,8 @@ _FAILED: Final = """
 _ASSETS: Final = "SELECT DISTINCT asset_key FROM event_logs WHERE run_id = ? AND asset_key IS NOT NULL"
 # SQLite takes the other columns from the row that has the largest value.
 _JUDGED: Final = """
-    SELECT asset_key, check_name, partition, execution_status, MAX(evaluation_event_storage_id) AS judged
+    SELECT asset_key, check_name, partition, MAX(evaluation_event_storage_id) AS judged,
+        CASE execution_status WHEN 'FAILED' THEN evaluation_event END AS failure
     FROM asset_check_executions WHERE execution_status IN ('SUCCEEDED', 'FAILED')
     GROUP BY asset_key, check_name, partition"""
 
@@ -32,11 +33,16 @@ class FailedRun(NamedTuple):
 
 
 class FailingCheck(NamedTuple):
-    """A check whose newest evaluation failed; ``partition`` is the day that it judged, None when it judged no day."""
+    """A check whose newest evaluation failed; ``partition`` is the day that it judged, None when it judged no day.
+
+    ``only_warns`` tells that it was evaluated with the severity WARN, ``judged_at_s`` when (seconds since 1970).
+    """
 
     asset: str
     check: str
     partition: str | None
+    only_warns: bool = False
+    judged_at_s: float = 0.0
 
 
 def failed_runs(dagster_home: Path, since_s: float) -> list[FailedRun]:
@@ -66,13 +72,20 @@ def failing_checks(dagster_home: Path) -> list[FailingCheck]:
     with _opened(dagster_home / "history" / "runs" / "index.db") as events:
         judged = [] if events is None else events.execute(_JUDGED).fetchall()
     newest: dict[tuple[str, str], int] = {}
-    for asset, check, _, _, at in judged:
+    for asset, check, _, at, _ in judged:
         newest[asset, check] = max(newest.get((asset, check), 0), at or 0)
     return [
-        FailingCheck(_name(asset), check, partition)
-        for asset, check, partition, status, at in judged
-        if status == "FAILED" and (partition is not None or (at or 0) >= newest[asset, check])
+        FailingCheck(_name(asset), check, partition, *_judgement(failure))
+        for asset, check, partition, at, failure in judged
+        if failure is not None and (partition is not None or (at or 0) >= newest[asset, check])
     ]
+
+
+def _judgement(event: str) -> tuple[bool, float]:
+    """Return whether an evaluation only warns, and when it was made, from the event as Dagster stores it."""
+    entry = json.loads(event)
+    severity = entry["dagster_event"]["event_specific_data"]["severity"]["__enum__"]
+    return severity == "AssetCheckSeverity.WARN", float(entry["timestamp"])
 
 
 def _assets(events: sqlite3.Connection | None, run_id: str) -> tuple[str, ...]:

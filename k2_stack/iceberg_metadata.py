@@ -177,11 +177,13 @@ def read_tables(settings: Settings) -> dict[str, LakeTable]:
 def _locations(settings: Settings) -> dict[str, str]:
     namespace = settings.catalog.namespace
     if settings.catalog.uri is not None:
-        from k2_core.catalog import open_catalog  # noqa: PLC0415  # the user's own: only pyiceberg knows how to ask it
+        from k2_core.catalog import has_lake, open_catalog  # noqa: PLC0415  # only pyiceberg knows how to ask the user's
 
-        catalog = open_catalog(settings)
-        names = [name for *_, name in catalog.list_tables(namespace)]
-        return {name: catalog.load_table((namespace, name)).metadata_location for name in names}
+        if not has_lake(settings):  # opening it would make one
+            return {}
+        with closing(open_catalog(settings)) as catalog:
+            names = catalog.list_tables(namespace) if catalog.namespace_exists(namespace) else []
+            return {name: catalog.load_table((namespace, name)).metadata_location for *_, name in names}
     store = settings.home / "catalog.db"
     if not store.exists():
         return {}

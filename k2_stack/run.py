@@ -152,7 +152,7 @@ def end(settings: Settings) -> str:
     holder = lock.holder()
     if holder is not None:
         _end_supervisor(holder)
-    if not settings.home.exists():  # a mistyped home is not made; but one that was deleted may have processes
+    if not lock.exists():  # nothing is made in a mistyped home; but one that was deleted may have processes
         return _said(settings, holder, processes.end_marked(settings.home, supervisor.END_REST_S))
     with_lock = lock.acquire()
     try:

@@ -68,6 +68,11 @@ class StackState(msgspec.Struct):
         return self.phase == "running" and all(part.state == READY for part in self.parts)
 
     @property
+    def recorded(self) -> bool:
+        """Whether its feed is fed from recordings."""
+        return self.source.partition(" ")[0] == "recording"
+
+    @property
     def identity(self) -> Identity:
         """The supervisor's process."""
         return Identity(self.pid, self.process_started)
@@ -140,11 +145,17 @@ class Lock:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._path = settings.home / "run" / "stack.lock"
         self._file: IO[str] | None = None
+
+    def exists(self) -> bool:
+        """Tell whether a platform ever ran from this home."""
+        return self._path.exists()
 
     def acquire(self) -> bool:
         """Take the lock; False when another process has it."""
-        file = (run_folder(self._settings) / "stack.lock").open("a+")
+        run_folder(self._settings)
+        file = self._path.open("a+")
         for _ in range(_TRIES):  # whoever asks for the holder has it for a moment
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,7 +180,7 @@ class Lock:
     def holder(self) -> int | None:
         """Return the pid of the process that holds the lock; None when nobody does. Makes nothing."""
         try:
-            with (self._settings.home / "run" / "stack.lock").open("r+") as file:
+            with self._path.open("r+") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -6,7 +6,7 @@
 import http.client
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NotRequired, TypedDict
 
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 
 from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_core import clock, storage
-from k2_core.errors import TopicError
+from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
 from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
@@ -28,6 +28,7 @@ from k2_stack.state import PartState, StackState
 READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
 FAILED_WITHIN_S: Final = 3600.0
 _FEED_WAIT_S: Final = 1.0
+_CATALOG_WAIT_S: Final = 1.0
 
 
 class PartStatus(TypedDict):
@@ -64,14 +65,18 @@ class Status(TypedDict):
 
 
 def gather(settings: Settings) -> Status:
-    """Return the status of a home. Starts no process, and writes nothing."""
-    require_known_home(settings)
+    """Return the status of a home. Starts no process, and writes nothing.
+
+    Raises:
+        NewerHome: this K2 does not know the home's format.
+    """
+    seen = _Lake(settings)
     now = state.read(settings)
     running = state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []
     ready = bool(now and running and now.ready) and not any(each["state"] == state.RESTARTING for each in _own(parts))
     serving = {part["name"]: part["url"] for part in parts if part["state"] == state.READY}
-    seen = _Lake(settings, serving.get("broker"))
+    seen.look(serving.get("broker"))
     records = _Records(settings)
     wrong = [*(disk.sentence() for disk in storage.low_disks(settings)), *seen.wrong, *records.wrong]
     found_layers = _layers(settings, seen, records)
@@ -87,10 +92,10 @@ def gather(settings: Settings) -> Status:
         "layers": found_layers,
         "warnings": [
             *(_of_parts(now, parts) if now and running else []),
-            *(warning_sentences.of_feed(_feed_health(settings)) if "feed" in serving else []),
+            *(_of_feed(now) if now and "feed" in serving else []),
             *warning_sentences.of_layers(found_layers, settings.supervisor.behind_after_s),
             *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
-            *warning_sentences.of_checks(records.failing),
+            *warning_sentences.of_checks(records.failing, _now_s()),
             *warning_sentences.of_gaps(seen.gaps),
             *dict.fromkeys(wrong),
         ],
@@ -208,7 +213,7 @@ def _drain_part(said: str, message: str, pid: int | None) -> PartStatus:
 class _Lake:
     """What the lake and Kafka say; what cannot be had is told in ``wrong``."""
 
-    def __init__(self, settings: Settings, broker: str | None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.tables: dict[str, LakeTable] = {}
         self.newest_candle: dict[str, Any] | None = None
         self.gaps: dict[tuple[str, str], list[lake.Ids]] = {}
@@ -217,6 +222,9 @@ class _Lake:
         self.wrong: list[str] = []
         self._settings = settings
         self._try(self._read_tables)
+
+    def look(self, broker: str | None) -> None:
+        """Read rows, and ask Kafka when there is one."""
         with ThreadPoolExecutor(max_workers=1) as beside:  # Kafka answers while the rows are read
             asked = beside.submit(kafka_lag.waiting, broker, self._committed()) if broker else None
             self._try(self._read_rows)
@@ -226,10 +234,13 @@ class _Lake:
     def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
+        except NewerHome:
+            raise
         except Exception as error:  # noqa: BLE001  # a lake of which anything is wrong must not hide how the parts are
             self.wrong.append(_why(error, self._settings))
 
     def _read_tables(self) -> None:
+        require_known_home(self._settings, wait_s=_CATALOG_WAIT_S)
         self.tables = read_tables(self._settings)
         self.below = layers.below(self.tables) if self.tables else {}
 
@@ -300,9 +311,16 @@ def _why(error: Exception, settings: Settings) -> str:
     return f"the lake cannot be read: {causes.sentence(error, settings)}"
 
 
-def _feed_health(settings: Settings) -> dict[str, Any]:
+def _of_feed(now: StackState) -> Iterator[str]:
+    """Warn of what the feed of this platform says, which may listen on another port than the settings name."""
+    feed = now.part("feed")
+    if feed is not None and feed.port is not None:
+        yield from warning_sentences.of_feed(_feed_health(feed.port), recorded=now.recorded)
+
+
+def _feed_health(port: int) -> dict[str, Any]:
     """Ask the feed how its venues are; empty when it does not answer, which the supervisor tells."""
-    connection = http.client.HTTPConnection("127.0.0.1", settings.ports.feed_health, timeout=_FEED_WAIT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_FEED_WAIT_S)
     try:
         connection.request("GET", "/health")
         found = json.loads(connection.getresponse().read())

@@ -15,14 +15,27 @@ _BELOW: Final = {
     "gold_quotes": "rows of silver",
     "candles": "rows of gold trades",
 }
+_OF_TIME: Final = {"silence", "stale", "lag", "skew"}
+_WARNED_OF_S: Final = 86_400.0
 _SHOWN: Final = 3
 
 
-def of_feed(health: Mapping[str, Any]) -> Iterator[str]:
-    """Warn of all that a feed says is wrong with a venue, such as one that acknowledges and sends nothing."""
+def of_feed(health: Mapping[str, Any], *, recorded: bool) -> Iterator[str]:
+    """Warn of what a feed says is wrong with a venue, such as one that acknowledges and sends nothing.
+
+    A symbol that is quiet may be an illiquid one, so only a whole channel's silence counts. The times of a recording
+    say nothing of its feed, and at its end it is silent.
+    """
     for venue, state in health.get("venues", {}).items():
-        for texts in state.get("states", {}).values():
+        states = {**state.get("states", {}), "silence": _silent_channels(state)}
+        for name, texts in states.items():
+            if recorded and name in _OF_TIME:
+                continue
             yield from _shortened([f"feed: {venue}: {text}" for text in texts], f"feed: {venue}: and {{}} more like it")
+
+
+def _silent_channels(state: Mapping[str, Any]) -> list[str]:
+    return [text for each in state.get("connections", []) for text in each.get("silent", {}).values()]
 
 
 def of_layers(layers: Mapping[str, Layer], limit_s: float) -> Iterator[str]:
@@ -46,10 +59,15 @@ def of_runs(failed: Iterable[FailedRun], dagster_url: str | None) -> Iterator[st
         yield f"the run of {what} failed {times} within the last hour; the last one: {last}"
 
 
-def of_checks(failing: Iterable[FailingCheck]) -> Iterator[str]:
-    """Warn of checks that fail, and name their days."""
+def of_checks(failing: Iterable[FailingCheck], now_s: float) -> Iterator[str]:
+    """Warn of checks that fail, and name their days; one that only warns counts for a day.
+
+    A break in a venue's ids, or a message that Kafka still had, stays in the day's record for ever.
+    """
     days: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in failing:
+        if each.only_warns and each.judged_at_s < now_s - _WARNED_OF_S:
+            continue
         days[each.asset, each.check] += [each.partition] if each.partition else []
     for (asset, check), partitions in sorted(days.items()):
         newest = sorted(partitions, reverse=True)

@@ -31,6 +31,7 @@ class Fed(NamedTuple):
     feed: Told
     connection: Connection
     watch: Watch
+    health: VenueHealth
 
     def of_kind(self, kind: str, channel: str) -> list[str]:
         """The connections' events of a kind and a channel, but for those of single symbols."""
@@ -44,10 +45,12 @@ async def feeding(venue: ScriptedVenue) -> AsyncIterator[Fed]:
     quick = {"backoff_first_s": 0.05, "backoff_last_s": 0.2, "silence_s": SILENCE_S}
     feeds = Feeds.model_validate({**quick, venue.name: section})
     source, feed = source_of(feeds, venue.name), Told(VENUES[venue.name], Publisher(f"127.0.0.1:{free_port()}"))
-    fleet = Fleet(source, feeds, feed)
+    fleet, health = Fleet(source, feeds, feed), VenueHealth(source)
+    watch = Watch(feed, fleet, Listed(source, feeds), feeds)
+    health.attach(Running(feed, fleet, watch, Counter()))
     fleet.start()
     try:
-        yield Fed(feed, fleet.connections[0], Watch(feed, fleet, Listed(source, feeds), feeds))
+        yield Fed(feed, fleet.connections[0], watch, health)
     finally:
         assert await fleet.stop(WITHIN_S)
 
@@ -62,6 +65,8 @@ async def test_a_channel_that_brings_nothing_but_its_snapshots_is_silent(name: s
             assert [text.split(" and ")[0] for text in fed.watch.states.texts["silence"]] == [
                 "the venue acknowledged quotes"
             ]
+            (connection,) = fed.health.snapshot()["connections"]
+            assert list(connection["silent"]) == ["quotes"]
             assert fed.of_kind("recovered", "quotes") == []
             venue.mute = set()
             await until(lambda: fed.of_kind("recovered", "quotes"))

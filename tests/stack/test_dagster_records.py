@@ -35,14 +35,22 @@ def gold_crypto_trades() -> None:
     """Always succeeds."""
 
 
-def evaluated(instance: dg.DagsterInstance, check: str, *passed: bool, day: str | None = None) -> None:
+def evaluated(
+    instance: dg.DagsterInstance,
+    check: str,
+    *passed: bool,
+    day: str | None = None,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> None:
     """Record evaluations of a check, one run each, as the drain and the checks of a day do."""
     for each in passed:
 
         @dg.op
         def judge(context: dg.OpExecutionContext, each: bool = each) -> None:
             key = dg.AssetKey("gold_crypto_trades")
-            found = dg.AssetCheckEvaluation(asset_key=key, check_name=check, passed=each, metadata={}, partition=day)
+            found = dg.AssetCheckEvaluation(
+                asset_key=key, check_name=check, passed=each, metadata={}, partition=day, severity=severity
+            )
             context.log_event(found)  # type: ignore[arg-type]
 
         @dg.job
@@ -92,6 +100,19 @@ def test_of_a_check_of_days_each_day_counts(instance: dg.DagsterInstance, home: 
 
     evaluated(instance, "unique", True, day="2024-08-08")
     assert failing(home, "unique") == []
+
+
+def test_a_failing_check_says_when_it_was_judged_and_whether_it_only_warns(
+    instance: dg.DagsterInstance, home: Path
+) -> None:
+    began_s = now_s()
+    evaluated(instance, "grave", False, day="2024-08-08")
+    evaluated(instance, "light", False, day="2024-08-08", severity=dg.AssetCheckSeverity.WARN)
+
+    found = {each.check: each for each in dagster_records.failing_checks(home)}
+
+    assert (found["grave"].only_warns, found["light"].only_warns) == (False, True)
+    assert began_s <= found["grave"].judged_at_s <= found["light"].judged_at_s <= now_s()
 
 
 def test_a_home_without_records_has_none(tmp_path: Path) -> None:

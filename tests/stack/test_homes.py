@@ -78,7 +78,19 @@ def test_a_lake_is_there_when_its_catalog_is(tmp_path: Path) -> None:
     elsewhere = Settings(home=tmp_path, catalog=Catalog(uri=f"sqlite:///{tmp_path}/catalogue.db?timeout=3"))
     with pytest.raises(SettingsError, match=f"no lake's catalog at {tmp_path}/catalogue.db: set K2_CATALOG__URI"):
         require_lake(elsewhere)
-    require_lake(Settings(home=tmp_path / "none", catalog=Catalog(uri="postgresql+psycopg2://lake/k2")))
+    (tmp_path / "catalogue.db").touch()
+    with pytest.raises(SettingsError, match=f"no lake's catalog at {tmp_path}/catalogue.db: set K2_CATALOG__URI"):
+        require_lake(elsewhere)
+    require_lake(Settings(home=tmp_path / "none", catalog=Catalog(uri=f"sqlite:///{tmp_path}/catalog.db")))
+
+
+def test_k2_down_leaves_a_folder_that_is_no_home_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_HOME", str(tmp_path))
+
+    done = CliRunner().invoke(k2, ["down"])
+
+    assert (done.exit_code, done.output) == (0, f"Nothing of {tmp_path} is running.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_are_bound_to_what_the_homes_own_platform_runs(tmp_path: Path) -> None:

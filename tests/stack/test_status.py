@@ -29,6 +29,7 @@ from k2_assets.drain.drain import beat_store
 from k2_core import clock, storage
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
+from k2_core.settings import Catalog as CatalogSettings
 from k2_core.settings import Ports, Settings
 from k2_core.storage import Disk
 from k2_core.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, all_tables
@@ -282,11 +283,11 @@ def test_status_is_not_ready_when_nothing_was_ever_started(settings: Settings) -
 
 
 @contextmanager
-def a_platform(settings: Settings, *parts: PartState) -> Iterator[None]:
+def a_platform(settings: Settings, *parts: PartState, source: str = "simulator") -> Iterator[None]:
     """A home whose supervisor says that all of it runs."""
     lock = state.Lock(settings)
     assert lock.acquire()
-    now = state.StackState(str(settings.home), "simulator", os.getpid(), 1.0, list(parts), phase="running")
+    now = state.StackState(str(settings.home), source, os.getpid(), 1.0, list(parts), phase="running")
     state.write(settings, now)
     try:
         yield
@@ -342,13 +343,68 @@ def test_status_is_in_colour_on_a_terminal_unless_it_is_not_wanted(
 
 
 def test_status_says_what_a_venue_that_sends_nothing_does(settings: Settings) -> None:
-    silent = {"silence": ["the venue acknowledged trades and has sent none for 61 s"], "lag": []}
-    health = {"venues": {"kraken": {"states": silent}, "binance": {"states": {}}}}
-    with a_platform(settings, a_part("feed")), an_answer(settings.ports.feed_health, health):
+    silent = "the venue acknowledged trades and has sent none for 61 s"
+    health = a_health({"silence": [silent], "lag": []}, {"trades": silent})
+    port = settings.ports.api  # the platform's own, whatever the settings name by now
+    with a_platform(settings, a_part("feed", port=port)), an_answer(port, health):
         found = status.gather(settings)
 
     assert found["warnings"] == ["feed: kraken: the venue acknowledged trades and has sent none for 61 s"]
     assert status.exit_code(found) == status.READY_WITH_WARNINGS
+
+
+def a_health(states: dict[str, list[str]], silent: dict[str, str]) -> dict[str, Any]:
+    """What a feed answers of which one venue has trouble."""
+    troubled = {"states": states, "connections": [{"symbols": [], "silent": silent}]}
+    return {"venues": {"kraken": troubled, "binance": {"states": {}}}}
+
+
+RECORDED = {
+    "stale": ["events of BTC/USD are 71820004 s old when they come"],
+    "lag": ["events come, but the newest of all is 71820004 s old"],
+    "skew": ["the venue's clock is 71820004.0 s behind ours"],
+}
+QUIET = {"silence": ["trades of BTC/USD were acknowledged and none has come for 301 s"]}
+
+
+@pytest.mark.parametrize(
+    ("source", "states", "silent"),
+    [("recording kraken.jsonl.gz", RECORDED | QUIET, {"trades": "the venue sent none"}), ("live", QUIET, {})],
+)
+def test_an_old_recording_or_a_quiet_symbol_is_no_warning(
+    settings: Settings, source: str, states: dict[str, list[str]], silent: dict[str, str]
+) -> None:
+    port = settings.ports.feed_health
+    with a_platform(settings, a_part("feed", port=port), source=source), an_answer(port, a_health(states, silent)):
+        found = status.gather(settings)
+
+    assert (found["warnings"], status.exit_code(found)) == ([], status.READY)
+
+
+def test_a_live_feed_whose_events_are_old_is_warned_of(settings: Settings) -> None:
+    port = settings.ports.feed_health
+    with a_platform(settings, a_part("feed", port=port), source="live"), an_answer(port, a_health(RECORDED, {})):
+        found = status.gather(settings)
+
+    assert found["warnings"] == [f"feed: kraken: {text}" for texts in RECORDED.values() for text in texts]
+
+
+def test_a_check_that_only_warns_is_warned_of_for_a_day(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = clock.now_ns() / clock.NS_PER_SECOND
+    checks = [
+        FailingCheck("gold_crypto_trades", "ids_go_on", "2024-08-08", only_warns=True, judged_at_s=now_s - 90_000),
+        FailingCheck("gold_crypto_trades", "ids_go_on", "2024-08-09", only_warns=True, judged_at_s=now_s - 80_000),
+        FailingCheck("gold_crypto_quotes", "unique", "2024-08-08", judged_at_s=now_s - 90_000),
+    ]
+    monkeypatch.setattr(dagster_records, "failing_checks", lambda _: checks)
+
+    found = status.gather(settings)
+
+    assert found["warnings"] == [
+        "the check unique of gold_crypto_quotes fails for 2024-08-08",
+        "the check ids_go_on of gold_crypto_trades fails for 2024-08-09",
+    ]
+    assert found["layers"]["gold_trades"]["failing_checks"] == ["gold_crypto_trades:ids_go_on"]
 
 
 def test_failed_runs_and_failing_checks_are_told_of_their_layers(
@@ -397,6 +453,62 @@ def test_a_lake_that_cannot_be_read_is_a_sentence_and_the_parts_are_shown(catalo
     assert found["tables"]["gold_ohlcv_1m"] == 1
     assert found["warnings"] == [found["message"]]
     assert found["message"].startswith("the lake cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (
+            b"no database, and long enough to be taken for one" * 100,
+            "(file is not a database): see that it can be read",
+        ),
+        (None, "(database is locked): end the program that holds it"),
+    ],
+    ids=["broken", "locked"],
+)
+def test_a_catalog_that_cannot_be_read_is_a_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, content: bytes | None, why: str
+) -> None:
+    monkeypatch.setattr(status, "_CATALOG_WAIT_S", 0.01)
+    file = settings.home / "catalog.db"
+    if content is not None:
+        file.write_bytes(content)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, a_platform(settings, a_part()):
+        if content is None:
+            other.execute("CREATE TABLE some (thing)")
+            other.execute("BEGIN EXCLUSIVE")
+        found = status.gather(settings)
+
+    assert [part["state"] for part in found["parts"]] == ["ready"]
+    (warning,) = found["warnings"]
+    assert warning.startswith(f"the lake cannot be read: the catalog {file} cannot be read {why}")
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_status_makes_no_lake_where_a_catalog_is_mistyped(settings: Settings, *, made: bool) -> None:
+    file = settings.home / "mistyped.db"
+    if made:
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("CREATE TABLE some (thing)")
+    before = file.read_bytes() if made else None
+
+    found = status.gather(settings.model_copy(update={"catalog": settings_of_catalog(file)}))
+
+    assert (found["tables"], found["warnings"]) == ({}, [])
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+def test_status_reads_a_catalog_of_the_users_own(catalog: Catalog, settings: Settings) -> None:
+    own = settings_of_catalog(settings.home / "catalog.db")
+    elsewhere = settings.model_copy(update={"catalog": own})
+
+    assert status.gather(elsewhere)["tables"] == status.gather(settings)["tables"] != {}
+    other = settings.model_copy(update={"catalog": own.model_copy(update={"namespace": "other"})})
+    assert (status.gather(other)["tables"], status.gather(other)["warnings"]) == ({}, [])
+
+
+def settings_of_catalog(file: Path) -> CatalogSettings:
+    return CatalogSettings(uri=f"sqlite:///{file}")
 
 
 def test_a_drain_that_died_without_a_word_is_said(settings: Settings) -> None:
