@@ -62,21 +62,20 @@ def outside(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, Outside]
 
 
 def waiting(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, tuple[int, int]]:
-    """Return the partitions that hold messages beyond ``vector``: the offset of the first, and how many they are."""
+    """Return the partitions that hold messages beyond ``vector``: the offset of the first, and how many they are.
+
+    Those that Kafka has cut off do not wait any more.
+    """
     return {
         partition: (first, high - first)
         for partition, (low, high) in bounds.items()
-        if high > (first := _first(vector.get(topic.topic_id, partition), low))
+        if high > (first := max(vector.get(topic.topic_id, partition) or 0, low))
     }
 
 
 def lag(topic: Topic, vector: Offsets, bounds: Bounds) -> int:
     """Return how many messages lie beyond ``vector``."""
     return sum(count for _, count in waiting(topic, vector, bounds).values())
-
-
-def _first(committed: int | None, low: int) -> int:
-    return low if committed is None else committed
 
 
 def _offsets(admin: AdminClient, topic: Topic, spec: OffsetSpec) -> dict[int, int]:

@@ -55,9 +55,7 @@ def _of_topic(
     bounds = kafka_bounds.ask(admin, topic)
     outside = kafka_bounds.outside(topic, vector, bounds)
     beyond = kafka_bounds.waiting(topic, vector, bounds)
-    readable = [
-        TopicPartition(name, partition, max(first, bounds[partition][0])) for partition, (first, _) in beyond.items()
-    ]
+    readable = [TopicPartition(name, partition, first) for partition, (first, _) in beyond.items()]
     messages = sum(count for _, count in beyond.values())
     return Waiting(messages, None, tuple(each.sentence() for each in outside.values())), readable
 
