@@ -1,4 +1,4 @@
-"""Make days of an asset anew: a Dagster backfill, launched as its pages do, and waited for."""
+"""Rebuild days of an asset: a Dagster backfill, launched as its pages do, and waited for."""
 
 import time
 from datetime import date, timedelta
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from k2_core import clock
-from k2_core.errors import PartError
+from k2_core.errors import PartAway, PartError
 from k2_core.settings import Settings
 from k2_stack import state
 from k2_stack.dagster_graphql import Asset, DagsterPages, Failure, Progress
@@ -79,13 +79,13 @@ def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Pro
     """Ask until Dagster answers: the supervisor starts a webserver that died again.
 
     Raises:
-        PartError: the platform of this home has ended meanwhile, or Dagster does not answer for long.
+        PartError: the platform of this home has ended meanwhile, or Dagster answers with an error, or not for long.
     """
     gives_up_at = clock.monotonic() + _AWAY_S
     while True:
         try:
             return pages.progress(backfill_id)
-        except PartError:
+        except PartAway:
             if clock.monotonic() > gives_up_at:
                 raise
             state.running(settings)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from k2_core.errors import PartError
+from k2_core.errors import PartAway, PartError
 
 _TIMEOUT_S: Final = 300.0  # on a busy machine; who is not there at all is noticed at once
 _ASSETS: Final = """
@@ -182,7 +182,7 @@ class DagsterPages:
             found: dict[str, Any] = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             msg = f"Dagster does not answer at {self.url} ({error}): start the platform with k2 up, or see k2 status"
-            raise PartError(msg) from None
+            raise PartAway(msg) from None
         if errors := found.get("errors"):
             msg = f"Dagster at {self.url} cannot answer: {_sentence(errors[0]['message'])}"
             raise PartError(msg)

@@ -267,6 +267,15 @@ def test_waiting_ends_when_the_platform_does(
     assert f"k2: no platform runs from {tmp_path}: " in done.stderr
 
 
+def test_waiting_ends_when_dagster_answers_that_it_knows_no_such_backfill(dagster: type[Dagster]) -> None:
+    dagster.progress = [{"__typename": "BackfillNotFoundError"}, a_progress("COMPLETED_SUCCESS", 2, 2, 0)]
+
+    done = backfill(SILVER, *DAYS)
+
+    assert done.exit_code == 1
+    assert "k2: Dagster knows no backfill " in done.stderr
+
+
 def test_a_home_that_runs_no_platform_is_refused_though_another_holds_the_port(
     dagster: type[Dagster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
