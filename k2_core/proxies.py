@@ -1,7 +1,7 @@
 """Which proxy of the environment a URL is asked through: one answer for every client. Loopback is asked directly.
 
 Each library reads these variables by rules of its own, and some refuse a whole client for one value that they cannot
-read. So no client reads them: each is told :func:`proxy_for` its URL.
+read. So no client reads them: each is given :func:`proxy_for` its URL.
 """
 
 import re

@@ -92,14 +92,14 @@ def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:
     name = wanted.name
     standing = next((field for field in schema.fields if field.name == name), None)
     if standing is None and wanted.required:
-        return [Change(f"column {name} is missing and may not be null: rows that stand have no value for it")]
+        return [Change(f"column {name} is missing and may not be null: its rows have no value for it")]
     if standing is None:
         return [Change(f"add column {name} ({wanted.field_type})", lambda tx: _add(tx, wanted), small=True)]
     found = []
     if standing.required and not wanted.required:
         found.append(Change(f"let {name} be null", lambda tx: _relax(tx, name)))
     if wanted.required and not standing.required:
-        found.append(Change(f"column {name} may not be null any more: rows that stand may have no value for it"))
+        found.append(Change(f"column {name} may not be null any more: its rows may have none"))
     if str(standing.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
         found.append(_of_type(name, standing.field_type, wanted.field_type))
     return found

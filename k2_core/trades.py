@@ -41,7 +41,7 @@ REASONS: Final = {
     "unknown_symbol": "when the frame was received, no version in reference_instruments had the symbol and no feed had "
     "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be told apart",
     "parser_failed": "the parser broke on the frame: a fault of K2, whose log says where",
-    "not_storable": "what the frame says cannot be written into a table, so that its bytes alone stand in bronze: a "
+    "not_storable": "what the frame says cannot be written into a table, so that bronze holds its bytes alone: a "
     "fault of K2, whose log says where",
 }
 

@@ -47,7 +47,7 @@ class GapTracker:
     snapshot: no gap, and they do not move the expected id.
 
     Ids begin again when two frames, snapshots aside, bring ids below the expected one, over a minute later by event
-    time than the newest that was seen. The symbol is then followed from there: no gap is told over the break.
+    time than the newest that was seen. The symbol is then followed from there: no gap is reported over the break.
     """
 
     def __init__(self, seen: dict[str, Seen] | None = None, moment: Callable[[bytes, str], int | None] = no_moment):

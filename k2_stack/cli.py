@@ -12,7 +12,7 @@ _COMMANDS: Final = {
     "status": ("k2_stack.commands:status", "Say how each part is, and what the lake holds."),
     "logs": ("k2_stack.commands:logs", "Show a part's log."),
     "demo": ("k2_stack.commands:demo", "Show the platform at work on a simulated market, and break things."),
-    "backfill": ("k2_stack.commands:backfill", "Make days of an asset anew, and what is derived from it."),
+    "backfill": ("k2_stack.commands:backfill", "Rebuild days of an asset, and what is derived from it."),
     "maintain": ("k2_assets.maintenance.cli:maintain", "Thin history, join small files, remove what nothing names."),
     "tables": ("k2_stack.table_commands:tables", "Show the lake's tables, and change those of an earlier K2."),
     "drain": ("k2_stack.drain_commands:drain", "Decide what a drain does not decide by itself."),

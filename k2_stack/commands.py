@@ -140,7 +140,7 @@ class Day(click.ParamType[date]):
 @click.option("--to", "last", type=Day(), required=True, help="last day, inclusive")
 @click.option("--with-downstream", is_flag=True, help="and everything that is derived from ASSET, in order")
 def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None:
-    """Make the days of ASSET anew: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
+    """Rebuild the days of ASSET: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
 
     The platform of this home must run. Ctrl-C ends only the waiting: the backfill goes on in Dagster.
     """
@@ -162,7 +162,7 @@ def demo(keep: bool, rate: float) -> None:
     """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
 
     It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
-    stands among real ones. When one of your ports is taken, as by your own platform, it takes free ones.
+    gets among real ones. When one of your ports is taken, as by your own platform, it takes free ones.
     """
     from k2_core.settings import load_settings
     from k2_stack import demo as tour

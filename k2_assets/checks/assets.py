@@ -32,7 +32,7 @@ def _unique(data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefiniti
         asset=name,
         name="unique_message_id",
         partitions_def=days,
-        description=f"No {one} stands twice: after an automatic run among the newest files of the "
+        description=f"No {one} appears twice: after an automatic run among the newest files of the "
         "day and all that lie in their time range, run by hand in the whole day.",
     )
     def unique_message_id(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
