@@ -121,15 +121,16 @@ class Registry:
 
 def _client(url: str) -> SchemaRegistryClient:
     """Return a client that asks through the proxy of :func:`proxy_for`; its own reading of them has no switch."""
+    first = url.partition(",")[0].strip()  # of several, which the client asks in turn
     try:
-        proxy = proxy_for(url.partition(",")[0])
+        proxy = proxy_for(first)
     except ValueError:  # no URL, as the client then says
         proxy = None
-    client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1, "proxy": proxy or url})
+    client = SchemaRegistryClient({"url": url, "timeout": 10, "max.retries": 1, "proxy": proxy or first})
     if proxy is None:
         rest = client._rest_client  # noqa: SLF001  # see above
         rest.session.close()
-        transport = httpx2.HTTPTransport(verify=url.startswith("https"))
+        transport = httpx2.HTTPTransport(verify="https:" in url)
         rest.session = httpx2.Client(auth=rest.auth, timeout=rest.timeout, transport=transport)
     return client
 

@@ -13,12 +13,16 @@ def served_as(venue: ModuleType, lost: Set[str], names: Set[str], asked: Set[str
         names: those that an acknowledgement, or data, did name.
         asked: all that were asked for.
 
-    A name that nobody asked for stands for the one lost symbol of the same base, or for the only one that is lost.
+    A name that nobody asked for is taken for the one lost symbol of the same base. Without such a symbol it means
+    something only where one symbol alone was asked for, and one name came.
     """
     found = {symbol: other for symbol in lost if (other := _documented(venue, symbol)) in names}
-    for stranger in sorted(names - asked - set(found.values())):
+    strangers = names - asked - set(found.values())
+    for stranger in sorted(strangers):
         left = sorted(lost - found.keys())
-        candidates = [symbol for symbol in left if _have_one_base(venue, symbol, stranger)] or left
+        candidates = [symbol for symbol in left if _have_one_base(venue, symbol, stranger)]
+        if not candidates and len(asked) == len(strangers) == 1:
+            candidates = left
         if len(candidates) == 1:
             found[candidates[0]] = stranger
     return found

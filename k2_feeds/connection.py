@@ -163,7 +163,7 @@ class Connection:
         """Put another connection in the place of this one, without a gap between them."""
         successor = await self._begin()
         if successor is not None:
-            await self._first_of(successor.settled.wait(), successor.task, session.task)
+            await self._acknowledgement(successor, session)
             if not successor.over and (session.over or self._stands_in(successor, session, reason)):
                 self._replace(session, successor, reason)
                 return
@@ -171,6 +171,12 @@ class Connection:
             self._wanted_changed = reason == "symbols"
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
+
+    async def _acknowledgement(self, successor: Session, session: Session) -> None:
+        """Wait until a successor is acknowledged, by an answer or by data, or there is nothing to wait for."""
+        while not (successor.settled.is_set() or successor.over or session.over or self._stop.is_set()):
+            await self._first_of(asyncio.sleep(_LOOK_S), successor.settled.wait(), successor.task, session.task)
+            successor.believe_data(self._settings.silence_s)
 
     def _stands_in(self, successor: Session, session: Session, reason: str) -> bool:
         """Tell whether the successor has all that is wanted of what the present connection has.

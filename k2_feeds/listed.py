@@ -30,7 +30,8 @@ _log = logger(__name__)
 class Listed:
     """Which symbols of the settings a venue does not list, as of its last answer.
 
-    A symbol counts as listed until an answer says otherwise; an answer that lists nothing at all says nothing.
+    A symbol counts as listed until an answer says otherwise; an answer that lists nothing at all says nothing. Of a
+    recording nobody is asked: its symbols are in it, spelled as the venue spelled them then, whatever is listed now.
     """
 
     def __init__(self, source: Source, feeds: Feeds) -> None:
@@ -38,6 +39,7 @@ class Listed:
         self.trouble = ""
         self.answered = asyncio.Event()
         self._source, self._ca_file = source, feeds.ca_file
+        self._recorded = feeds.source.partition(" ")[0] == "recording"
         self._backoff = Backoff(*_RETRY_S)
 
     def sentence_of(self, symbol: str) -> str:
@@ -49,7 +51,10 @@ class Listed:
         )
 
     async def keep_asking(self, changed: Callable[[], None]) -> None:
-        """Ask for ever; ``changed`` is called after an answer that changes what is unlisted."""
+        """Ask for ever, but not of a recording; ``changed`` is called after an answer that changes what is unlisted."""
+        if self._recorded:
+            self.answered.set()
+            return
         while True:
             before = self.unlisted
             delay_s = await self._ask()

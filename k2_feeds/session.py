@@ -84,12 +84,13 @@ class Session:
             self._closer = asyncio.ensure_future(self._socket.close())
 
     def believe_data(self, patience_s: float) -> None:
-        """Take a subscription that brings data for accepted, whatever was said of it, and by whatever name.
+        """Take a subscription that brings data for accepted, whether it was refused or not answered, by whatever name.
 
         What the venue documents to come under another name, and brings nothing for ``patience_s``, does so.
         """
         heard = self.stream.heard
-        self._accept(tuple((data, symbol) for data, symbol in self.refused if (CHANNELS[data], symbol) in heard))
+        unanswered = *self.refused, *self.missing
+        self._accept(tuple((data, symbol) for data, symbol in unanswered if (CHANNELS[data], symbol) in heard))
         long_ago = clock.monotonic() - patience_s
         for data, channel in CHANNELS.items():
             asked = {symbol for kind, symbol in self._wanted if kind == data}

@@ -39,6 +39,8 @@ class Audience:
     Each venue is waited for until the subscriptions to its ``fed`` streams are answered, accepted or refused, but at
     most ``within_s`` from the first of them all. Unless ``wait_for_all``, it is enough that each venue has some, and
     that nobody has asked for more for a second: whoever listens may want a part of the recording only.
+
+    While nobody has a subscription answered, playing would lose all, so it waits; after ``within_s`` that is trouble.
     """
 
     def __init__(self, fed: Streams, *, wait_for_all: bool = False, within_s: float = WITHIN_S) -> None:
@@ -47,29 +49,29 @@ class Audience:
         self._missing: Streams = {}
         self._given_up: dict[str, frozenset[str]] = dict.fromkeys(self._fed, frozenset())
         self._late: dict[str, frozenset[str]] = {}
+        self._overdue = False  # nobody is here at all, and has not been for within_s
         self._unheard = Counter[str]()
         self._unheard_streams: dict[str, Counter[str]] = defaultdict(Counter)
         self._hub: Hub | None = None
 
     async def gather(self, hub: Hub) -> None:
-        """Wait for the feeds, as long as they are to be waited for; for ever while nobody is subscribed at all."""
+        """Wait for the feeds, as long as they are to be waited for; for ever while none of them is here."""
         self._hub = hub
-        await hub.subscribed()
-        deadline: float | None = None
+        if not self._fed:
+            await hub.subscribed()
+        deadline, anybody = clock.monotonic() + self._within_s, False
         while self._look(hub):
-            here = [venue for venue in self._fed if hub.venues[venue].answered()]
-            if not here:
-                deadline = None
-                await hub.change()
-                continue
-            now = clock.monotonic()
-            deadline = now + self._within_s if deadline is None else deadline
+            here, now = [venue for venue in self._fed if hub.venues[venue].answered()], clock.monotonic()
+            if anybody != bool(here):
+                deadline, anybody, self._overdue = now + self._within_s, bool(here), False
             enough = len(here) == len(self._fed) and not self._wait_for_all
+            left_s = min(deadline - now, _PAUSE_S) if enough else deadline - now
             try:
-                async with asyncio.timeout(min(deadline - now, _PAUSE_S) if enough else deadline - now):
+                async with asyncio.timeout(None if self._overdue else left_s):
                     await hub.change()
             except TimeoutError:
-                self._give_up(late=not enough)
+                self._give_up(late=not enough, waits=not anybody)
+        self._overdue = False
 
     def count(self, venue: str, messages: Iterable[Message]) -> None:
         """Count recorded messages that nobody is subscribed to; answers to the recorder are nobody's."""
@@ -86,11 +88,11 @@ class Audience:
     def status(self) -> dict[str, Any]:
         """Return what GET /status says: missing and unheard, by venue, and trouble when a feed has lost something."""
         return {
-            "missing": {venue: sorted(streams) for venue, streams in self._late.items()},
+            "missing": {venue: sorted(streams) for venue, streams in self._not_in_time().items()},
             "unheard": dict(self._unheard),
             "unheard_streams": {venue: dict(streams) for venue, streams in self._unheard_streams.items() if streams},
             "unsent": self._unsent(),
-            "trouble": bool(self._late or self._unsent()) or any(map(self._lost, self._unheard)),
+            "trouble": bool(self._not_in_time() or self._unsent()) or any(map(self._lost, self._unheard)),
         }
 
     def sentences(self) -> list[str]:
@@ -99,7 +101,7 @@ class Audience:
             *(
                 f"the feed of {venue} had not subscribed to {_some(sorted(streams))} within {self._within_s:g} s:"
                 " see its log"
-                for venue, streams in self._late.items()
+                for venue, streams in self._not_in_time().items()
             ),
             *(
                 f"{frames:,} frames of {venue} reached nobody ({_some(_counts(self._unheard_streams[venue]))})"
@@ -122,15 +124,27 @@ class Audience:
         self._missing = missing
         return bool(missing)
 
-    def _give_up(self, *, late: bool) -> None:
-        """Go on without what is missing, until it comes after all."""
+    def _give_up(self, *, late: bool, waits: bool) -> None:
+        """Go on without what is missing, until it comes after all; only say what is while playing ``waits``."""
+        for venue, streams in self._missing.items() if late else ():
+            said = "a feed has not subscribed yet" if waits else "a feed was not waited for any longer"
+            _log.warning(said, venue=venue, missing=_some(sorted(streams)), within_s=self._within_s)
+        if waits:
+            self._overdue = True
+            return
         for venue, streams in self._missing.items():
             self._given_up[venue] |= streams
             if late:
                 self._late[venue] = self._late.get(venue, frozenset()) | streams
-                some = _some(sorted(streams))
-                _log.warning("a feed was not waited for any longer", venue=venue, missing=some, within_s=self._within_s)
         self._missing = {}
+
+    def _not_in_time(self) -> Streams:
+        """Return what was not subscribed to in time, by venue; while nobody is here, all that is missing."""
+        absent = self._missing if self._overdue else {}
+        return {
+            venue: self._late.get(venue, frozenset()) | absent.get(venue, frozenset())
+            for venue in dict.fromkeys((*self._late, *absent))
+        }
 
     def _lost(self, venue: str) -> bool:
         """Tell whether frames reached nobody that the venue's feed would have taken."""

@@ -30,6 +30,14 @@ def other_server() -> Iterator[str]:
         thread.join()
 
 
+def test_of_several_registries_the_next_is_asked_where_one_is_not_there(other_server: str) -> None:
+    with (
+        Registry(f"http://127.0.0.1:1, {other_server}") as registry,
+        pytest.raises(RegistryError, match="nothing here"),
+    ):
+        registry.schema(1)
+
+
 def test_a_404_that_is_not_the_registrys_own_is_no_answer(other_server: str) -> None:
     with Registry(other_server) as registry:
         with pytest.raises(RegistryError, match="could not look up schema 1"):

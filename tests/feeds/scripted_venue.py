@@ -35,7 +35,8 @@ class ScriptedVenue:
     ``listed`` are the symbols of its REST interface; ``refuses`` those that its WebSocket does not have; ``mute``
     subscriptions, (channel, symbol), are acknowledged and bring nothing; ``unanswered`` ones are not even that, and
     Kraken is ``busy`` for some. ``refusal`` makes the refusal of a whole request from the symbols that it asked for and
-    those that it is refused for. ``aliases`` come under another name, and are acknowledged so if it
+    those that it is refused for. Unless it ``acknowledges`` it serves what is asked for, and answers nothing.
+    ``aliases`` come under another name, and are acknowledged so if it
     ``acknowledges_aliases``. With ``snapshots`` it begins each subscription with one, of mute ones too.
     """
 
@@ -47,6 +48,7 @@ class ScriptedVenue:
         self.busy: set[tuple[str, str]] = set()
         self.refusal: Callable[[list[str], list[str]], Any] | None = None
         self.aliases: dict[str, str] = {}
+        self.acknowledges = True
         self.acknowledges_aliases = False
         self.snapshots = False
         self.clients: list[Client] = []
@@ -143,6 +145,10 @@ class ScriptedVenue:
             message = _DATA[self.name](channel, symbol, self.ids[symbol], self._now_us())
             await self._send(client, json.loads(json.dumps(message).replace('"update"', '"snapshot"')))
 
+    async def _acknowledge(self, client: Client, message: dict[str, Any]) -> None:
+        if self.acknowledges:
+            await self._send(client, message)
+
     async def _send(self, client: Client, message: dict[str, Any]) -> None:
         if self.name == "coinbase" and "channel" in message:  # errors are not counted
             message = {**message, "sequence_num": client.sequence}
@@ -176,7 +182,7 @@ async def _binance(venue: ScriptedVenue, client: Client, request: Any) -> None:
         await venue._send(client, venue.refusal(symbols, sorted(venue.refuses.intersection(symbols))))
         return
     client.subscribed |= {(kinds[kind], venue.aliases.get(symbol.upper(), symbol.upper())) for symbol, kind in asked}
-    await venue._send(client, {"result": None, "id": request["id"]})
+    await venue._acknowledge(client, {"result": None, "id": request["id"]})
 
 
 async def _kraken(venue: ScriptedVenue, client: Client, request: Any) -> None:
@@ -198,7 +204,7 @@ async def _kraken(venue: ScriptedVenue, client: Client, request: Any) -> None:
     other = venue.aliases.get(symbol, symbol)
     client.subscribed.add((wanted[0], other))
     named = other if venue.acknowledges_aliases else symbol
-    await venue._send(client, {**base, "success": True, "result": {"channel": kind, "symbol": named}})
+    await venue._acknowledge(client, {**base, "success": True, "result": {"channel": kind, "symbol": named}})
     await venue._snapshot(client, {wanted})
 
 
@@ -217,7 +223,7 @@ async def _coinbase(venue: ScriptedVenue, client: Client, request: Any) -> None:
     client.subscribed = {(kind, venue.aliases.get(symbol, symbol)) for kind, symbol in client.asked}
     acknowledged = client.subscribed if venue.acknowledges_aliases else client.asked
     lists = {name: sorted(s for kind, s in acknowledged if kind == data) for name, data in kinds.items()}
-    await venue._send(client, {"channel": "subscriptions", "events": [{"subscriptions": lists}]})
+    await venue._acknowledge(client, {"channel": "subscriptions", "events": [{"subscriptions": lists}]})
     await venue._snapshot(client, wanted)
 
 

@@ -121,6 +121,31 @@ async def test_a_venue_whose_subscriptions_are_refused_is_not_waited_for(tmp_pat
         assert await heard(socket, a_trade_frame(1)) == [a_trade_frame(1)]
 
 
+async def test_feeds_of_which_none_comes_are_named_while_playing_waits(tmp_path: Path) -> None:
+    kraken, coinbase = [a_kraken_trade(n) for n in range(9)], [a_coinbase_trade(n) for n in range(4)]
+
+    async with simulating(a_player(tmp_path, 0.3, kraken=kraken, coinbase=coinbase)) as url:
+        waiting = await until_status(url, "the feed of coinbase had not subscribed to market_trades:BTC-USD")
+        async with connect(f"{url}/v2") as socket, connect(url) as other:
+            await asyncio.gather(subscribe(socket, KRAKEN, "BTC/USD"), subscribe(other, COINBASE, "BTC-USD"))
+            assert await asyncio.gather(heard(socket, kraken[-1]), heard(other, coinbase[-1])) == [kraken, coinbase]
+            played = await until_status(url, "played to its end")
+
+    assert (waiting["position"], waiting["trouble"]) == (0, True)
+    assert waiting["missing"].keys() == {"kraken", "coinbase"}
+    assert (played["missing"], played["unheard"], played["trouble"]) == ({}, {}, False)
+
+
+async def test_a_recording_of_which_all_is_refused_is_played_and_its_frames_are_counted(tmp_path: Path) -> None:
+    too_many = [f"btcusdt@{kind}" for kind in ("trade", "bookTicker")] + [f"x{n}@trade" for n in range(1024)]
+
+    async with simulating(a_player(tmp_path, binance=[a_trade_frame(1)])) as url, connect(f"{url}/stream") as socket:
+        await socket.send(json.dumps({"method": "SUBSCRIBE", "params": too_many, "id": 1}))
+        found = await until_status(url, "played to its end")
+
+    assert (found["unheard"], found["trouble"]) == ({"binance": 1}, True)
+
+
 async def test_what_no_feed_takes_is_counted_and_no_trouble(tmp_path: Path) -> None:
     book = b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[]}]}'
     player = a_player(tmp_path, kraken=[a_kraken_trade(1), book])

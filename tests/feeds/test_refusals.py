@@ -1,5 +1,6 @@
 """A venue that refuses a whole request for the sake of some symbols, or serves a symbol under another name."""
 
+import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -120,7 +121,7 @@ async def test_each_refused_symbol_is_asked_for_again_by_itself(monkeypatch: pyt
         ("coinbase", ("BTC-USDC",), "BTC-USDC", "BTC-USD"),
         ("coinbase", ("BTC-USDC", "ETH-USD"), "BTC-USDC", "BTC-USD"),
         ("kraken", ("XBT/USD", "ETH/USD"), "XBT/USD", "BTC/USD"),
-        ("binance", ("MATICUSDT", "ETHUSDT"), "MATICUSDT", "POLUSDT"),
+        ("binance", ("MATICUSDT",), "MATICUSDT", "POLUSDT"),
     ],
 )
 async def test_a_symbol_that_comes_under_another_name_is_told_once_and_the_connection_stays(
@@ -141,6 +142,42 @@ async def test_a_symbol_that_comes_under_another_name_is_told_once_and_the_conne
     assert len(lines.streams) == 1
 
 
+@pytest.mark.parametrize(("name", "symbols"), [("binance", BINANCE), ("kraken", KRAKEN), ("coinbase", COINBASE)])
+async def test_data_that_comes_without_an_acknowledgement_is_one(name: str, symbols: tuple[str, ...]) -> None:
+    with scripted(name, symbols) as venue:
+        venue.acknowledges = False
+        fleet, lines = a_fleet(venue, symbols)
+        fleet.start()
+        await until(lambda: fleet.ready)
+        assert session_of(fleet).accepted.keys() == set(fleet.connections[0].wanted)
+        session_of(fleet).renew_at = 0.0
+        await until(lambda: fleet.connections[0].rotations == {"rotation": 1})
+        assert await fleet.stop(WITHIN_S)
+    assert fleet.reconnects == {}
+    assert len(lines.streams) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "unlisted"),
+    [
+        ("recording a.txt.gz", set()),
+        ("recording", set()),
+        ("simulator", {"XBT/USD", "XBTUSD"}),
+        ("", {"XBT/USD", "XBTUSD"}),
+    ],
+)
+async def test_a_recordings_symbols_are_fed_whatever_is_listed(source: str, unlisted: set[str]) -> None:
+    with scripted("kraken", ("BTC/USD",)) as venue:
+        symbols = ("BTC/USD", "XBT/USD", "XBTUSD")
+        feeds = Feeds.model_validate({"source": source, "kraken": {"rest_url": venue.rest_url, "symbols": symbols}})
+        listed = Listed(source_of(feeds, "kraken"), feeds)
+        asking = asyncio.create_task(listed.keep_asking(lambda: None))
+        async with asyncio.timeout(WITHIN_S):
+            await listed.answered.wait()
+        asking.cancel()
+    assert listed.unlisted == unlisted
+
+
 def a_feed(name: str) -> Any:
     return SimpleNamespace(
         venue=VENUES[name], gaps_found=SimpleNamespace(total=lambda: 0), sequence_breaks=0, note=lambda *_, **__: None
@@ -155,3 +192,7 @@ def test_a_name_stands_for_the_symbol_that_is_documented_of_one_base_or_the_only
     assert served_as(coinbase, {"MATIC-USD"}, {"POL-USD"}, {"MATIC-USD"}) == {"MATIC-USD": "POL-USD"}
     assert served_as(coinbase, {"A-USD", "B-USD"}, {"C-USD"}, {"A-USD", "B-USD"}) == {}
     assert served_as(coinbase, {"ETH-USD"}, {"BTC-USD"}, {"BTC-USD", "ETH-USD"}) == {}
+    assert served_as(coinbase, {"ADA-EUR"}, {"BTC-USD"}, {"ADA-EUR", "ETH-USD"}) == {}
+    assert served_as(coinbase, {"ADA-USD"}, {"BTC-USD", "BTC-USDC"}, {"ADA-USD", "BTC-USDC"}) == {}
+    assert served_as(coinbase, {"BTC-EUR", "BTC-GBP"}, {"BTC-USD"}, {"BTC-EUR", "BTC-GBP"}) == {}
+    assert served_as(coinbase, {"MATIC-USD"}, {"POL-USD", "ADA-USD"}, {"MATIC-USD"}) == {}
