@@ -1,11 +1,12 @@
 """Real parts for tests: one broker and one registry a session, on free ports, in a folder of their own."""
 
+import itertools
 import os
 import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
 from tests import selection
+from tests.reliability.crashes import Kills
 from tests.reliability.measured import Faults, Reliability
 
 READY_WITHIN_S = 300
@@ -88,9 +90,15 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture
-def visits(soak: bool, rng: random.Random) -> list[int]:
-    """At which visit of a point each child dies: the first and one that is drawn; in the long form twenty."""
-    return [1, 2, 3, 1, 2] * 4 if soak else [1, rng.randint(2, 3)]
+def kills(soak: bool, rng: random.Random) -> Kills:
+    """Say where children die, and at which visit: once at every point and again at one; 20 times in the long form."""
+
+    def kills(points: Sequence[str]) -> list[tuple[str, int]]:
+        if soak:
+            return list(itertools.product(points, [1, 2, 3, 1, 2] * 4))
+        return [*((point, 1) for point in points), (rng.choice(points), rng.randint(2, 3))]
+
+    return kills
 
 
 @pytest.fixture

@@ -10,13 +10,15 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 600
+Kills = Callable[[Sequence[str]], list[tuple[str, int]]]
+"""Says of points of crashes at which visits children die there."""
 READY = "listens to SIGTERM"
 _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(

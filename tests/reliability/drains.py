@@ -1,5 +1,6 @@
 """Drains of one room in processes of their own: started armed, replaced when they died, and judged at the end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from k2_core.settings import Settings
@@ -36,13 +37,14 @@ class Drains:
         arguments = (self.settings, self.room.venue.VENUE, AS_USUAL, True)
         return self.crashes.start(drain_a_venue, *arguments).await_end()
 
-    def judge(self, *faults: str, injected: int) -> None:
+    def judge(self, injected: Mapping[str, int]) -> None:
         """Drain the rest, then hold every row against what was produced; the outcome is recorded before asserted.
 
-        Each of the ``faults`` was ``injected`` so often before.
+        Args:
+            injected: how often each fault was before.
         """
         recovered_s = self.drain_the_rest()
         counts = self.room.compare().counts()
-        for fault in faults:
-            self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        for fault, often in injected.items():
+            self.reliability.record(fault, injected=often, recovered_s=recovered_s, **counts)
         self.room.assert_everything_stands_once()

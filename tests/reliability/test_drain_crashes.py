@@ -1,6 +1,5 @@
 """A drain that kills itself at every point of its commits, again and again: each row stands exactly once afterwards."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from tests.assets.rooms import LAYERS
 from tests.reliability.crash_rooms import CrashRoom
-from tests.reliability.crashes import PATIENCE_S, Crashes
+from tests.reliability.crashes import PATIENCE_S, Crashes, Kills
 from tests.reliability.drains import Drains
 from tests.reliability.lives import Conditions, LostAnswers
 from tests.reliability.measured import Faults
@@ -40,21 +39,23 @@ def drains(broker: str, registry: str, tmp_path: Path, reliability: Faults) -> I
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_row_stands_once_after_kills_around_a_commit(drains: Drains, visits: list[int], layer: str) -> None:
-    points = [f"{drains.table(layer)}.{moment}" for moment in AROUND_A_COMMIT]
-    for point, nth in itertools.product(points, visits):
+def test_every_row_stands_once_after_kills_around_a_commit(drains: Drains, kills: Kills, layer: str) -> None:
+    said = {f"{drains.table(layer)}.{moment}": text.format(layer) for moment, text in AROUND_A_COMMIT.items()}
+    for point, nth in kills(list(said)):
         drains.room.send()
         drains.start(at=point, nth=nth).await_crash(meanwhile=drains.room.send)
 
-    assert drains.crashes.hits() == dict.fromkeys(points, len(visits))
-    drains.judge(*(said.format(layer) for said in AROUND_A_COMMIT.values()), injected=len(visits))
+    hits = drains.crashes.hits()
+    assert set(hits) == set(said)
+    drains.judge({said[point]: often for point, often in hits.items()})
 
 
 @pytest.mark.parametrize("layer", ["rejected", "silver"])
-def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, visits: list[int], layer: str) -> None:
+def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, kills: Kills, layer: str) -> None:
     """Bronze is ahead, for a drain was killed after its commit; the next one dies at one of its small pieces."""
-    ahead, points = f"{drains.table('bronze')}.acknowledged", [f"{drains.table(layer)}.{m}" for m in WHILE_CATCHING_UP]
-    for point, nth in itertools.product(points, visits):
+    ahead = f"{drains.table('bronze')}.acknowledged"
+    said = {f"{drains.table(layer)}.{moment}": text.format(layer) for moment, text in WHILE_CATCHING_UP.items()}
+    for point, nth in kills(list(said)):
         drains.room.send(BATCH)
         drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=3600.0).await_crash()
         bronze, rejected, silver = drains.room.vectors()
@@ -62,9 +63,10 @@ def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, vis
         drains.start(SMALL_PIECES, at=point, nth=nth).await_crash()
         assert drains.room.vectors()[0] == bronze, "it died before it read anything new"
 
-    kills = dict.fromkeys(points, len(visits))
-    assert drains.crashes.hits() == {ahead: sum(kills.values()), **kills}
-    drains.judge(*(said.format(layer) for said in WHILE_CATCHING_UP.values()), injected=len(visits))
+    hits = drains.crashes.hits()
+    assert hits.pop(ahead) == hits.total()
+    assert set(hits) == set(said)
+    drains.judge({said[point]: often for point, often in hits.items()})
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -82,4 +84,4 @@ def test_every_row_stands_once_though_answers_of_commits_are_lost(
         assert time.monotonic() < deadline, child.printed()  # noqa: TID251
     child.end()
 
-    drains.judge(f"commit of {layer} stands, its answer lost", injected=times)
+    drains.judge({f"commit of {layer} stands, its answer lost": times})

@@ -1,10 +1,9 @@
 """Gold's appends and the replacement of candles, killed at every point while another refresh races them."""
 
-import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, SILVER, Row, SmallLake, a_trade
 from tests.reliability.crash_rooms import SYMBOLS, Key, compare
-from tests.reliability.crashes import PATIENCE_S, Child, Crashes
+from tests.reliability.crashes import PATIENCE_S, Child, Crashes, Kills
 from tests.reliability.drains import AS_USUAL
 from tests.reliability.lives import Conditions, LostAnswers, refresh_gold
 from tests.reliability.measured import Faults
@@ -68,18 +67,19 @@ class Refreshes:
         """Start a process that refreshes again and again."""
         return self.crashes.start(refresh_gold, self.lake.settings, SILVER.name, DAY, conditions, at=at, nth=nth)
 
-    def judge(self, *faults: str, injected: int) -> None:
+    def judge(self, injected: Mapping[str, int]) -> None:
         """Let a last refresh end, then hold gold against what was sent, and candles against those made by hand.
 
-        Each of the ``faults`` was ``injected`` so often before.
+        Args:
+            injected: how often each fault was before.
         """
         arguments = (self.lake.settings, SILVER.name, DAY, AS_USUAL, True)
         recovered_s = self.crashes.start(refresh_gold, *arguments).await_end()
         gold, sent = self.lake.rows(GOLD_TRADES), Counter(self.sent)
         standing = Counter((row["symbol"], row["trade_id"]) for row in gold)
         counts = compare(sent, standing).counts()
-        for fault in faults:
-            self.reliability.record(fault, injected=injected, recovered_s=recovered_s, **counts)
+        for fault, often in injected.items():
+            self.reliability.record(fault, injected=often, recovered_s=recovered_s, **counts)
         assert standing == sent
         assert contents(self.lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(gold)
         assert self.lake.candles_refresh().recompute_day().windows_changed == 0
@@ -95,16 +95,17 @@ def refreshes(tmp_path: Path, reliability: Faults) -> Iterator[Refreshes]:
 
 @pytest.mark.parametrize("table", WHERE)
 def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
-    refreshes: Refreshes, visits: list[int], table: str
+    refreshes: Refreshes, kills: Kills, table: str
 ) -> None:
-    points = [f"{table}.{moment}" for moment in MOMENTS]
+    said = {f"{table}.{moment}": text.format(WHERE[table]) for moment, text in MOMENTS.items()}
     rival = refreshes.start()
-    for point, nth in itertools.product(points, visits):
+    for point, nth in kills(list(said)):
         refreshes.start(at=point, nth=nth).await_crash(meanwhile=refreshes.feed)
     rival.end()
 
-    assert refreshes.crashes.hits() == dict.fromkeys(points, len(visits))
-    refreshes.judge(*(said.format(WHERE[table]) for said in MOMENTS.values()), injected=len(visits))
+    hits = refreshes.crashes.hits()
+    assert set(hits) == set(said)
+    refreshes.judge({said[point]: often for point, often in hits.items()})
 
 
 @pytest.mark.parametrize("table", WHERE)
@@ -123,4 +124,4 @@ def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     for child in (rival, unlucky):
         child.end()
 
-    refreshes.judge(f"commit of {WHERE[table]} stands, its answer lost", injected=times)
+    refreshes.judge({f"commit of {WHERE[table]} stands, its answer lost": times})

@@ -104,7 +104,7 @@ def test_every_row_stands_once_after_random_kills_of_two_drains(drains: Drains, 
         assert len(storm.interrupted) < 20 * kills, Counter(storm.interrupted)
     storm.end()
 
-    drains.judge("one of two drains killed at a random moment under load", injected=len(storm.interrupted))
+    drains.judge({"one of two drains killed at a random moment under load": len(storm.interrupted)})
 
 
 def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(
@@ -120,7 +120,8 @@ def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(
     for _ in range(kills):
         storm.kill_one()
     storm.end()
-    drains.judge(fault := "drain or refresh of gold killed at a random moment under load", injected=kills)
+    fault = "drain or refresh of gold killed at a random moment under load"
+    drains.judge({fault: kills})
     recovered_s = refresh(AS_USUAL, True).await_end()
 
     drains.reliability.record(fault, injected=0, recovered_s=recovered_s, **drains.room.compare_gold().counts())
@@ -138,7 +139,7 @@ def test_every_row_stands_once_when_two_drains_race(drains: Drains, soak: bool) 
     for child in racing:
         child.end()
 
-    drains.judge("commit of one of two drains refused, the other being first", injected=sum(map(refusals, racing)))
+    drains.judge({"commit of one of two drains refused, the other being first": sum(map(refusals, racing))})
 
 
 def refusals(drain: Child) -> int:
