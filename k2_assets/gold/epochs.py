@@ -139,15 +139,20 @@ class EpochSearch:
         return _of(keys, read_files(self._gold, overlapping, _SEEN, _times_of(keys, begin, end)))
 
     def _reach(self, key: Key, news: pl.DataFrame, known: pl.DataFrame | None, read: tuple[int, int]) -> "_Around":
-        """See how far what was read is enough: to a trade before that does not break, and to one after."""
+        """See how far what was read is enough: to a trade before that does not break, and to one after.
+
+        A trade breaks over those more than a minute older. So only over a minute from ``news`` does a trade show by
+        itself whether something breaks over older ones too: the trades between may be above it and below those.
+        """
         if known is None:
             known = news.clear().select(_SEEN)
         (begin, end), times, new = read, _times(known), _times(news)
-        clean = ~np.isin(times // _DAY_US, [_day_number(day) for day in self._memory.odd.get(name(*key), ())])
-        before = clean & (times <= new.min()) & (times - BREAK_US >= begin)
+        odd_days = [_day_number(day) for day in self._memory.odd.get(name(*key), ())]
+        clean = ~np.isin([(times + beside) // _DAY_US for beside in (-BREAK_US, 0, BREAK_US)], odd_days).any(axis=0)
+        before = clean & (times < new.min() - BREAK_US) & (times - BREAK_US >= begin)
         for start in self._register.starts(*key):
-            before &= (times < start) | (times >= start + BREAK_US)
-        after = times[clean & (times >= new.max()) & (times + BREAK_US <= end)]
+            before &= (times < start - BREAK_US) | (times >= start + BREAK_US)
+        after = times[clean & (times > new.max() + BREAK_US) & (times + BREAK_US <= end)]
         from_us = int(times[before].max()) - BREAK_US if before.any() else None
         return _Around(key, news, known, from_us, end if len(after) else None, begin)
 

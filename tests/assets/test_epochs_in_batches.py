@@ -1,0 +1,112 @@
+"""Epochs of sparse trades: whichever batches and days come first, the register is what the rule finds in all trades."""
+
+import random
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from k2_assets.gold.breaks import find_breaks
+from k2_assets.rebuilt import Taken
+from k2_assets.reference.epochs import epochs_table, read_epochs
+from k2_core.epochs import Key
+from k2_core.tables import GOLD_TRADES
+from k2_core.trades import message_id
+from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade
+
+NEXT = DAY + timedelta(days=1)
+NOON_S = int(NOON.timestamp())
+KEY: Key = ("binance", "BTCUSDT")
+
+
+def trade(number: int, second: float, price: str = "1") -> Row:
+    return a_trade(number, second, price=price, offset=round(second * 10) + 1_000_000)
+
+
+def register(lake: SmallLake) -> list[float]:
+    """The starts of epochs in seconds after noon."""
+    starts = read_epochs(epochs_table(lake.catalog, lake.namespace)).starts(*KEY)
+    return [start / 1e6 - NOON_S for start in starts]
+
+
+def by_rule(trades: list[Row]) -> list[float]:
+    times = np.array([round(row["timestamp"].timestamp() * 1e6) for row in trades], dtype=np.int64)
+    ids = np.array([row["source_sequence"] for row in trades], dtype=np.int64)
+    frames = np.array([row["platform_sequence"] for row in trades], dtype=np.uint64)
+    return [start / 1e6 - NOON_S for start in find_breaks(times, ids, frames, np.ones(len(ids), dtype=bool)).starts]
+
+
+def take(lake: SmallLake, batches: list[list[Row]], chance: random.Random) -> None:
+    days = [DAY - timedelta(days=1), DAY, NEXT]
+    for batch in batches:
+        lake.append(SILVER, batch)
+        for _ in range(2):
+            for day in chance.sample(days, len(days)):
+                lake.trades_refresh(day).append_new()
+
+
+def assert_all_is_settled(lake: SmallLake) -> None:
+    epochs = epochs_table(lake.catalog, lake.namespace)
+    assert epochs is not None
+    starts = read_epochs(epochs)
+    for row in lake.gold().values():
+        name = starts.name(*KEY, round(row["timestamp"].timestamp() * 1e6))
+        assert row["message_id"] == message_id(KEY[0], name, row["trade_id"])
+    assert not Taken.of(lake.table(GOLD_TRADES)).behind(epochs)
+
+
+@pytest.mark.parametrize("first", [(-3600.0, -3500.0), (-86400.0, -86390.0)], ids=["hour", "day before"])
+def test_a_trade_within_a_minute_of_the_last_breaks_over_older_ones(
+    lake: SmallLake, first: tuple[float, float]
+) -> None:
+    old = [trade(1, first[0]), trade(2, first[1]), trade(100, -100), trade(200, 0)]
+    take(lake, [old, [trade(1, 30, "7"), trade(2, 40, "7")]], random.Random(1))
+
+    assert register(lake) == [30]
+    assert len(lake.gold()) == 6
+    assert_all_is_settled(lake)
+
+
+def test_a_late_trade_breaks_over_what_comes_more_than_a_minute_after_the_next(lake: SmallLake) -> None:
+    old = [trade(1, 0), trade(10, 2030), *(trade(11 + step, 2300 + 10 * step) for step in range(20))]
+    late = trade(40, 2000, "7")
+    take(lake, [old, [late]], random.Random(1))
+
+    assert register(lake) == by_rule([*old, late]) != []
+    assert_all_is_settled(lake)
+
+
+def test_the_register_comes_to_rest_over_midnight(lake: SmallLake) -> None:
+    held = [(43001.9, 2), (43071.2, 3), (43072.6, 1), (43117.6, 2), (43118.6, 3), (43248.5, 4), (43253.5, 5)]
+    rows = [trade(number, second) for second, number in held]
+    lake.append(SILVER, rows)
+    for _ in range(2):
+        for day in (NEXT, DAY):
+            lake.trades_refresh(day).append_new()
+
+    assert register(lake) == by_rule(rows)
+    assert_all_is_settled(lake)
+
+
+def sparse(chance: random.Random) -> list[Row]:
+    """Trades around midnight, mostly less than two minutes apart, whose ids fall and jump."""
+    trades, second, number = [], 43_200.0 - chance.choice([60, 200, 600, 2000]), chance.randint(1, 20)
+    for _ in range(chance.randint(8, 26)):
+        second = round(second + chance.choice([1, 5, 20, 45, 70, 130, 400]) + chance.random(), 1)
+        number += 1
+        if (kind := chance.random()) < 0.2:
+            number = max(1, number - chance.randint(3, 40)) if kind < 0.12 else number + chance.randint(5, 30)
+        trades.append(trade(number, second, str(chance.randint(1, 999))))
+    return trades
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_batches_and_the_order_of_days_change_nothing(lake: SmallLake, seed: int) -> None:
+    chance = random.Random(seed)
+    trades = sparse(chance)
+    rows = chance.sample(trades, len(trades)) if chance.random() < 0.5 else trades
+    cuts = [0, *sorted(chance.sample(range(1, len(rows)), chance.randint(1, 3))), len(rows)]
+    take(lake, [rows[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)], chance)
+
+    assert register(lake) == pytest.approx(by_rule(trades))
+    assert_all_is_settled(lake)
