@@ -1,11 +1,14 @@
 """Epochs of sparse trades: whichever batches and days come first, the register is what the rule finds in all trades."""
 
+import itertools
 import random
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 
+from k2_assets.gold import refresh
 from k2_assets.gold.breaks import find_breaks
 from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table, read_epochs
@@ -88,6 +91,30 @@ def test_the_register_comes_to_rest_over_midnight(lake: SmallLake) -> None:
     assert_all_is_settled(lake)
 
 
+def test_a_run_that_read_the_register_before_another_changed_it_begins_again(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [trade(number, -4000 + number * 10) for number in range(100, 130)]
+    take(lake, [old], random.Random(1))
+    first = [trade(number, 3600 + number * 10, "7") for number in range(50, 60)]
+    second = [trade(number, 86_400 + number * 10, "9") for number in range(1, 20)]
+    lake.append(SILVER, first + second)
+    original, others = refresh.write_epochs, iter([DAY])
+
+    def write(*arguments: Any) -> Any:
+        for day in others:  # another process, between the reading of this one and its writing
+            lake.trades_refresh(day).append_new()
+        return original(*arguments)
+
+    monkeypatch.setattr(refresh, "write_epochs", write)
+    for day in (NEXT, DAY, NEXT):
+        lake.trades_refresh(day).append_new()
+
+    assert register(lake) == by_rule([*old, *first, *second])
+    assert len(lake.gold()) == 59
+    assert_all_is_settled(lake)
+
+
 def sparse(chance: random.Random) -> list[Row]:
     """Trades around midnight, mostly less than two minutes apart, whose ids fall and jump."""
     trades, second, number = [], 43_200.0 - chance.choice([60, 200, 600, 2000]), chance.randint(1, 20)
@@ -106,7 +133,7 @@ def test_batches_and_the_order_of_days_change_nothing(lake: SmallLake, seed: int
     trades = sparse(chance)
     rows = chance.sample(trades, len(trades)) if chance.random() < 0.5 else trades
     cuts = [0, *sorted(chance.sample(range(1, len(rows)), chance.randint(1, 3))), len(rows)]
-    take(lake, [rows[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)], chance)
+    take(lake, [rows[begin:end] for begin, end in itertools.pairwise(cuts)], chance)
 
     assert register(lake) == pytest.approx(by_rule(trades))
     assert_all_is_settled(lake)
