@@ -169,12 +169,13 @@ class EpochSearch:
         odd_days = [date.fromisoformat(day) for day in self._memory.odd.get(name(*around.key), ())]
         around = self._with_copies(around, odd_days)
         breaks = around.breaks()
-        opened = set(breaks.starts) - set(self._register.starts(*around.key))
-        if opened:
-            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in sorted(opened)]
+        # Gold lacks trades whose id it has in their epoch; that they came decides over an epoch that closes, too.
+        changed = sorted({*breaks.starts} ^ {*around.within(self._register.starts(*around.key))})
+        if changed:
+            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in changed]
             days = pl.concat(asked)["timestamp"].dt.date().unique().to_list()
             around = self._with_copies(around, days)
-            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in sorted(opened)]
+            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in changed]
             breaks = around.breaks(self._snapshots(around.key, pl.concat(asked)))
         self._take(found, around, breaks)
         self._change(found, around, breaks)
@@ -189,8 +190,8 @@ class EpochSearch:
         """Take over what holds of one instrument: its newest epoch's largest id, and where ids of ``news`` stand."""
         twice = around.known.join(around.news, on="source_sequence", how="semi")
         found.days.update(twice["timestamp"].dt.date())
-        if breaks.starts and around.to_us is None:
-            newest = around.rows.filter(time_us >= breaks.starts[-1])["source_sequence"]
+        if around.to_us is None:  # then the trades since the newest start, or since ``from_us``, hold the largest id
+            newest = around.rows.filter(time_us >= (breaks.starts[-1] if breaks.starts else 0))["source_sequence"]
             found.largest[around.key] = int(newest.max())  # type: ignore[arg-type]  # of integers, at least the first
 
     def _change(self, found: Found, around: "_Around", breaks: Breaks) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from k2_assets.gold import refresh
 from k2_assets.gold.breaks import find_breaks
+from k2_assets.gold.memory import Memory
 from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_core.epochs import Key
@@ -89,6 +90,32 @@ def test_the_register_comes_to_rest_over_midnight(lake: SmallLake) -> None:
 
     assert register(lake) == by_rule(rows)
     assert_all_is_settled(lake)
+
+
+def test_a_copy_that_gold_lacks_keeps_its_epoch_open(lake: SmallLake) -> None:
+    batches = [
+        [trade(4, 43_627.7), trade(5, 43_633.3)],
+        [trade(2, 43_010.7), trade(1, 43_031.5), trade(2, 43_477.4)],
+        [trade(1, 43_005.1), trade(1, 43_077.1), trade(3, 43_497.5)],
+    ]
+    for batch in batches:
+        lake.append(SILVER, batch)
+        for day in (DAY, NEXT, DAY, NEXT):
+            lake.trades_refresh(day).append_new()
+
+    assert register(lake) == by_rule([row for batch in batches for row in batch]) == [43_031.5]
+    assert_all_is_settled(lake)
+
+
+def test_the_largest_id_is_known_again_when_the_last_epoch_closes(lake: SmallLake) -> None:
+    old = [trade(1000 + 2 * step, 42_895 + 10 * step) for step in range(30)]
+    take(lake, [[*old, trade(5, 43_210), trade(6, 43_410)]], random.Random(1))
+    assert register(lake) == [43_210]
+
+    take(lake, [[trade(1055, 43_220)]], random.Random(1))  # the two no longer follow each other
+
+    assert register(lake) == []
+    assert Memory.of(lake.table(GOLD_TRADES)).largest == {"binance|BTCUSDT": 1058}
 
 
 def test_a_run_that_read_the_register_before_another_changed_it_begins_again(
