@@ -60,10 +60,14 @@ class Rows:
         return int(self.by_layer["bronze"].num_rows)
 
     @property
-    def rejected_bytes(self) -> int:
-        """What the rejected rows take in memory."""
-        rejected = self.by_layer.get("rejected")
-        return 0 if rejected is None else rejected.nbytes
+    def made_bytes(self) -> int:
+        """What the rows of the layers after bronze take in memory; bronze's take what the messages do."""
+        return sum(table.nbytes for layer, table in self.by_layer.items() if layer != "bronze")
+
+    @property
+    def most_rows(self) -> int:
+        """The rows of the layer that has the most."""
+        return max(int(table.num_rows) for table in self.by_layer.values())
 
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":
