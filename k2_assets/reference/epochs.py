@@ -20,6 +20,7 @@ from k2_core.epochs import Epochs, Key
 from k2_core.errors import CommitConflict
 from k2_core.tables import GOLD_TRADES, REFERENCE_EPOCHS, silver_trades
 
+_DRAINS_KNOW_S: Final = 120.0
 _COLUMNS: Final = ("exchange", "symbol", "start")
 _equal: Final[Any] = EqualTo
 
@@ -42,6 +43,12 @@ def read_epochs(table: Table | None) -> Epochs:
     for exchange, symbol, start_us in rows.iter_rows():
         starts.setdefault((exchange, symbol), []).append(start_us)
     return Epochs(starts)
+
+
+def drains_know(table: Table) -> bool:
+    """Tell whether every drain has read the register as it stands, and committed what it read before."""
+    snapshot = table.current_snapshot()
+    return snapshot is None or clock.now().timestamp() - snapshot.timestamp_ms / 1000 >= _DRAINS_KNOW_S
 
 
 def write_epochs(
