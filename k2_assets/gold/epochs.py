@@ -104,7 +104,7 @@ class EpochSearch:
         return [each for each in files if each.day != without]
 
     def _around(self, news: Mapping[Key, pl.DataFrame], without: date | None) -> list["_Around"]:
-        """Read gold around ``news``, wider and wider until it is enough for each instrument.
+        """Read gold around ``news``, wider and wider for those instruments for which it was not enough yet.
 
         The files of the days around are mostly enough; those of all days take long to list.
         """
@@ -115,16 +115,19 @@ class EpochSearch:
         files, all_files = self._files(without, near), False
         lowest, highest = day_bounds_us(near[0])[0], day_bounds_us(near[-1])[1]
         back = ahead = _FIRST_MARGIN_US
+        enough: list[_Around] = []
         while True:
             begin, end = max(first - back, lowest), min(last + ahead, highest)
             known = self._known(files, list(news), begin, end).partition_by(KEY, as_dict=True)
             reached = [self._reach(key, part, known.get(key), (begin, end)) for key, part in news.items()]
-            lacks_back = any(each.from_us is None for each in reached)
-            lacks_ahead = any(each.to_us is None and self._goes_on(each.key, end) for each in reached)
-            more_back = lacks_back and any(each.first_us < begin for each in files)
-            more_ahead = lacks_ahead and any(each.last_us >= end for each in files)
-            if not (more_back or more_ahead) and (all_files or not (lacks_back or lacks_ahead)):
-                return reached
+            lack_back = {each.key for each in reached if each.from_us is None}
+            lack_ahead = {each.key for each in reached if each.to_us is None and self._goes_on(each.key, end)}
+            enough += [each for each in reached if each.key not in lack_back | lack_ahead]
+            news = {key: part for key, part in news.items() if key in lack_back | lack_ahead}
+            more_back = bool(lack_back) and any(each.first_us < begin for each in files)
+            more_ahead = bool(lack_ahead) and any(each.last_us >= end for each in files)
+            if not (more_back or more_ahead) and (all_files or not news):
+                return enough + [each for each in reached if each.key in news]
             if not (more_back or more_ahead):
                 files, all_files, lowest, highest = self._files(without), True, 0, _END_US
             back, ahead = back * (_WIDEN if more_back else 1), ahead * (_WIDEN if more_ahead else 1)
@@ -158,7 +161,11 @@ class EpochSearch:
 
     def _is_settled(self, around: "_Around", breaks: Breaks) -> bool:
         """Tell whether nothing beyond what was read can change: nothing breaks but where the register says."""
-        if breaks.odd_us or self._memory.odd.get(name(*around.key)):
+        first, last = (
+            clock.from_us(default if at is None else at).date().isoformat()
+            for at, default in ((around.from_us, 0), (around.to_us, _END_US))
+        )
+        if breaks.odd_us or any(first <= day <= last for day in self._memory.odd.get(name(*around.key), ())):
             return False
         return breaks.starts == around.within(self._register.starts(*around.key))
 

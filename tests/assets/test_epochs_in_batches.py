@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k2_assets.gold import refresh
+from k2_assets.gold import epochs, refresh
 from k2_assets.gold.breaks import find_breaks
 from k2_assets.gold.memory import Memory
 from k2_assets.rebuilt import Taken
@@ -50,13 +50,13 @@ def take(lake: SmallLake, batches: list[list[Row]], chance: random.Random) -> No
 
 
 def assert_all_is_settled(lake: SmallLake) -> None:
-    epochs = epochs_table(lake.catalog, lake.namespace)
-    assert epochs is not None
-    starts = read_epochs(epochs)
+    standing = epochs_table(lake.catalog, lake.namespace)
+    assert standing is not None
+    starts = read_epochs(standing)
     for row in lake.gold().values():
         name = starts.name(*KEY, round(row["timestamp"].timestamp() * 1e6))
         assert row["message_id"] == message_id(KEY[0], name, row["trade_id"])
-    assert not Taken.of(lake.table(GOLD_TRADES)).behind(epochs)
+    assert not Taken.of(lake.table(GOLD_TRADES)).behind(standing)
 
 
 @pytest.mark.parametrize("first", [(-3600.0, -3500.0), (-86400.0, -86390.0)], ids=["hour", "day before"])
@@ -140,6 +140,30 @@ def test_a_run_that_read_the_register_before_another_changed_it_begins_again(
     assert register(lake) == by_rule([*old, *first, *second])
     assert len(lake.gold()) == 59
     assert_all_is_settled(lake)
+
+
+@pytest.mark.parametrize("reason", ["an instrument that is new", "an odd frame long ago"])
+def test_little_of_gold_is_read_to_judge_a_day(lake: SmallLake, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    days = [DAY - timedelta(days=ago) for ago in range(6, -1, -1)]
+    for number, day in enumerate(days):
+        seconds = (day - DAY).days * 86_400
+        rows = [trade(number * 100 + step + 1, seconds + step * 30) for step in range(20)]
+        if reason == "an odd frame long ago" and number == 1:
+            rows.append(trade(50, seconds + 5000))
+        if reason == "an instrument that is new" and day == DAY:
+            rows += [a_trade(step + 1, step * 30, symbol="NEWUSDT", offset=900_000 + step) for step in range(3)]
+        lake.append(SILVER, rows)
+        lake.trades_refresh(day).append_new()
+    original, read = epochs.read_files, []
+
+    def counted(*arguments: Any) -> Any:
+        read.append(original(*arguments))
+        return read[-1]
+
+    monkeypatch.setattr(epochs, "read_files", counted)
+    lake.trades_refresh(days[4] if reason == "an odd frame long ago" else DAY).replace_day()
+
+    assert sum(rows.height for rows in read) <= 60
 
 
 def sparse(chance: random.Random) -> list[Row]:
