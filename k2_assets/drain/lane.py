@@ -81,7 +81,7 @@ class Lane:
         if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
             settled += self._refine()
         due = clock.monotonic() >= self._due_at
-        full = self._rows >= self._commit_rows * share or self._bytes + self._made_bytes >= _COMMIT_BYTES * share
+        full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._made) >= share
         if full or (due and self._in_flight is None):
             settled += self._hand_over()
         return settled
@@ -123,6 +123,11 @@ class Lane:
             return False
         return self.committing_s > max(self._commit_interval_s, _SLOW_TIMES * statistics.median(self._recent_s))
 
+    @property
+    def _made(self) -> float:
+        """How much of a full batch the rows are that were made: one frame may hold half a million trades."""
+        return max(self._made_rows / self._commit_rows, self._made_bytes / _COMMIT_BYTES)
+
     def _clear(self) -> None:
         self._tip = Offsets()
         self._waiting = Messages()
@@ -133,6 +138,7 @@ class Lane:
         self._waiting_bytes = 0
         self._refined_bytes = 0
         self._made_bytes = 0
+        self._made_rows = 0
         self._read = 0
         self._last_read = 0
         self._due_at = 0.0
@@ -155,9 +161,10 @@ class Lane:
             first += rows.messages
             self._refined.append(rows)
             self._refined_bytes += sum(map(len, read.values))
-            self._made_bytes += rows.rejected_bytes  # of one frame may be made half a million rows
+            self._made_bytes += rows.made_bytes
+            self._made_rows += rows.most_rows
             self._following = self._following.advanced(read.following(topic.topic_id))
-            if self._made_bytes >= _COMMIT_BYTES and first < len(messages):
+            if self._made >= 1 and first < len(messages):
                 settled += self._start_commit()
         return settled
 
@@ -175,7 +182,8 @@ class Lane:
         self._tip = self._tip.advanced(self._following)
         self._rows -= batch.rows.messages
         self._bytes -= self._refined_bytes
-        self._refined, self._following, self._refined_bytes, self._made_bytes = [], Offsets(), 0, 0
+        self._refined, self._following, self._refined_bytes = [], Offsets(), 0
+        self._made_bytes = self._made_rows = 0
         self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch)
         return settled

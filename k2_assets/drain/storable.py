@@ -24,7 +24,7 @@ _MOST_PERCENT: Final = 1
 _ALWAYS: Final = 10  # of a small batch: a hundredth of it would be less than one message
 # Of the machine, of a service, or what K2 says on purpose: never of what a message holds.
 _NOT_OF_CONTENT: Final = (MemoryError, OSError, K2Error, KafkaException, SQLAlchemyError, sqlite3.Error)
-_NUMBERS: Final = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
+_NUMBERS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]*[0-9][0-9a-f]*")
 _Made = TypeVar("_Made")
 
 
@@ -79,7 +79,7 @@ def culprits(count: int, make: Callable[[int, int], object], topic: str, error: 
                 middle = (first + end) // 2
                 parts += [(middle, end), (first, middle)]
             else:
-                found[first] = f"{REASON}: {readable(_said(fault))}"
+                found[first] = f"{REASON}: {readable(_shape(fault))}"
     if not found or len(found) > most:
         many = f"over {most} of {count:,} messages are at fault" if found else "no single message is at fault"
         msg = f"a batch of {topic} cannot be stored ({error}), and {many}: see the drain's log, and update or mend K2"
@@ -108,7 +108,7 @@ def _is_of_content(error: BaseException) -> bool:
 
 
 def _shape(error: BaseException) -> str:
-    """Return an error's words without numbers, such as those in the names of files."""
+    """Return an error's words without numbers, such as those in the names of files: the same each time."""
     return _NUMBERS.sub("#", _said(error))
 
 

@@ -104,7 +104,7 @@ class EpochSearch:
         return [each for each in files if each.day != without]
 
     def _around(self, news: Mapping[Key, pl.DataFrame], without: date | None) -> list["_Around"]:
-        """Read gold around ``news``, wider and wider until it is enough for each instrument.
+        """Read gold around ``news``, wider and wider for those instruments for which it was not enough yet.
 
         The files of the days around are mostly enough; those of all days take long to list.
         """
@@ -115,16 +115,19 @@ class EpochSearch:
         files, all_files = self._files(without, near), False
         lowest, highest = day_bounds_us(near[0])[0], day_bounds_us(near[-1])[1]
         back = ahead = _FIRST_MARGIN_US
+        enough: list[_Around] = []
         while True:
             begin, end = max(first - back, lowest), min(last + ahead, highest)
             known = self._known(files, list(news), begin, end).partition_by(KEY, as_dict=True)
             reached = [self._reach(key, part, known.get(key), (begin, end)) for key, part in news.items()]
-            lacks_back = any(each.from_us is None for each in reached)
-            lacks_ahead = any(each.to_us is None and self._goes_on(each.key, end) for each in reached)
-            more_back = lacks_back and any(each.first_us < begin for each in files)
-            more_ahead = lacks_ahead and any(each.last_us >= end for each in files)
-            if not (more_back or more_ahead) and (all_files or not (lacks_back or lacks_ahead)):
-                return reached
+            lack_back = {each.key for each in reached if each.from_us is None}
+            lack_ahead = {each.key for each in reached if each.to_us is None and self._goes_on(each.key, end)}
+            enough += [each for each in reached if each.key not in lack_back | lack_ahead]
+            news = {key: part for key, part in news.items() if key in lack_back | lack_ahead}
+            more_back = bool(lack_back) and any(each.first_us < begin for each in files)
+            more_ahead = bool(lack_ahead) and any(each.last_us >= end for each in files)
+            if not (more_back or more_ahead) and (all_files or not news):
+                return enough + [each for each in reached if each.key in news]
             if not (more_back or more_ahead):
                 files, all_files, lowest, highest = self._files(without), True, 0, _END_US
             back, ahead = back * (_WIDEN if more_back else 1), ahead * (_WIDEN if more_ahead else 1)
@@ -139,21 +142,30 @@ class EpochSearch:
         return _of(keys, read_files(self._gold, overlapping, _SEEN, _times_of(keys, begin, end)))
 
     def _reach(self, key: Key, news: pl.DataFrame, known: pl.DataFrame | None, read: tuple[int, int]) -> "_Around":
-        """See how far what was read is enough: to a trade before that does not break, and to one after."""
+        """See how far what was read is enough: to a trade before that does not break, and to one after.
+
+        A trade breaks over those more than a minute older. So only over a minute from ``news`` does a trade show by
+        itself whether something breaks over older ones too: the trades between may be above it and below those.
+        """
         if known is None:
             known = news.clear().select(_SEEN)
         (begin, end), times, new = read, _times(known), _times(news)
-        clean = ~np.isin(times // _DAY_US, [_day_number(day) for day in self._memory.odd.get(name(*key), ())])
-        before = clean & (times <= new.min()) & (times - BREAK_US >= begin)
+        odd_days = [_day_number(day) for day in self._memory.odd.get(name(*key), ())]
+        clean = ~np.isin([(times + beside) // _DAY_US for beside in (-BREAK_US, 0, BREAK_US)], odd_days).any(axis=0)
+        before = clean & (times < new.min() - BREAK_US) & (times - BREAK_US >= begin)
         for start in self._register.starts(*key):
-            before &= (times < start) | (times >= start + BREAK_US)
-        after = times[clean & (times >= new.max()) & (times + BREAK_US <= end)]
+            before &= (times < start - BREAK_US) | (times >= start + BREAK_US)
+        after = times[clean & (times > new.max() + BREAK_US) & (times + BREAK_US <= end)]
         from_us = int(times[before].max()) - BREAK_US if before.any() else None
         return _Around(key, news, known, from_us, end if len(after) else None, begin)
 
     def _is_settled(self, around: "_Around", breaks: Breaks) -> bool:
         """Tell whether nothing beyond what was read can change: nothing breaks but where the register says."""
-        if breaks.odd_us or self._memory.odd.get(name(*around.key)):
+        first, last = (
+            clock.from_us(default if at is None else at).date().isoformat()
+            for at, default in ((around.from_us, 0), (around.to_us, _END_US))
+        )
+        if breaks.odd_us or any(first <= day <= last for day in self._memory.odd.get(name(*around.key), ())):
             return False
         return breaks.starts == around.within(self._register.starts(*around.key))
 
@@ -164,12 +176,13 @@ class EpochSearch:
         odd_days = [date.fromisoformat(day) for day in self._memory.odd.get(name(*around.key), ())]
         around = self._with_copies(around, odd_days)
         breaks = around.breaks()
-        opened = set(breaks.starts) - set(self._register.starts(*around.key))
-        if opened:
-            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in sorted(opened)]
+        # Gold lacks trades whose id it has in their epoch; that they came decides over an epoch that closes, too.
+        changed = sorted({*breaks.starts} ^ {*around.within(self._register.starts(*around.key))})
+        if changed:
+            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in changed]
             days = pl.concat(asked)["timestamp"].dt.date().unique().to_list()
             around = self._with_copies(around, days)
-            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in sorted(opened)]
+            asked = [around.rows.filter(time_us >= start).sort(time_us).head(_LOOKED_AT) for start in changed]
             breaks = around.breaks(self._snapshots(around.key, pl.concat(asked)))
         self._take(found, around, breaks)
         self._change(found, around, breaks)
@@ -184,8 +197,8 @@ class EpochSearch:
         """Take over what holds of one instrument: its newest epoch's largest id, and where ids of ``news`` stand."""
         twice = around.known.join(around.news, on="source_sequence", how="semi")
         found.days.update(twice["timestamp"].dt.date())
-        if breaks.starts and around.to_us is None:
-            newest = around.rows.filter(time_us >= breaks.starts[-1])["source_sequence"]
+        if around.to_us is None:  # then the trades since the newest start, or since ``from_us``, hold the largest id
+            newest = around.rows.filter(time_us >= (breaks.starts[-1] if breaks.starts else 0))["source_sequence"]
             found.largest[around.key] = int(newest.max())  # type: ignore[arg-type]  # of integers, at least the first
 
     def _change(self, found: Found, around: "_Around", breaks: Breaks) -> None:

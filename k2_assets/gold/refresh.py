@@ -1,6 +1,6 @@
 """Bring gold's trades or quotes up to what silver holds of one day: read what is new, drop what stands, append."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
@@ -22,12 +22,14 @@ from k2_assets.rebuilt import Taken, marked
 from k2_assets.reference.epochs import epochs_table, read_epochs, write_epochs
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
+from k2_core.errors import CommitConflict
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
 log = logger(__name__)
 
 _BATCH_ROWS: Final = 1_000_000
+_BEGINNINGS: Final = 5
 _in: Final[Any] = In  # its type stub, made by pydantic, knows keywords only
 
 
@@ -70,7 +72,7 @@ class GoldRefresh:
         total = Outcome()
         while True:
             self._outcome = Outcome()
-            _, change = commit_derived(self._load_gold, self._new_rows)
+            change = self._commit(self._new_rows)
             if change is None:
                 return total
             self._taken = self._taking
@@ -82,8 +84,17 @@ class GoldRefresh:
         Raises:
             CommitConflict: other writers were first again and again.
         """
-        commit_derived(self._load_gold, self._whole_day)
+        self._commit(self._whole_day)
         return self._outcome
+
+    def _commit(self, compute: Callable[[Table], Change | None]) -> Change | None:
+        """Commit what ``compute`` returns; from the reading again when another run has moved the epochs since."""
+        for _ in range(_BEGINNINGS - 1):
+            try:
+                return commit_derived(self._load_gold, compute)[1]
+            except CommitConflict as conflict:
+                log.info("another writer was first; this run begins again", conflict=str(conflict))
+        return commit_derived(self._load_gold, compute)[1]
 
     def _load_gold(self) -> Table:
         return self._load(self._kind.spec.name)
@@ -173,7 +184,7 @@ class GoldRefresh:
         changed = [days_between(register.starts(*key), found, days) for key, found in starts.items()]
         for (exchange, symbol), found in starts.items():
             log.warning("ids begin again", exchange=exchange, symbol=symbol, epochs=[_iso(start) for start in found])
-        return write_epochs(self._catalog, self._namespace, starts, sorted(set().union(*changed)))
+        return write_epochs(self._catalog, self._namespace, register, starts, sorted(set().union(*changed)))
 
     def _epochs(self) -> Table | None:
         return epochs_table(self._catalog, self._namespace) if self._kind.has_epochs else None

@@ -17,8 +17,10 @@ from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import marked
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
+from k2_core.errors import CommitConflict
 from k2_core.tables import GOLD_TRADES, REFERENCE_EPOCHS, silver_trades
 
+_DRAINS_KNOW_S: Final = 120.0
 _COLUMNS: Final = ("exchange", "symbol", "start")
 _equal: Final[Any] = EqualTo
 
@@ -43,16 +45,23 @@ def read_epochs(table: Table | None) -> Epochs:
     return Epochs(starts)
 
 
+def drains_know(table: Table) -> bool:
+    """Tell whether every drain has read the register as it stands, and committed what it read before."""
+    snapshot = table.current_snapshot()
+    return snapshot is None or clock.now().timestamp() - snapshot.timestamp_ms / 1000 >= _DRAINS_KNOW_S
+
+
 def write_epochs(
-    catalog: Catalog, namespace: str, found: Mapping[Key, tuple[int, ...]], days: Iterable[date]
+    catalog: Catalog, namespace: str, read: Epochs, found: Mapping[Key, tuple[int, ...]], days: Iterable[date]
 ) -> Epochs:
-    """Put the starts of some instruments in the place of those that stand, and mark the days that this changes.
+    """Put the starts of some instruments in the place of those that were read, and mark the days that this changes.
 
     Silver and gold take in the marks: they make the days anew, whose rows get other ids.
 
     Args:
         catalog: of the lake.
         namespace: of its tables.
+        read: the register from which ``found`` follows.
         found: all starts of each instrument but the first epoch's, in µs.
         days: with trades whose epoch is another now.
 
@@ -60,12 +69,16 @@ def write_epochs(
         The register as it stands then.
 
     Raises:
-        CommitConflict: other writers were first again and again.
+        CommitConflict: another writer has changed one of these instruments since; begin again from the reading. Or
+            other writers were first again and again.
     """
     days = list(days)
 
     def compute(table: Table) -> Change:
         standing = read_epochs(table)
+        if moved := [key for key in found if standing.starts(*key) != read.starts(*key)]:
+            msg = f"another writer has changed the epochs of {moved} since they were read"
+            raise CommitConflict(msg)
         exchanges = {exchange for exchange, _ in (*standing, *found)}
         names = [GOLD_TRADES.name, *(silver_trades(exchange).name for exchange in sorted(exchanges))]
         derived = [catalog.load_table((namespace, name)) for name in names if catalog.table_exists((namespace, name))]

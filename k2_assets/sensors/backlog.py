@@ -10,9 +10,8 @@ from k2_assets.first_partition import is_day_of_data
 from k2_assets.gold.assets import SILVER
 from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.rebuilt import Taken
-from k2_assets.reference.epochs import epochs_table, read_epochs
+from k2_assets.reference.epochs import drains_know, epochs_table, read_epochs
 from k2_assets.resources.lake import Lake
-from k2_core import clock
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, silver_trades
 from k2_core.venues import VENUES
 
@@ -20,7 +19,6 @@ from k2_core.venues import VENUES
 _SOURCES: Final = {**{GOLD[data].name: SILVER[data] for data in DATA}, GOLD_OHLCV_1M.name: (GOLD_TRADES.name,)}
 
 _SILVER: Final = {venue: silver_trades(venue).name for venue in VENUES}
-_DRAINS_KNOW_S: Final = 120.0  # after which every drain has read the register anew, and committed what it read before
 
 
 def backlog_sensor(lake: Lake) -> dg.SensorDefinition:
@@ -69,12 +67,10 @@ def _days_of_epochs(lake: Lake, derived: str, venue: str = "") -> set[date]:
     Silver is asked for once every drain knows the epoch as well, and only of venues that have any.
     """
     epochs = epochs_table(lake.catalog(), lake.namespace)
-    if epochs is None or (snapshot := epochs.current_snapshot()) is None:
+    if epochs is None or epochs.current_snapshot() is None:
         return set()
-    if venue:
-        drained_before_s = clock.now().timestamp() - snapshot.timestamp_ms / 1000
-        if drained_before_s < _DRAINS_KNOW_S or venue not in {exchange for exchange, _ in read_epochs(epochs)}:
-            return set()
+    if venue and not (drains_know(epochs) and venue in {exchange for exchange, _ in read_epochs(epochs)}):
+        return set()
     return {day for day in Taken.of(lake.table(derived)).behind(epochs) if is_day_of_data(day)}
 
 

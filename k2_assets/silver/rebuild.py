@@ -24,7 +24,7 @@ from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.lake_writer.lock import Lease, lock
 from k2_assets.lake_writer.rewrites import replace_files
 from k2_assets.rebuilt import Taken, marked
-from k2_assets.reference.epochs import epochs_table
+from k2_assets.reference.epochs import drains_know, epochs_table
 from k2_assets.silver.differences import FRAME
 from k2_assets.silver.frames_of_day import frames_at, frames_of_day, origins
 from k2_assets.silver.standing import Judged, Standing
@@ -89,8 +89,10 @@ class _Rebuild:
         # In this order: what stands below silver's vector then stands in the others as they are loaded.
         self._silver = Standing(self._load(silver.name), silver.partition_by)
         self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
-        # Before the frames are parsed by it: what it holds of the day is in the rows then.
-        self._epochs = epochs_table(catalog, namespace) if layers.data == "trades" else None
+        # Before the frames are parsed by it: what it holds of the day is in the rows then. A drain that does not know
+        # it yet may still append rows with other ids, so its mark stays for a later rebuild.
+        epochs = epochs_table(catalog, namespace) if layers.data == "trades" else None
+        self._epochs = epochs if epochs is not None and drains_know(epochs) else None
         self._bronze = self._load(layers.specs["bronze"].name)
         self._vector = Offsets.from_properties(self._silver.table.properties)
         self._of_day = self._frames_of_standing_rows()

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from k2_assets.automation import REFINE_TAGS
+from k2_assets.reference import epochs
 from k2_assets.resources.lake import Lake
-from k2_assets.sensors import backlog
 from k2_assets.sensors.backlog import backlog_sensor
 from k2_core import seen
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
@@ -138,7 +138,7 @@ def test_days_whose_ids_an_epoch_changes_are_asked_for_in_gold_and_once_drains_k
     sensor = backlog_sensor(Lake(lake.settings))
 
     assert asked(sensor, instance) == {"2024-08-09": BOTH}
-    monkeypatch.setattr(backlog, "_DRAINS_KNOW_S", 0.0)
+    monkeypatch.setattr(epochs, "_DRAINS_KNOW_S", 0.0)
     assert asked(sensor, instance) == {"2024-08-09": {*BOTH, SILVER.name}, "2024-08-10": {SILVER.name}}
     refresh(lake)
     assert asked(sensor, instance) == {"2024-08-09": {SILVER.name}, "2024-08-10": {SILVER.name}}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from k2_assets.gold.refresh import GoldRefresh
-from k2_core import tables
+from k2_assets.rebuilt import Taken
+from k2_core import clock, tables
 from k2_core.catalog import ensure_tables
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
 from k2_core.trades import message_id
@@ -182,6 +183,25 @@ def test_a_rebuild_gives_silver_the_ids_that_a_drain_would_give(drained: Drained
     drained.candles_refresh().recompute_touched()
     assert drained.snapshots(GOLD_OHLCV_1M) > 0
     assert drained.rebuild().rows_written == 0
+
+
+def test_a_rebuild_takes_in_an_epoch_only_once_every_drain_knows_it(
+    drained: DrainedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ms = [int((NOON.timestamp() + second) * 1000) for second in (*range(0, 300, 10), *range(7200, 7300, 10))]
+    drained.drain(*(at(moment, number % 30 + 1) for number, moment in enumerate(ms)))
+    drained.trades_refresh().append_new()
+
+    def asks_again() -> bool:
+        return DAY in Taken.of(drained.table(SILVER)).behind(drained.table(REFERENCE_EPOCHS))
+
+    drained.rebuild()
+    assert asks_again()
+
+    now = clock.now() + timedelta(seconds=121)
+    monkeypatch.setattr("k2_core.clock.now", lambda: now)
+    drained.rebuild()
+    assert not asks_again()
 
 
 def kraken_frame(kind: str, *trades: tuple[float, int]) -> bytes:

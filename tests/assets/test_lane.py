@@ -14,7 +14,7 @@ from k2_assets.kafka_reader import KafkaReader, describe_topic
 from k2_assets.lake_writer.commits import commit_drained
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
-from tests.assets.rooms import BAD, LAYERS, Room, read_all
+from tests.assets.rooms import BAD, LAYERS, TRADE, Room, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -328,12 +328,19 @@ def test_a_commit_is_slow_only_against_the_recent_ones(room: Room, monkeypatch: 
     room.assert_everything_stands_once()
 
 
-def test_what_one_reading_makes_is_committed_in_parts(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_assets.drain.lane._COMMIT_BYTES", 8_000)
+@pytest.mark.parametrize(
+    ("kind", "commit_bytes", "commit_rows"),
+    [(BAD, 8_000, 500_000), (TRADE, 8_000, 500_000), (TRADE, 8_000_000, 25)],
+    ids=["bytes rejected", "bytes of silver", "rows"],
+)
+def test_what_one_reading_makes_is_committed_in_parts(
+    room: Room, monkeypatch: pytest.MonkeyPatch, kind: str, commit_bytes: int, commit_rows: int
+) -> None:
+    monkeypatch.setattr("k2_assets.drain.lane._COMMIT_BYTES", commit_bytes)
     monkeypatch.setattr("k2_assets.silver.parsing.MOST_ROWS", 10)
-    room.produce(40, kinds=(BAD,))
+    room.produce(40, kinds=(kind,))
 
-    with room.lane() as lane:
+    with room.lane(commit_rows=commit_rows) as lane:
         settled = read_all(lane) + lane.finish()
 
     sizes = [each.batch.bronze.num_rows for each in settled]

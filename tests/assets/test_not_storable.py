@@ -1,6 +1,8 @@
 """Messages whose rows cannot be written: each stands as bytes, its neighbours go on, and too many stop the drain."""
 
 import json
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from k2_assets.drain import layers
 from k2_assets.drain.event_layers import EventLayers
 from k2_assets.drain.layers import Batch, Layers, Rows
+from k2_assets.drain.storable import culprits
 from k2_assets.kafka_reader import Messages
 from k2_core.errors import NotStorable
 from k2_core.offsets import Offsets
@@ -216,6 +219,29 @@ def test_a_table_that_refuses_every_row_stops_the_drain(lake: DrainedLake, monke
 
     with pytest.raises(ValueError, match="no row at all"):
         lake.drain(*ids(range(3)))
+
+
+def test_a_fault_of_the_lake_is_no_fault_of_a_small_batch(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bronze_rows(*_: Any) -> Any:
+        raise ValueError("Could not find column: 'quote'")
+
+    monkeypatch.setattr(layers, "bronze_rows", bronze_rows)
+
+    with pytest.raises(ValueError, match="Could not find column"):
+        lake.drain(*ids(range(7)))
+
+    assert lake.rows(BRONZE) == []
+
+
+def test_the_reason_is_the_same_text_each_time() -> None:
+    def fail(first: int, end: int) -> None:
+        if first <= 4 < end:
+            msg = f"{uuid.uuid4()}.parquet: refused at {time.monotonic_ns()}"
+            raise ValueError(msg)
+
+    once, again = (culprits(9, fail, "topic", "error") for _ in range(2))
+
+    assert once == again == {4: "not_storable: ValueError: #.parquet: refused at #"}
 
 
 def test_a_feed_event_that_cannot_be_stored_stands_as_bytes(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
