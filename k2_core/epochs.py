@@ -33,7 +33,7 @@ class Epochs:
         return self._starts.get((exchange, symbol), ())
 
     def names(self, exchange: str, symbols: Sequence[str], event_us: npt.NDArray[np.int64]) -> Sequence[str]:
-        """Return the symbols as they stand in the key of a ``message_id``: a later epoch's with its start."""
+        """Return the symbols as the key of a ``message_id`` spells them: a later epoch's with its start."""
         if not any((exchange, symbol) in self._starts for symbol in set(symbols)):
             return symbols
         return [self.name(exchange, symbol, at) for symbol, at in zip(symbols, event_us.tolist(), strict=True)]

@@ -20,5 +20,5 @@ def newest_days(days: Mapping[str, int]) -> dict[str, int]:
 
 
 def oldest_remembered(days: Mapping[str, int]) -> str:
-    """Return the day below which a memory of one source says nothing; empty while it has room for all days."""
+    """Return the first day that a full memory of one source covers; empty while it has room for all days."""
     return min(days) if len(days) >= DAYS_REMEMBERED else ""

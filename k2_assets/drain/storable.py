@@ -33,7 +33,7 @@ def attempt(make: Callable[[], _Made], isolated: Callable[[str], _Made]) -> _Mad
 
     Args:
         make: what is to be done; may be called twice.
-        isolated: does it without what makes it fail, which it finds; is told the error.
+        isolated: finds what makes it fail, given the error, and does it without that.
     """
     try:
         return make()

@@ -1,8 +1,8 @@
 """Gold in the asset graph: shells around the refreshes, a day at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
@@ -15,6 +15,7 @@ from k2_assets.presentation import OWNERS, ROW_COUNT, microseconds, spec_metadat
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.candles import TIMEFRAMES
+from k2_core.table_spec import TableSpec
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
@@ -56,9 +57,21 @@ def _each_once(data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition
             }
         )
 
+    return _asset(gold, spec, SILVER[data], days, "Of several copies the first received stays.")
+
+
+def _candles(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    says = "A candle says itself whether it is proved complete."
+    return _asset(_candles_of_day, GOLD_OHLCV_1M, (GOLD_TRADES.name,), days, says)
+
+
+def _asset(
+    of_day: Callable[..., Any], spec: TableSpec, deps: Iterable[str], days: dg.PartitionsDefinition, says: str
+) -> dg.AssetsDefinition:
+    """Make the asset of a table of gold, whose days ``of_day`` brings up to date."""
     as_asset = dg.asset(
         key=spec.name,
-        deps=SILVER[data],
+        deps=deps,
         partitions_def=days,
         automation_condition=FOLLOW,
         freshness_policy=_FRESH,
@@ -66,28 +79,10 @@ def _each_once(data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition
         kinds={"iceberg", "polars"},
         owners=OWNERS,
         pool=spec.name,
-        description=f"{spec.doc} Of several copies the first received stays.",
+        description=f"{spec.doc} {says}",
         metadata=spec_metadata(spec),
     )
-    made: dg.AssetsDefinition = as_asset(gold)
-    return made
-
-
-def _candles(days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    as_asset = dg.asset(
-        key=GOLD_OHLCV_1M.name,
-        deps=[GOLD_TRADES.name],
-        partitions_def=days,
-        automation_condition=FOLLOW,
-        freshness_policy=_FRESH,
-        group_name="gold",
-        kinds={"iceberg", "polars"},
-        owners=OWNERS,
-        pool=GOLD_OHLCV_1M.name,
-        description=f"{GOLD_OHLCV_1M.doc} A candle says itself whether it is proved complete.",
-        metadata=spec_metadata(GOLD_OHLCV_1M),
-    )
-    made: dg.AssetsDefinition = as_asset(_candles_of_day)
+    made: dg.AssetsDefinition = as_asset(of_day)
     return made
 
 

@@ -48,7 +48,7 @@ class Found:
         starts: all of an instrument's epochs, of those whose register changes.
         odd: the days of trades that break alone.
         largest: the largest id of the newest epoch, where it was read whole.
-        days: in which the id of a new trade stands in gold, too.
+        days: in which gold has the id of a new trade, too.
     """
 
     starts: dict[Key, tuple[int, ...]] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class EpochSearch:
             found.days.update(rows.filter(pl.col("source_sequence").is_in(ids.to_list()))["timestamp"].dt.date())
 
     def _take(self, found: Found, around: "_Around", breaks: Breaks) -> None:
-        """Take over what holds of one instrument: its newest epoch's largest id, and where ids of ``news`` stand."""
+        """Note the largest id of an instrument's newest epoch, and the days in which gold has ids of ``news``."""
         twice = around.known.join(around.news, on="source_sequence", how="semi")
         found.days.update(twice["timestamp"].dt.date())
         if around.to_us is None:  # then the trades since the newest start, or since ``from_us``, hold the largest id

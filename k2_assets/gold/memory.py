@@ -21,7 +21,7 @@ class Memory:
     """By ``exchange|symbol``.
 
     Args:
-        largest: the largest :data:`RANK` of the newest epoch; what ranks above does not stand in gold.
+        largest: the largest :data:`RANK` of the newest epoch; gold has nothing that ranks above.
         newest: the newest event time in µs, of trades; what lies a minute before may change what comes after.
         odd: the days of trades that break without opening an epoch; gold may lack them, silver holds them.
     """

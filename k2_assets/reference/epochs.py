@@ -46,7 +46,7 @@ def read_epochs(table: Table | None) -> Epochs:
 
 
 def drains_know(table: Table) -> bool:
-    """Tell whether every drain has read the register as it stands, and committed what it read before."""
+    """Tell whether every drain has read the newest register, and committed what it made with an older one."""
     snapshot = table.current_snapshot()
     return snapshot is None or clock.now().timestamp() - snapshot.timestamp_ms / 1000 >= _DRAINS_KNOW_S
 
@@ -66,7 +66,7 @@ def write_epochs(
         days: with trades whose epoch is another now.
 
     Returns:
-        The register as it stands then.
+        The register after that.
 
     Raises:
         CommitConflict: another writer has changed one of these instruments since; begin again from the reading. Or
