@@ -18,7 +18,7 @@ PARTS: Final = (
     "supervision",
     "disk",
 )
-"""What ``make soak PART=…`` takes; each of at most 40 minutes on two cores."""
+"""What ``make soak PART=…`` takes; each is meant to end within 40 minutes on two cores."""
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
 _FAULTS: Final = "tests/reliability/"

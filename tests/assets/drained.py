@@ -1,6 +1,7 @@
 """A small lake that was drained without Kafka: frames in; bronze, rejected and silver out, as the drain commits."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from types import ModuleType
@@ -89,3 +90,15 @@ class DrainedLake(SmallLake):
     def ids(self, spec: TableSpec = SILVER) -> list[int]:
         """Return the trade ids of a table of trades, in order."""
         return sorted(row["source_sequence"] for row in self.rows(spec))
+
+
+def only_once(commit: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the first commit pass; every other one finds a disk that is gone."""
+    calls = iter([True])
+
+    def commits(*arguments: Any) -> Any:
+        if next(calls, False):
+            return commit(*arguments)
+        raise OSError("the disk is gone")
+
+    return commits

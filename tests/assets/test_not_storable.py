@@ -19,7 +19,7 @@ from k2_core.errors import NotStorable
 from k2_core.offsets import Offsets
 from k2_core.raw_frame import Encoder
 from k2_core.venues import binance
-from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, KnownSchemas, received
+from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, KnownSchemas, only_once, received
 from tests.assets.frames import NOON_MS, NOON_NS, OURS, TOPIC, a_frame
 from tests.assets.lakes import Row
 
@@ -128,7 +128,7 @@ def test_a_message_that_cannot_even_be_decoded_stands_as_bytes(
 def test_what_is_made_from_bronze_later_is_the_same(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drain ends after bronze alone, which was stored when silver refused nothing."""
     original = layers.commit_drained
-    monkeypatch.setattr(layers, "commit_drained", _only_once(original))
+    monkeypatch.setattr(layers, "commit_drained", only_once(original))
     with pytest.raises(OSError, match="the disk is gone"):
         lake.drain(*ids(range(30)))
     monkeypatch.setattr(layers, "commit_drained", original)
@@ -156,7 +156,7 @@ def test_a_catch_up_reads_and_makes_no_more_at_once_than_fits(
     original = layers.commit_drained
     many = json.dumps([{}] * 50).encode()
     with monkeypatch.context() as patch:
-        patch.setattr(layers, "commit_drained", _only_once(original))
+        patch.setattr(layers, "commit_drained", only_once(original))
         with pytest.raises(OSError, match="the disk is gone"):
             lake.drain(*ids(range(30)), *[received(many)] * 5)
     commits: list[int] = []
@@ -256,14 +256,3 @@ def test_a_feed_event_that_cannot_be_stored_stands_as_bytes(lake: DrainedLake, m
     stored = lake.table(events.specs["bronze"]).scan().to_arrow().sort_by("kafka_offset").to_pylist()
     assert [row["payload"] for row in stored] == values
     assert [row["schema_id"] for row in stored] == [9, 9, None, 9, 1]
-
-
-def _only_once(commit: Callable[..., Any]) -> Callable[..., Any]:
-    calls = iter([True])
-
-    def commits(*arguments: Any) -> Any:
-        if next(calls, False):
-            return commit(*arguments)
-        raise OSError("the disk is gone")
-
-    return commits

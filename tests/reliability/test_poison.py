@@ -3,7 +3,7 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
 from k2_core.trades import REASONS
+from tests.assets.drained import only_once
 from tests.assets.frames import a_frame, an_envelope
 from tests.assets.rooms import Room, read_all
 from tests.reliability.measured import Faults
@@ -146,17 +147,6 @@ def test_what_is_made_from_bronze_later_is_the_same(
     assert room.drain() == []
 
     assert_each_stands_where_it_belongs(room, reliability)
-
-
-def only_once(commit: Callable[..., Any]) -> Callable[..., Any]:
-    calls = iter([True])
-
-    def commits(*arguments: Any) -> Any:
-        if next(calls, False):
-            return commit(*arguments)
-        raise OSError("the disk is gone")
-
-    return commits
 
 
 def test_a_drain_reads_on_while_poison_arrives(
