@@ -78,7 +78,8 @@ def install() -> None:
         step("making .venv", [sys.executable, "-m", "venv", str(VENV)])
     uv = find_uv()
     network = "connect this machine to the internet, and run the same command again"
-    sync = [uv, "pip", "sync", "--quiet", "--python", str(PYTHON), "--require-hashes", str(LOCK)]
+    # Compiled once here, not by each of the dozen processes that `make up` starts at the same moment.
+    sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", str(PYTHON), "--require-hashes", str(LOCK)]
     step("installing the locked packages", sync, network)
     project = ["--quiet", "--python", str(PYTHON), "--no-deps", "--no-build-isolation", "--offline", "-e", str(ROOT)]
     step("installing K2 itself", [uv, "pip", "install", *project])
