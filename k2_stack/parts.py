@@ -188,11 +188,11 @@ def _dagster_code(settings: Settings, source: Source) -> Part:
         *("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2"),
         *("--max-workers", "24"),
     )
-    serve = ("api", "grpc", "-m", "k2_assets.definitions", "--host", "127.0.0.1", "--port", str(port), *flags)
+    serve = ("-m", "k2_assets.code_server", "--host", "127.0.0.1", "--port", str(port), *flags)
     return Part(
         "dagster-code",
         after=("tables", "dagster-home", *(("simulator",) if source.simulated else ())),
-        command=lambda: [sys.executable, "-m", "dagster", *serve],
+        command=lambda: [sys.executable, *serve],
         probe=lambda _: probes.dagster_code(port),
         ports={port: "dagster_code"},
         environment=_patient(_venues(settings, source)),  # the instrument register asks the venues too

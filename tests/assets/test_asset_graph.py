@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from k2_assets.definitions import build_definitions
+from k2_assets.build_definitions import build_definitions
 from k2_assets.partitions import daily
 from k2_core.settings import Settings
 from k2_core.tables import DATA

@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from k2_assets.automation import PARTITION_TAG
+from k2_assets.build_definitions import build_definitions
 from k2_assets.code_location import CodeLocation
-from k2_assets.definitions import build_definitions
 from k2_assets.first_partition import FirstPartition, known_first_partition
 from k2_assets.resources.lake import Lake
 from k2_core import clock

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from k2_assets.definitions import build_definitions
+from k2_assets.build_definitions import build_definitions
 from k2_assets.maintenance import job as shell
 from k2_assets.maintenance.cli import maintain
 from k2_assets.maintenance.table_round import TableRound

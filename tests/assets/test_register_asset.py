@@ -14,7 +14,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from k2_assets.definitions import build_definitions
+from k2_assets.build_definitions import build_definitions
 from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.reference.assets import lacking
 from k2_assets.reference.fetch import fetch

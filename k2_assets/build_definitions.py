@@ -1,0 +1,58 @@
+"""All assets, checks, jobs, sensors and schedules of a platform, made for given settings. Nothing is read here."""
+
+from datetime import date
+from functools import partial
+
+import dagster as dg
+
+from k2_assets.automation import automation_sensor
+from k2_assets.bronze.assets import bronze_assets, feed_event_assets
+from k2_assets.checks.assets import gold_checks, silver_check
+from k2_assets.code_location import CodeLocation
+from k2_assets.drain.job import drain_job
+from k2_assets.first_partition import known_first_partition
+from k2_assets.gold.assets import gold_assets
+from k2_assets.interruptions import ends_canceled_executor
+from k2_assets.maintenance.job import maintain_job, maintain_schedule
+from k2_assets.partitions import daily
+from k2_assets.reference.assets import one_version_at_a_time, reference_instruments, register_job, register_schedule
+from k2_assets.resources.lake import Lake
+from k2_assets.sensors.backlog import backlog_sensor
+from k2_assets.sensors.feed import feed_sensor
+from k2_assets.sensors.first_partition import first_partition_sensor
+from k2_assets.sensors.register import register_sensor
+from k2_assets.silver.assets import silver_assets
+from k2_core.settings import Settings
+from k2_core.tables import DATA
+from k2_core.venues import VENUES
+
+
+def build_definitions(settings: Settings, first: date) -> dg.Definitions:
+    """Return the definitions for a platform with these settings, whose first partition is ``first``."""
+    lake, days = Lake(settings), daily(first)
+    job, maintain, refresh = drain_job(settings.drain), maintain_job(), register_job()
+    drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
+    return dg.Definitions(
+        assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
+        asset_checks=[
+            *(silver_check(venue, data, days) for venue in VENUES for data in DATA),
+            *gold_checks(days),
+            one_version_at_a_time,
+        ],
+        jobs=[job, maintain, refresh],
+        schedules=[maintain_schedule(maintain), register_schedule(refresh)],
+        sensors=[
+            feed_sensor(settings, job),
+            backlog_sensor(lake),
+            automation_sensor(dg.AssetSelection.groups("gold")),
+            register_sensor(lake, refresh),
+            first_partition_sensor(lake),
+        ],
+        resources={"lake": lake},
+        executor=ends_canceled_executor,
+    )
+
+
+def code_location(settings: Settings) -> CodeLocation:
+    """Return the definitions of a process, which can begin at an earlier day while it runs."""
+    return CodeLocation(partial(build_definitions, settings), known_first_partition(settings))
