@@ -1,4 +1,4 @@
-"""Every part killed under load, and all of them at once: afterwards the lake holds what Kafka holds, each row once.
+"""Every part killed under load, in turn: afterwards the lake holds what Kafka holds, each row once.
 
 What the feed could not receive while it was dead is a gap in the venue's ids, no loss: the measure is Kafka's content,
 as a plain consumer reads it.
@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from k2_core.settings import Ports
-from k2_stack import processes, state
 from tests.integration.whole_platform import eventually
 from tests.reliability.measured import Faults
-from tests.reliability.whole import WholePlatform, a_whole_platform, compare_with_kafka, now_s, with_no_mercy
+from tests.reliability.whole import (
+    WholePlatform,
+    a_whole_platform,
+    assert_nothing_lost_or_doubled,
+    now_s,
+    with_no_mercy,
+)
 
 pytestmark = [
     pytest.mark.integration,
@@ -43,20 +48,6 @@ def test_parts_killed_under_load_lose_and_double_nothing(
     assert_nothing_lost_or_doubled(platform, "all of these parts killed in turn", reliability)
 
 
-def test_up_resumes_after_everything_was_killed(platform: WholePlatform, soak: bool, reliability: Faults) -> None:
-    for _ in range(5 if soak else 1):
-        platform.working_drain()
-        time.sleep(UNDER_LOAD_S)
-        kill_everything(platform)
-        assert processes.marked(platform.home) == []
-        before = platform.origins("bronze_binance_trades").total()
-        began_s = now_s()
-        platform.k2("up", "--detach", "--source", "simulator", "--rate", RATE)
-        await_rows_beyond(platform, before)
-        reliability.record("everything killed, then k2 up", recovered_s=now_s() - began_s)
-    assert_nothing_lost_or_doubled(platform, "everything killed, then k2 up", reliability)
-
-
 def kill(platform: WholePlatform, part: str) -> tuple[float, float]:
     """Kill a part under load; return when the supervisor said so, and when a trade stood that was sent afterwards."""
     eventually(lambda: all(platform.is_ready(each) for each in PARTS), platform.status)
@@ -73,31 +64,3 @@ def kill(platform: WholePlatform, part: str) -> tuple[float, float]:
 
 def newest_received_s(platform: WholePlatform) -> float:
     return max(received for (received,) in platform.rows("silver_binance_trades", "received_ns")) / 1e9
-
-
-def await_rows_beyond(platform: WholePlatform, rows: int) -> None:
-    eventually(lambda: platform.origins("bronze_binance_trades").total() > rows, platform.status)
-
-
-def kill_everything(platform: WholePlatform) -> None:
-    """Kill the supervisor and every process of the home with SIGKILL."""
-    now = state.read(platform.settings)
-    assert now
-    with_no_mercy(now.pid)
-    while left := processes.marked(platform.home):
-        for process in left:
-            with_no_mercy(process.pid)
-        time.sleep(0.05)
-
-
-def assert_nothing_lost_or_doubled(platform: WholePlatform, fault: str, reliability: Faults) -> None:
-    platform.stop_venue()
-    try:
-        platform.await_drained()
-        found = compare_with_kafka(platform)
-    finally:
-        platform.let_venue_go_on()
-    reliability.record(fault, injected=0, compared=found.rows, lost=found.lost, doubled=found.doubled)
-    assert found.rows > 0
-    assert (found.lost, found.doubled) == (0, 0)
-    platform.assert_never_two_drains()

@@ -24,6 +24,7 @@ from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_stack import state
 from tests.integration.whole_platform import Platform, eventually
+from tests.reliability.measured import Faults
 
 TOPIC = topics.raw_topic("crypto", "trades", "binance")
 DRAIN = "main_drain"
@@ -199,6 +200,20 @@ def kill_session(pid: int) -> None:
     members = [process for process in psutil.process_iter() if _session(process.pid) == pid]
     for process in members:
         with_no_mercy(process.pid)
+
+
+def assert_nothing_lost_or_doubled(platform: WholePlatform, fault: str, reliability: Faults) -> None:
+    """Freeze the venue, wait for the drain, and hold the lake against what Kafka holds."""
+    platform.stop_venue()
+    try:
+        platform.await_drained()
+        found = compare_with_kafka(platform)
+    finally:
+        platform.let_venue_go_on()
+    reliability.record(fault, injected=0, compared=found.rows, lost=found.lost, doubled=found.doubled)
+    assert found.rows > 0
+    assert (found.lost, found.doubled) == (0, 0)
+    platform.assert_never_two_drains()
 
 
 def with_no_mercy(pid: int) -> None:
