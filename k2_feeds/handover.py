@@ -182,8 +182,9 @@ class TakeOver:
             return None
         while not set(feeder.venues) <= self._ready:  # noqa: ASYNC110  # any of the venues may be the last
             await asyncio.sleep(_LOOK_S)
-        task = self._gone.setdefault(feeder.pid, asyncio.create_task(_end(feeder)))
-        await asyncio.shield(task)
+        if feeder.pid not in self._gone:  # asked once: a second SIGTERM would kill it while it ends
+            self._gone[feeder.pid] = asyncio.create_task(_end(feeder))
+        await asyncio.shield(self._gone[feeder.pid])
         return feeder
 
 

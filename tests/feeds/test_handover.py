@@ -58,6 +58,33 @@ async def test_a_predecessor_ends_once_all_of_its_venues_are_fed(settings: Setti
         process.wait()
 
 
+COUNTS_SIGTERM = """
+import signal, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+print("listens", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(1)
+print(len(asked), flush=True)
+"""
+
+
+async def test_a_predecessor_of_several_venues_is_asked_to_end_once() -> None:
+    """A second SIGTERM would kill a feed that has given up its handlers and still ends."""
+    with subprocess.Popen([sys.executable, "-c", COUNTS_SIGTERM], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"listens\n"
+            venues = ("binance", "kraken", "coinbase")
+            taking_over = TakeOver([a_feeder(process, *venues)])
+            async with asyncio.timeout(60):
+                await asyncio.gather(*map(taking_over.ended, venues))
+            assert process.stdout.read() == b"1\n"
+        finally:
+            process.kill()
+
+
 def test_a_supervised_feed_is_handed_over_by_request_and_a_part_never(settings: Settings) -> None:
     process = a_process()
     try:
