@@ -72,7 +72,7 @@ print(len(asked), flush=True)
 
 async def test_a_predecessor_of_several_venues_is_asked_to_end_once() -> None:
     """A second SIGTERM would kill a feed that has given up its handlers and still ends."""
-    with subprocess.Popen([sys.executable, "-c", COUNTS_SIGTERM], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", COUNTS_SIGTERM], stdout=subprocess.PIPE) as process:  # noqa: ASYNC220
         try:
             assert process.stdout
             assert process.stdout.readline() == b"listens\n"
