@@ -60,12 +60,11 @@ def assert_gold_is_silver(lake: DrainedLake) -> None:
     assert contents(lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(lake.rows(GOLD_TRADES))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("_", range(2))
 def test_trades_that_come_and_go_with_parsers_show_in_gold_and_in_the_candles_around(
-    lake: DrainedLake, seed: int
+    lake: DrainedLake, rng: random.Random, _: int
 ) -> None:
     """Those at midnight among them: the candle before is proved by the first trade after it."""
-    rng = random.Random(seed)
     moments = sorted(MIDNIGHT_MS + rng.randint(-20, 20) * MINUTE_MS + rng.randint(0, 59_999) for _ in range(25))
     lake.drain(*(at(moment, number, p=str(rng.randint(1, 9))) for number, moment in enumerate(moments)))
     refresh(lake)

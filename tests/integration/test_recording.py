@@ -3,9 +3,10 @@
 import csv
 import gzip
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -42,13 +43,10 @@ class Played:
     files: list[str]
     trades: dict[str, list[dict[str, Any]]]
 
-    @contextmanager
-    def up(self, times: int) -> Iterator[None]:
-        """Play the files, and wait until silver has their trades ``times`` times and candles have each once."""
-        with self.platform.up("--source", "recording", *self.files, "--speed", "max"):
-            eventually(lambda: self._drained(times), self.platform.status)
-            eventually(self._in_candles, self.platform.status)
-            yield
+    def await_played(self, times: int) -> None:
+        """Wait until silver has the trades of the files ``times`` times, and candles have each once."""
+        eventually(lambda: self._drained(times), self.platform.status)
+        eventually(self._in_candles, self.platform.status)
 
     def _drained(self, times: int) -> bool:
         status, trades = self.platform.status(), sum(map(len, self.trades.values()))
@@ -80,7 +78,8 @@ def played(
         OTHER: whole[:OTHERS_LINES],
     }
     found = Played(Platform(folder / "home", free_ports()), files, trades)
-    with found.up(1):
+    with found.platform.up("--source", "recording", *files, "--speed", "max"):
+        found.await_played(1)
         yield found
 
 
@@ -130,14 +129,14 @@ def test_dropped_trade_marks_its_candle_and_no_other(played: Played) -> None:
 
 
 def test_the_same_recording_once_more_changes_nothing_in_gold(played: Played) -> None:
-    """The last test of this platform: it is ended and started again."""
+    """The simulator is killed; the one that replaces it plays the files again."""
     gold, candles = played.platform.trades(WHOLE), played.candles(WHOLE)
-    played.platform.k2("down")
+    os.kill(played.platform.pid("simulator"), signal.SIGKILL)
 
-    with played.up(2):
-        again = played.candles(WHOLE)
-        assert played.platform.trades(WHOLE) == gold
+    played.await_played(2)
 
+    again = played.candles(WHOLE)
+    assert played.platform.trades(WHOLE) == gold
     assert again["data"] == candles["data"]
     assert again["meta"]["snapshot_id"] == candles["meta"]["snapshot_id"]
 

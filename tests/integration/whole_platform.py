@@ -13,7 +13,7 @@ from unittest import mock
 import httpx
 
 from k2_core.settings import DEVELOPMENT_API_KEY, Ports, Settings, child_environment, load_settings
-from k2_stack import status
+from k2_stack import state, status
 
 PATIENCE_S = 600
 K2 = Path(sys.executable).with_name("k2")
@@ -59,6 +59,14 @@ class Platform:
     def status(self) -> dict[str, Any]:
         """Return what ``k2 status`` finds out, without a process for it: tests ask every second."""
         return status.gather(self.settings)
+
+    def pid(self, part: str) -> int:
+        """Return the process of a part."""
+        now = state.read(self.settings)
+        found = now and now.part(part)
+        assert found, part
+        assert found.pid, found
+        return found.pid
 
     def api(self, path: str) -> dict[str, Any]:
         """Return the API's answer."""

@@ -34,10 +34,12 @@ def own_broker(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[OwnB
 
 
 @pytest.fixture
-def venues(own_broker: OwnBroker, registry: str, tmp_path: Path, free_ports: Callable[[], Ports]) -> Venues:
+def venues(own_broker: OwnBroker, registry: str, tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[Venues]:
     kafka, its_registry = Kafka(bootstrap_servers=own_broker.settings.bootstrap_servers), Registry(url=registry)
     settings = Settings(home=tmp_path / "home", ports=free_ports(), kafka=kafka, registry=its_registry)
-    return Venues(settings, RATE, PATIENT)
+    found = Venues(settings, RATE, PATIENT)
+    yield found
+    found.close()
 
 
 def record(reliability: Faults, fault: str, outcome: Outcome, injected: int = 1) -> None:

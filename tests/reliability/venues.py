@@ -43,6 +43,14 @@ class Venues:
     rate: float
     variables: dict[str, str] = field(default_factory=dict)
     market_port: int = 0
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Kill what a test that failed has left running."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     @property
     def truth_folder(self) -> Path:
@@ -128,13 +136,15 @@ class Venues:
         log = self.settings.home / "logs" / f"{arguments[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._command(*arguments),
                 env=self._environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "k2_stack", "feed", *arguments]

@@ -54,14 +54,6 @@ class WholePlatform(Platform):
         with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
             yield instance
 
-    def pid(self, part: str) -> int:
-        """Return the process of a part."""
-        now = state.read(self.settings)
-        found = now and now.part(part)
-        assert found, part
-        assert found.pid, found
-        return found.pid
-
     def is_ready(self, part: str) -> bool:
         """Tell whether the supervisor calls a part ready."""
         now = state.read(self.settings)
