@@ -36,19 +36,36 @@ def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int) -> list[py
 
     Args:
         items: all that were collected.
-        soak: the part whose long forms are wanted, or ``all``; None for the short forms, of which one suite of those
-            that are marked ``drawn`` runs.
-        seed: draws that suite.
+        soak: the part whose long forms are wanted, or ``all``. With None the short forms run: of each group of suites
+            that are marked ``drawn`` one, and all of them where a person chose a single file.
+        seed: draws these suites.
     """
     if soak:
         return [item for item in items if part_of(item) is not None and soak in {part_of(item), "all"}]
     short = [item for item in items if not item.get_closest_marker("soak")]
-    suites = sorted({_file(item.nodeid) for item in short if item.get_closest_marker("drawn")})
-    drawn = random.Random(seed).choice(suites) if len(suites) > 1 else None
-    kept = [
-        item for item in short if drawn is None or _file(item.nodeid) == drawn or not item.get_closest_marker("drawn")
-    ]
-    return sorted(kept, key=_shortness)
+    if len({_file(item.nodeid) for item in short}) > 1:
+        drawn = _drawn(short, seed)
+        short = [item for item in short if (group := _group(item)) is None or _suite(item.nodeid) == drawn[group]]
+    return sorted(short, key=_shortness)
+
+
+def _drawn(items: Iterable[pytest.Item], seed: int) -> dict[str, str]:
+    """Draw a suite of each group."""
+    suites: dict[str, set[str]] = {}
+    for item in items:
+        if group := _group(item):
+            suites.setdefault(group, set()).add(_suite(item.nodeid))
+    return {group: random.Random(f"{seed} {group}").choice(sorted(found)) for group, found in suites.items()}
+
+
+def _group(item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("drawn")
+    return str(marker.args[0]) if marker else None
+
+
+def _suite(nodeid: str) -> str:
+    """Return what is drawn as one: the tests of a whole platform's file, which share it, elsewhere a single test."""
+    return _file(nodeid) if nodeid.startswith(_WHOLE_PLATFORMS) else nodeid
 
 
 def unit(nodeid: str) -> str:

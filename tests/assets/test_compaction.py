@@ -155,7 +155,7 @@ def test_a_drain_goes_on_while_files_are_joined(lake: SmallLake) -> None:
 
 def test_gold_and_its_compaction_never_lose_against_each_other(lake: SmallLake) -> None:
     """Trades and candles are refreshed in one thread, their files joined in another; both go on for a while."""
-    rows, stop, failures = trades_of(range(1, 61), 27.4), threading.Event(), []
+    rows, stop, failures = trades_of(range(1, 31), 27.4), threading.Event(), []
 
     def join() -> None:
         while not stop.is_set():
@@ -176,7 +176,7 @@ def test_gold_and_its_compaction_never_lose_against_each_other(lake: SmallLake) 
     joining.join()
 
     assert failures == []
-    assert sorted(row["source_sequence"] for row in lake.gold().values()) == list(range(1, 61))
+    assert sorted(row["source_sequence"] for row in lake.gold().values()) == list(range(1, 31))
     assert contents(lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(rows)
     joined = [s for s in lake.table(GOLD_TRADES).snapshots() if s.summary and s.summary["k2.compacted"]]
     assert joined
@@ -217,7 +217,7 @@ def test_young_files_are_left_alone_until_readers_have_seen_them(lake: SmallLake
 
 def test_manifests_stay_few_beside_commits_and_compactions(lake: SmallLake) -> None:
     counts = []
-    for number in range(100):
+    for number in range(60):
         lake.append(SILVER, [a_trade(number, number)])
         if number % 20 == 19:
             compacted(lake)

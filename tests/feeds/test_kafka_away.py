@@ -4,7 +4,6 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -23,11 +22,13 @@ WITHIN_S = 240
 X = "BTCUSDT"
 
 
-@pytest.fixture
-def own(tmp_path: Path, free_ports: Callable[[], Ports], registry: str) -> Iterator[OwnBroker]:
-    ports = free_ports()
+@pytest.fixture(scope="module")
+def own(
+    tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports], registry: str
+) -> Iterator[OwnBroker]:
+    ports, home = free_ports(), tmp_path_factory.mktemp("own")
     kafka = Kafka(bootstrap_servers=f"127.0.0.1:{ports.kafka}")
-    with an_own_broker(Settings(home=tmp_path, ports=ports, kafka=kafka, registry=Registry(url=registry))) as broker:
+    with an_own_broker(Settings(home=home, ports=ports, kafka=kafka, registry=Registry(url=registry))) as broker:
         yield broker
 
 

@@ -10,7 +10,7 @@ from k2_core.settings import Ports, Settings
 from k2_stack import processes, state
 from tests.integration.whole_platform import Platform
 
-pytestmark = [pytest.mark.integration, pytest.mark.drawn]
+pytestmark = [pytest.mark.integration, pytest.mark.drawn("platforms")]
 ALL = '["binance","kraken","coinbase"]'
 
 

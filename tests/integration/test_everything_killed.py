@@ -21,7 +21,7 @@ from tests.reliability.whole import (
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("parts"),
-    pytest.mark.drawn,
+    pytest.mark.drawn("platforms"),
 ]
 
 UP = ("--source", "simulator", "--rate", "200")

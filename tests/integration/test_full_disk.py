@@ -16,7 +16,7 @@ from tests.reliability.whole import WholePlatform, a_whole_platform, compare_wit
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("disk"),
-    pytest.mark.drawn,
+    pytest.mark.drawn("platforms"),
 ]
 
 HOME_MB, WAREHOUSE_MB = 400, 64

@@ -23,7 +23,7 @@ from tests.reliability.whole import (
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("parts"),
-    pytest.mark.drawn,
+    pytest.mark.drawn("platforms"),
 ]
 
 PARTS = ("broker", "feed", "dagster-code", "dagster-daemon", "registry")

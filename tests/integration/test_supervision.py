@@ -22,7 +22,7 @@ from tests.reliability.whole import WholePlatform, a_whole_platform, now_s, with
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.reliability("supervision"),
-    pytest.mark.drawn,
+    pytest.mark.drawn("platforms"),
 ]
 
 RATE = "100"

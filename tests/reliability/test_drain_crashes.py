@@ -72,6 +72,7 @@ def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, kil
     drains.judge({said[point]: often for point, often in hits.items()})
 
 
+@pytest.mark.drawn("lost answers")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_row_stands_once_though_answers_of_commits_are_lost(
     drains: Drains, tmp_path: Path, soak: bool, layer: str

@@ -109,6 +109,7 @@ def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
     refreshes.judge({said[point]: often for point, often in hits.items()})
 
 
+@pytest.mark.drawn("lost answers")
 @pytest.mark.parametrize("table", WHERE)
 def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     refreshes: Refreshes, tmp_path: Path, soak: bool, table: str

@@ -16,7 +16,7 @@ from tests.reliability.truth import Outcome, Truth
 from tests.reliability.venues import Venues, end
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability("venues")]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("venues"), pytest.mark.drawn("venues")]
 
 RATE = 300.0
 PATIENT: dict[str, str] = {
