@@ -138,11 +138,15 @@ def assert_layers_agree(lake: Lake) -> None:
 
 def await_gold_of(lake: Lake) -> None:
     """Wait until gold has what silver holds now, and see that it has nothing else and nothing twice."""
-    wanted = set(lake.column(SILVER, "message_id"))
+    wanted = in_silver(lake)
     eventually(lambda: wanted <= set(lake.column(GOLD, "message_id")), lambda: len(lake.column(GOLD, "message_id")))
     gold = lake.column(GOLD, "message_id")
     assert set(gold.values()) == {1}
-    assert set(gold) <= set(lake.column(SILVER, "message_id"))
+    assert set(gold) <= in_silver(lake)
+
+
+def in_silver(lake: Lake) -> set[str]:
+    return {each for venue in ("binance", "kraken") for each in lake.column(f"silver_{venue}_trades", "message_id")}
 
 
 def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why(platform: Platform) -> None:
