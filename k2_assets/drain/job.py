@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -25,6 +26,11 @@ _GRACE_S: Final = 300
 def job_name(settings: Drain) -> str:
     """Return the name of a drain's job."""
     return f"{settings.name}_drain"
+
+
+def lock_file(settings: Settings) -> Path:
+    """Return the file that the drain which works holds, and that names its process."""
+    return settings.home / "run" / f"{settings.drain.name}.lock"
 
 
 def drain_job(settings: Drain) -> dg.JobDefinition:
@@ -82,7 +88,7 @@ def _is_canceled(context: dg.OpExecutionContext) -> bool:
 
 
 def _alone(settings: Settings, stop: threading.Event) -> AbstractContextManager[None]:
-    return alone(settings.home / "run" / f"{settings.drain.name}.lock", stop, settings.drain.dead_after_s)
+    return alone(lock_file(settings), stop, settings.drain.dead_after_s)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from k2_assets.drain.run_processes import RunProcess
 from k2_core import clock
 from k2_core.errors import LockBusy
 
@@ -41,6 +42,14 @@ def alone(lock: Path, stop: threading.Event, wait_s: float) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def holder(lock: Path) -> RunProcess | None:
+    """Return the process that ``lock`` names: the last that held it. None when there never was one."""
+    try:
+        return RunProcess(int(lock.read_text(encoding="ascii")), lock.stat().st_mtime)
+    except (OSError, ValueError):
+        return None
 
 
 def _acquired(descriptor: int) -> bool:

@@ -8,8 +8,12 @@ from typing import Final
 
 from k2_assets.drain.beat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.drain.run_processes import RunProcess
+from k2_assets.drain.sole import holder
 from k2_core import clock
+from k2_core.logs import logger
 from k2_core.settings import Drain
+
+log = logger(__name__)
 
 _MISSED_BEATS: Final = 2  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
 
@@ -63,6 +67,24 @@ def judge_from_store(store: Path, run: Started, settings: Drain) -> Judgement:
         return judge(read_beat(store, settings.name), run, settings)
     except sqlite3.Error as error:
         return Judgement(Verdict.UNKNOWN, f"the beat cannot be read: {error}")
+
+
+def end_if_stopped(store: Path, lock: Path, settings: Drain) -> None:
+    """Kill the drain that ``lock`` names if a signal has stopped its process for longer than some beats.
+
+    It may hold a lock on a database: for a moment of each event, a process that writes one keeps all others from even
+    reading it. So nothing that Dagster keeps is asked before this.
+    """
+    process = holder(lock)
+    if process is None or not process.is_stopped():
+        return
+    try:
+        beat = read_beat(store, settings.name)
+    except sqlite3.Error:
+        beat = None  # for seconds: what it holds is this very store
+    if beat is None or _now_s() - beat.beat_at > _MISSED_BEATS * settings.beat_interval_s:
+        log.warning("a drain that a signal has stopped is killed", pid=process.pid)
+        process.end()
 
 
 def leftover(store: Path, drain: str) -> RunProcess | None:

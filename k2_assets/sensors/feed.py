@@ -5,9 +5,9 @@ import psutil
 
 from k2_assets.automation import UNFINISHED
 from k2_assets.drain.drain import beat_store
-from k2_assets.drain.job import job_name
+from k2_assets.drain.job import job_name, lock_file
 from k2_assets.drain.run_processes import fail, fail_orphaned_runs, process_of
-from k2_assets.drain.supervision import Started, Verdict, judge_from_store, leftover
+from k2_assets.drain.supervision import Started, Verdict, end_if_stopped, judge_from_store, leftover
 from k2_core.settings import Settings
 
 
@@ -22,6 +22,7 @@ def feed_sensor(settings: Settings, job: dg.JobDefinition) -> dg.SensorDefinitio
         description="Keeps one drain alive: replaces the one that ended, died or hangs.",
     )
     def keep_one_drain(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        end_if_stopped(beat_store(settings), lock_file(settings), settings.drain)
         code_server = psutil.Process()  # sensors run in it, and it starts the processes of runs
         fail_orphaned_runs(context.instance, launchers_since_s=code_server.create_time())
         if reason := _one_is_there(context.instance, settings) or _one_is_left(settings):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
 from k2_assets.drain.drain import beat_store
-from k2_assets.drain.job import drain_job
+from k2_assets.drain.job import drain_job, lock_file
 from k2_assets.drain.run_processes import fail_orphaned_runs, process_of
 from k2_assets.sensors.feed import feed_sensor
 from k2_core import clock
@@ -132,6 +133,47 @@ def test_drain_that_hangs_is_killed_before_it_is_replaced(tmp_path: Path, instan
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests
     assert status_of(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+HOLDS_LOCKS = """
+import os, signal, sqlite3, sys, threading
+from pathlib import Path
+from k2_assets.drain.beat import Heart
+from k2_assets.drain.sole import alone
+
+store, lock, run_id, *others = sys.argv[1:]
+held = []
+with alone(Path(lock), threading.Event(), 0), Heart(Path(store), "main", run_id, 60):
+    for database in others:
+        held.append(sqlite3.connect(database, isolation_level=None))
+        held[-1].execute("PRAGMA locking_mode = EXCLUSIVE")
+        held[-1].execute("BEGIN EXCLUSIVE")
+    print("holds", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.parametrize("of_dagster", [True, False])
+def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: Path, of_dagster: bool) -> None:
+    """A process that closes the last connection to a database of Dagster's holds all others off meanwhile."""
+    settings = some_settings(tmp_path, beat_interval_s=0.01, dead_after_s=0.01)
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        run = a_run(settings, instance)
+        locked = [beat_store(settings), *(tmp_path / "dagster").rglob("*.db")] if of_dagster else [beat_store(settings)]
+        command = [sys.executable, "-c", HOLDS_LOCKS, beat_store(settings), lock_file(settings), run.run_id, *locked]
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout
+                assert process.stdout.readline() == b"holds\n"
+                while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                    time.sleep(0.01)
+                result = tick(settings, instance)
+                assert process.wait(60) == -signal.SIGKILL
+            finally:
+                process.kill()
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests
 
 
 def test_drain_that_works_on_after_its_run_is_over_is_killed_before_it_is_replaced(
