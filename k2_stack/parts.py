@@ -217,7 +217,7 @@ def _dagster_daemon(settings: Settings) -> Part:
     return Part(
         "dagster-daemon",
         after=("dagster-code", "feed"),  # the feed has made the topics that a drain reads
-        command=lambda: [_script("dagster-daemon"), "run", "-w", str(workspace_file(settings))],
+        command=lambda: [sys.executable, "-m", "k2_assets.daemon", "-w", str(workspace_file(settings))],
         probe=lambda started_s: probes.dagster_daemon(settings.ports.dagster, started_s),
         environment=_patient(),
     )

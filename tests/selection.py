@@ -22,7 +22,7 @@ PARTS: Final = (
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
 _FAULTS: Final = "tests/reliability/"
-_LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/")
+_LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/", "tests/stack/", "tests/assets/test_reconcile.py")
 
 
 def part_of(item: pytest.Item) -> str | None:
@@ -80,5 +80,5 @@ def _file(nodeid: str) -> str:
 
 
 def _shortness(item: pytest.Item) -> int:
-    """Order whole platforms before other suites of faults, and these before all others."""
+    """Order whole platforms before other suites of faults, these before others that wait much, and the rest last."""
     return next((rank for rank, folder in enumerate(_LONGEST) if item.nodeid.startswith(folder)), len(_LONGEST))

@@ -17,7 +17,7 @@ from tests.reliability.drains import AS_USUAL, Drains
 from tests.reliability.lives import Conditions, refresh_gold
 from tests.reliability.measured import Faults
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability("races")]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("races"), pytest.mark.drawn("races")]
 
 READING = "reading"
 IDLE = ("idle", "acknowledged")
@@ -129,8 +129,8 @@ def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(
 
 
 def test_every_row_stands_once_when_two_drains_race(drains: Drains, soak: bool) -> None:
-    """Nobody is killed: only the compare-and-set keeps them apart. Each is refused several times."""
-    racing, wanted = [drains.start(), drains.start()], 40 if soak else 2
+    """Nobody is killed: only the compare-and-set keeps them apart. Each is refused once at least."""
+    racing, wanted = [drains.start(), drains.start()], 40 if soak else 1
     deadline = time.monotonic() + PATIENCE_S  # noqa: TID251
     while min(refusals(child) for child in racing) < wanted:
         drains.room.send(30)
