@@ -1,4 +1,4 @@
-"""All assets, checks, jobs, sensors and schedules of a platform, made for given settings. Nothing is read here."""
+"""All assets, checks, jobs, sensors and schedules of a platform. Importing this module reads no settings."""
 
 from datetime import date
 from functools import partial

@@ -14,7 +14,7 @@ from dagster._grpc import server
 DEFINITIONS: Final = "k2_assets.definitions"
 # Each run loads the definitions themselves, and so reads the settings anew.
 PRELOADED: Final = [
-    *("k2_assets.run_parent", "k2_assets.build_definitions", "dagster._grpc.impl"),
+    *("k2_assets.fork_server", "k2_assets.build_definitions", "dagster._grpc.impl"),
     # What these load only when a run begins to work.
     *("dagster._core.storage.sqlite_storage", "dagster._core.storage.local_compute_log_manager"),
     *("dagster._core.definitions.antlr_asset_selection.antlr_asset_selection", "upath.implementations.local"),

@@ -45,15 +45,16 @@ class Started:
 
 
 def judge(beat: Beat | None, run: Started, settings: Drain) -> Judgement:
-    """Judge a STARTED run by the last sign of life of its drain; None if there never was one."""
+    """Judge a STARTED run by the last sign of life of its drain; None if there never was one.
+
+    A drain that works and was stopped by a signal is gone by then: see :func:`end_if_stopped`.
+    """
     if beat is None or beat.run_id != run.run_id:
         return _judge_silent_start(run, settings)
     now = _now_s()
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
     if silent_s > settings.dead_after_s and not beat.process_lives():
         return Judgement(Verdict.DEAD, f"no beat for {silent_s:.0f} s, and process {beat.pid} is gone")
-    if silent_s > _MISSED_BEATS * settings.beat_interval_s and process_of_beat(beat).is_stopped():
-        return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, and process {beat.pid} is stopped")
     if silent_s > settings.hung_after_s:
         return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, though process {beat.pid} is there")
     if beat.phase != WAITING and idle_s > settings.hung_after_s:

@@ -121,13 +121,11 @@ class SmallLake:
 
     def __post_init__(self) -> None:
         self.settings = Settings(home=self.home)
-        known = (self.home / "catalog.db").exists()
-        if not known:
+        if not (self.home / "catalog.db").exists():
             empty_lakes.copy_to(self.home)
         self.catalog: Catalog = open_catalog(self.settings)
         self.namespace = self.settings.catalog.namespace
-        if known:
-            ensure_tables(self.catalog, self.namespace, all_tables(("binance",)))
+        ensure_tables(self.catalog, self.namespace, all_tables(("binance",)))  # of a lake that is opened again
 
     def table(self, spec: TableSpec) -> Table:
         return self.catalog.load_table((self.namespace, spec.name))

@@ -32,7 +32,7 @@ from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, an_envelope
 Origin = tuple[str, int, int, int]
 TRADE, BAD, CONTROL = "trade", "bad", "control"
 LAYERS = ("bronze", "rejected", "silver")
-SUBJECT = "frames of all rooms"  # a drain that starts asks for each subject
+SUBJECT = "frames of all rooms"  # one for all: a drain that starts asks the registry about every subject
 
 
 def a_venue(name: str) -> ModuleType:

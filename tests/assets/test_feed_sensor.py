@@ -153,6 +153,21 @@ with alone(Path(lock), threading.Event(), 0), Heart(Path(store), "main", run_id,
 """
 
 
+@contextmanager
+def a_stopped_drain(settings: Settings, run: dg.DagsterRun, *locked: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that beats once as the drain of ``run``, locks databases, and is stopped by a signal."""
+    command = [sys.executable, "-c", HOLDS_LOCKS, beat_store(settings), lock_file(settings), run.run_id, *locked]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"holds\n"
+            while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("of_dagster", [True, False])
 def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: Path, of_dagster: bool) -> None:
     """A process that closes the last connection to a database of Dagster's holds all others off meanwhile."""
@@ -160,20 +175,20 @@ def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: P
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         run = a_run(settings, instance)
-        locked = [beat_store(settings), *(tmp_path / "dagster").rglob("*.db")] if of_dagster else [beat_store(settings)]
-        command = [sys.executable, "-c", HOLDS_LOCKS, beat_store(settings), lock_file(settings), run.run_id, *locked]
-        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
-            try:
-                assert process.stdout
-                assert process.stdout.readline() == b"holds\n"
-                while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
-                    time.sleep(0.01)
-                result = tick(settings, instance)
-                assert process.wait(60) == -signal.SIGKILL
-            finally:
-                process.kill()
+        locked = (tmp_path / "dagster").rglob("*.db") if of_dagster else []
+        with a_stopped_drain(settings, run, beat_store(settings), *locked) as process:
+            result = tick(settings, instance)
+            assert process.wait(60) == -signal.SIGKILL
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests
+
+
+def test_drain_that_was_stopped_a_moment_ago_is_left_alone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    settings = some_settings(tmp_path, beat_interval_s=60)
+    run = a_run(settings, instance)
+    with a_stopped_drain(settings, run) as process:
+        assert isinstance(tick(settings, instance), dg.SkipReason)
+        assert process.poll() is None
 
 
 def test_drain_that_works_on_after_its_run_is_over_is_killed_before_it_is_replaced(

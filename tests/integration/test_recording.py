@@ -24,6 +24,7 @@ RECORDING = "binance_spot_btcusdt_2024-08-08_2355.jsonl.gz"
 KLINES = "binance_spot_btcusdt_klines_1m.csv"
 WHOLE, HOLED, OTHER = "BTCUSDT", "ETHUSDT", "PEPEFDUSD"
 OTHERS_LINES = 3_000
+ABOVE_SILVER = ("gold_trades", "candles")
 FULL_MINUTES = 10
 
 
@@ -44,13 +45,14 @@ class Played:
     trades: dict[str, list[dict[str, Any]]]
 
     def await_played(self, times: int) -> None:
-        """Wait until silver has the trades of the files ``times`` times, and candles have each once."""
+        """Wait until silver has the files' trades ``times`` times, gold has seen them, and candles have each once."""
         eventually(lambda: self._drained(times), self.platform.status)
         eventually(self._in_candles, self.platform.status)
 
     def _drained(self, times: int) -> bool:
         status, trades = self.platform.status(), sum(map(len, self.trades.values()))
-        return status["tables"]["silver_binance_trades"] == times * trades and sum(status["lag"].values()) == 0
+        behind = sum(status["lag"].values()) + sum(status["layers"][each]["lag"] or 0 for each in ABOVE_SILVER)
+        return status["tables"]["silver_binance_trades"] == times * trades and behind == 0
 
     def _in_candles(self) -> bool:
         counts = {symbol: sum(each["trade_count"] for each in self.candles(symbol)["data"]) for symbol in self.trades}
@@ -77,8 +79,9 @@ def played(
         HOLED: [data for data in whole if data["t"] != dropped],
         OTHER: whole[:OTHERS_LINES],
     }
-    found = Played(Platform(folder / "home", free_ports()), files, trades)
-    with found.platform.up("--source", "recording", *files, "--speed", "max"):
+    platform = Platform(folder / "home", free_ports(), K2_DRAIN__REPORT_INTERVAL_S="5")  # gold is waited for
+    found = Played(platform, files, trades)
+    with platform.up("--source", "recording", *files, "--speed", "max"):
         found.await_played(1)
         yield found
 

@@ -57,7 +57,7 @@ def the_drain_and_the_daemon(platform: WholePlatform, drain: Beat) -> None:
     with_no_mercy(drain.pid)
 
 
-def the_parent_of_runs(_: WholePlatform, drain: Beat) -> None:
+def the_fork_server(_: WholePlatform, drain: Beat) -> None:
     """The code server then believes that the drain, which works on, is gone."""
     parent = psutil.Process(drain.pid).parent()
     assert parent
@@ -67,13 +67,13 @@ def the_parent_of_runs(_: WholePlatform, drain: Beat) -> None:
 
 WAYS: dict[str, Kill] = {
     "drain killed": the_drain,
-    "process killed from which runs are forked": the_parent_of_runs,
+    "fork server of runs killed": the_fork_server,
     "drain stopped (SIGSTOP)": stopping_the_drain,
     "drain and code server killed": the_drain_and_the_code_server,
     "drain and Dagster's daemon killed": the_drain_and_the_daemon,
 }
 
-LONG_ONLY = {"drain killed", "process killed from which runs are forked", "drain and Dagster's daemon killed"}
+LONG_ONLY = {"drain killed", "fork server of runs killed", "drain and Dagster's daemon killed"}
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.soak] * (way in LONG_ONLY)) for way in WAYS])
