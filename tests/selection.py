@@ -10,6 +10,7 @@ PARTS: Final = (
     "drain",
     "races",
     "gold",
+    "rebuilds",
     "history",
     "surroundings",
     "poison",

@@ -91,4 +91,4 @@ def eventually(holds: Callable[[], bool], state: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_S  # noqa: TID251  # a test's patience
     while not holds():
         assert time.monotonic() < deadline, f"never became true: {state()}"  # noqa: TID251
-        time.sleep(1)
+        time.sleep(2)  # a look costs the platform a fifth of a second

@@ -100,7 +100,8 @@ class Reliability:
     def _said(self, faults: Faults) -> str:
         minutes = (time.monotonic() - faults.began_s) / 60  # noqa: TID251
         day, load = datetime.now(UTC).date(), os.getloadavg()[1]  # noqa: TID251
-        return f"Taken on {day} in the {self._form} form: {minutes:.0f} minutes, load average {load:.1f} at the end."
+        took = f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
+        return f"Taken on {day} in the {self._form} form: {took}, load average {load:.1f} at the end."
 
 
 def _times(seconds: list[float]) -> str:

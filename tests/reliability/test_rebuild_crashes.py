@@ -19,7 +19,7 @@ from tests.reliability.measured import Faults
 from tests.reliability.rebuild_lives import NEXT, PARSERS, RebuiltLake
 from tests.reliability.waiting import wait_until
 
-pytestmark = pytest.mark.reliability("gold")
+pytestmark = pytest.mark.reliability("rebuilds")
 
 BOTH_VISITS = (0, 3)  # with both parsers
 EITHER_WORK = (0, 2)  # with the other parser: that changes something
