@@ -1,17 +1,14 @@
-"""Real parts for tests: one broker and one registry a run, on free ports, in a folder of their own."""
+"""Real parts for tests: one broker and one registry a session, on free ports, in a folder of their own."""
 
-import fcntl
 import itertools
 import os
 import random
 import secrets
-import shutil
 import socket
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -27,9 +24,6 @@ from tests.reliability.measured import Faults, Reliability
 READY_WITHIN_S = 300
 RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
 _MEASURED = pytest.StashKey[Reliability]()
-_PARTS = pytest.StashKey[Path]()
-_STARTED: "list[Popen[bytes]]" = []  # kept: whoever drops one that runs is warned
-_PARTS_OF_WORKERS = "k2_parts"
 
 # No test asserts a duration: the machine may be busy. Examples are the same in every run but those of `search`.
 hypothesis_settings.register_profile("k2", deadline=None, derandomize=True)
@@ -50,26 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
         msg = f"--soak {soak}: there is no such part; there are {', '.join(selection.PARTS)}, and all"
         raise pytest.UsageError(msg)
     config.stash[_MEASURED] = Reliability("long" if soak else "short")
-    folder = _workers_input(config).get(_PARTS_OF_WORKERS)
-    config.stash[_PARTS] = Path(folder or tempfile.mkdtemp(prefix="k2-parts-"))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    node.workerinput[_PARTS_OF_WORKERS] = str(node.config.stash[_PARTS])
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the parts that tests have started, after the last worker."""
-    folder = config.stash.get(_PARTS, None)
-    if folder and not _workers_input(config):
-        processes.end_marked(folder, grace_s=10)
-        shutil.rmtree(folder)
-
-
-def _workers_input(config: pytest.Config) -> dict[str, str]:
-    """Return what pytest-xdist tells a worker; nothing where no worker runs."""
-    return getattr(config, "workerinput", {})
 
 
 def pytest_report_header() -> str:
@@ -151,40 +125,26 @@ def free_ports() -> Callable[[], Ports]:
 
 
 @pytest.fixture(scope="session")
-def parts_settings(pytestconfig: pytest.Config, free_ports: Callable[[], Ports]) -> Settings:
-    """Settings of the run's broker and registry, which its workers share."""
-    home = pytestconfig.stash[_PARTS]
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        chosen = home / "ports.json"
-        if not chosen.exists():
-            chosen.write_text(free_ports().model_dump_json())
-    return Settings(home=home, ports=Ports.model_validate_json(chosen.read_text()))
+def parts_settings(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Settings:
+    """Settings of the session's broker and registry."""
+    return Settings(home=tmp_path_factory.mktemp("parts"), ports=free_ports())
 
 
 @pytest.fixture(scope="session")
-def broker(parts_settings: Settings) -> str:
+def broker(parts_settings: Settings) -> Iterator[str]:
     """The address of a real Kafka broker."""
+    java.prepare_broker(parts_settings)
     address = parts_settings.bootstrap_servers
-
-    def command() -> list[str]:
-        java.prepare_broker(parts_settings)
-        return java.broker_command(parts_settings)
-
-    _start_once("broker", command, parts_settings, lambda: probes.broker(address))
-    return address
+    with running("broker", java.broker_command(parts_settings), parts_settings, lambda: probes.broker(address)):
+        yield address
 
 
 @pytest.fixture(scope="session")
-def registry(parts_settings: Settings) -> str:
+def registry(parts_settings: Settings) -> Iterator[str]:
     """The URL of a real schema registry's Confluent-compatible API."""
     url = parts_settings.registry_url
-
-    def command() -> list[str]:
-        return java.registry_command(parts_settings)
-
-    _start_once("registry", command, parts_settings, lambda: probes.own_registry(url))
-    return url
+    with running("registry", java.registry_command(parts_settings), parts_settings, lambda: probes.own_registry(url)):
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -199,18 +159,19 @@ def recordings() -> Path:
     return folder
 
 
-def _start_once(
-    name: str, command: Callable[[], list[str]], settings: Settings, probe: Callable[[], probes.Answer]
-) -> None:
-    """Start a part, unless another worker has; it works until the run ends."""
-    log, ready = settings.home / "logs" / f"{name}.log", settings.home / f"{name}.ready"
-    with (settings.home / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            environment = child_environment(**{processes.MARK: str(settings.home)})
-            _STARTED.append(processes.start(command(), log=log, env=environment, cwd=settings.home))
-            _await_ready(name, _STARTED[-1].poll, probe, log)
-            ready.touch()
+@contextmanager
+def running(name: str, command: list[str], settings: Settings, probe: Callable[[], probes.Answer]) -> Iterator[None]:
+    """Run a part until the block ends, and leave nothing of it behind."""
+    log = settings.home / "logs" / f"{name}.log"
+    process = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
+    leader = processes.identity(process.pid)
+    assert leader
+    try:
+        _await_ready(name, process.poll, probe, log)
+        yield
+    finally:
+        processes.end([leader], grace_s=10)
+        process.wait()
 
 
 def _await_ready(name: str, poll: Callable[[], int | None], probe: Callable[[], probes.Answer], log: Path) -> None:

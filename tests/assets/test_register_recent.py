@@ -9,6 +9,7 @@ from pathlib import Path
 import fastavro
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic
 
 from k2_assets.drain.event_layers import EventLayers
 from k2_assets.drain.lane import Lane
@@ -19,7 +20,6 @@ from k2_assets.reference.recent import RecentSubscriptions
 from k2_core import topics
 from k2_core.registry import Registry
 from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
-from k2_feeds.provision import ensure_topic
 from tests.assets.frames import NOON_NS, a_frame, an_envelope, messages
 from tests.assets.lakes import to_arrow
 from tests.assets.rooms import Room, read_all
@@ -40,7 +40,9 @@ class EventsRoom(Room):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ensure_topic(self.admin, topics.FEED_EVENTS, self.settings)  # as a feed would: others share it
+        new = NewTopic(topics.FEED_EVENTS, 4, 1, config=topics.topic_settings(7))  # as a feed would: others share it
+        if topics.FEED_EVENTS not in self.admin.list_topics(timeout=30).topics:
+            self.admin.create_topics([new])[topics.FEED_EVENTS].result(timeout=30)
         with Registry(self.registry_url) as registry:
             subject = topics.subject(topics.FEED_EVENTS)
             self.event_schema_id = registry.register(subject, topics.feed_event_schema())

@@ -96,13 +96,13 @@ async def test_kraken_begins_with_snapshots_that_repeat_what_was_said() -> None:
             for channel in ("trade", "ticker"):
                 await ask(second, method="subscribe", params={"channel": channel, "symbol": ["BTC/USD"]})
             again = await until(second, lambda found: bool(of_kraken(found, "ticker", "snapshot")))
-        said += await until(first, lambda found: len(of_kraken(found, "trade")) > 100)
+        snapshot, ticker = of_kraken(again, "trade", "snapshot"), of_kraken(again, "ticker", "snapshot")[0]
+        said += await until(first, lambda found: snapshot[-1] in of_kraken(said + found, "trade"))
+        said += await until(first, lambda found: ticker in of_kraken(said + found, "ticker"))
 
-    snapshot = of_kraken(again, "trade", "snapshot")
     known = {trade["trade_id"]: trade for trade in of_kraken(said, "trade")}
     assert len(snapshot) == 50
     assert snapshot == [known[trade["trade_id"]] for trade in snapshot]
-    assert of_kraken(again, "ticker", "snapshot")[0] in of_kraken(said, "ticker")
 
 
 async def test_kraken_beats_while_nothing_is_traded_and_answers_pings() -> None:
@@ -123,9 +123,10 @@ async def test_coinbase_numbers_all_its_messages_and_begins_with_a_snapshot_newe
             await ask(socket, type="subscribe", channel="market_trades", product_ids=["BTC-USD"])
             await ask(socket, type="subscribe", channel="ticker", product_ids=["BTC-USD", "ETH-USD"])
             frames = await received(socket, 150)
+        snapshot = of_coinbase(frames, "snapshot")
+        said += await until(first, lambda found: snapshot[0] in of_coinbase(said + found, "update"))
 
     assert [frame["sequence_num"] for frame in frames] == list(range(150))
-    snapshot = of_coinbase(frames, "snapshot")
     ids = [int(trade["trade_id"]) for trade in snapshot]
     assert ids == list(range(ids[0], ids[0] - 100, -1))
     assert {trade["trade_id"] for trade in of_coinbase(said, "update")} & {trade["trade_id"] for trade in snapshot}
