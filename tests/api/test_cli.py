@@ -13,6 +13,7 @@ import pytest
 
 from k2_core.settings import child_environment
 from tests.api.lakes import KEY, Lake, a_trade
+from tests.loopback import http
 
 READY_WITHIN_S = 300
 
@@ -38,7 +39,7 @@ def wait_until_ready(url: str) -> None:
     deadline = time.perf_counter() + READY_WITHIN_S
     while time.perf_counter() < deadline:
         try:
-            if httpx.get(f"{url}/ready").status_code == 200:
+            if http.get(f"{url}/ready").status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
@@ -51,7 +52,7 @@ def test_api_serves_logs_json_and_ends_on_sigterm(
     process, url, log = server
     wait_until_ready(url)
     lake.add([a_trade(7)])
-    answer = httpx.get(f"{url}/v1/trades", headers={"X-API-Key": KEY, "X-Correlation-ID": "the-one"})
+    answer = http.get(f"{url}/v1/trades", headers={"X-API-Key": KEY, "X-Correlation-ID": "the-one"})
     assert [row["trade_id"] for row in answer.json()["data"]] == ["7"]
     process.send_signal(signal.SIGTERM)
     assert process.wait(READY_WITHIN_S) in {0, -signal.SIGTERM}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -72,7 +73,11 @@ class Room:
 
     @property
     def topic(self) -> Topic:
-        return describe_topic(self.broker, self.topic_name)
+        return describe_topic(self.broker, self.topic_name, self.admin)
+
+    @cached_property
+    def producer(self) -> Producer:
+        return Producer({"bootstrap.servers": self.broker, "linger.ms": 5, "log_level": 2})
 
     def make_topic(self) -> None:
         new = NewTopic(self.topic_name, self.partitions, 1, config=topics.topic_settings(7))
@@ -96,20 +101,19 @@ class Room:
     def produce(self, count: int, seed: int = 0, kinds: tuple[str, ...] = (TRADE, TRADE, BAD, CONTROL)) -> None:
         """Write messages of every kind into every partition, and note what each must become."""
         rng, topic_id = random.Random(seed), self.topic.topic_id
-        producer = Producer({"bootstrap.servers": self.broker, "linger.ms": 20, "log_level": 2})
         first = len(self.produced)
         for number in range(first, first + count):
             kind = rng.choice(kinds)
             value = an_envelope(self.payload(kind, number), number, NOON_NS + number, self.schema_id)
-            producer.produce(
+            self.producer.produce(
                 self.topic_name,
                 value if kind != BAD or number % 2 else value[:-2],
                 key=b"BTCUSDT",
                 partition=rng.randrange(self.partitions),
                 on_delivery=lambda error, message, kind=kind: self._note(error, topic_id, message, kind),
             )
-            producer.poll(0)
-        assert producer.flush(60) == 0
+            self.producer.poll(0)
+        assert self.producer.flush(60) == 0
 
     def payload(self, kind: str, number: int) -> bytes:
         """Return what a venue would send: a good trade or quote, one with a price below zero, or a reply."""

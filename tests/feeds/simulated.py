@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,6 +149,7 @@ def _us(time: str) -> int:
     return clock.to_us(datetime.fromisoformat(time[:26] + "+00:00"))
 
 
+@lru_cache(1_000_000)  # what a listener heard is asked for again at every frame
 def _readable(frame: bytes) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(frame, parse_float=Decimal)

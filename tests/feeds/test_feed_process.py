@@ -21,6 +21,7 @@ from k2_feeds.handover import await_successor, feeder_of
 from k2_feeds.simulator.recording import read, recording_of
 from tests.feeds.rooms import Stored, events_of, free_port, stored
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
+from tests.loopback import http
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -85,7 +86,7 @@ def a_feed(
 
 def page(port: int, path: str) -> httpx.Response | None:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=5)
+        return http.get(f"http://127.0.0.1:{port}{path}", timeout=5)
     except httpx.HTTPError:
         return None
 

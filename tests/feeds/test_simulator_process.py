@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from k2_core.settings import Feeds, child_environment
 from k2_feeds.cli import feed
 from tests.feeds.rooms import free_port
+from tests.loopback import http
 
 COMMAND = (sys.executable, "-c", "from k2_feeds.cli import feed; feed()")
 WITHIN_S = 240
@@ -34,7 +35,7 @@ def a_simulator(port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]
 
 def status(port: int) -> dict[str, Any] | None:
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/status", trust_env=False, timeout=5)
+        answer = http.get(f"http://127.0.0.1:{port}/status", timeout=5)
     except httpx.HTTPError:
         return None
     found: dict[str, Any] = answer.json()

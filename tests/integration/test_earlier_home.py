@@ -1,19 +1,21 @@
-"""A home that an earlier commit made, under the whole platform of this one: started, fed, ended and counted."""
+"""A home that an earlier commit made, on this commit's platform: started, fed, counted, its days made anew."""
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 from pyiceberg.table import Table
 
-from k2_core.catalog import open_catalog
 from k2_core.offsets import Offsets
 from k2_core.settings import Ports
 from k2_core.tables import DATA, GOLD, bronze, silver, silver_rejected
 from k2_core.venues import VENUES
-from tests.homes.facts import NAMESPACE, rows_of
-from tests.homes.packed import unpack
+from tests.homes.facts import rows_of
+from tests.homes.packed import PackedHome, unpack
+from tests.integration.days_made_anew import Lake, a_backfill_that_fails, days_are_made_anew
 from tests.integration.whole_platform import Platform, eventually
 
 pytestmark = [pytest.mark.integration]
@@ -29,43 +31,65 @@ GROWS_ALONE = [
 SYMBOLS = '["BTCUSDT", "ETHUSDT", "BTC/USD", "ETH/USD", "BTC-USD", "ETH-USD"]'
 
 
-def test_home_of_an_earlier_commit_goes_on_where_it_stopped(tmp_path: Path, free_ports: Callable[[], Ports]) -> None:
-    packed = unpack(tmp_path)
-    catalog = open_catalog(packed.settings)
+class Earlier(NamedTuple):
+    """A home of an earlier commit: what stood in it, and the platform of this commit that runs it."""
 
-    def table(name: str) -> Table:
-        return catalog.load_table((NAMESPACE, name))
+    packed: PackedHome
+    rows: dict[str, Counter[str]]
+    offsets: dict[str, Offsets]
+    platform: Platform
 
-    def rows(name: str) -> Counter[str]:
-        return rows_of(table(name), packed.facts[name]["columns"])
 
-    before = {name: rows(name) for name in packed.facts}
-    vectors = {name: Offsets.from_properties(table(name).properties) for name in RAW}
-    platform = Platform(packed.home, free_ports(), K2_SIMULATOR__SYMBOLS=SYMBOLS, K2_KAFKA__RETENTION_DAYS="36500")
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], Ports]) -> Iterator[Earlier]:
+    packed = unpack(tmp_path_factory.mktemp("earlier"))
+    lake = Lake(packed.home)
+    rows = {name: rows_of(lake.table(name), packed.facts[name]["columns"]) for name in packed.facts}
+    offsets = {name: Offsets.from_properties(lake.table(name).properties) for name in RAW}
+    settings = {"K2_SIMULATOR__SYMBOLS": SYMBOLS, "K2_KAFKA__RETENTION_DAYS": "36500"}
+    platform = Platform(packed.home, free_ports(), **settings, K2_DRAIN__REPORT_INTERVAL_S="5")  # gold is waited for
+    with platform.up("--source", "simulator", "--rate", "20"):
+        yield Earlier(packed, rows, offsets, platform)
+    lake.catalog.close()
+
+
+def test_home_of_an_earlier_commit_goes_on_where_it_stopped(earlier: Earlier) -> None:
+    lake, before = Lake(earlier.platform.home), earlier.rows
 
     def has_grown() -> bool:
-        counts = platform.status()["tables"]
+        counts = earlier.platform.status()["tables"]
         return all(
             counts[name] > before[name].total() for name in [*RAW, *SILVER, *(spec.name for spec in GOLD.values())]
         )
 
-    with platform.up("--source", "simulator", "--rate", "20"):
-        eventually(has_grown, platform.status)
+    eventually(has_grown, earlier.platform.status)
 
     for name in GROWS_ALONE:
-        assert not before[name] - rows(name), f"{name} has lost rows"
+        assert not before[name] - rows_of(lake.table(name), earlier.packed.facts[name]["columns"]), (
+            f"{name} has lost rows"
+        )
     for name in RAW:
-        vector = Offsets.from_properties(table(name).properties)
-        assert all((vector.get(*key) or 0) >= offset for key, offset in vectors[name].items())
-        assert offsets_of(table(name)) == {key: list(range(offset)) for key, offset in vector.items() if offset}
+        table = lake.table(name)  # once: the drain goes on
+        offsets = Offsets.from_properties(table.properties)
+        assert all((offsets.get(*key) or 0) >= offset for key, offset in earlier.offsets[name].items())
+        assert offsets_of(table) == {key: list(range(offset)) for key, offset in offsets.items() if offset}
     for spec in GOLD.values():
-        ids = table(spec.name).scan(selected_fields=("message_id",)).to_arrow()["message_id"].to_pylist()
-        assert len(ids) == len(set(ids))
-    for name, facts in packed.facts.items():
+        assert set(lake.column(spec.name, "message_id").values()) == {1}
+    for name, facts in earlier.packed.facts.items():
+        metadata = lake.table(name).metadata
         for tag, (snapshot, _) in facts["tags"].items():
-            assert table(name).metadata.refs[tag].snapshot_id == snapshot
-            assert table(name).metadata.snapshot_by_id(snapshot) is not None
-    catalog.close()
+            assert metadata.refs[tag].snapshot_id == snapshot
+            assert metadata.snapshot_by_id(snapshot) is not None
+
+
+def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why(earlier: Earlier) -> None:
+    """After the test above: it harms what the home holds."""
+    lake = Lake(earlier.platform.home)
+    with ThreadPoolExecutor() as beside:
+        fails = beside.submit(a_backfill_that_fails, earlier.platform, lake)
+        days_are_made_anew(earlier.platform, lake)
+        said = fails.result()
+    assert re.search(r"\d of 1 partition not made; why: .*holds 3 messages twice", said), said
 
 
 def offsets_of(table: Table) -> dict[tuple[str, int], list[int]]:

@@ -14,6 +14,7 @@ import httpx
 
 from k2_core.settings import DEVELOPMENT_API_KEY, Ports, Settings, child_environment, load_settings
 from k2_stack import state, status
+from tests.loopback import http
 
 PATIENCE_S = 600
 K2 = Path(sys.executable).with_name("k2")
@@ -71,7 +72,7 @@ class Platform:
     def api(self, path: str) -> dict[str, Any]:
         """Return the API's answer."""
         url = f"http://127.0.0.1:{self.ports.api}{path}"
-        answer = httpx.get(url, headers={"X-API-Key": DEVELOPMENT_API_KEY}, timeout=30, trust_env=False)
+        answer = http.get(url, headers={"X-API-Key": DEVELOPMENT_API_KEY})
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer.json()
 

@@ -115,7 +115,7 @@ def drain_on(home: Path) -> None:
     """Drain until SIGTERM."""
     lake, stop = RebuiltLake(home), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    while not stop.wait(0.3):
+    while not stop.wait(1.0):
         try:
             lake.drain_more(_BATCH)
         except CommitConflict as error:

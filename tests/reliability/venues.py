@@ -22,6 +22,7 @@ from k2_core import tables
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings, child_environment
 from k2_core.venues import VENUES
+from tests.loopback import http
 from tests.reliability.truth import Outcome, Truth, gaps_of
 from tests.reliability.waiting import wait_until
 
@@ -169,7 +170,7 @@ class Venues:
 
     def _page(self, port: int, path: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=5).json()
+            found: dict[str, Any] = http.get(f"http://127.0.0.1:{port}{path}", timeout=5).json()
         except (httpx.HTTPError, ValueError):
             return None
         return found

@@ -13,6 +13,7 @@ from k2_stack import run
 from k2_stack.parts import Part
 from k2_stack.probes import Answer, Silent
 
+HTTP = httpx.Client(trust_env=False, timeout=2, limits=httpx.Limits(max_keepalive_connections=0))
 SERVE = """
 import sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler
@@ -36,7 +37,7 @@ subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], start_new_session=True)
 
 def probe(port: int) -> Answer:
     try:
-        httpx.get(f"http://127.0.0.1:{port}/", timeout=2, trust_env=False)
+        HTTP.get(f"http://127.0.0.1:{port}/")
     except httpx.HTTPError as error:
         raise Silent(str(error)) from None
     return Answer()

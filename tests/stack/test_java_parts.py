@@ -1,5 +1,6 @@
-import httpx
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.loopback import http
 
 
 def test_broker_makes_no_topic_by_itself_when_one_is_asked_for(broker: str) -> None:
@@ -21,7 +22,7 @@ def test_registry_refuses_an_incompatible_schema_when_it_serves(registry: str) -
     before = {"schema": '{"type":"record","name":"R","fields":[{"name":"a","type":"long"}]}'}
     after = {"schema": '{"type":"record","name":"R","fields":[{"name":"b","type":"string"}]}'}
 
-    first = httpx.post(f"{registry}/subjects/stack-value/versions", json=before, headers=headers)
-    second = httpx.post(f"{registry}/subjects/stack-value/versions", json=after, headers=headers)
+    first = http.post(f"{registry}/subjects/stack-value/versions", json=before, headers=headers)
+    second = http.post(f"{registry}/subjects/stack-value/versions", json=after, headers=headers)
 
     assert (first.status_code, second.status_code) == (200, 409)
