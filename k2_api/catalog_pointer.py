@@ -3,14 +3,13 @@
 from threading import Lock
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_api.errors import LakeUnavailable
-from k2_core.catalog import open_catalog
+from k2_core.catalog import open_catalog, pointers
 from k2_core.errors import NewerHome
 from k2_core.settings import Settings
 
@@ -64,16 +63,7 @@ class CatalogPointer:
             return table
 
     def _location(self, catalog: Catalog, name: str) -> str | None:
-        if not isinstance(catalog, SqlCatalog):
-            return None
-        pointer = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == catalog.name,
-            IcebergTables.table_namespace == self._settings.catalog.namespace,
-            IcebergTables.table_name == name,
-        )
-        with catalog.engine.connect() as connection:
-            location: str | None = connection.execute(pointer).scalar()
-            return location
+        return pointers(catalog, self._settings.catalog.namespace, name).get(name)
 
     def _open(self) -> Catalog:
         with self._opening:

@@ -5,7 +5,6 @@ from functools import partial
 
 import dagster as dg
 
-from k2_assets.automation import automation_sensor
 from k2_assets.bronze.assets import bronze_assets, feed_event_assets
 from k2_assets.checks.assets import gold_checks, silver_check
 from k2_assets.code_location import CodeLocation
@@ -13,12 +12,14 @@ from k2_assets.drain.job import drain_job
 from k2_assets.first_partition import known_first_partition
 from k2_assets.gold.assets import gold_assets
 from k2_assets.interruptions import ends_canceled_executor
+from k2_assets.kept_runs.kept_run import kept_drain, kept_refine
+from k2_assets.kept_runs.sensor import keeping_sensor
 from k2_assets.maintenance.job import maintain_job, maintain_schedule
 from k2_assets.partitions import daily
 from k2_assets.reference.assets import one_version_at_a_time, reference_instruments, register_job, register_schedule
+from k2_assets.refine.job import refine_job
 from k2_assets.resources.lake import Lake
-from k2_assets.sensors.backlog import backlog_sensor
-from k2_assets.sensors.feed import feed_sensor
+from k2_assets.sensors.epochs import epochs_sensor
 from k2_assets.sensors.first_partition import first_partition_sensor
 from k2_assets.sensors.register import register_sensor
 from k2_assets.silver.assets import silver_assets
@@ -30,7 +31,10 @@ from k2_core.venues import VENUES
 def build_definitions(settings: Settings, first: date) -> dg.Definitions:
     """Return the definitions for a platform with these settings, whose first partition is ``first``."""
     lake, days = Lake(settings), daily(first)
-    job, maintain, refresh = drain_job(settings.drain), maintain_job(), register_job()
+    drain, refine, maintain, refresh = drain_job(settings), refine_job(settings), maintain_job(), register_job()
+    kept = [keeping_sensor(kept_drain(settings), drain, f"{settings.drain.name}_feed_sensor")]
+    if settings.refine.enabled:
+        kept.append(keeping_sensor(kept_refine(settings), refine, "refine_sensor"))
     drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
     return dg.Definitions(
         assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
@@ -39,12 +43,11 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
             *gold_checks(days),
             one_version_at_a_time,
         ],
-        jobs=[job, maintain, refresh],
+        jobs=[drain, refine, maintain, refresh],
         schedules=[maintain_schedule(maintain), register_schedule(refresh)],
         sensors=[
-            feed_sensor(settings, job),
-            backlog_sensor(lake),
-            automation_sensor(dg.AssetSelection.groups("gold")),
+            *kept,
+            epochs_sensor(lake),
             register_sensor(lake, refresh),
             first_partition_sensor(lake),
         ],

@@ -12,7 +12,7 @@ from dagster._core.events import DagsterEvent
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
-from k2_assets.drain.run_processes import orphaned_runs
+from k2_assets.kept_runs.run_processes import orphaned_runs
 from k2_core.logs import logger
 
 log = logger(__name__)

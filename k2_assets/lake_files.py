@@ -127,6 +127,11 @@ class Seen:
         oldest = oldest_remembered(days)
         return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}
 
+    def newest_day(self) -> date | None:
+        """Return the newest day of which anything was taken in."""
+        days = [day for of in self._days.values() for day in of]
+        return date.fromisoformat(max(days)) if days else None
+
     def with_files(self, source: Table, files: list[LakeFile]) -> "Seen":
         """Return this memory with ``files`` of ``source`` taken in; the newest 400 days are kept."""
         if not files:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, inspect, make_url, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, inspect, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from k2_core import home_format
@@ -40,6 +40,23 @@ def open_catalog(settings: Settings) -> Catalog:
         catalog.close()
         raise
     return catalog
+
+
+def pointers(catalog: Catalog, namespace: str, name: str | None = None) -> dict[str, str]:
+    """Return where the newest metadata of each table is, or of the named one; empty in a catalog that is not SQL's.
+
+    Raises:
+        SQLAlchemyError: the catalog cannot be read.
+    """
+    if not isinstance(catalog, SqlCatalog):
+        return {}
+    asked = select(IcebergTables.table_name, IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == namespace,
+        *([] if name is None else [IcebergTables.table_name == name]),
+    )
+    with catalog.engine.connect() as connection:
+        return {table: location for table, location in connection.execute(asked) if location}
 
 
 def _opened(properties: dict[str, str]) -> SqlCatalog:

@@ -150,14 +150,22 @@ class Reference(_Section):
 class Drain(_Section):
     """How the drain commits and how long one run lives."""
 
-    name: str = Field("main", description="of its job, sensor and beat: main_drain, main_feed_sensor, run/main.db")
+    name: str = Field("main", description="of its job, sensor and heartbeat: main_drain, main_feed_sensor, run/main.db")
     commit_interval_s: float = Field(10.0, gt=0, description="commit this often")
     commit_rows: int = Field(500_000, ge=1, description="commit sooner once this many frames wait")
-    work_minutes: float = Field(15.0, gt=0, description="then the run ends itself, and the sensor starts the next one")
+    work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
     report_interval_s: float = Field(15.0, ge=0, description="tell Dagster of what was committed at most this often")
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
     dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
     hung_after_s: float = Field(300.0, gt=0, description="without progress for so long, though it does not wait: hung")
+
+
+class Refine(_Section):
+    """The run that brings gold up to silver."""
+
+    enabled: bool = Field(True, description="keep gold up to date; without it, people and backfills make its days")
+    work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
+    report_interval_s: float = Field(60.0, ge=0, description="tell Dagster of each day at most this often")
 
 
 class Api(_Section):
@@ -262,6 +270,7 @@ class Settings(BaseSettings):
     feeds: Feeds = Feeds()
     reference: Reference = Reference()
     drain: Drain = Drain()
+    refine: Refine = Refine()
     maintenance: Maintenance = Maintenance()
     api: Api = Api()
     simulator: Simulator = Simulator()

@@ -16,6 +16,7 @@ LAYERS: Final = ("bronze", "silver", "gold_trades", "gold_quotes", "candles")
 GOLD: Final = {"gold_trades": "gold_crypto_trades", "gold_quotes": "gold_crypto_quotes"}
 _DATA: Final = ("trades", "quotes")
 _DRAIN_JOB: Final = "_drain"
+_REFINE_JOB: Final = "gold_refine"
 
 
 class Layer(TypedDict):
@@ -54,9 +55,11 @@ def layer_of(asset: str) -> str | None:
 
 
 def layers_of_run(job: str, assets: Iterable[str]) -> set[str]:
-    """Return the layers that a run was to make: a drain makes two, and says of no asset that it will."""
+    """Return the layers that a run was to make: kept runs make several, and say of no asset that they will."""
     if job.endswith(_DRAIN_JOB):
         return {"bronze", "silver"}
+    if job == _REFINE_JOB:
+        return {"gold_trades", "gold_quotes", "candles"}
     return {layer for asset in assets if (layer := layer_of(asset))}
 
 

@@ -4,5 +4,5 @@ from typing import Final
 
 DAGSTER: Final = ("dagster-code", "dagster-daemon", "dagster-webserver")
 STEPS: Final = ("kafka-files", "registry-files", "tables", "dagster-home")
-LOGS: Final = ("broker", "registry", "simulator", "feed", *DAGSTER, "drain", "api", "supervisor", *STEPS)
+LOGS: Final = ("broker", "registry", "simulator", "feed", *DAGSTER, "drain", "refine", "api", "supervisor", *STEPS)
 """Everything that writes a log."""

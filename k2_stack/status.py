@@ -12,7 +12,8 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from confluent_kafka import KafkaException
 
-from k2_assets.drain.beat import READING, STOPPED, WAITING, Beat, read_beat
+from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, Beat, read_beat
+from k2_assets.kept_runs.kept_run import KeptRun, kept_runs
 from k2_core import clock, storage
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
@@ -27,12 +28,13 @@ from k2_stack.state import PartState, StackState
 
 READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
 FAILED_WITHIN_S: Final = 3600.0
+_KEPT: Final = ("drain", "refine")
 _FEED_WAIT_S: Final = 1.0
 _CATALOG_WAIT_S: Final = 1.0
 
 
 class PartStatus(TypedDict):
-    """One part. Memory in MB is the PSS of all processes of its session; the drain's run is counted on its own."""
+    """One part. Memory in MB is the PSS of all processes of its session; kept runs are counted on their own."""
 
     name: str
     state: str
@@ -119,29 +121,32 @@ def _shown_api_key(settings: Settings) -> str | None:
 
 
 def _own(parts: list[PartStatus]) -> list[PartStatus]:
-    """Leave out the drain: it is replaced every quarter of an hour."""
-    return [part for part in parts if part["name"] != "drain"]
+    """Leave out the kept runs: they are replaced every quarter of an hour."""
+    return [part for part in parts if part["name"] not in _KEPT]
 
 
 def _of_parts(now: StackState, parts: list[PartStatus]) -> list[str]:
-    """Warn of parts that serve and say that something is wrong, and of a drain that works on nothing."""
+    """Warn of parts that serve and say that something is wrong, and of kept runs."""
     troubled = [part for part in now.parts if part.state == state.READY and part.trouble]
-    drains = [part for part in parts if part["name"] == "drain" and part["state"] == state.FAILING]
-    return [f"{part.name}: {part.message}" for part in troubled] + [f"drain: {part['message']}" for part in drains]
+    kept = [part for part in parts if part["name"] in _KEPT and part["state"] == state.FAILING]
+    return [f"{part.name}: {part.message}" for part in troubled] + [
+        f"{part['name']}: {part['message']}" for part in kept
+    ]
 
 
 def _parts(settings: Settings, now: StackState, *, running: bool) -> list[PartStatus]:
-    drain = _drain(settings) if running else None
+    kept = [part for each in kept_runs(settings) if (part := _kept(each, settings))] if running else []
+    apart = {part["pid"] for part in kept}
     left = processes.sessions(part.identity for part in now.parts if part.identity)
     parts = [
-        _part(part, left.get(part.identity, []) if part.identity else [], running=running, drain=drain)
+        _part(part, left.get(part.identity, []) if part.identity else [], running=running, apart=apart)
         for part in now.parts
         if not part.step
     ]
-    return [*parts, drain] if drain else parts
+    return [*parts, *kept]
 
 
-def _part(part: PartState, left: list[processes.Process], *, running: bool, drain: PartStatus | None) -> PartStatus:
+def _part(part: PartState, left: list[processes.Process], *, running: bool, apart: set[int | None]) -> PartStatus:
     said, message = part.state, part.message
     if not running:
         said, message = state.STOPPED, ""
@@ -155,37 +160,36 @@ def _part(part: PartState, left: list[processes.Process], *, running: bool, drai
         "pid": part.pid if left else None,
         "port": part.port,
         "url": part.url,
-        "rss_mb": processes.memory_mb(each for each in left if drain is None or each.pid != drain["pid"]),
+        "rss_mb": processes.memory_mb(each for each in left if each.pid not in apart),
         "restarts": part.restarts,
         "message": message,
     }
 
 
-def _drain(settings: Settings) -> PartStatus | None:
-    """Read the drain's own heartbeat; None before the first."""
-    name = settings.drain.name
+def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
+    """Read a kept run's own heartbeat; None before the first."""
     try:
-        beat = read_beat(settings.home / "run" / f"{name}.db", name)
+        beat = read_beat(kept.store, kept.name)
     except sqlite3.Error:
         return None
     if beat is None:
         return None
     silent_s = _now_s() - beat.beat_at
     if beat.phase == STOPPED or not beat.process_lives():
-        return _between_runs(beat, silent_s, settings)
-    troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot read
+        return _between_runs(kept, beat, silent_s, settings)
+    troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot do
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
-    if silent_s > settings.drain.dead_after_s:
+    if silent_s > kept.dead_after_s:
         troubled = True
         said = f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}"
-    return _drain_part(state.FAILING if troubled else state.READY, said, beat.pid)
+    return _kept_part(kept, state.FAILING if troubled else state.READY, said, beat.pid)
 
 
-def _between_runs(beat: Beat, silent_s: float, settings: Settings) -> PartStatus:
-    """Return the drain between two runs; an error that ended the last one will most likely end the next one too."""
+def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings) -> PartStatus:
+    """Return a kept run between two; an error that ended the last one will most likely end the next one too."""
     failed = beat.phase == STOPPED and bool(beat.detail)
     if failed:
-        why = f"its run was ended by an error that the drain does not know, {beat.detail}"
+        why = f"its run was ended by an error that the {kept.said} does not know, {beat.detail}"
     elif beat.phase == STOPPED:
         why = "its run has ended"
     else:
@@ -193,13 +197,13 @@ def _between_runs(beat: Beat, silent_s: float, settings: Settings) -> PartStatus
     late = silent_s > settings.supervisor.behind_after_s
     then = "the sensor starts the next one"
     if late:
-        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs drain` and `k2 logs dagster-daemon`"
-    return _drain_part(state.FAILING if failed or late else state.RESTARTING, f"{why}; {then}", None)
+        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.said}` and `k2 logs dagster-daemon`"
+    return _kept_part(kept, state.FAILING if failed or late else state.RESTARTING, f"{why}; {then}", None)
 
 
-def _drain_part(said: str, message: str, pid: int | None) -> PartStatus:
+def _kept_part(kept: KeptRun, said: str, message: str, pid: int | None) -> PartStatus:
     return {
-        "name": "drain",
+        "name": kept.said,
         "state": said,
         "pid": pid,
         "port": None,

@@ -5,7 +5,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -13,13 +12,14 @@ from pyiceberg.catalog import Catalog
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets.drain import causes
-from k2_assets.drain.beat import READING, WAITING, Heart
 from k2_assets.drain.event_layers import EventLayers
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import DrainedTables, Layers
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.kafka_topic import NoTopic, Topic, admin_client, describe_topic
+from k2_assets.kept_runs.heartbeat import READING, WAITING, Heart
+from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.reference.recent import RecentSubscriptions
 from k2_core import clock
 from k2_core.catalog import ensure_tables, open_catalog
@@ -44,28 +44,21 @@ _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
 
-def beat_store(settings: Settings) -> Path:
-    """Return where the drain writes its beat."""
-    return settings.home / "run" / f"{settings.drain.name}.db"
-
-
 def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane, Committed | None]]:
-    """Drain until the settings' work time is over or ``stop`` is set; what was read is committed before the end.
+    """Drain until ``stop`` is set; what was read is committed before the end.
 
     Args:
         settings: of the platform.
         run_id: who drains, for the beat.
-        stop: set to end early.
+        stop: set to end.
 
     Yields:
         The lane and what it committed; None with every step, so that the caller can do its own.
     """
-    ends_at = clock.monotonic() + settings.drain.work_minutes * 60
-    beat = (beat_store(settings), settings.drain.name, run_id, settings.drain.beat_interval_s)
-    with Heart(*beat) as heart, Registry(settings.registry_url) as registry:
+    with Heart(kept_drain(settings), run_id) as heart, Registry(settings.registry_url) as registry:
         worker = _Worker(settings, registry, heart, stop)
-        while clock.monotonic() < ends_at and not stop.is_set():
-            yield from worker.work_until(ends_at)
+        while not stop.is_set():
+            yield from worker.work()
 
 
 class _Worker:
@@ -86,11 +79,11 @@ class _Worker:
         self._trouble = ""
         self._began_at = 0.0
 
-    def work_until(self, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
+    def work(self) -> Iterator[tuple[Lane, Committed | None]]:
         with ExitStack() as opened:
             try:
                 self._open_lanes(opened)
-                yield from self._work(opened, ends_at)
+                yield from self._work(opened)
             except OffsetError as error:
                 log.info("beginning again", reason=str(error))
             except CommitConflict as error:
@@ -149,11 +142,11 @@ class _Worker:
             self._catalog = catalog
         return self._catalog
 
-    def _work(self, opened: ExitStack, ends_at: float) -> Iterator[tuple[Lane, Committed | None]]:
+    def _work(self, opened: ExitStack) -> Iterator[tuple[Lane, Committed | None]]:
         for lane in self._lanes:
             if isinstance(lane.layers, EventLayers):
                 yield from self._take_in_events(lane)
-        while clock.monotonic() < ends_at and not self._stop.is_set():
+        while not self._stop.is_set():
             for lane in self._lanes:
                 lane.reader.watch.look()
                 yield from self._told(lane, self._step(lane))

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import dagster as dg
 
-from k2_assets.automation import UNFINISHED
 from k2_assets.interruptions import ends_canceled_executor
 from k2_assets.maintenance.event_log import forget_old_runs
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_assets.resources.lake import Lake
+from k2_assets.runs import UNFINISHED
 from k2_core.tables import all_tables
 from k2_core.venues import VENUES
 

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import dagster as dg
 
-from k2_assets.automation import UNFINISHED
 from k2_assets.reference.assets import JOB, lacking
 from k2_assets.resources.lake import Lake
+from k2_assets.runs import UNFINISHED
 from k2_core import clock
 
 _FIRST_PAUSE_S: Final = 60.0

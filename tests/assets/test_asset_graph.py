@@ -1,4 +1,4 @@
-"""The asset graph, pinned: keys, sources, groups, partitions, automation and checks."""
+"""The asset graph, pinned: keys, sources, groups, partitions, freshness and checks."""
 
 from datetime import date
 from pathlib import Path
@@ -36,11 +36,15 @@ GRAPH = {
     EVENTS: ("bronze", set(), set()),
     "bronze_feed_events": ("bronze", {EVENTS}, set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
-    "gold_crypto_trades": ("gold", {f"silver_{venue}_trades" for venue in VENUES}, {"ids_go_on", "unique_message_id"}),
+    "gold_crypto_trades": (
+        "gold",
+        {f"silver_{venue}_trades" for venue in VENUES},
+        {"fit_for_candles", "ids_go_on", "unique_message_id"},
+    ),
     "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
     "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
 }
-AUTOMATED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
+REFINED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
 
 
 @pytest.fixture(name="definitions")
@@ -71,13 +75,13 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         if "kafka" not in node.kinds:
             assert node.partitions_def == (None if key.to_user_string() == REGISTER else daily(FIRST))
             assert "dagster/column_schema" in node.metadata
-        assert (node.automation_condition is not None) == (key.to_user_string() in AUTOMATED)
-        assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *AUTOMATED})
+        assert node.automation_condition is None
+        assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *REFINED})
 
 
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:
     sensors = {each.name: each.default_status for each in definitions.get_repository_def().sensor_defs}
     assert sensors == dict.fromkeys(
-        ("main_feed_sensor", "gold_backlog_sensor", "gold_automation", "register_sensor", "first_partition_sensor"),
+        ("main_feed_sensor", "refine_sensor", "epochs_sensor", "register_sensor", "first_partition_sensor"),
         dg.DefaultSensorStatus.RUNNING,
     )

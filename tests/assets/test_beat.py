@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
-from k2_assets.drain.run_processes import RunProcess
-from k2_assets.drain.supervision import Started, Verdict, judge
+from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
+from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
+from k2_assets.kept_runs.liveness import Started, Verdict, judge
+from k2_assets.kept_runs.run_processes import RunProcess
 from k2_core import clock
-from k2_core.settings import Drain
+from k2_core.settings import Drain, Settings
 
-SETTINGS = Drain(dead_after_s=30, hung_after_s=300)
+KEPT = kept_drain(Settings(drain=Drain(dead_after_s=30, hung_after_s=300)))
 
 
 def now_s() -> float:
@@ -29,11 +30,11 @@ def now_s() -> float:
 def a_beat(phase: str = "reading", *, beat_age_s: float = 0, progress_age_s: float = 0, run_id: str = "run") -> Beat:
     process = psutil.Process()
     beat_at, progress_at = now_s() - beat_age_s, now_s() - progress_age_s
-    return Beat("main", process.pid, process.create_time(), run_id, phase, beat_at, progress_at, "")
+    return Beat("main", process.pid, process.create_time(), run_id, phase, beat_at, progress_at, 0, "")
 
 
 def verdict(beat: Beat | None, started_ago_s: float = 3600, process: RunProcess | None = None) -> Verdict:
-    return judge(beat, Started("run", now_s() - started_ago_s, process), SETTINGS).verdict
+    return judge(beat, Started("run", now_s() - started_ago_s, process), KEPT).verdict
 
 
 def test_a_drain_that_beats_is_alive() -> None:
@@ -93,26 +94,26 @@ def test_a_drain_that_is_there_and_no_longer_beats_hangs_even_in_a_quiet_market(
 
 
 def test_a_heart_beats_by_itself_and_says_the_phase(tmp_path: Path) -> None:
-    store = tmp_path / "run" / "main.db"
-    with Heart(store, "main", "run", 0.05) as heart:
+    kept = replace(KEPT, folder=tmp_path / "run", beat_interval_s=0.05)
+    with Heart(kept, "run") as heart:
         heart.progress("committing", "bronze")
-        first = beat_when(store, lambda beat: beat.phase == "committing")
-        later = beat_when(store, lambda beat: beat.beat_at > first.beat_at)
+        first = beat_when(kept, lambda beat: beat.phase == "committing")
+        later = beat_when(kept, lambda beat: beat.beat_at > first.beat_at)
         assert (later.progress_at, later.detail, later.run_id) == (first.progress_at, "bronze", "run")
         assert later.process_lives()
-    stopped = read_beat(store, "main")
+    stopped = read_beat(kept.store, "main")
     assert stopped is not None
     assert stopped.phase == "stopped"
-    assert read_beat(store, "another") is None
+    assert read_beat(kept.store, "another") is None
 
 
 def test_a_heart_says_which_error_ended_the_drain(tmp_path: Path) -> None:
-    store = tmp_path / "main.db"
+    kept = replace(KEPT, folder=tmp_path)
 
-    with pytest.raises(TypeError), Heart(store, "main", "run", 60):
+    with pytest.raises(TypeError), Heart(kept, "run"):
         raise TypeError("expected bytes")
 
-    stopped = read_beat(store, "main")
+    stopped = read_beat(kept.store, "main")
     assert stopped is not None
     assert (stopped.phase, stopped.detail) == ("stopped", "TypeError: expected bytes")
 
@@ -120,10 +121,11 @@ def test_a_heart_says_which_error_ended_the_drain(tmp_path: Path) -> None:
 def test_a_heart_goes_on_when_its_store_cannot_be_written_for_a_while(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.write_text("in the way")
-    with Heart(folder / "main.db", "main", "run", 0.05):
+    kept = replace(KEPT, folder=folder, beat_interval_s=0.05)
+    with Heart(kept, "run"):
         time.sleep(0.3)
         folder.unlink()
-        assert beat_when(folder / "main.db", Beat.process_lives).phase == "starting"
+        assert beat_when(kept, Beat.process_lives).phase == "starting"
 
 
 def test_a_store_that_was_never_written_has_no_beat_and_a_broken_one_says_so(tmp_path: Path) -> None:
@@ -134,10 +136,10 @@ def test_a_store_that_was_never_written_has_no_beat_and_a_broken_one_says_so(tmp
         read_beat(tmp_path / "broken.db", "main")
 
 
-def beat_when(store: Path, holds: Callable[[Beat], bool]) -> Beat:
+def beat_when(kept: KeptRun, holds: Callable[[Beat], bool]) -> Beat:
     deadline = time.monotonic() + 30  # noqa: TID251
     while True:
-        beat = read_beat(store, "main")
+        beat = read_beat(kept.store, "main")
         if beat is not None and holds(beat):
             return beat
         assert time.monotonic() < deadline, beat  # noqa: TID251

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from k2_assets.checks import silver
-from k2_assets.checks.assets import beside_newest, gold_checks
-from k2_assets.checks.gold import broken_invariants
+from k2_assets.checks.assets import gold_checks
+from k2_assets.checks.gold import broken_invariants, unfit_for_candles
+from k2_assets.checks.gold_day import GOLD_CHECKS, beside_newest
 from k2_assets.drain.report import faults_by_day
 from k2_assets.gold.assets import gold_assets
 from k2_assets.lake_files import live_files
@@ -20,12 +21,9 @@ from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
 
 DAYS = daily(DAY)
-BY_MACHINE = {"dagster/sensor_name": "gold_automation"}
 
 
-def materialize(
-    lake: SmallLake, tags: dict[str, str], kept: dg.DagsterInstance | None = None
-) -> dg.ExecuteInProcessResult:
+def materialize(lake: SmallLake, kept: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
     with nullcontext(kept) if kept else dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
             [*gold_assets(DAYS), *gold_checks(DAYS)],
@@ -33,20 +31,19 @@ def materialize(
             partition_key=DAY.isoformat(),
             resources={"lake": Lake(lake.settings)},
             instance=instance,
-            tags=tags,
             raise_on_error=True,
         )
 
 
-@pytest.mark.parametrize("tags", [BY_MACHINE, {}], ids=["by automation", "by a person"])
-def test_gold_is_made_and_passes_its_checks(lake: SmallLake, tags: dict[str, str]) -> None:
+def test_gold_is_made_and_passes_its_checks(lake: SmallLake) -> None:
     lake.append(SILVER, trades_of(range(1, 200)))
-    run = materialize(lake, tags)
+    run = materialize(lake)
     assert run.success
     assert {check.check_name: check.passed for check in run.get_asset_check_evaluations()} == {
         "unique_message_id": True,
         "candle_invariants": True,
         "ids_go_on": True,
+        "fit_for_candles": True,
     }
     assert len(lake.gold()) == 199
     assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [
@@ -57,7 +54,7 @@ def test_gold_is_made_and_passes_its_checks(lake: SmallLake, tags: dict[str, str
 def test_each_check_of_a_day_is_recorded_once_and_says_what_it_saw(lake: SmallLake) -> None:
     lake.append(SILVER, trades_of(range(1, 200)))
     with dg.DagsterInstance.ephemeral() as instance:
-        materialize(lake, {}, instance)
+        materialize(lake, instance)
         checks = {GOLD_TRADES.name: "unique_message_id", GOLD_OHLCV_1M.name: "candle_invariants"}
         history = instance.event_log_storage.get_asset_check_execution_history
         found = [history(dg.AssetCheckKey(dg.AssetKey(asset), name), limit=9) for asset, name in checks.items()]
@@ -82,13 +79,14 @@ def test_faults_that_a_drain_finds_are_of_the_day_they_stand_in() -> None:
 
 def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:
     lake.append(SILVER, trades_of(range(1, 10)))
-    materialize(lake, BY_MACHINE)
+    materialize(lake)
     lake.append(GOLD_TRADES, [a_trade(5, NOON + timedelta(seconds=4))])  # past our own writer
-    lake.append(SILVER, trades_of(range(10, 12), start=9.0))
-    run = materialize(lake, BY_MACHINE)
-    (check,) = [each for each in run.get_asset_check_evaluations() if each.check_name == "unique_message_id"]
-    assert not check.passed
-    assert check.metadata["repeated"].value == 1
+    [check] = [each for each in GOLD_CHECKS if (each.table, each.name) == (GOLD_TRADES.name, "unique_message_id")]
+    for whole in (True, False):
+        judged = check.judge(Lake(lake.settings), DAY, whole)
+        assert not judged.passed
+        where = f"the whole of {DAY}" if whole else f"the newest files of {DAY} and those beside them"
+        assert judged.description == f"1 repeated trade among 10 in {where}."
 
 
 def test_newest_files_are_judged_with_all_that_overlap_them_in_time(lake: SmallLake) -> None:
@@ -123,7 +121,7 @@ def test_silver_row_out_of_range_is_named(fault: Row, column: str) -> None:
 
 def test_broken_candle_is_found_by_its_invariant(lake: SmallLake) -> None:
     lake.append(SILVER, trades_of(range(1, 100)))
-    materialize(lake, {})
+    materialize(lake)
     stored = pl.from_arrow(lake.table(GOLD_OHLCV_1M).scan().to_arrow())
     assert isinstance(stored, pl.DataFrame)
     assert broken_invariants(stored) == {}
@@ -132,10 +130,25 @@ def test_broken_candle_is_found_by_its_invariant(lake: SmallLake) -> None:
     assert broken_invariants(pl.concat([stored, stored.head(1)])) == {"one candle a window": 1}
 
 
+@pytest.mark.parametrize(
+    ("fault", "broken"),
+    [
+        ({}, {}),
+        ({"price": Decimal(0)}, {"price > 0": 1}),
+        ({"quantity": None}, {"quantity > 0": 1}),
+        ({"timestamp": NOON + timedelta(days=1)}, {"a time of the day": 1}),
+    ],
+)
+def test_trade_of_which_no_candle_can_be_made_is_found(fault: Row, broken: dict[str, int]) -> None:
+    rows = pl.DataFrame([{name: (a_trade(2) | fault)[name] for name in ("timestamp", "price", "quantity")}])
+    assert unfit_for_candles(rows, DAY) == broken
+    assert unfit_for_candles(rows.clear(), DAY) == {}
+
+
 def test_ids_that_begin_again_are_warned_of(lake: SmallLake) -> None:
     lake.append(SILVER, [*trades_of(range(1, 10), 10), *trades_of(range(1, 10), 10, 3600, quantity="2")])
 
-    [found] = [each for each in materialize(lake, {}).get_asset_check_evaluations() if each.check_name == "ids_go_on"]
+    [found] = [each for each in materialize(lake).get_asset_check_evaluations() if each.check_name == "ids_go_on"]
 
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert found.metadata["binance BTCUSDT"].value == (NOON + timedelta(hours=1)).isoformat()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.drain.beat import read_beat
-from k2_assets.drain.drain import beat_store, drain
+from k2_assets.drain.drain import drain
+from k2_assets.kept_runs.heartbeat import read_beat
+from k2_assets.kept_runs.kept_run import kept_drain
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 
@@ -80,7 +81,7 @@ def drain_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = beat_store(settings_of(room))
+    store = kept_drain(settings_of(room)).store
     room.produce(500)
     with a_drain(room) as process:
         await_a_commit(process)

@@ -1,4 +1,4 @@
-"""A drain that is asked to end commits what it has read and ends as planned; and there is never a second beside it."""
+"""A drain that is asked to end, or is due, commits what it has read and ends as planned; two never work at once."""
 
 import json
 import os
@@ -8,18 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
-from k2_assets.drain.beat import STOPPED, Beat, read_beat
-from k2_assets.drain.drain import beat_store
-from k2_assets.drain.ending import signals_set
-from k2_assets.drain.job import drain_job
-from k2_assets.drain.sole import alone
-from k2_assets.resources.lake import Lake
+from k2_assets.kept_runs.ending import signals_set
+from k2_assets.kept_runs.heartbeat import STOPPED, Beat, read_beat
+from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
+from k2_assets.kept_runs.lease import leased
+from k2_assets.kept_runs.liveness import successor_waits
 from k2_core.errors import LockBusy
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import TRADE, Room
@@ -39,7 +38,7 @@ settings = Settings.model_validate_json(sys.argv[1])
 VENUES.clear()
 VENUES[sys.argv[2]] = a_venue(sys.argv[2])
 with dg.DagsterInstance.local_temp(sys.argv[3]) as instance:
-    job = drain_job(settings.drain)
+    job = drain_job(settings)
     done = job.execute_in_process(instance=instance, resources={"lake": Lake(settings)}, raise_on_error=False)
     print(instance.get_run_by_id(done.run_id).status.value, flush=True)
 """
@@ -61,6 +60,7 @@ def settings_of(room: Room, **drain: float) -> Settings:
 
 @contextmanager
 def a_run(settings: Settings, room: Room, dagster_home: Path) -> Iterator["subprocess.Popen[str]"]:
+    dagster_home.mkdir(exist_ok=True)
     command = [sys.executable, "-c", RUN, settings.model_dump_json(), room.venue.VENUE, str(dagster_home)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
@@ -72,7 +72,7 @@ def a_run(settings: Settings, room: Room, dagster_home: Path) -> Iterator["subpr
 
 def await_beat(settings: Settings, phase: str) -> Beat:
     deadline = time.monotonic() + 120  # noqa: TID251  # a test's patience
-    while (beat := read_beat(beat_store(settings), "main")) is None or beat.phase != phase:
+    while (beat := read_beat(kept_drain(settings).store, "main")) is None or beat.phase != phase:
         assert time.monotonic() < deadline, beat  # noqa: TID251
         time.sleep(0.02)
     return beat
@@ -96,48 +96,88 @@ def test_drain_that_is_terminated_commits_what_it_has_read_and_succeeds(room: Ro
     assert read > 0
     assert room.origins("silver").total() == read
     logged = [json.loads(line) for line in (settings.home / "logs" / "drain.log").read_text().splitlines()]
-    told = [
-        each["event"] for each in logged if each["event"] in {"the drain begins", "committed", "the drain has ended"}
-    ]
-    assert (told[0], told[-2:]) == ("the drain begins", ["committed", "the drain has ended"])
+    told = [each["event"] for each in logged if each["event"] in {"the run begins", "committed", "the run has ended"}]
+    assert (told[0], told[-2:]) == ("the run begins", ["committed", "the run has ended"])
     room.drain()
     room.assert_everything_stands_once()
 
 
 @pytest.mark.integration
-def test_second_drain_fails_with_the_first_ones_process_and_leaves_it_alone(room: Room, tmp_path: Path) -> None:
-    settings = settings_of(room, dead_after_s=0.5)
-    with a_run(settings, room, tmp_path) as first:
-        before = await_beat(settings, "waiting")
-        with dg.DagsterInstance.ephemeral() as instance, pytest.raises(LockBusy, match=f"as process {first.pid}"):
-            drain_job(settings.drain).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
-        assert first.poll() is None
-        assert await_beat(settings, "waiting").run_id == before.run_id
+def test_drain_that_is_due_hands_over_to_its_successor(room: Room, tmp_path: Path) -> None:
+    settings = settings_of(room, work_minutes=0.05)
+    with a_run(settings, room, tmp_path / "first") as first:
+        await_beat(settings, "waiting")
+        room.produce(500, kinds=(TRADE,))
+        with a_run(settings, room, tmp_path / "second") as second:
+            assert first.communicate()[0].split() == ["SUCCESS"]
+            while await_beat(settings, "waiting").pid != second.pid:
+                assert second.poll() is None
+            room.produce(500, kinds=(TRADE,))
+            second.send_signal(signal.SIGTERM)
+            assert second.communicate()[0].split() == ["SUCCESS"]
+    room.drain()
+    room.assert_everything_stands_once()
 
 
-def test_lock_passes_to_the_next_when_its_holder_is_killed(tmp_path: Path) -> None:
-    lock, stop = tmp_path / "run" / "main.lock", threading.Event()
+@pytest.mark.integration
+def test_drain_that_is_due_goes_on_while_nobody_could_follow(room: Room, tmp_path: Path) -> None:
+    settings = settings_of(room, work_minutes=0.02)
+    with a_run(settings, room, tmp_path) as process:
+        began = await_beat(settings, "waiting")
+        assert process.communicate()[0].split() == ["SUCCESS"]
+    ended = await_beat(settings, STOPPED)
+    assert ended.beat_at > began.due_at
+
+
+def kept(home: Path, dead_after_s: float = 60) -> KeptRun:
+    return kept_drain(Settings(home=home, drain=Drain(dead_after_s=dead_after_s, beat_interval_s=0.1)))
+
+
+@contextmanager
+def a_holder(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that holds the lease."""
     holding = (
-        "import sys, threading, time; from pathlib import Path; from k2_assets.drain.sole import alone\n"
-        "with alone(Path(sys.argv[1]), threading.Event(), 0): print('holds', flush=True); time.sleep(600)"
+        "import sys, threading, time; from k2_assets.kept_runs.kept_run import kept_drain\n"
+        "from k2_assets.kept_runs.lease import leased; from k2_core.settings import Settings\n"
+        "with leased(kept_drain(Settings(home=sys.argv[1])), 'first', threading.Event()) as free:\n"
+        "    print('holds' if free else 'waits', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", holding, str(lock)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == b"holds\n"
-        holder.send_signal(signal.SIGSTOP)
-        with pytest.raises(LockBusy, match=f"as process {holder.pid}"), alone(lock, stop, 0.3):
-            pass
+    with subprocess.Popen([sys.executable, "-c", holding, str(home)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"holds\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_lease_passes_to_the_one_that_waits_when_its_holder_is_killed(tmp_path: Path) -> None:
+    with a_holder(tmp_path) as holder:
         threading.Timer(0.5, holder.kill).start()
-        with alone(lock, stop, 60):
-            assert lock.read_text() == str(os.getpid())
+        with leased(kept(tmp_path), "next", threading.Event()) as free:
+            assert free
+            assert kept(tmp_path).lock.read_text() == str(os.getpid())
 
 
-def test_waiting_for_the_lock_ends_when_the_run_is_asked_to_end(tmp_path: Path) -> None:
-    lock, stop = tmp_path / "main.lock", threading.Event()
-    with alone(lock, stop, 0):
-        threading.Timer(0.3, stop.set).start()
-        with pytest.raises(LockBusy), alone(lock, stop, 3600):
+def test_third_run_is_refused_while_one_works_and_another_waits(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def wait_in_line() -> bool:
+        with leased(kept(tmp_path), "second", stop) as free:
+            return free
+
+    with a_holder(tmp_path) as holder, ThreadPoolExecutor() as beside:
+        second = beside.submit(wait_in_line)
+        while not successor_waits(kept(tmp_path)):
+            time.sleep(0.02)
+        with (
+            pytest.raises(LockBusy, match=f"as process {holder.pid}, and another waits"),
+            leased(kept(tmp_path, dead_after_s=0.3), "third", threading.Event()),
+        ):
             pass
+        stop.set()
+        assert second.result() is False
+    assert not successor_waits(kept(tmp_path))
 
 
 def test_signals_set_the_event_and_are_given_back_afterwards() -> None:

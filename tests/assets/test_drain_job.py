@@ -51,7 +51,7 @@ def a_run_that_reports(settings: Settings, instance: dg.DagsterInstance) -> dg.E
     """Run a drain, and another while the machine was too busy for one to begin within its time."""
     silver = dg.AssetKey("silver_binance_trades")
     while True:
-        run = drain_job(settings.drain).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
+        run = drain_job(settings).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
         if not run.success or silver in {event.asset_key for event in run.get_asset_materialization_events()}:
             return run
 

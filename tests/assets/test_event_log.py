@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from k2_assets.automation import FOLLOW
 from k2_assets.maintenance.event_log import purge
 from k2_assets.partitions import daily
 from k2_core import clock
@@ -26,6 +25,16 @@ DAYS = daily(date(2010, 1, 1))
 
 @dg.asset(name="source", partitions_def=DAYS)
 def a_source() -> None: ...
+
+
+FOLLOW = (
+    (
+        dg.AutomationCondition.any_deps_updated()
+        | (dg.AutomationCondition.missing() & ~dg.AutomationCondition.any_deps_missing()).newly_true()
+    ).since(dg.AutomationCondition.newly_requested() & ~dg.AutomationCondition.any_deps_updated())
+    & ~dg.AutomationCondition.in_progress()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+)
 
 
 @dg.asset(name="derived", deps=[a_source], partitions_def=DAYS, automation_condition=FOLLOW)

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
-from k2_assets.drain.beat import WAITING, Beat, Heart, read_beat
-from k2_assets.drain.drain import beat_store
-from k2_assets.drain.job import drain_job, lock_file
-from k2_assets.drain.run_processes import fail_orphaned_runs, process_of
-from k2_assets.sensors.feed import feed_sensor
+from k2_assets.drain.job import drain_job
+from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
+from k2_assets.kept_runs.kept_run import kept_drain
+from k2_assets.kept_runs.run_processes import fail_orphaned_runs, process_of
+from k2_assets.kept_runs.sensor import keeping_sensor
 from k2_core import clock
 from k2_core.settings import Drain, Settings
 
@@ -37,9 +37,9 @@ def some_settings(home: Path, **drain: float) -> Settings:
 def tick(
     settings: Settings, instance: dg.DagsterInstance, cursor: str | None = None
 ) -> dg.SensorResult | dg.SkipReason:
-    job = drain_job(settings.drain)
+    job = drain_job(settings)
     with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
-        result = feed_sensor(settings, job)(context)
+        result = keeping_sensor(kept_drain(settings), job, "main_feed_sensor")(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
 
@@ -51,7 +51,7 @@ def a_run(
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
 ) -> dg.DagsterRun:
     """Make a run of the drain that process ``pid`` works on, as Dagster's launcher notes it."""
-    run = instance.create_run_for_job(drain_job(settings.drain), status=status)
+    run = instance.create_run_for_job(drain_job(settings), status=status)
     if pid is not None:
         instance.report_engine_event("Waited in the queue.", run)
         instance.report_engine_event(f"Started process for run (pid: {pid}).", run, EngineEventData.in_process(pid))
@@ -68,10 +68,12 @@ def a_dead_process() -> int:
 def a_drain(settings: Settings, run: dg.DagsterRun) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process that beats once, as the drain of ``run``, and then does nothing."""
     beating = (
-        "import sys, time; from pathlib import Path; from k2_assets.drain.beat import Heart\n"
-        "with Heart(Path(sys.argv[1]), 'main', sys.argv[2], 60) as heart: print('beats', flush=True); time.sleep(600)"
+        "import sys, time; from k2_core.settings import Settings; from k2_assets.kept_runs.heartbeat import Heart\n"
+        "from k2_assets.kept_runs.kept_run import kept_drain\n"
+        "with Heart(kept_drain(Settings(home=sys.argv[1], drain={'beat_interval_s': 60})), sys.argv[2]):\n"
+        "    print('beats', flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", beating, str(beat_store(settings)), run.run_id]
+    command = [sys.executable, "-c", beating, str(settings.home), run.run_id]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
@@ -96,19 +98,41 @@ def test_no_drain_asks_for_one_with_the_next_generation(tmp_path: Path, instance
 
 def test_drain_that_has_not_started_yet_is_waited_for(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
-    instance.create_run_for_job(drain_job(settings.drain), status=dg.DagsterRunStatus.NOT_STARTED)
+    instance.create_run_for_job(drain_job(settings), status=dg.DagsterRunStatus.NOT_STARTED)
     assert isinstance(tick(settings, instance), dg.SkipReason)
 
 
 def test_drain_that_beats_is_left_alone_even_in_a_quiet_market(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    settings = some_settings(tmp_path, hung_after_s=2)
+    settings = some_settings(tmp_path, hung_after_s=2, beat_interval_s=0.01)
     run = a_run(settings, instance, os.getpid())
-    with Heart(beat_store(settings), "main", run.run_id, 0.01) as heart:
+    with Heart(kept_drain(settings), run.run_id) as heart:
         heart.progress(WAITING)
         progress_at = beat_when(settings, lambda beat: beat.phase == WAITING).progress_at
         beat_when(settings, lambda beat: beat.beat_at - progress_at > settings.drain.hung_after_s)
         assert isinstance(tick(settings, instance), dg.SkipReason)
     assert status_of(instance, run) is dg.DagsterRunStatus.STARTED
+
+
+def test_drain_that_is_due_gets_one_successor(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    settings = some_settings(tmp_path, work_minutes=1e-9)
+    run = a_run(settings, instance)
+    with Heart(kept_drain(settings), run.run_id):
+        assert isinstance(tick(settings, instance), dg.SensorResult)
+        successor = a_run(settings, instance)
+        with Heart(kept_drain(settings).successor, successor.run_id) as heart:
+            heart.progress(WAITING)
+            assert isinstance(tick(settings, instance), dg.SkipReason)
+    assert {status_of(instance, each) for each in (run, successor)} == {dg.DagsterRunStatus.STARTED}
+
+
+def test_run_that_starts_after_one_that_was_due_died_is_the_only_one(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    settings = some_settings(tmp_path, work_minutes=1e-9)
+    with Heart(kept_drain(settings), "the one before"):
+        pass
+    a_run(settings, instance, os.getpid(), dg.DagsterRunStatus.STARTING)
+    assert isinstance(tick(settings, instance), dg.SkipReason)
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
@@ -137,13 +161,14 @@ def test_drain_that_hangs_is_killed_before_it_is_replaced(tmp_path: Path, instan
 
 HOLDS_LOCKS = """
 import os, signal, sqlite3, sys, threading
-from pathlib import Path
-from k2_assets.drain.beat import Heart
-from k2_assets.drain.sole import alone
+from k2_assets.kept_runs.heartbeat import Heart
+from k2_assets.kept_runs.kept_run import kept_drain
+from k2_assets.kept_runs.lease import leased
+from k2_core.settings import Settings
 
-store, lock, run_id, *others = sys.argv[1:]
-held = []
-with alone(Path(lock), threading.Event(), 0), Heart(Path(store), "main", run_id, 60):
+home, run_id, *others = sys.argv[1:]
+held, kept = [], kept_drain(Settings(home=home, drain={"beat_interval_s": 60}))
+with leased(kept, run_id, threading.Event()), Heart(kept, run_id):
     for database in others:
         held.append(sqlite3.connect(database, isolation_level=None))
         held[-1].execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -156,7 +181,7 @@ with alone(Path(lock), threading.Event(), 0), Heart(Path(store), "main", run_id,
 @contextmanager
 def a_stopped_drain(settings: Settings, run: dg.DagsterRun, *locked: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process that beats once as the drain of ``run``, locks databases, and is stopped by a signal."""
-    command = [sys.executable, "-c", HOLDS_LOCKS, beat_store(settings), lock_file(settings), run.run_id, *locked]
+    command = [sys.executable, "-c", HOLDS_LOCKS, settings.home, run.run_id, *locked]
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
@@ -176,7 +201,7 @@ def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: P
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         run = a_run(settings, instance)
         locked = (tmp_path / "dagster").rglob("*.db") if of_dagster else []
-        with a_stopped_drain(settings, run, beat_store(settings), *locked) as process:
+        with a_stopped_drain(settings, run, kept_drain(settings).store, *locked) as process:
             result = tick(settings, instance)
             assert process.wait(60) == -signal.SIGKILL
     assert isinstance(result, dg.SensorResult)
@@ -206,7 +231,7 @@ def test_drain_that_works_on_after_its_run_is_over_is_killed_before_it_is_replac
 
 def test_process_that_drained_and_has_stopped_is_left_alone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
-    with Heart(beat_store(settings), "main", "the one before", 60):
+    with Heart(kept_drain(settings), "the one before"):
         pass  # this very process
     assert isinstance(tick(settings, instance), dg.SensorResult)
 
@@ -214,8 +239,8 @@ def test_process_that_drained_and_has_stopped_is_left_alone(tmp_path: Path, inst
 def test_store_that_cannot_be_read_means_unknown_not_dead(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
     run = a_run(settings, instance, os.getpid())
-    beat_store(settings).parent.mkdir(parents=True)
-    beat_store(settings).write_bytes(b"no database at all" * 100)
+    kept_drain(settings).folder.mkdir(parents=True)
+    kept_drain(settings).store.write_bytes(b"no database at all" * 100)
     assert isinstance(tick(settings, instance), dg.SkipReason)
     assert status_of(instance, run) is dg.DagsterRunStatus.STARTED
 
@@ -297,6 +322,6 @@ def now_s() -> float:
 
 def beat_when(settings: Settings, holds: Callable[[Beat], bool]) -> Beat:
     deadline = clock.monotonic() + 60
-    while (beat := read_beat(beat_store(settings), "main")) is None or not holds(beat):
+    while (beat := read_beat(kept_drain(settings).store, "main")) is None or not holds(beat):
         assert clock.monotonic() < deadline, beat
     return beat

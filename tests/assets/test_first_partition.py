@@ -11,17 +11,16 @@ from threading import Thread
 import dagster as dg
 import pytest
 
-from k2_assets.automation import PARTITION_TAG
 from k2_assets.build_definitions import build_definitions
 from k2_assets.code_location import CodeLocation
 from k2_assets.first_partition import FirstPartition, known_first_partition
 from k2_assets.resources.lake import Lake
+from k2_assets.runs import PARTITION_TAG
 from k2_core import clock
 from k2_core.settings import Ports, Settings
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, bronze
 from tests.assets.lakes import NOON, SILVER, Row, SmallLake, a_quote, a_trade
 
-BY_MACHINE = {"dagster/sensor_name": "gold_backlog_sensor"}
 TODAY = clock.now().date()
 
 
@@ -187,7 +186,7 @@ def test_a_day_before_the_first_partition_is_refreshed_checked_and_reported(lake
     with dg.DagsterInstance.ephemeral() as instance:
         run = job.execute_in_process(
             instance=instance,
-            tags={PARTITION_TAG: key, **BY_MACHINE},
+            tags={PARTITION_TAG: key},
             asset_selection=[dg.AssetKey(GOLD_TRADES.name), dg.AssetKey(GOLD_OHLCV_1M.name)],
         )
 

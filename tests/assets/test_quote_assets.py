@@ -1,9 +1,9 @@
 """Gold's quotes as Dagster makes them: the asset and the check that no quote stands twice."""
 
 import dagster as dg
-import pytest
 
 from k2_assets.checks.assets import gold_checks, silver_result
+from k2_assets.checks.gold_day import GOLD_CHECKS
 from k2_assets.gold.assets import gold_assets
 from k2_assets.partitions import daily
 from k2_assets.resources.lake import Lake
@@ -11,10 +11,8 @@ from k2_assets.silver.differences import as_frame
 from k2_core.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
 
-BY_MACHINE = {"dagster/sensor_name": "gold_automation"}
 
-
-def materialize(lake: SmallLake, tags: dict[str, str]) -> dict[str, bool]:
+def materialize(lake: SmallLake) -> dict[str, bool]:
     """Make the day, and return which of its checks passed."""
     with dg.DagsterInstance.ephemeral() as instance:
         run = dg.materialize(
@@ -23,25 +21,25 @@ def materialize(lake: SmallLake, tags: dict[str, str]) -> dict[str, bool]:
             partition_key=DAY.isoformat(),
             resources={"lake": Lake(lake.settings)},
             instance=instance,
-            tags=tags,
         )
     return {check.check_name: check.passed for check in run.get_asset_check_evaluations()}
 
 
-@pytest.mark.parametrize("tags", [BY_MACHINE, {}], ids=["by automation", "by a person"])
-def test_gold_is_made_and_passes_its_check(lake: SmallLake, tags: dict[str, str]) -> None:
+def test_gold_is_made_and_passes_its_check(lake: SmallLake) -> None:
     lake.append(SILVER_QUOTES, [a_quote(n, n, ask=None if n % 2 else "101") for n in range(1, 50)])
 
-    assert materialize(lake, tags) == {"unique_message_id": True}
+    assert materialize(lake) == {"unique_message_id": True}
     assert len(lake.gold_quotes()) == 49
 
 
 def test_a_quote_that_stands_twice_is_found(lake: SmallLake) -> None:
     lake.append(SILVER_QUOTES, [a_quote(1), a_quote(2)])
-    materialize(lake, BY_MACHINE)
+    materialize(lake)
     lake.append(GOLD_QUOTES, [a_quote(1)])  # past our own writer
 
-    assert materialize(lake, BY_MACHINE) == {"unique_message_id": False}
+    [check] = [each for each in GOLD_CHECKS if each.table == GOLD_QUOTES.name]
+    assert not check.judge(Lake(lake.settings), DAY, False).passed
+    assert materialize(lake) == {"unique_message_id": True}, "made anew, it is gone"
 
 
 def test_a_price_below_zero_and_an_unknown_id_are_found_in_silver_and_a_missing_side_is_none() -> None:

@@ -7,12 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from k2_assets.rebuilt import Taken, marks
+from k2_assets.refine.news import News
 from k2_assets.resources.lake import Lake
-from k2_assets.sensors.backlog import backlog_sensor
 from k2_core.errors import MalformedFrame
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import binance
@@ -20,7 +19,7 @@ from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import SILVER, DrainedLake, a_parser, at
 from tests.assets.frames import NOON_MS
 from tests.assets.lakes import DAY
-from tests.assets.test_backlog_sensor import asked
+from tests.assets.test_news import of
 
 MINUTE_MS = 60_000
 MIDNIGHT_MS = NOON_MS + 720 * MINUTE_MS
@@ -92,18 +91,17 @@ def test_a_day_that_loses_all_its_trades_leaves_neither_gold_nor_candles(lake: D
 def test_marks_are_taken_in_once_and_asked_for_until_then(lake: DrainedLake) -> None:
     lake.drain(at(NOON_MS, 1), at(NOON_MS + 1, 2), at(MIDNIGHT_MS, 3))
     refresh(lake)
-    sensor = backlog_sensor(Lake(lake.settings))
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert asked(sensor, instance) == {}
+    news = News(Lake(lake.settings))
+    assert of(news) == {}
 
-        lake.rebuild(venue=refuses(1, 2))  # silver's day is empty now: no file is new
-        assert asked(sensor, instance) == {"2024-08-09": {GOLD_TRADES.name, GOLD_OHLCV_1M.name}}
+    lake.rebuild(venue=refuses(1, 2))  # silver's day is empty now: no file is new
+    assert of(news) == {GOLD_TRADES.name: {DAY}}
 
-        lake.trades_refresh().append_new()
-        assert asked(sensor, instance) == {"2024-08-09": {GOLD_OHLCV_1M.name}}
+    lake.trades_refresh().append_new()
+    assert of(news) == {GOLD_OHLCV_1M.name: {DAY}}
 
-        lake.candles_refresh().recompute_touched()
-        assert asked(sensor, instance) == {}
+    lake.candles_refresh().recompute_touched()
+    assert of(news) == {}
     assert_gold_is_silver(lake)
     before = lake.metadata_location(GOLD_TRADES), lake.metadata_location(GOLD_OHLCV_1M)
     refresh(lake)

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from dagster._core.events import JobFailureData, RunFailureReason
 
-from k2_assets.automation import REFINE_TAGS
 from k2_assets.drain.job import drain_job
 from k2_assets.maintenance.job import maintain_job
 from k2_assets.reference.assets import register_job
-from k2_core.settings import Drain, Settings
+from k2_assets.runs import REBUILD_TAGS
+from k2_core.settings import Settings
 from k2_stack import parts
 from k2_stack.dagster_graphql import MARKED_FAILED
 from k2_stack.sources import Source
@@ -71,7 +71,7 @@ def test_a_run_that_failed_by_itself_is_not_started_again(instance: dg.DagsterIn
 
 @pytest.mark.parametrize(
     "tags",
-    [REFINE_TAGS, drain_job(Drain()).tags, maintain_job().tags, register_job().tags],
+    [REBUILD_TAGS, drain_job(Settings()).tags, maintain_job().tags, register_job().tags],
     ids=["gold", "drain", "maintenance", "register"],
 )
 def test_a_run_that_a_sensor_or_schedule_replaces_has_no_other_owner(

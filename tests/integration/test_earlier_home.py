@@ -47,7 +47,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[], P
     rows = {name: rows_of(lake.table(name), packed.facts[name]["columns"]) for name in packed.facts}
     offsets = {name: Offsets.from_properties(lake.table(name).properties) for name in RAW}
     settings = {"K2_SIMULATOR__SYMBOLS": SYMBOLS, "K2_KAFKA__RETENTION_DAYS": "36500"}
-    platform = Platform(packed.home, free_ports(), **settings, K2_DRAIN__REPORT_INTERVAL_S="5")  # gold is waited for
+    platform = Platform(packed.home, free_ports(), **settings)
     with platform.up("--source", "simulator", "--rate", "20"):
         yield Earlier(packed, rows, offsets, platform)
     lake.catalog.close()

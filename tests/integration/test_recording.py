@@ -79,7 +79,7 @@ def played(
         HOLED: [data for data in whole if data["t"] != dropped],
         OTHER: whole[:OTHERS_LINES],
     }
-    platform = Platform(folder / "home", free_ports(), K2_DRAIN__REPORT_INTERVAL_S="5")  # gold is waited for
+    platform = Platform(folder / "home", free_ports())
     found = Played(platform, files, trades)
     with platform.up("--source", "recording", *files, "--speed", "max"):
         found.await_played(1)

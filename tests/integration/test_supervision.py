@@ -12,8 +12,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from k2_assets.drain.beat import WAITING, Beat
-from k2_assets.drain.run_processes import process_of
+from k2_assets.kept_runs.heartbeat import WAITING, Beat
 from k2_core.settings import Ports
 from tests.integration.whole_platform import eventually
 from tests.reliability.measured import Faults
@@ -96,54 +95,23 @@ def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
         reliability.record(way, noticed_s=old.end_time - began_s, recovered_s=recovered_s)
 
 
-def test_run_of_gold_killed_with_the_code_server_is_failed_and_its_day_is_taken_in(
+def test_refine_killed_with_the_code_server_is_replaced_and_gold_goes_on(
     platform: WholePlatform, soak: bool, reliability: Faults
 ) -> None:
     for _ in range(5 if soak else 1):
-        kill_a_run_with_the_code_server(platform, reliability)
-    platform.assert_never_two_drains()
-
-
-def kill_a_run_with_the_code_server(platform: WholePlatform, reliability: Faults) -> None:
-    eventually(lambda: platform.is_ready("dagster-code"), platform.status)
-    run, pid = a_run_at_work(platform)
-    began_s, day = now_s(), run.tags["dagster/partition"]
-    with_no_mercy(platform.pid("dagster-code"))
-    with_no_mercy(pid)
-    zombie = platform.ended(run.run_id)
-    assert zombie.dagster_run.status is dg.DagsterRunStatus.FAILURE
-    assert zombie.end_time is not None
-    noticed_s = zombie.end_time - began_s
-    eventually(lambda: a_later_success(platform, day, began_s), lambda: platform.runs("__ASSET_JOB"))
-    fault = "run of gold killed with the code server"
-    reliability.record(fault, noticed_s=noticed_s, recovered_s=now_s() - began_s)
-
-
-def a_run_at_work(platform: WholePlatform) -> tuple[dg.DagsterRun, int]:
-    """Wait for a run of gold that has just started, stop its process so that it stays, and return both."""
-    found: list[tuple[dg.DagsterRun, int]] = []
-
-    def catch() -> bool:
-        with platform.dagster() as instance:
-            for run in instance.get_runs(dg.RunsFilter(job_name="__ASSET_JOB", statuses=[dg.DagsterRunStatus.STARTED])):
-                process = process_of(instance, run.run_id)
-                if process and process.found():
-                    os.kill(process.pid, signal.SIGSTOP)
-                    found.append((run, process.pid))
-                    return True
-        return False
-
-    eventually(catch, platform.status)
-    return found[0]
-
-
-def a_later_success(platform: WholePlatform, day: str, began_s: float) -> bool:
-    return any(
-        record.dagster_run.status is dg.DagsterRunStatus.SUCCESS
-        and record.dagster_run.tags.get("dagster/partition") == day
-        and (record.start_time or 0.0) > began_s
-        for record in platform.runs("__ASSET_JOB")
-    )
+        eventually(lambda: platform.is_ready("dagster-code"), platform.status)
+        refine, began_s = platform.working("refine"), now_s()
+        with_no_mercy(platform.pid("dagster-code"))
+        with_no_mercy(refine.pid)
+        platform.replaced(refine)
+        recovered_s = now_s() - began_s
+        old = platform.ended(refine.run_id)
+        assert old.dagster_run.status is dg.DagsterRunStatus.FAILURE
+        assert old.end_time is not None
+        before = platform.rows_in("gold_crypto_trades")
+        eventually(lambda before=before: platform.rows_in("gold_crypto_trades") > before, platform.status)
+        fault = "refine and code server killed"
+        reliability.record(fault, noticed_s=old.end_time - began_s, recovered_s=recovered_s)
 
 
 @pytest.mark.soak  # the short form is a test of the sensor's

@@ -30,7 +30,6 @@ class Platform:
         self.home = home
         self.ports = ports
         sparing = {"K2_FEEDS__VENUES": '["binance"]', "K2_FEEDS__BINANCE__QUOTES": "false"}
-        sparing["K2_DRAIN__REPORT_INTERVAL_S"] = "30"  # each report starts runs of gold, which import for seconds
         ours = {f"K2_PORTS__{name.upper()}": str(port) for name, port in ports}
         self._environment = child_environment(**{"K2_HOME": str(home)} | sparing | ours | settings)
 

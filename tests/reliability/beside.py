@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from k2_assets.drain.beat import read_beat
-from k2_assets.drain.drain import beat_store, drain
+from k2_assets.drain.drain import drain
+from k2_assets.kept_runs.heartbeat import read_beat
+from k2_assets.kept_runs.kept_run import kept_drain
 from k2_core.settings import Catalog, Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 from tests.reliability.waiting import wait_until
@@ -37,7 +38,7 @@ class Draining:
 
     def said(self) -> str:
         """Return what the drain says of itself: its phase, and what is wrong."""
-        beat = read_beat(beat_store(self.settings), self.settings.drain.name)
+        beat = read_beat(kept_drain(self.settings).store, self.settings.drain.name)
         return f"{beat.phase}: {beat.detail}" if beat else ""
 
     def until_it_says(self, *words: str) -> float:

@@ -1,4 +1,4 @@
-"""What the children of the crash suites do until they are killed or done: drain a venue, refresh gold."""
+"""What the children of the crash suites do until they are killed or done: drain a venue, refine gold."""
 
 import importlib
 import os
@@ -6,26 +6,23 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from k2_assets.drain import layers
 from k2_assets.drain.drain import drain
-from k2_assets.gold.refresh import GoldRefresh
-from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.gold import day
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
-from k2_core.candles import MINUTE_US
-from k2_core.catalog import open_catalog
-from k2_core.errors import CommitConflict
+from k2_assets.refine import news
+from k2_assets.refine.refine import Refine
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_OHLCV_1M
+from k2_core.tables import GOLD_TRADES
 from k2_core.topics import raw_topic
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import VENUES, binance
@@ -81,21 +78,14 @@ def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_
             stop.set()
 
 
-def refresh_gold(settings: Settings, silver: str, day: date, conditions: Conditions, until_done: bool = False) -> None:
-    """Refresh a day's trades and candles again and again, as runs of the platform do; or once, until all is in."""
+def refine_gold(settings: Settings, silver: str, conditions: Conditions, until_done: bool = False) -> None:
+    """Refine as a run of the platform does, until SIGTERM; or until gold has taken in all of ``silver``."""
     conditions.arrange()
-    catalog, stop = open_catalog(settings), _stop_at_sigterm()
-    namespace = settings.catalog.namespace
-    while not stop.is_set():
-        try:
-            GoldRefresh(catalog, namespace, (silver,), day, "trades").append_new()
-            CandlesRefresh(catalog, namespace, GOLD_OHLCV_1M, MINUTE_US, day).recompute_touched()
-        except (CommitConflict, SQLAlchemyError, OSError) as error:  # the platform asks for a failed run again
-            print("again:", error, flush=True)  # noqa: T201  # into the child's log
-            continue
-        if until_done:
+    day.SILVER["trades"] = news.SOURCES[GOLD_TRADES.name] = (silver,)
+    refine = Refine(settings, f"child {os.getpid()}", _stop_at_sigterm())
+    for refreshed in refine.steps():
+        if until_done and refreshed is None and all(refine.is_caught_up(table) for table in news.SOURCES):
             return
-        stop.wait(0.1)
 
 
 @dataclass(frozen=True)

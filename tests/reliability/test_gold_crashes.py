@@ -1,4 +1,4 @@
-"""Gold's appends and the replacement of candles, killed at every point while another refresh races them."""
+"""Gold's appends and the replacement of candles, killed at every point while a second refine races them."""
 
 import random
 import time
@@ -11,22 +11,22 @@ import pytest
 
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
-from tests.assets.lakes import DAY, SILVER, Row, SmallLake, a_trade
+from tests.assets.lakes import SILVER, Row, SmallLake, a_trade
 from tests.reliability.crash_rooms import SYMBOLS, Key, compare
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes, Kills
 from tests.reliability.drains import AS_USUAL
-from tests.reliability.lives import Conditions, LostAnswers, refresh_gold
+from tests.reliability.lives import Conditions, LostAnswers, refine_gold
 from tests.reliability.measured import Faults
 
 pytestmark = pytest.mark.reliability("gold")
 
 WHERE = {GOLD_TRADES.name: "an append to gold", GOLD_OHLCV_1M.name: "a replacement of candles"}
-MOMENTS = {"commit": "refresh killed before {}", "committed": "refresh killed after {}, before it knows"}
+MOMENTS = {"commit": "refine killed before {}", "committed": "refine killed after {}, before it knows"}
 
 
 @dataclass
 class Refreshes:
-    """A lake whose silver grows, and the processes that refresh its gold."""
+    """A lake whose silver grows, and the processes that refine its gold."""
 
     lake: SmallLake
     crashes: Crashes
@@ -64,17 +64,17 @@ class Refreshes:
         return a_trade(number // 2, number * 1.3, symbol=SYMBOLS[number % 2], price=price, quantity=quantity)
 
     def start(self, conditions: Conditions = AS_USUAL, *, at: str = "", nth: int = 1) -> Child:
-        """Start a process that refreshes again and again."""
-        return self.crashes.start(refresh_gold, self.lake.settings, SILVER.name, DAY, conditions, at=at, nth=nth)
+        """Start a process that refines."""
+        return self.crashes.start(refine_gold, self.lake.settings, SILVER.name, conditions, at=at, nth=nth)
 
     def judge(self, injected: Mapping[str, int]) -> None:
-        """Let a last refresh end, then hold gold against what was sent, and candles against those made by hand.
+        """Let a last refine end, then hold gold against what was sent, and candles against those made by hand.
 
         Args:
             injected: how often each fault was before.
         """
-        arguments = (self.lake.settings, SILVER.name, DAY, AS_USUAL, True)
-        recovered_s = self.crashes.start(refresh_gold, *arguments).await_end()
+        arguments = (self.lake.settings, SILVER.name, AS_USUAL, True)
+        recovered_s = self.crashes.start(refine_gold, *arguments).await_end()
         gold, sent = self.lake.rows(GOLD_TRADES), Counter(self.sent)
         standing = Counter((row["symbol"], row["trade_id"]) for row in gold)
         counts = compare(sent, standing).counts()

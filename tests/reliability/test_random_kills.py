@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets.lakes import DAY
 from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes
 from tests.reliability.drains import AS_USUAL, Drains
-from tests.reliability.lives import Conditions, refresh_gold
+from tests.reliability.lives import Conditions, refine_gold
 from tests.reliability.measured import Faults
 
 pytestmark = [pytest.mark.integration, pytest.mark.reliability("races"), pytest.mark.drawn("races")]
@@ -110,19 +109,19 @@ def test_every_row_stands_once_after_random_kills_of_two_drains(drains: Drains, 
 def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(
     drains: Drains, rng: random.Random, soak: bool
 ) -> None:
-    """Two drains and two refreshes, from Kafka to candles."""
+    """Two drains and two refines, from Kafka to candles."""
     kills, silver = 120 if soak else 6, drains.table("silver")
 
-    def refresh(conditions: Conditions, until_done: bool = False) -> Child:
-        return drains.crashes.start(refresh_gold, drains.settings, silver, DAY, conditions, until_done)
+    def refine(conditions: Conditions, until_done: bool = False) -> Child:
+        return drains.crashes.start(refine_gold, drains.settings, silver, conditions, until_done)
 
-    storm = Storm(drains, [drains.start, drains.start, refresh, refresh], rng)
+    storm = Storm(drains, [drains.start, drains.start, refine, refine], rng)
     for _ in range(kills):
         storm.kill_one()
     storm.end()
-    fault = "drain or refresh of gold killed at a random moment under load"
+    fault = "drain or refine killed at a random moment under load"
     drains.judge({fault: kills})
-    recovered_s = refresh(AS_USUAL, True).await_end()
+    recovered_s = refine(AS_USUAL, True).await_end()
 
     drains.reliability.record(fault, injected=0, recovered_s=recovered_s, **drains.room.compare_gold().counts())
     drains.room.assert_gold_is_what_was_sent()

@@ -18,8 +18,9 @@ import fastavro
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from k2_assets.drain.beat import READING, WAITING, Beat, read_beat
 from k2_assets.kafka_reader import describe_topic
+from k2_assets.kept_runs.heartbeat import READING, WAITING, Beat, read_beat
+from k2_assets.refine.refine import REFINING
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_stack import state
@@ -28,6 +29,7 @@ from tests.reliability.measured import Faults
 
 TOPIC = topics.raw_topic("crypto", "trades", "binance")
 DRAIN = "main_drain"
+WORKS = {READING, WAITING, REFINING}
 Origin = tuple[str, int, int, int]
 Key = tuple[str, str, str]
 
@@ -60,33 +62,42 @@ class WholePlatform(Platform):
         found = now and now.part(part)
         return bool(found and found.state == state.READY and found.pid)
 
-    def beat(self) -> Beat | None:
-        """Return the drain's last beat."""
-        return read_beat(self.home / "run" / "main.db", "main")
+    def beat(self, name: str = "main") -> Beat | None:
+        """Return the last heartbeat of the drain, or of ``refine``."""
+        return read_beat(self.home / "run" / f"{name}.db", name)
 
     def working_drain(self) -> Beat:
         """Wait until a drain works, and return its beat."""
+        return self.working("main")
+
+    def working(self, name: str) -> Beat:
+        """Wait until a kept run works, and return its heartbeat."""
 
         def works() -> bool:
-            beat = self.beat()
-            return beat is not None and beat.phase in {READING, WAITING} and beat.process_lives()
+            beat = self.beat(name)
+            return beat is not None and beat.phase in WORKS and beat.process_lives()
 
-        eventually(works, self.beat)
-        beat = self.beat()
+        eventually(works, lambda: self.beat(name))
+        beat = self.beat(name)
         assert beat
         return beat
 
     def replaced(self, old: Beat) -> Beat:
-        """Wait until another drain than ``old`` works, and return its first working beat."""
+        """Wait until another run than ``old`` works in its place, and return its first working heartbeat."""
 
         def works() -> bool:
-            beat = self.beat()
-            return beat is not None and beat.pid != old.pid and beat.phase in {READING, WAITING}
+            beat = self.beat(old.name)
+            return beat is not None and beat.pid != old.pid and beat.phase in WORKS
 
-        eventually(works, self.beat)
-        beat = self.beat()
+        eventually(works, lambda: self.beat(old.name))
+        beat = self.beat(old.name)
         assert beat
         return beat
+
+    def rows_in(self, table: str) -> int:
+        """Return how many rows a table has now."""
+        rows: int = self.status()["tables"][table]
+        return rows
 
     def runs(self, job: str) -> list[dg.RunRecord]:
         """Return all runs of a job, oldest first."""

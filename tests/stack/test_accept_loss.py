@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, TopicPartition
 
 from k2_assets.drain import accept_loss
-from k2_assets.drain.beat import read_beat
-from k2_assets.drain.drain import beat_store, drain
+from k2_assets.drain.drain import drain
+from k2_assets.kept_runs.heartbeat import read_beat
+from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake_writer.commits import commit_drained
 from k2_core import topics
 from k2_core.errors import CommitConflict
@@ -178,7 +179,8 @@ def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accep
     refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
     settings, stop = settings_of(room), threading.Event()
     with draining(settings, stop):
-        wait_until(lambda: "Kafka has lost its newest messages" in str(read_beat(beat_store(settings), "main")), str)
+        store = kept_drain(settings).store
+        wait_until(lambda: "Kafka has lost its newest messages" in str(read_beat(store, "main")), str)
 
     assert refused.exit_code == 1
     assert "Kafka has lost its newest messages, which the lake has" in refused.output
@@ -237,7 +239,7 @@ def test_a_drain_that_runs_goes_on_by_itself(room: Room) -> None:
     settings, stop = settings_of(room), threading.Event()
 
     def said() -> str:
-        beat = read_beat(beat_store(settings), "main")
+        beat = read_beat(kept_drain(settings).store, "main")
         return beat.detail if beat else ""
 
     with draining(settings, stop):

@@ -24,8 +24,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from rich.console import Console
 
-from k2_assets.drain.beat import Heart
-from k2_assets.drain.drain import beat_store
+from k2_assets.kept_runs.heartbeat import Heart
+from k2_assets.kept_runs.kept_run import kept_drain
 from k2_core import clock, storage
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
@@ -242,12 +242,11 @@ def test_a_part_whose_process_is_gone_is_not_ready_though_the_state_says_so(sett
 
 
 def test_a_drain_that_an_error_ended_is_failing_until_the_next_one_begins(settings: Settings) -> None:
-    store, name = beat_store(settings), settings.drain.name
-    with pytest.raises(TypeError), Heart(store, name, "run", 60):
+    with pytest.raises(TypeError), Heart(kept_drain(settings), "run"):
         raise TypeError("expected bytes")
 
     ended = drain_of(settings)
-    with Heart(store, name, "next", 60):
+    with Heart(kept_drain(settings), "next"):
         begun = drain_of(settings)
     planned = drain_of(settings)
 
@@ -514,10 +513,10 @@ def settings_of_catalog(file: Path) -> CatalogSettings:
 def test_a_drain_that_died_without_a_word_is_said(settings: Settings) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    with Heart(beat_store(settings), settings.drain.name, "run", 60):
+    with Heart(kept_drain(settings), "run"):
         pass
-    with closing(sqlite3.connect(beat_store(settings))) as store, store:
-        store.execute("UPDATE beat SET pid = ?, phase = 'reading', beat_at = beat_at - 400", (ended.pid,))
+    with closing(sqlite3.connect(kept_drain(settings).store)) as store, store:
+        store.execute("UPDATE heartbeat SET pid = ?, phase = 'reading', beat_at = beat_at - 400", (ended.pid,))
     with a_platform(settings, a_part()):
         found = status.gather(settings)
 

@@ -1,4 +1,4 @@
-"""The drain's sign of life: one row in a small SQLite store of its own, written by a thread every few seconds."""
+"""A kept run's heartbeat: one row in a small SQLite store of its own, written by a thread every few seconds."""
 
 import os
 import sqlite3
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from k2_assets.kept_runs.kept_run import KeptRun
 from k2_core import clock
 from k2_core.logs import logger
 
@@ -18,20 +19,21 @@ READING = "reading"
 WAITING = "waiting"
 STOPPED = "stopped"
 _LONGEST = 500  # characters of an error
-_COLUMNS = "drain, pid, process_started, run_id, phase, beat_at, progress_at, detail"
+_COLUMNS = "name, pid, process_started, run_id, phase, beat_at, progress_at, due_at, detail"
 
 
 @dataclass(frozen=True)
 class Beat:
-    """The last sign of life of a drain; times in seconds since 1970 (UTC)."""
+    """The last heartbeat of a kept run; times in seconds since 1970 (UTC). When it is due, it would hand over."""
 
-    drain: str
+    name: str
     pid: int
     process_started: float
     run_id: str
     phase: str
     beat_at: float
     progress_at: float
+    due_at: float
     detail: str
 
     def process_lives(self) -> bool:
@@ -44,8 +46,8 @@ class Beat:
             return False
 
 
-def read_beat(store: Path, drain: str) -> Beat | None:
-    """Return the last beat of a drain; None when there never was one.
+def read_beat(store: Path, name: str) -> Beat | None:
+    """Return the last heartbeat of this name; None when there never was one.
 
     Raises:
         sqlite3.Error: the store cannot be read, which means unknown, not dead.
@@ -53,25 +55,31 @@ def read_beat(store: Path, drain: str) -> Beat | None:
     if not store.exists():
         return None
     with closing(_open(store)) as connection:
-        row = connection.execute(f"SELECT {_COLUMNS} FROM beat WHERE drain = ?", (drain,)).fetchone()  # noqa: S608  # constant names
+        row = connection.execute(f"SELECT {_COLUMNS} FROM heartbeat WHERE name = ?", (name,)).fetchone()  # noqa: S608  # constant names
     return Beat(*row) if row else None
 
 
 class Heart:
-    """Beats in a thread of its own while the drain works; use as a context manager."""
+    """Beats in a thread of its own while a kept run works or waits; use as a context manager.
 
-    def __init__(self, store: Path, drain: str, run_id: str, interval_s: float) -> None:
-        self._store = store
-        self._drain = drain
+    Args:
+        kept: whose heartbeat it is.
+        run_id: of the run.
+    """
+
+    def __init__(self, kept: KeptRun, run_id: str) -> None:
+        self._store = kept.store
+        self._name = kept.name
         self._run_id = run_id
-        self._interval_s = interval_s
+        self._interval_s = kept.beat_interval_s
         self._started = psutil.Process().create_time()
+        self._due_at = self._now() + kept.work_s
         self._state = ("starting", self._now(), "")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def progress(self, phase: str, detail: str = "") -> None:
-        """Say what the drain does now; counts as progress."""
+        """Say what the run does now; counts as progress."""
         self._state = (phase, self._now(), detail)
 
     def __enter__(self) -> "Heart":
@@ -80,7 +88,7 @@ class Heart:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """Say that the drain has ended, and by which error if one ended it."""
+        """Say that the run has ended, and by which error if one ended it."""
         self._stop.set()
         self._thread.join(timeout=self._interval_s)
         self.progress(STOPPED, f"{type(error).__name__}: {error}"[:_LONGEST] if isinstance(error, Exception) else "")
@@ -92,10 +100,11 @@ class Heart:
 
     def _write(self) -> None:
         phase, progress_at, detail = self._state
-        row = (self._drain, os.getpid(), self._started, self._run_id, phase, self._now(), progress_at, detail)
+        times = (self._now(), progress_at, self._due_at)
+        row = (self._name, os.getpid(), self._started, self._run_id, phase, *times, detail)
         try:
             with closing(_open(self._store)) as connection, connection:
-                connection.execute(f"INSERT OR REPLACE INTO beat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", row)  # noqa: S608
+                connection.execute(f"INSERT OR REPLACE INTO heartbeat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)  # noqa: S608
         except (sqlite3.Error, OSError) as error:  # the next may succeed; the sensor judges a missing one by the pid
             log.warning("beat not written", error=str(error))
 
@@ -108,7 +117,7 @@ def _open(store: Path) -> sqlite3.Connection:
     store.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(store, timeout=5)
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS beat (drain TEXT PRIMARY KEY, pid INT, process_started REAL, run_id TEXT,"
-        " phase TEXT, beat_at REAL, progress_at REAL, detail TEXT)"
+        "CREATE TABLE IF NOT EXISTS heartbeat (name TEXT PRIMARY KEY, pid INT, process_started REAL, run_id TEXT,"
+        " phase TEXT, beat_at REAL, progress_at REAL, due_at REAL, detail TEXT)"
     )
     return connection

@@ -1,0 +1,119 @@
+"""A day of gold: brought up to date or made anew, and how it is now. The assets and refine call the same functions."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from k2_assets.gold import refresh, refresh_candles
+from k2_assets.gold.refresh import GoldRefresh
+from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.lake_files import live_files, read_files
+from k2_assets.lake_writer.lock import is_locked, lock
+from k2_assets.presentation import ROW_COUNT, microseconds, table_metadata
+from k2_assets.resources.lake import Lake
+from k2_core import tables
+from k2_core.candles import TIMEFRAMES
+from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M
+from k2_core.venues import VENUES
+from k2_core.venues.routing import Data
+
+SILVER: Final[dict[Data, tuple[str, ...]]] = {
+    data: tuple(tables.silver(venue, data).name for venue in VENUES) for data in DATA
+}
+"""What each gold table is made of."""
+_DATA_OF: Final[dict[str, Data]] = {GOLD[data].name: data for data in DATA}
+_NEWEST: Final = (
+    *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
+    *("volume", "trade_count", "is_complete", "missing_trades"),
+)
+_LEASE_WAIT_S: Final = 60.0
+Outcome = refresh.Outcome | refresh_candles.Outcome
+
+
+@dataclass(frozen=True)
+class GoldDay:
+    """A day of one table of gold: its trades, its quotes or its candles."""
+
+    lake: Lake
+    table: str
+    day: date
+
+    def take_in_news(self) -> Outcome:
+        """Take in what the layer below has and this one has not.
+
+        Raises:
+            CommitConflict: other writers were first again and again.
+        """
+        made = self._refresh()
+        return made.append_new() if isinstance(made, GoldRefresh) else made.recompute_touched()
+
+    def make_anew(self) -> Outcome:
+        """Make the whole day from all that the layer below has; nothing is committed when it is so already.
+
+        Raises:
+            CommitConflict: other writers were first again and again.
+            LockBusy: another run makes this day anew.
+        """
+        made = self._refresh()
+        with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
+            return made.replace_day() if isinstance(made, GoldRefresh) else made.recompute_day()
+
+    def nothing_done(self) -> Outcome:
+        """Return the outcome of a refresh that found no news."""
+        return refresh.Outcome() if self.table in _DATA_OF else refresh_candles.Outcome()
+
+    def is_leased(self) -> bool:
+        """Tell whether another run makes the day anew now."""
+        return is_locked(self.lake.catalog(), self._lease)
+
+    @property
+    def _lease(self) -> str:
+        return f"day:{self.table}:{self.day}"
+
+    def facts(self, outcome: Outcome) -> dict[str, Any]:
+        """Return what Dagster shows of the day: what was done, and how it is now."""
+        if isinstance(outcome, refresh.Outcome):
+            done: dict[str, Any] = {
+                "rows added": outcome.rows_added,
+                "silver rows read": outcome.rows_read,
+                "repeats dropped": outcome.repeated,
+                "copies that differ": outcome.conflicting,
+            }
+            return done | self._state("timestamp")
+        return self._candles(outcome) | self._state("window_start")
+
+    def _refresh(self) -> GoldRefresh | CandlesRefresh:
+        catalog, namespace = self.lake.catalog(), self.lake.namespace
+        if data := _DATA_OF.get(self.table):
+            return GoldRefresh(catalog, namespace, SILVER[data], self.day, data)
+        return CandlesRefresh(catalog, namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], self.day)
+
+    def _candles(self, outcome: refresh_candles.Outcome) -> dict[str, Any]:
+        candles = day_of(self.lake, self.table, "window_start", self.day, _NEWEST)
+        newest = candles.sort("window_start", "symbol", descending=True).head(12)
+        return {
+            "windows computed": outcome.windows_computed,
+            "windows changed": outcome.windows_changed,
+            "windows not complete": candles.filter(~pl.col("is_complete")).height if candles.height else 0,
+            "newest candles": table_metadata(newest, _NEWEST),
+        }
+
+    def _state(self, time_column: str) -> dict[str, dg.MetadataValue]:
+        """Return how the day is now: rows, files, the newest row's time."""
+        files = live_files(self.lake.table(self.table), time_column, day=self.day)
+        state: dict[str, dg.MetadataValue] = {
+            ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
+            "files of the day": dg.MetadataValue.int(len(files)),
+        }
+        if files:
+            state["newest row"] = microseconds(max(each.last_us for each in files))
+        return state
+
+
+def day_of(lake: Lake, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Read some columns of one day of a table."""
+    table = lake.table(name)
+    return read_files(table, live_files(table, time_column, day=day), columns)

@@ -1,0 +1,76 @@
+"""A kept run as a Dagster job: one op that waits for the lease, works until it hands over, and ends itself."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import dagster as dg
+
+from k2_assets.interruptions import ends_canceled_executor
+from k2_assets.kept_runs.ending import LONGEST, hands_over, signals_set
+from k2_assets.kept_runs.kept_run import KeptRun
+from k2_assets.kept_runs.lease import leased
+from k2_assets.resources.lake import Lake
+from k2_core.logs import also_in, logger
+from k2_core.settings import Settings
+
+log = logger(__name__)
+
+_GRACE_S: Final = 300
+Work = Callable[[dg.OpExecutionContext, Settings, threading.Event], None]
+
+
+def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
+    """Return the job of a kept run.
+
+    Args:
+        kept: the run.
+        work: what it does until the event is set; what it has begun it finishes.
+        does: says that to people, as in "Moves Kafka into bronze".
+    """
+
+    @dg.op(name=kept.said, description=f"{does}.")
+    def work_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+        stop = threading.Event()
+        with _logged(kept, context.run_id), signals_set(stop), leased(kept, context.run_id, stop) as may_work:
+            if may_work:
+                with hands_over(kept, stop):
+                    work(context, lake.settings, stop)
+        if stop.is_set() and _is_canceled(context):
+            raise dg.DagsterExecutionInterruptedError
+
+    @dg.job(
+        name=kept.job,
+        executor_def=ends_canceled_executor,
+        description=f"{does}. Kept alive by its sensor; do not start it by hand.",
+        tags={
+            "dagster/priority": "10",
+            "dagster/max_runtime": str(int(kept.work_s * LONGEST) + _GRACE_S),
+            "dagster/max_retries": "0",
+        },
+    )
+    def job() -> None:
+        work_op()
+
+    return job
+
+
+def _is_canceled(context: dg.OpExecutionContext) -> bool:
+    """Tell whether a person ended this run in Dagster; `k2 down` ends it as planned."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
+
+
+@contextmanager
+def _logged(kept: KeptRun, run_id: str) -> Iterator[None]:
+    """Keep what such runs log in one file that outlives them; how each run began and ended is in it."""
+    with also_in(kept.log):
+        log.info("the run begins", run_id=run_id, pid=os.getpid())
+        try:
+            yield
+        except Exception:
+            log.exception("an error ended the run", run_id=run_id)
+            raise
+        log.info("the run has ended", run_id=run_id)

@@ -1,0 +1,139 @@
+"""Whether a kept run is really alive: judged by its heartbeat and its process, not by what Dagster last heard."""
+
+import sqlite3
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from k2_assets.kept_runs.heartbeat import STOPPED, WAITING, Beat, read_beat
+from k2_assets.kept_runs.kept_run import KeptRun
+from k2_assets.kept_runs.lease import holder
+from k2_assets.kept_runs.run_processes import RunProcess
+from k2_core import clock
+from k2_core.logs import logger
+
+log = logger(__name__)
+
+_MISSED_BEATS: Final = 2  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
+
+
+class Verdict(Enum):
+    """What its heartbeat and its process say of a run."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    HUNG = "hung"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reason, for a person."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A kept run that Dagster calls STARTED: when that was (seconds since 1970), and its process if known."""
+
+    run_id: str
+    since_s: float
+    process: RunProcess | None
+
+
+def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
+    """Judge a STARTED run by its last heartbeat; None if there never was one.
+
+    A run that works and was stopped by a signal is gone by then: see :func:`end_if_stopped`.
+    """
+    if beat is None or beat.run_id != run.run_id:
+        return _judge_silent_start(run, kept)
+    now = _now_s()
+    silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
+    if silent_s > kept.dead_after_s and not beat.process_lives():
+        return Judgement(Verdict.DEAD, f"no beat for {silent_s:.0f} s, and process {beat.pid} is gone")
+    if silent_s > kept.hung_after_s:
+        return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, though process {beat.pid} is there")
+    if beat.phase != WAITING and idle_s > kept.hung_after_s:
+        return Judgement(Verdict.HUNG, f"no progress for {idle_s:.0f} s while {beat.phase}")
+    return Judgement(Verdict.ALIVE, beat.phase)
+
+
+def judge_from_store(run: Started, kept: KeptRun) -> Judgement:
+    """Judge a run, which works or waits, by the stored heartbeats; one that cannot be read means unknown, not dead."""
+    try:
+        beats = [read_beat(each.store, each.name) for each in (kept, kept.successor)]
+    except sqlite3.Error as error:
+        return Judgement(Verdict.UNKNOWN, f"the beat cannot be read: {error}")
+    return judge(next((beat for beat in beats if beat and beat.run_id == run.run_id), None), run, kept)
+
+
+def is_due(kept: KeptRun, run_id: str) -> bool:
+    """Tell whether the run works, and would hand over to a successor."""
+    try:
+        beat = read_beat(kept.store, kept.name)
+    except sqlite3.Error:
+        return False
+    return beat is not None and beat.run_id == run_id and beat.phase != STOPPED and beat.due_at <= _now_s()
+
+
+def successor_waits(kept: KeptRun) -> bool:
+    """Tell whether a successor is there and able to go on at once."""
+    successor = kept.successor
+    try:
+        beat = read_beat(successor.store, successor.name)
+    except sqlite3.Error:
+        return False
+    fresh = beat is not None and _now_s() - beat.beat_at < _MISSED_BEATS * kept.beat_interval_s
+    return beat is not None and fresh and beat.phase == WAITING and beat.process_lives()
+
+
+def end_if_stopped(kept: KeptRun) -> None:
+    """Kill the run that holds a lock of ``kept`` if a signal has stopped its process for longer than some beats.
+
+    It may hold a lock on a database: for a moment of each event, a process that writes one keeps all others from even
+    reading it. So nothing that Dagster keeps is asked before this.
+    """
+    for each in (kept, kept.successor):
+        process = holder(each.lock)
+        if process is None or not process.is_stopped():
+            continue
+        try:
+            beat = read_beat(each.store, each.name)
+        except sqlite3.Error:
+            beat = None  # for seconds: what it holds is this very store
+        if beat is None or _now_s() - beat.beat_at > _MISSED_BEATS * kept.beat_interval_s:
+            log.warning("a run that a signal has stopped is killed", run=each.name, pid=process.pid)
+            process.end()
+
+
+def leftover(kept: KeptRun) -> RunProcess | None:
+    """Return the process that still works although no run of ``kept`` is under way; None when there is none.
+
+    As when its run was declared over from outside: canceled, or beyond its time.
+    """
+    try:
+        beat = read_beat(kept.store, kept.name)
+    except sqlite3.Error:
+        return None
+    if beat is None or beat.phase == STOPPED or not beat.process_lives():
+        return None
+    return RunProcess(beat.pid, beat.process_started)
+
+
+def _judge_silent_start(run: Started, kept: KeptRun) -> Judgement:
+    waited_s = _now_s() - run.since_s
+    lives = run.process is not None and run.process.found() is not None
+    if waited_s > kept.dead_after_s and not lives:
+        return Judgement(Verdict.DEAD, f"no beat in the {waited_s:.0f} s since its start, its process is gone")
+    if waited_s > _MISSED_BEATS * kept.beat_interval_s and run.process and run.process.is_stopped():
+        return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start, its process is stopped")
+    if waited_s > kept.hung_after_s:
+        return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start")
+    return Judgement(Verdict.ALIVE, "it is starting")
+
+
+def _now_s() -> float:
+    return clock.now_ns() / clock.NS_PER_SECOND

@@ -1,0 +1,1 @@
+"""The kept run that brings gold up to silver, newest day first."""

@@ -1,0 +1,29 @@
+"""Refine as a kept run, which tells Dagster of the days that it refreshes."""
+
+import threading
+
+import dagster as dg
+
+from k2_assets.kept_runs.job import kept_job
+from k2_assets.kept_runs.kept_run import kept_refine
+from k2_assets.refine.refine import Refine
+from k2_assets.refine.report import Reporter
+from k2_core.settings import Settings
+
+
+def refine_job(settings: Settings) -> dg.JobDefinition:
+    """Return the job of refine."""
+    does = "Brings trades, candles and quotes of every day that has news up to what silver holds, newest day first"
+    return kept_job(kept_refine(settings), _refine_until, does)
+
+
+def _refine_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> None:
+    refine = Refine(settings, context.run_id, stop)
+    reporter = Reporter(refine, settings.refine.report_interval_s)
+    for refreshed in refine.steps():
+        if refreshed is not None:
+            reporter.add(refreshed)
+        for event in reporter.due():
+            context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+    for event in reporter.due(now=True):
+        context.log_event(event)  # type: ignore[arg-type]

@@ -1,0 +1,156 @@
+"""The loop of refine: brings every day of gold that has news up to date, newest day first."""
+
+import random
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from k2_assets.checks.gold_day import FIT, GOLD_CHECKS
+from k2_assets.drain import causes
+from k2_assets.gold.day import GoldDay, Outcome
+from k2_assets.kept_runs.heartbeat import WAITING, Heart
+from k2_assets.kept_runs.kept_run import kept_refine
+from k2_assets.refine.news import SOURCES, News
+from k2_assets.resources.lake import Lake
+from k2_core import clock
+from k2_core.errors import K2Error
+from k2_core.logs import logger
+from k2_core.settings import Settings
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+
+log = logger(__name__)
+
+REFINING: Final = "refining"
+_LOOK_S: Final = 0.5
+_RETRY_FIRST_S: Final = 1.0
+_RETRY_LAST_S: Final = 60.0
+_SAID: Final = 3  # troubles that a heartbeat names
+_PASSING: Final = (K2Error, OSError, SQLAlchemyError, sqlite3.Error)
+_FIT: Final = next(each for each in GOLD_CHECKS if each.name == FIT)
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A day of a table that took in news, and what that did."""
+
+    day: GoldDay
+    outcome: Outcome
+    seconds: float
+
+
+@dataclass
+class Trouble:
+    """Why a day was not refreshed, empty for no fault, and when it is tried again (monotonic seconds)."""
+
+    said: str
+    pause_s: float
+    again_at: float
+
+
+class Refine:
+    """Refreshes days until ``stop`` is set; use :meth:`steps`.
+
+    Args:
+        settings: of the platform.
+        run_id: who refines, for the heartbeat.
+        stop: set to end; the day at hand is finished.
+    """
+
+    def __init__(self, settings: Settings, run_id: str, stop: threading.Event) -> None:
+        self.lake = Lake(settings)
+        self.news = News(self.lake)
+        self._settings = settings
+        self._run_id = run_id
+        self._stop = stop
+        self._troubles: dict[tuple[str, date], Trouble] = {}
+        self._old = date.max  # the last day that was not the newest
+
+    def steps(self) -> Iterator[Refreshed | None]:
+        """Yield each refreshed day, and None after each look, so that the caller can do its own."""
+        with Heart(kept_refine(self._settings), self._run_id) as heart:
+            while not self._stop.is_set():
+                try:
+                    days = self._chosen(self.news.days())
+                except _PASSING as error:
+                    heart.progress(WAITING, f"{causes.sentence(error, self._settings)}; trying again")
+                    self._stop.wait(_RETRY_FIRST_S)
+                    continue
+                for day in days:
+                    heart.progress(REFINING, str(day))
+                    yield from self._refreshed(day)
+                heart.progress(WAITING, self.trouble())
+                yield None
+                if not days:
+                    self._stop.wait(_LOOK_S)
+
+    def is_caught_up(self, table: str) -> bool:
+        """Tell whether a table had taken in all news at the last look."""
+        return self.news.last.get(table) == set()
+
+    def trouble(self) -> str:
+        """Say which days could not be refreshed, and why; empty when there are none."""
+        said = [f"{table} of {day}: {each.said}" for (table, day), each in sorted(self._troubles.items()) if each.said]
+        more = f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
+        return "; ".join(said[:_SAID]) + more
+
+    def _chosen(self, news: dict[str, set[date]]) -> list[date]:
+        """Return the newest day that has news, and one older: the next older one than at the last look, in turn."""
+        self._troubles = {(table, day): each for (table, day), each in self._troubles.items() if day in news[table]}
+        now = clock.monotonic()
+        waiting = {key for key, each in self._troubles.items() if each.again_at > now}
+        days = sorted({day for table, of in news.items() for day in of if (table, day) not in waiting}, reverse=True)
+        older = [day for day in days[1:] if day < self._old] or days[1:]
+        if older:
+            self._old = older[0]
+        return [*days[:1], *older[:1]]
+
+    def _refreshed(self, day: date) -> Iterator[Refreshed]:
+        """Refresh the tables that have news of a day; candles also when its trades have just changed."""
+        for table in SOURCES:
+            news = self.news.days().get(table, set())
+            trouble = self._troubles.get((table, day))
+            if day not in news or self._stop.is_set() or (trouble and trouble.again_at > clock.monotonic()):
+                continue
+            done = self._refresh(GoldDay(self.lake, table, day))
+            if done is not None:
+                yield done
+
+    def _refresh(self, day: GoldDay) -> Refreshed | None:
+        """Refresh one day of one table; whatever goes wrong there keeps no other day from its turn."""
+        began, key = clock.monotonic(), (day.table, day.day)
+        try:
+            if day.is_leased():
+                self._put_off(key, "")  # no trouble: a person's run makes it anew
+                return None
+            if why := self._unfit(day):
+                self._put_off(key, why)
+                return None
+            outcome = day.take_in_news()
+        except Exception as error:  # the boundary of one day of one table: logged, and said in `k2 status`
+            known = isinstance(error, _PASSING)
+            said = causes.sentence(error, self._settings) if known else f"{type(error).__name__}: {error}"
+            log.warning("not refreshed", table=day.table, day=str(day.day), error=said, exc_info=not known)
+            self._put_off(key, said)
+            return None
+        self._troubles.pop(key, None)
+        seconds = clock.monotonic() - began
+        log.info("refreshed", table=day.table, day=str(day.day), seconds=round(seconds, 3), **vars(outcome))
+        return Refreshed(day, outcome, seconds)
+
+    def _unfit(self, day: GoldDay) -> str:
+        """Say why no candles are made of a day's trades; empty when they may be."""
+        if day.table != GOLD_OHLCV_1M.name:
+            return ""
+        judged = _FIT.judge(self.lake, day.day, False)
+        return "" if judged.passed else f"the check {FIT} of {GOLD_TRADES.name} fails: {judged.description}"
+
+    def _put_off(self, key: tuple[str, date], said: str) -> None:
+        before = self._troubles.get(key)
+        pause_s = min(before.pause_s * 2, _RETRY_LAST_S) if before else _RETRY_FIRST_S
+        again_at = clock.monotonic() + pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
+        self._troubles[key] = Trouble(said, pause_s, again_at)

@@ -1,0 +1,87 @@
+"""What refine tells Dagster: a day's materialization at most every minute, and right after it how its checks stand."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, Final
+
+import dagster as dg
+
+from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
+from k2_assets.gold.day import GoldDay, Outcome
+from k2_assets.refine.news import SOURCES
+from k2_assets.refine.refine import Refine, Refreshed
+from k2_core import clock
+
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+_EVALUATE_S: Final = 300.0
+_LOOK_S: Final = 5.0
+
+
+class Reporter:
+    """Collects what was refreshed, and reports each day at most every ``interval_s``.
+
+    The newest day of each table is reported also when nothing came, as long as the table has taken in all news: that it
+    is fresh means that it is caught up.
+    """
+
+    def __init__(self, refine: Refine, interval_s: float) -> None:
+        self._refine = refine
+        self._interval_s = interval_s
+        self._look_at = 0.0
+        self._done: dict[tuple[str, date], Outcome] = {}
+        self._reported_at: dict[tuple[str, date], float] = {}
+        self._checked: dict[tuple[str, str, date], tuple[dg.AssetCheckResult, float]] = {}
+
+    def add(self, refreshed: Refreshed) -> None:
+        """Take in what was done to a day."""
+        key = refreshed.day.table, refreshed.day.day
+        before = self._done.get(key)
+        self._done[key] = refreshed.outcome if before is None else _sum(before, refreshed.outcome)
+
+    def due(self, *, now: bool = False) -> Iterator[Event]:
+        """Yield what is due; with ``now``, all that was refreshed and not reported."""
+        if not now and clock.monotonic() < self._look_at:
+            return
+        self._look_at = clock.monotonic() + min(self._interval_s, _LOOK_S)
+        for key in sorted({*self._done, *(set() if now else self._caught_up())}, key=lambda key: key[1], reverse=True):
+            last = self._reported_at.get(key)
+            if now or last is None or clock.monotonic() - last >= self._interval_s:
+                yield from self._report(*key)
+
+    def _caught_up(self) -> Iterator[tuple[str, date]]:
+        for table in SOURCES:
+            day = self._refine.news.newest_day(table)
+            if day is not None and self._refine.is_caught_up(table):
+                yield table, day
+
+    def _report(self, table: str, day: date) -> Iterator[Event]:
+        gold = GoldDay(self._refine.lake, table, day)
+        metadata = gold.facts(self._done.pop((table, day), gold.nothing_done()))
+        self._reported_at[table, day] = clock.monotonic()
+        yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
+        for check in GOLD_CHECKS:
+            if check.table == table:
+                yield self._evaluation(check, day)
+
+    def _evaluation(self, check: GoldCheck, day: date) -> dg.AssetCheckEvaluation:
+        """Return how a check stands: evaluated now, or less than five minutes ago; a failed one anew, of the day."""
+        key = check.table, check.name, day
+        result, evaluated_at = self._checked.get(key, (None, 0.0))
+        if result is None or not result.passed or clock.now_ns() / clock.NS_PER_SECOND - evaluated_at > _EVALUATE_S:
+            whole = result is not None and not result.passed
+            result, evaluated_at = check.judge(self._refine.lake, day, whole), clock.now_ns() / clock.NS_PER_SECOND
+            self._checked[key] = result, evaluated_at
+        metadata: dict[str, Any] = {**(result.metadata or {}), "evaluated": dg.MetadataValue.timestamp(evaluated_at)}
+        return dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(check.table),
+            check_name=check.name,
+            partition=day.isoformat(),
+            passed=result.passed,
+            severity=result.severity,
+            description=result.description,
+            metadata=metadata,
+        )
+
+
+def _sum(one: Outcome, other: Outcome) -> Outcome:
+    return type(one)(*(a + b for a, b in zip(vars(one).values(), vars(other).values(), strict=True)))

@@ -1,0 +1,21 @@
+"""What Dagster's runs on this platform carry: tags, and the states in which they are under way."""
+
+from typing import Final
+
+import dagster as dg
+
+UNFINISHED: Final = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""The states of a run that is not over."""
+
+PARTITION_TAG: Final = "dagster/partition"
+"""Carries the day of a run."""
+
+# The queue lets few of these run at once, so that they never stand before a drain. The sensor that asked for one asks
+# again if it failed, so that Dagster does not start it again as well.
+REBUILD_TAGS: Final = {"k2/queue": "rebuild", "dagster/max_runtime": "1800", "dagster/max_retries": "0"}

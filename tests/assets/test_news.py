@@ -1,0 +1,121 @@
+"""Which days of gold have news: those with files or rebuilt days below that they have not taken in, and no others."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from k2_assets.reference import epochs
+from k2_assets.refine.news import News
+from k2_assets.resources.lake import Lake
+from k2_assets.sensors.epochs import epochs_sensor
+from k2_core import seen
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
+
+TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture
+def news(lake: SmallLake) -> News:
+    return News(Lake(lake.settings))
+
+
+def of(news: News) -> dict[str, set[date]]:
+    """Return the tables that have news, with their days."""
+    return {table: days for table, days in news.days().items() if days}
+
+
+def refresh(lake: SmallLake, days: int = 0) -> None:
+    lake.trades_refresh(DAY + timedelta(days=days)).append_new()
+    lake.candles_refresh(DAY + timedelta(days=days)).recompute_touched()
+
+
+def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> None:
+    assert of(news) == {}
+
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
+    assert of(news) == {TRADES: {DAY, NEXT}}
+
+    lake.trades_refresh().append_new()
+    assert of(news) == {TRADES: {NEXT}, CANDLES: {DAY}}
+
+    refresh(lake)
+    assert of(news) == {TRADES: {NEXT}}
+
+    refresh(lake, days=1)
+    assert of(news) == {}
+
+    lake.append(SILVER, [a_trade(1, offset=99)])
+    assert of(news) == {TRADES: {DAY}}
+    refresh(lake)
+    assert of(news) == {}
+
+
+def test_nothing_is_read_while_no_table_has_changed(
+    lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(SILVER, [a_trade(1)])
+    assert of(news) == {TRADES: {DAY}}
+
+    monkeypatch.setattr(Lake, "table", lambda *_: pytest.fail("a table was loaded"))
+    assert of(news) == {TRADES: {DAY}}
+
+
+def test_days_that_are_no_days_of_data_have_no_news(lake: SmallLake, news: News) -> None:
+    lake.append(SILVER, [a_trade(1, datetime(1999, 1, 1, tzinfo=UTC)), a_trade(2, datetime(2199, 1, 1, tzinfo=UTC))])
+
+    assert of(news) == {}
+
+
+def test_days_older_than_the_memory_have_no_news_again_and_again(
+    lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backfill of more days than are remembered ends, and leaves no news."""
+    monkeypatch.setattr(seen, "DAYS_REMEMBERED", 2)
+    lake.append(SILVER, [a_trade(n, NOON + timedelta(days=n)) for n in range(4)])
+
+    for day in (3, 2, 1, 0):
+        refresh(lake, day)
+
+    assert of(news) == {}
+    assert len(lake.gold()) == len(lake.candles()) == 4
+
+    lake.append(SILVER, [a_trade(9, offset=9)])
+    refresh(lake)
+    assert len(lake.gold()) == 5
+
+
+def test_days_of_quotes_have_news_beside_those_of_trades(lake: SmallLake, news: News) -> None:
+    lake.append(SILVER_QUOTES, [a_quote(1), a_quote(2, NOON + timedelta(days=1))])
+    lake.append(SILVER, [a_trade(1)])
+    assert of(news) == {TRADES: {DAY}, QUOTES: {DAY, NEXT}}
+
+    lake.quotes_refresh().append_new()
+    refresh(lake)
+    assert of(news) == {QUOTES: {NEXT}}
+
+
+def asked_of_silver(lake: SmallLake) -> dict[str, set[str]]:
+    """Day → names of the assets that the sensor of epochs asks for."""
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
+        result = epochs_sensor(Lake(lake.settings))(context)
+    requests = result.run_requests or [] if isinstance(result, dg.SensorResult) else []
+    assert all(each.has_resolved_partition() for each in requests)  # so that no first partition stands in its way
+    return {str(each.partition_key): {key.to_user_string() for key in each.asset_selection or []} for each in requests}
+
+
+def test_days_whose_ids_an_epoch_changes_are_news_of_gold_and_once_drains_know_it_asked_of_silver(
+    lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(SILVER, [*trades_of(range(1, 5), 30), *trades_of(range(1, 5), 30, 43_190, quantity="2")])
+    for days in (0, 1):
+        refresh(lake, days)
+
+    assert of(news) == {TRADES: {DAY}}
+    assert asked_of_silver(lake) == {}
+    monkeypatch.setattr(epochs, "_DRAINS_KNOW_S", 0.0)
+    assert asked_of_silver(lake) == {DAY.isoformat(): {SILVER.name}, NEXT.isoformat(): {SILVER.name}}
+    refresh(lake)
+    assert of(news) == {}

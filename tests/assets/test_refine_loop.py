@@ -1,0 +1,207 @@
+"""The loop of refine on small lakes: the order of its days, its faults by day, and what it tells Dagster."""
+
+import threading
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import dagster as dg
+import pytest
+
+from k2_assets.gold.day import GoldDay
+from k2_assets.kept_runs.heartbeat import read_beat
+from k2_assets.kept_runs.kept_run import kept_refine
+from k2_assets.lake_writer.lock import lock
+from k2_assets.refine import refine as loop
+from k2_assets.refine.refine import Refine, Refreshed
+from k2_assets.refine.report import Event, Reporter
+from k2_core import clock
+from k2_core.settings import Drain
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
+
+TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
+
+
+@pytest.fixture
+def refine(lake: SmallLake) -> Refine:
+    return Refine(lake.settings, "run", threading.Event())
+
+
+def until(refine: Refine, enough: Callable[[list[Refreshed]], bool]) -> list[Refreshed]:
+    """Let it work until a look after which ``enough`` holds; return what it refreshed."""
+    done: list[Refreshed] = []
+    deadline = clock.monotonic() + 120
+    for refreshed in refine.steps():
+        if refreshed is not None:
+            done.append(refreshed)
+        elif enough(done):
+            break
+        assert clock.monotonic() < deadline, (done, refine.trouble())
+    return done
+
+
+def caught_up(refine: Refine) -> list[Refreshed]:
+    return until(refine, lambda _: all(refine.is_caught_up(table) for table in (TRADES, CANDLES, QUOTES)))
+
+
+def seen(done: list[Refreshed]) -> list[tuple[str, date]]:
+    return [(each.day.table, each.day.day) for each in done]
+
+
+def test_the_newest_day_comes_first_and_its_candles_right_after_its_trades(lake: SmallLake, refine: Refine) -> None:
+    lake.append(SILVER, [a_trade(n, NOON + timedelta(days=n)) for n in range(4)])
+    lake.append(SILVER_QUOTES, [a_quote(1, NOON + timedelta(days=3))])
+
+    done = seen(caught_up(refine))
+
+    newest = DAY + timedelta(days=3)
+    assert done[:3] == [(TRADES, newest), (CANDLES, newest), (QUOTES, newest)]
+    assert [day for table, day in done if table == TRADES] == [DAY + timedelta(days=n) for n in (3, 2, 1, 0)]
+    assert len(lake.gold()) == len(lake.candles()) == 4
+
+
+def test_one_old_day_comes_between_two_looks_at_the_newest(lake: SmallLake, refine: Refine) -> None:
+    """As when a snapshot of an illiquid pair brings fifty days, while the newest goes on."""
+    days, newest = 6, DAY + timedelta(days=6)
+    lake.append(SILVER, [a_trade(n, NOON + timedelta(days=n)) for n in range(days + 1)])
+    number = days
+
+    def more(done: list[Refreshed]) -> bool:
+        nonlocal number
+        number += 1
+        lake.append(SILVER, [a_trade(number, NOON + timedelta(days=days, seconds=number))])
+        return len({each.day.day for each in done}) == days + 1
+
+    done = [day for table, day in seen(until(refine, more)) if table == TRADES]
+
+    old = [day for day in done if day != newest]
+    assert old == [DAY + timedelta(days=n) for n in reversed(range(days))]
+    assert done[::2] == [newest] * len(done[::2]), "every other one is the newest"
+
+
+def test_a_day_that_fails_keeps_no_other_from_its_turn_and_is_said(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, take_in_news = DAY + timedelta(days=1), GoldDay.take_in_news
+
+    def fails_once(day: GoldDay) -> object:
+        if day.day == newest and not refine.trouble():
+            raise ZeroDivisionError("of a day")
+        return take_in_news(day)
+
+    monkeypatch.setattr(GoldDay, "take_in_news", fails_once)
+    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
+
+    first = until(refine, lambda done: len(done) == 2)
+
+    assert seen(first) == [(TRADES, DAY), (CANDLES, DAY)]
+    assert refine.trouble() == f"{TRADES} of {newest}: ZeroDivisionError: of a day"
+    assert seen(caught_up(refine)) == [(TRADES, newest), (CANDLES, newest)]
+    assert refine.trouble() == ""
+
+
+def test_trouble_is_in_the_heartbeat(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GoldDay, "take_in_news", lambda _: 1 / 0)
+    lake.append(SILVER, [a_trade(1)])
+    settings = lake.settings.model_copy(update={"drain": Drain(beat_interval_s=0.05)})
+
+    def said(_: list[Refreshed]) -> bool:
+        beat = read_beat(kept_refine(settings).store, "refine")
+        return beat is not None and "ZeroDivisionError" in beat.detail
+
+    until(Refine(settings, "run", threading.Event()), said)
+
+
+def test_a_day_that_a_person_makes_anew_is_left_alone_meanwhile(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
+    with lock(lake.catalog, f"day:{TRADES}:{DAY}", 0):
+        looks = 0
+
+        def several(_: list[Refreshed]) -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > 5
+
+        assert (TRADES, DAY) not in seen(until(refine, several))
+        assert refine.trouble() == ""
+    assert (TRADES, DAY) in seen(caught_up(refine))
+
+
+def test_no_candle_is_made_of_trades_that_are_unfit(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    lake.append(SILVER, trades_of(range(1, 100)))
+    caught_up(refine)
+    before = lake.candles()
+    reporter = Reporter(refine, 0)
+    told = list(reporter.due())
+    lake.append(GOLD_TRADES, [a_trade(500, 50, price="-1")])  # past our own writer
+
+    until(refine, lambda _: "price > 0: 1 not" in refine.trouble())
+
+    assert lake.candles() == before
+    assert evaluations(told)["fit_for_candles"]
+    assert not evaluations(list(Reporter(refine, 0).due()))["fit_for_candles"]
+
+
+def evaluations(events: list[Event]) -> dict[str, bool]:
+    return {each.check_name: each.passed for each in events if isinstance(each, dg.AssetCheckEvaluation)}
+
+
+def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallLake, refine: Refine) -> None:
+    lake.append(SILVER, trades_of(range(1, 100)))
+    reporter = Reporter(refine, 3600)
+    for refreshed in caught_up(refine):
+        reporter.add(refreshed)
+
+    told = list(reporter.due())
+
+    said = [
+        each.asset_key.to_user_string() if isinstance(each, dg.AssetMaterialization) else each.check_name
+        for each in told
+    ]
+    assert sorted(said) == sorted(
+        [TRADES, "unique_message_id", "ids_go_on", "fit_for_candles", CANDLES, "candle_invariants"]
+    )
+    assert said.index(TRADES) < said.index("unique_message_id")
+    assert said.index(CANDLES) < said.index("candle_invariants")
+    assert {each.partition for each in told} == {DAY.isoformat()}
+    [trades] = [each for each in told if isinstance(each, dg.AssetMaterialization) and said[told.index(each)] == TRADES]
+    assert trades.metadata["rows added"].value == 99
+    assert list(reporter.due()) == [], "at most once in its interval"
+
+
+def test_a_quiet_market_is_reported_as_fresh_only_while_gold_is_caught_up(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(SILVER, trades_of(range(1, 10)))
+    caught_up(refine)
+    reporter = Reporter(refine, 0)
+    assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
+    assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
+
+    monkeypatch.setattr(GoldDay, "take_in_news", lambda _: 1 / 0)
+    lake.append(SILVER, [a_trade(11, 400)])
+    until(refine, lambda _: bool(refine.trouble()))
+    assert {each.asset_key.to_user_string() for each in reporter.due()} == {CANDLES}
+
+
+def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refine: Refine) -> None:
+    lake.append(SILVER, trades_of(range(1, 10)))
+    caught_up(refine)
+    lake.append(GOLD_TRADES, [a_trade(1)])  # past our own writer
+    reporter = Reporter(refine, 0)
+
+    assert not evaluations(list(reporter.due()))["unique_message_id"]
+    for number in range(20, 32):  # newer files than are judged
+        lake.append(SILVER, [a_trade(number, 3600 + number)])
+        caught_up(refine)
+    assert not evaluations(list(reporter.due()))["unique_message_id"]
+
+    GoldDay(refine.lake, TRADES, DAY).make_anew()
+    assert evaluations(list(reporter.due()))["unique_message_id"]
