@@ -154,7 +154,7 @@ class Drain(_Section):
     commit_interval_s: float = Field(10.0, gt=0, description="commit this often")
     commit_rows: int = Field(500_000, ge=1, description="commit sooner once this many frames wait")
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
-    report_interval_s: float = Field(15.0, ge=0, description="tell Dagster of what was committed at most this often")
+    report_interval_s: float = Field(60.0, ge=0, description="tell Dagster of what was committed at most this often")
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
     dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
     hung_after_s: float = Field(300.0, gt=0, description="without progress for so long, though it does not wait: hung")
@@ -189,7 +189,7 @@ class Maintenance(_Section):
     """How a table's history is thinned, its small files are joined, and what no snapshot names is removed."""
 
     drained_keep_s: float = Field(600.0, ge=1, description="keep every snapshot of bronze and silver for so long")
-    gold_keep_s: float = Field(3600.0, ge=1, description="the same of gold; the API's cursors live as long")
+    gold_keep_s: float = Field(900.0, ge=1, description="the same of gold; the API's cursors live as long")
     hourly_tags: int = Field(24, ge=1, description="keep the state at the end of each of so many hours")
     daily_tags: int = Field(30, ge=1, description="keep the state at the end of each of so many days; months stay")
     settle_s: float = Field(60.0, ge=0, description="tag an hour only so long after its end: a commit may be under way")

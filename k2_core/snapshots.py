@@ -42,7 +42,7 @@ def _is_half(parent: Snapshot, child: Snapshot) -> bool:
 
 
 def _remembered(snapshot: Snapshot) -> dict[str, str]:
-    """Return what the writer remembers with a commit; both snapshots of one commit carry the same."""
+    """Return what the writer put beside a commit, its id among it; both snapshots of one commit carry the same."""
     properties = snapshot.summary.additional_properties if snapshot.summary is not None else {}
     return {name: value for name, value in properties.items() if name.startswith("k2.")}
 

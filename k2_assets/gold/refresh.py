@@ -108,17 +108,18 @@ class GoldRefresh:
         epochs = self._epochs()
         if any(self._day in taken.behind(source) for source in [*sources, *([] if epochs is None else [epochs])]):
             return self._whole_day(gold)
-        for silver in sources:
+        self._taking, frames, room = self._taken, [], _BATCH_ROWS
+        for silver in sources:  # of all of them in one commit
             of_day = live_files(silver, "timestamp", day=self._day)
-            batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), _BATCH_ROWS)
+            batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), room) if room > 0 else []
             if batch:
-                self._taking = self._taken.with_files(silver, batch)
-                return self._change(gold, silver, batch, seen)
-        return None
+                room -= sum(each.file.record_count for each in batch)
+                self._taking, seen = self._taking.with_files(silver, batch), seen.with_files(silver, batch)
+                frames.append(read_files(silver, batch, self._kind.columns + copies.ORIGIN))
+        return self._change(gold, pl.concat(frames), seen) if frames else None
 
-    def _change(self, gold: Table, silver: Table, batch: list[LakeFile], seen: Seen) -> Change | None:
+    def _change(self, gold: Table, read: pl.DataFrame, seen: Seen) -> Change | None:
         register, memory = read_epochs(self._epochs()), Memory.of(gold)
-        read = read_files(silver, batch, self._kind.columns + copies.ORIGIN)
         rows = copies.identified(self._kind, read, register)
         new = copies.first_copies(self._kind, rows)
         suspects = may_stand(new.rows, memory, register)
@@ -135,7 +136,7 @@ class GoldRefresh:
         new = copies.without_standing(self._kind, new, standing)
         self._outcome = Outcome(new.rows.height, read.height, new.repeated, new.conflicting)
         memory = memory.with_rows(self._kind, new.rows, register)
-        remember = seen.with_files(silver, batch).to_properties() | memory.to_properties(self._kind)
+        remember = seen.to_properties() | memory.to_properties(self._kind)
         return self._in_place_of(gold, new, None, remember, [])
 
     def _whole_day(self, gold: Table) -> Change | None:

@@ -3,8 +3,11 @@
 Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
 """
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
@@ -19,6 +22,12 @@ from k2_core.offsets import Offsets
 from k2_core.table_spec import TableSpec
 
 _ATTEMPTS = 5
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def commit_id() -> dict[str, str]:
+    """Return what the summaries of all snapshots of one commit carry."""
+    return {"k2.commit": uuid.uuid4().hex[:12]}
 
 
 def arrow_schema(spec: TableSpec) -> pa.Schema:
@@ -52,7 +61,7 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
             msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
             raise CommitConflict(msg)
         remembered = standing.advanced(following).to_properties()
-        if _try_commit(table, rows, remembered, None):
+        if _try_commit(table, rows, remembered, None, in_summary=remembered):
             return table.refresh()
         table = table.refresh()
     msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
@@ -95,20 +104,26 @@ def _try_commit(
     rows: pa.Table | Sequence[DataFile],
     remember: Mapping[str, str],
     replace: BooleanExpression | None,
+    *,
+    in_summary: Mapping[str, str] = NOTHING,
 ) -> bool:
-    """Commit once; False when the table was seen without it."""
-    properties = dict(remember)
+    """Commit once; False when the table was seen without it.
+
+    What is remembered goes into the table's properties. A snapshot's summary is kept once for each snapshot, and read
+    with every load: only offsets are worth that, and the id by which the snapshots of one commit are known.
+    """
+    summary = {**in_summary, **commit_id()}
     reach(f"{table.name()[-1]}.commit")
     transaction = table.transaction()
     if not isinstance(rows, pa.Table):
-        with transaction.update_snapshot(snapshot_properties=properties).merge_append() as append:
+        with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
             for file in rows:
                 append.append_data_file(file)
     elif replace is None:
-        transaction.append(rows, snapshot_properties=properties)
+        transaction.append(rows, snapshot_properties=summary)
     else:
-        transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=properties)
-    transaction.set_properties(properties)
+        transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=summary)
+    transaction.set_properties(dict(remember))
     if not commit_once(transaction):
         return False
     reach(f"{table.name()[-1]}.committed")

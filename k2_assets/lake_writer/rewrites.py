@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from k2_assets.lake_writer.answers import commit_once
+from k2_assets.lake_writer.commits import commit_id
 from k2_assets.lake_writer.lock import Lease
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
@@ -89,7 +90,7 @@ def _try_replace(
     reach(f"{name}.replace")
     transaction = table.transaction()
     try:
-        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=dict(remember))
+        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=commit_id())
         rewrite.age = age
         for file in removed:
             rewrite.delete_data_file(file)

@@ -76,13 +76,14 @@ class Refine:
             while not self._stop.is_set():
                 try:
                     days = self._chosen(self.news.days())
-                except _PASSING as error:
+                    for day in days:
+                        heart.progress(REFINING, str(day))
+                        yield from self._refreshed(day)
+                except _PASSING as error:  # of a look at the catalog: each day has a boundary of its own
+                    log.warning("waiting", error=str(error))
                     heart.progress(WAITING, f"{causes.sentence(error, self._settings)}; trying again")
                     self._stop.wait(_RETRY_FIRST_S)
                     continue
-                for day in days:
-                    heart.progress(REFINING, str(day))
-                    yield from self._refreshed(day)
                 heart.progress(WAITING, self.trouble())
                 yield None
                 if not days:

@@ -11,6 +11,9 @@ from k2_assets.gold.day import GoldDay, Outcome
 from k2_assets.refine.news import SOURCES
 from k2_assets.refine.refine import Refine, Refreshed
 from k2_core import clock
+from k2_core.logs import logger
+
+log = logger(__name__)
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _EVALUATE_S: Final = 300.0
@@ -46,7 +49,10 @@ class Reporter:
         for key in sorted({*self._done, *(set() if now else self._caught_up())}, key=lambda key: key[1], reverse=True):
             last = self._reported_at.get(key)
             if now or last is None or clock.monotonic() - last >= self._interval_s:
-                yield from self._report(*key)
+                try:
+                    yield from self._report(*key)
+                except Exception:  # what cannot be reported now is no reason to end a run that refines
+                    log.exception("not reported", table=key[0], day=str(key[1]))
 
     def _caught_up(self) -> Iterator[tuple[str, date]]:
         for table in SOURCES:
@@ -56,7 +62,8 @@ class Reporter:
 
     def _report(self, table: str, day: date) -> Iterator[Event]:
         gold = GoldDay(self._refine.lake, table, day)
-        metadata = gold.facts(self._done.pop((table, day), gold.nothing_done()))
+        metadata = gold.facts(self._done.get((table, day), gold.nothing_done()))
+        self._done.pop((table, day), None)
         self._reported_at[table, day] = clock.monotonic()
         yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
         for check in GOLD_CHECKS:

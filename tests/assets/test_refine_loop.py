@@ -205,3 +205,38 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
 
     GoldDay(refine.lake, TRADES, DAY).make_anew()
     assert evaluations(list(reporter.due()))["unique_message_id"]
+
+
+def test_a_catalog_that_is_away_is_waited_for_and_said(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = refine.news.days, 0
+
+    def away_at_first() -> dict[str, set[date]]:
+        nonlocal looks
+        looks += 1
+        if looks < 4 and looks != 1:  # in the midst of a day, too
+            raise OSError("away")
+        return look()
+
+    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(refine.news, "days", away_at_first)
+    lake.append(SILVER, trades_of(range(1, 10)))
+
+    assert seen(caught_up(refine)) == [(TRADES, DAY), (CANDLES, DAY)]
+
+
+def test_what_cannot_be_reported_is_reported_later(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.append(SILVER, trades_of(range(1, 10)))
+    reporter = Reporter(refine, 0)
+    for refreshed in caught_up(refine):
+        reporter.add(refreshed)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(GoldDay, "facts", lambda *_: 1 / 0)
+        assert list(reporter.due()) == []
+
+    told = [each for each in reporter.due() if isinstance(each, dg.AssetMaterialization)]
+    assert {each.metadata["rows added"].value for each in told if "rows added" in each.metadata} == {9}
