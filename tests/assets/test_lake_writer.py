@@ -197,7 +197,7 @@ def test_a_refused_commit_leaves_no_manifest_behind(lake: SmallLake, break_next_
 def test_a_commit_that_fails_again_and_again_ends_in_a_conflict(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "_try_commit", lambda *_: False)
+    monkeypatch.setattr(commits, "_try_commit", lambda *_, **__: False)
 
     with pytest.raises(CommitConflict, match="5 times in a row"):
         commit_drained(lake.table(SILVER), rows_at(0, 2), Offsets(), vector(p0=2))
