@@ -1,16 +1,18 @@
-"""How fresh a running platform is, and how much memory it needs: watch it for some minutes.
+"""How fresh a running platform is, and how much memory and CPU it needs: watch it for some minutes.
 
     k2 up --detach --source simulator --rate 1000
     python benchmarks/freshness.py --minutes 20
 
 Trade → silver: for every row that a new silver snapshot adds, the time at which the catalog pointed to that snapshot
-less the trade's event time (simulator and platform share a clock). Candle: the time at which the API first served the
-candle with is_complete true, less the end of its minute. Memory: of each part, as k2 status counts it.
+less the trade's event time (simulator and platform share a clock). Trade → API: the time at which the API first served
+a trade, less its event time. Candle: the time at which the API first served the candle with is_complete true, less the
+end of its minute. Memory: of each part, as k2 status counts it. CPU: of all processes of the home, by part, in cores.
 """
 
 import argparse
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from k2_assets.lake_files import ManifestCache, live_files, read_files
 from k2_core.catalog import open_catalog
@@ -45,6 +48,19 @@ def watch_silver(settings: Settings, until: float, latencies: list[np.ndarray], 
             stamps.append(seen_at)
         known = sequence
         time.sleep(POLL_S)
+
+
+def watch_trades(settings: Settings, until: float, latencies: list[float]) -> None:
+    newest: dict[str, int] = {}
+    while time.time() < until:  # noqa: TID251
+        for symbol in settings.feeds.binance.symbols[:2]:
+            trades = get(settings, f"/v1/trades?symbol={symbol}&exchange=binance&limit=1000")
+            now, known = time.time(), newest.get(symbol)  # noqa: TID251
+            ids = {int(trade["trade_id"]): datetime.fromisoformat(trade["timestamp"]).timestamp() for trade in trades}
+            if known is not None:
+                latencies += [now - at for number, at in ids.items() if number > known]
+            newest[symbol] = max(ids, default=0)
+        time.sleep(0.5)
 
 
 def watch_candles(settings: Settings, until: float, complete_at: dict[tuple[str, str], float]) -> None:
@@ -78,6 +94,24 @@ def watch_memory(until: float, memory: dict[str, list[float]]) -> None:
         time.sleep(MEMORY_EVERY_S)
 
 
+def cpu_seconds(settings: Settings) -> dict[str, float]:
+    """Return the CPU that each part has used, by the session of its processes; kept runs apart."""
+    k2 = Path(sys.executable).with_name("k2")
+    status = json.loads(subprocess.run([k2, "status", "--json"], capture_output=True, text=True, check=False).stdout)
+    parts = {part["pid"]: part["name"] for part in status["parts"] if part["pid"]}
+    used: dict[str, float] = defaultdict(float)
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("K2_HOME") != str(settings.home):
+                continue
+            name = parts.get(process.pid) or parts.get(os.getsid(process.pid)) or "supervisor"
+            times = process.cpu_times()
+        except (psutil.Error, ProcessLookupError):
+            continue
+        used[name] += times.user + times.system + times.children_user + times.children_system
+    return used
+
+
 def line(name: str, values: np.ndarray) -> str:
     p50, p99 = np.percentile(values, [50, 99])
     return f"{name}: n={len(values):,} median={p50:.1f} s p99={p99:.1f} s max={values.max():.1f} s"
@@ -94,7 +128,10 @@ def main() -> None:
     stamps: list[float] = []
     complete_at: dict[tuple[str, str], float] = {}
     memory: dict[str, list[float]] = defaultdict(list)
+    in_api: list[float] = []
+    began, cpu = time.monotonic(), cpu_seconds(settings)  # noqa: TID251
     threads = [
+        threading.Thread(target=watch_trades, args=(settings, until, in_api)),
         threading.Thread(target=watch_silver, args=(settings, until, latencies, stamps)),
         threading.Thread(target=watch_candles, args=(settings, until, complete_at)),
         threading.Thread(target=watch_memory, args=(until, memory)),
@@ -107,12 +144,18 @@ def main() -> None:
     print(f"{options.minutes:g} minutes, {len(trades) / options.minutes / 60:,.0f} trades/s, {len(stamps)} commits")
     print(f"longest time between two commits: {np.diff(stamps).max():.1f} s (the planned replacement of the drain)")
     print(line("trade → silver", trades))
+    print(line("trade → served by the API", np.array(in_api)))
     print(line("minute's end → complete candle served", np.array(list(complete_at.values()))))
     print("memory, MB: part, first quarter's median, last quarter's median, max")
     for name, samples in memory.items():
         quarter = max(len(samples) // 4, 1)
         first, last = statistics.median(samples[:quarter]), statistics.median(samples[-quarter:])
         print(f"  {name:<18} {first:7.0f} {last:7.0f} {max(samples):7.0f}")
+    after, seconds = cpu_seconds(settings), time.monotonic() - began  # noqa: TID251
+    cores = {name: (after[name] - cpu.get(name, 0.0)) / seconds for name in after}
+    print(f"CPU, cores: all {sum(cores.values()):.2f} (kept runs that ended meanwhile are in dagster-code)")
+    for name, each in sorted(cores.items(), key=lambda item: -item[1]):
+        print(f"  {name:<18} {each:5.2f}")
     if options.csv:
         with options.csv.open("w") as file:
             csv.writer(file).writerows([[name, *samples] for name, samples in memory.items()])

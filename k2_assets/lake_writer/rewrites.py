@@ -90,7 +90,7 @@ def _try_replace(
     reach(f"{name}.replace")
     transaction = table.transaction()
     try:
-        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties=commit_id())
+        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties={**remember, **commit_id()})
         rewrite.age = age
         for file in removed:
             rewrite.delete_data_file(file)

@@ -214,9 +214,10 @@ def assert_candles_follow_gold(lake: Lake) -> None:
 def a_backfill_that_fails(platform: Platform, lake: Lake) -> str:
     """Rebuild a day of another venue whose bronze is harmed, and return what the command said."""
     eventually(lambda: len(lake.column("silver_kraken_trades", "symbol")) > 0, platform.status)
-    bronze = lake.table("bronze_kraken_trades")
-    lake.append("bronze_kraken_trades", bronze.scan("channel = 'trade'", limit=3).to_arrow())
     days = sorted({each.date().isoformat() for each in lake.column("silver_kraken_trades", "timestamp")})
+    trades = lake.table("bronze_kraken_trades").scan("channel = 'trade'").to_arrow()
+    of_day = pc.equal(pc.strftime(trades["min_event_ts"], "%Y-%m-%d"), days[0])
+    lake.append("bronze_kraken_trades", trades.filter(of_day).slice(0, 3))
     with pytest.raises(AssertionError) as failed:
         platform.k2("backfill", "silver_kraken_trades", "--from", days[0], "--to", days[0])
     return str(failed.value)
