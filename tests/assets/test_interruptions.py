@@ -15,7 +15,7 @@ from k2_assets.interruptions import ends_canceled_executor, settle_interrupted_r
 from k2_assets.kept_runs.run_processes import orphaned_runs, process_of
 from k2_core import clock
 
-BY_SENSOR = {"dagster/sensor_name": "gold_backlog_sensor"}
+BY_SENSOR = {"dagster/sensor_name": "epochs_sensor"}
 BY_SCHEDULE = {"dagster/schedule_name": "maintain_schedule"}
 OF_BACKFILL = {"dagster/backfill": "abcdefgh"}
 GONE = 2**22 + 1  # beyond the largest pid
