@@ -95,7 +95,7 @@ def watch_memory(until: float, memory: dict[str, list[float]]) -> None:
 
 
 def cpu_seconds(settings: Settings) -> dict[str, float]:
-    """Return the CPU that each part has used, by the session of its processes; kept runs apart."""
+    """Return the CPU that each part has used, by the session of its processes."""
     k2 = Path(sys.executable).with_name("k2")
     status = json.loads(subprocess.run([k2, "status", "--json"], capture_output=True, text=True, check=False).stdout)
     parts = {part["pid"]: part["name"] for part in status["parts"] if part["pid"]}
@@ -104,7 +104,7 @@ def cpu_seconds(settings: Settings) -> dict[str, float]:
         try:
             if process.environ().get("K2_HOME") != str(settings.home):
                 continue
-            name = parts.get(process.pid) or parts.get(os.getsid(process.pid)) or "supervisor"
+            name = parts.get(os.getsid(process.pid), "supervisor")
             times = process.cpu_times()
         except (psutil.Error, ProcessLookupError):
             continue
@@ -153,7 +153,7 @@ def main() -> None:
         print(f"  {name:<18} {first:7.0f} {last:7.0f} {max(samples):7.0f}")
     after, seconds = cpu_seconds(settings), time.monotonic() - began  # noqa: TID251
     cores = {name: (after[name] - cpu.get(name, 0.0)) / seconds for name in after}
-    print(f"CPU, cores: all {sum(cores.values()):.2f} (kept runs that ended meanwhile are in dagster-code)")
+    print(f"CPU, cores: all {sum(cores.values()):.2f} (dagster-code with all runs, drain and refine among them)")
     for name, each in sorted(cores.items(), key=lambda item: -item[1]):
         print(f"  {name:<18} {each:5.2f}")
     if options.csv:

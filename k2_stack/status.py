@@ -189,7 +189,7 @@ def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings
     """Return a kept run between two; an error that ended the last one will most likely end the next one too."""
     failed = beat.phase == STOPPED and bool(beat.detail)
     if failed:
-        why = f"its run was ended by an error that the {kept.said} does not know, {beat.detail}"
+        why = f"its run was ended by an error that the {kept.label} does not know, {beat.detail}"
     elif beat.phase == STOPPED:
         why = "its run has ended"
     else:
@@ -197,13 +197,13 @@ def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings
     late = silent_s > settings.supervisor.behind_after_s
     then = "the sensor starts the next one"
     if late:
-        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.said}` and `k2 logs dagster-daemon`"
+        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.label}` and `k2 logs dagster-daemon`"
     return _kept_part(kept, state.FAILING if failed or late else state.RESTARTING, f"{why}; {then}", None)
 
 
 def _kept_part(kept: KeptRun, said: str, message: str, pid: int | None) -> PartStatus:
     return {
-        "name": kept.said,
+        "name": kept.label,
         "state": said,
         "pid": pid,
         "port": None,
@@ -310,7 +310,7 @@ def _why(error: Exception, settings: Settings) -> str:
     """Return why the lake's figures cannot be had, in a sentence."""
     if isinstance(error, TopicError | KafkaException):
         return f"the lag is not known: {error.args[0].str() if isinstance(error, KafkaException) else error}"
-    from k2_assets.drain import causes  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
+    from k2_assets import causes  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
 
     return f"the lake cannot be read: {causes.sentence(error, settings)}"
 

@@ -25,7 +25,7 @@ def _check(judged: GoldCheck, days: dg.PartitionsDefinition) -> dg.AssetChecksDe
         asset=judged.table,
         name=judged.name,
         partitions_def=days,
-        description=judged.says,
+        description=judged.description,
         blocking=judged.blocking,
     )
     def gold_check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:

@@ -10,8 +10,9 @@ import dagster as dg
 
 from k2_assets.checks import gold
 from k2_assets.gold.day import day_of
-from k2_assets.lake_files import LakeFile, live_files, read_files
+from k2_assets.lake_files import LakeFile, Seen, live_files, read_files
 from k2_assets.presentation import counted
+from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_assets.resources.lake import Lake
 from k2_core import clock
@@ -29,20 +30,20 @@ class GoldCheck:
     Args:
         table: that it judges.
         name: of the check.
-        says: what holds when it passes.
-        judge: evaluates it for a day: of the whole day, or of its newest files and all that lie beside them.
+        description: what holds when it passes.
+        judge: evaluates it for a day: for the whole day, or for its newest files and all that lie beside them.
         blocking: whether what is made of the day waits until it passes.
     """
 
     table: str
     name: str
-    says: str
+    description: str
     judge: Callable[[Lake, date, bool], dg.AssetCheckResult]
     blocking: bool = False
 
 
 def _unique(data: Data, lake: Lake, day: date, whole: bool) -> dg.AssetCheckResult:
-    """Count repeated message ids; of a whole day only when a person asks: it may hold a hundred million."""
+    """Count repeated message ids. A whole day may hold a hundred million: refine reads it only after a failure."""
     table = lake.table(GOLD[data].name)
     ids = read_files(table, _judged(live_files(table, "timestamp", day=day), whole), ("message_id",))
     twice = gold.repeated(ids)
@@ -56,8 +57,13 @@ def _unique(data: Data, lake: Lake, day: date, whole: bool) -> dg.AssetCheckResu
 
 def _fit_for_candles(lake: Lake, day: date, whole: bool) -> dg.AssetCheckResult:
     """Count the trades of which no candle can be made."""
-    table = lake.table(GOLD_TRADES.name)
-    trades = read_files(table, _judged(live_files(table, "timestamp", day=day), whole), gold.FIT_COLUMNS)
+    table, candles = lake.table(GOLD_TRADES.name), lake.table(GOLD_OHLCV_1M.name)
+    files = live_files(table, "timestamp", day=day)
+    if not whole and day not in Taken.of(candles).behind(table):
+        # All that candles would take in: an unfit trade blocks them for as long as they have not taken it in.
+        newest = {each.file.file_path for each in (*_judged(files, whole), *Seen.of(candles).newer(table, files))}
+        files = [each for each in files if each.file.file_path in newest]
+    trades = read_files(table, files, gold.FIT_COLUMNS)
     unfit = gold.unfit_for_candles(trades, day)
     found = "; ".join(f"{name}: {count:,} not" for name, count in unfit.items()) or "candles can be made of all"
     return dg.AssetCheckResult(

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from pyiceberg.catalog import Catalog
 from sqlalchemy.exc import SQLAlchemyError
 
-from k2_assets.drain import causes
+from k2_assets import causes
 from k2_assets.drain.event_layers import EventLayers
 from k2_assets.drain.lane import Committed, Lane
 from k2_assets.drain.layers import DrainedTables, Layers

@@ -1,4 +1,4 @@
-"""Gold in the asset graph. Refine keeps its days up to date; a person's run or a backfill makes them anew."""
+"""Gold in the asset graph. Refine keeps its days up to date; a person's run or a backfill rebuilds them."""
 
 from datetime import date, timedelta
 from typing import Final
@@ -38,8 +38,8 @@ def _asset(spec: TableSpec, deps: tuple[str, ...], days: dg.PartitionsDefinition
         metadata=spec_metadata(spec),
     )
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        """Make the day anew from all that the layer below has."""
+        """Rebuild the day from all that the layer below has."""
         day = GoldDay(lake, spec.name, date.fromisoformat(context.partition_key))
-        return dg.MaterializeResult(metadata=day.facts(day.make_anew()))
+        return dg.MaterializeResult(metadata=day.facts(day.rebuild()))
 
     return gold

@@ -1,4 +1,4 @@
-"""A day of gold: brought up to date or made anew, and how it is now. The assets and refine call the same functions."""
+"""A day of gold: taking in its news, rebuilding it, and how it is now. The assets and refine call these functions."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -50,12 +50,12 @@ class GoldDay:
         made = self._refresh()
         return made.append_new() if isinstance(made, GoldRefresh) else made.recompute_touched()
 
-    def make_anew(self) -> Outcome:
-        """Make the whole day from all that the layer below has; nothing is committed when it is so already.
+    def rebuild(self) -> Outcome:
+        """Rebuild the whole day from all that the layer below has; nothing is committed when nothing differs.
 
         Raises:
             CommitConflict: other writers were first again and again.
-            LockBusy: another run makes this day anew.
+            LockBusy: another run rebuilds this day.
         """
         made = self._refresh()
         with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
@@ -66,7 +66,7 @@ class GoldDay:
         return refresh.Outcome() if self.table in _DATA_OF else refresh_candles.Outcome()
 
     def is_leased(self) -> bool:
-        """Tell whether another run makes the day anew now."""
+        """Tell whether another run rebuilds the day now."""
         return is_locked(self.lake.catalog(), self._lease)
 
     @property

@@ -28,10 +28,10 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
     Args:
         kept: the run.
         work: what it does until the event is set; what it has begun it finishes.
-        does: says that to people, as in "Moves Kafka into bronze".
+        does: the same for people, as in "Moves Kafka into bronze".
     """
 
-    @dg.op(name=kept.said, description=f"{does}.")
+    @dg.op(name=kept.label, description=f"{does}.")
     def work_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         stop = threading.Event()
         with _logged(kept, context.run_id), signals_set(stop), leased(kept, context.run_id, stop) as may_work:

@@ -16,7 +16,7 @@ class KeptRun:
     Args:
         name: of the run's heartbeat and of its files under ``run/``.
         job: the name of its Dagster job.
-        said: what it is called in sentences, such as ``drain``.
+        label: its name for people, such as ``drain``.
         folder: where its heartbeat and its locks are.
         log: the file that what it logs is kept in.
         work_s: after so long it is due: it hands over to a successor as soon as one waits.
@@ -27,7 +27,7 @@ class KeptRun:
 
     name: str
     job: str
-    said: str
+    label: str
     folder: Path
     log: Path
     work_s: float
@@ -48,7 +48,7 @@ class KeptRun:
     @property
     def successor(self) -> "KeptRun":
         """The one that waits for this one to hand over: a heartbeat and a lock of its own."""
-        return replace(self, name=f"{self.name}.next", folder=self.folder)
+        return replace(self, name=f"{self.name}.next")
 
 
 def kept_runs(settings: Settings) -> list[KeptRun]:
@@ -63,19 +63,19 @@ def kept_drain(settings: Settings) -> KeptRun:
 
 
 def kept_refine(settings: Settings) -> KeptRun:
-    """Return the run that brings gold up to silver; a large day that is made anew may take it long."""
+    """Return the run that brings gold up to silver; the rebuild of a large day may take it long."""
     made = _kept(settings, "refine", "gold_refine", "refine", settings.refine.work_minutes)
     return replace(made, hung_after_s=made.hung_after_s * _LONG_DAYS)
 
 
-def _kept(settings: Settings, name: str, job: str, said: str, work_minutes: float) -> KeptRun:
+def _kept(settings: Settings, name: str, job: str, label: str, work_minutes: float) -> KeptRun:
     limits = settings.drain
     return KeptRun(
         name=name,
         job=job,
-        said=said,
+        label=label,
         folder=settings.home / "run",
-        log=settings.home / "logs" / f"{said}.log",
+        log=settings.home / "logs" / f"{label}.log",
         work_s=work_minutes * 60,
         beat_interval_s=limits.beat_interval_s,
         dead_after_s=limits.dead_after_s,

@@ -40,7 +40,7 @@ def leased(kept: KeptRun, run_id: str, stop: threading.Event) -> Iterator[bool]:
                     heart.progress(WAITING, "for the run before to hand over")
                     free = held.enter_context(_locked(kept.lock, stop, _FOREVER))
             elif not free and not stop.is_set():
-                msg = f"one {kept.said} works, as process {_named(kept.lock)}, and another waits: they are enough."
+                msg = f"one {kept.label} works, as process {_named(kept.lock)}, and another waits: they are enough."
                 raise LockBusy(msg)
         yield free
 

@@ -17,7 +17,7 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
         job=job,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=5,
-        description=f"Keeps one {kept.said} alive: starts its successor, and replaces one that ended, died or hangs.",
+        description=f"Keeps one {kept.label} alive: starts its successor, and replaces one that ended, died or hangs.",
     )
     def keep_one(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         end_if_stopped(kept)
@@ -56,7 +56,7 @@ def _keeps_its_place(instance: dg.DagsterInstance, record: dg.RunRecord, kept: K
         return f"is {judgement.verdict.value}: {judgement.reason}"
     if run.process is not None and not run.process.end():
         return f"is {judgement.verdict.value}, and its process {run.process.pid} cannot be ended: {judgement.reason}"
-    fail(instance, run_id, f"The {kept.said} is {judgement.verdict.value}: {judgement.reason}.")
+    fail(instance, run_id, f"The {kept.label} is {judgement.verdict.value}: {judgement.reason}.")
     return None
 
 

@@ -1,12 +1,17 @@
 """Refine as a kept run, which tells Dagster of the days that it refreshes."""
 
 import threading
+from datetime import date
+from functools import partial
 
 import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from k2_assets.checks.gold_day import GoldCheck
 from k2_assets.kept_runs.job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
-from k2_assets.refine.refine import Refine
+from k2_assets.refine.loop import Refine
 from k2_assets.refine.report import Reporter
 from k2_core.settings import Settings
 
@@ -17,9 +22,19 @@ def refine_job(settings: Settings) -> dg.JobDefinition:
     return kept_job(kept_refine(settings), _refine_until, does)
 
 
+def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> bool:
+    """Tell whether the last recorded evaluation of a check failed for a day."""
+    newest = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey(check.table), check.name),
+        limit=1,
+        partition_filter=PartitionKeyFilter(key=day.isoformat()),
+    )
+    return bool(newest) and newest[0].status is AssetCheckExecutionRecordStatus.FAILED
+
+
 def _refine_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> None:
     refine = Refine(settings, context.run_id, stop)
-    reporter = Reporter(refine, settings.refine.report_interval_s)
+    reporter = Reporter(refine, settings.refine.report_interval_s, partial(has_failed, context.instance))
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)

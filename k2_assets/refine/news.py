@@ -1,4 +1,4 @@
-"""Which days of gold have news: files below them that they have not taken in, or days that were made anew."""
+"""Which days of gold have news: days with files below that they have not taken in, or that were rebuilt below."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -12,8 +12,9 @@ from k2_assets.lake_files import ManifestCache, Seen, live_files
 from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table
 from k2_assets.resources.lake import Lake
+from k2_core import clock
 from k2_core.catalog import pointers
-from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS
+from k2_core.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS
 
 SOURCES: Final = {
     GOLD_TRADES.name: SILVER["trades"],
@@ -21,18 +22,22 @@ SOURCES: Final = {
     GOLD["quotes"].name: SILVER["quotes"],
 }
 """What each table of gold is made from, in the order in which a day's are refreshed."""
-assert set(SOURCES) >= {GOLD[data].name for data in DATA}  # noqa: S101  # a new kind of data has its place here
 
 
 class News:
-    """Follows the catalog: nothing is read while no table has changed since the last look, which ``last`` keeps."""
+    """Follows the catalog: nothing is read while no table has changed since the last look.
+
+    ``last`` keeps what that look found, ``newest_days`` the newest day that each table of gold has taken in.
+    """
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._manifests: dict[str, ManifestCache] = {}
         self._pointers: dict[str, str] = {}
         self._tables: dict[str, Table] = {}
+        self._today = date.min
         self.last: dict[str, set[date]] = {}
+        self.newest_days: dict[str, date | None] = {}
 
     def days(self) -> dict[str, set[date]]:
         """Return the days that have news, by table of gold.
@@ -45,26 +50,26 @@ class News:
         moved = {name for name in found if found[name] != self._pointers.get(name)}
         for name in moved:
             self._tables.pop(name, None)
+        if self._today != (today := clock.now().date()):
+            self.last = {}  # a day that was still to come may have rows already
         for name, sources in SOURCES.items():
             if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *sources}):
                 self.last[name] = self._behind(name, sources)
-        self._pointers = found
+        self._pointers, self._today = found, today
         return self.last
-
-    def newest_day(self, name: str) -> date | None:
-        """Return the newest day that a table of gold has taken in."""
-        return Seen.of(self._table(name)).newest_day()
 
     def _behind(self, name: str, sources: Iterable[str]) -> set[date]:
         table = self._table(name)
         seen, taken = Seen.of(table), Taken.of(table)
+        self.newest_days[name] = seen.newest_day()
         days: set[date] = set()
         for each in sources:
             source = self._table(each)
             cache = self._manifests.setdefault(each, ManifestCache())
             days |= seen.behind(source, live_files(source, "timestamp", cache)) | taken.behind(source)
-        if name == GOLD_TRADES.name and (epochs := epochs_table(self._lake.catalog(), self._lake.namespace)):
-            days |= taken.behind(epochs) if epochs.current_snapshot() else set()
+        epochs = epochs_table(self._lake.catalog(), self._lake.namespace) if name == GOLD_TRADES.name else None
+        if epochs is not None and epochs.current_snapshot() is not None:
+            days |= taken.behind(epochs)
         return {day for day in days if is_day_of_data(day)}
 
     def _table(self, name: str) -> Table:

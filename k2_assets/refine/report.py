@@ -1,6 +1,6 @@
-"""What refine tells Dagster: a day's materialization at most every minute, and right after it how its checks stand."""
+"""What refine tells Dagster: each day at most every minute, and right after it the results of its checks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any, Final
 
@@ -8,8 +8,7 @@ import dagster as dg
 
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day import GoldDay, Outcome
-from k2_assets.refine.news import SOURCES
-from k2_assets.refine.refine import Refine, Refreshed
+from k2_assets.refine.loop import Refine, Refreshed
 from k2_core import clock
 from k2_core.logs import logger
 
@@ -25,10 +24,16 @@ class Reporter:
 
     The newest day of each table is reported also when nothing came, as long as the table has taken in all news: that it
     is fresh means that it is caught up.
+
+    Args:
+        refine: whose work is reported.
+        interval_s: between two reports of a day.
+        has_failed: tells whether the last evaluation of a check by another run failed.
     """
 
-    def __init__(self, refine: Refine, interval_s: float) -> None:
+    def __init__(self, refine: Refine, interval_s: float, has_failed: Callable[[GoldCheck, date], bool]) -> None:
         self._refine = refine
+        self._has_failed = has_failed
         self._interval_s = interval_s
         self._look_at = 0.0
         self._done: dict[tuple[str, date], Outcome] = {}
@@ -46,17 +51,17 @@ class Reporter:
         if not now and clock.monotonic() < self._look_at:
             return
         self._look_at = clock.monotonic() + min(self._interval_s, _LOOK_S)
-        for key in sorted({*self._done, *(set() if now else self._caught_up())}, key=lambda key: key[1], reverse=True):
-            last = self._reported_at.get(key)
+        days = {*self._done, *(() if now else self._caught_up())}
+        for table, day in sorted(days, key=lambda key: key[1], reverse=True):
+            last = self._reported_at.get((table, day))
             if now or last is None or clock.monotonic() - last >= self._interval_s:
                 try:
-                    yield from self._report(*key)
+                    yield from self._report(table, day)
                 except Exception:  # what cannot be reported now is no reason to end a run that refines
-                    log.exception("not reported", table=key[0], day=str(key[1]))
+                    log.exception("not reported", table=table, day=str(day))
 
     def _caught_up(self) -> Iterator[tuple[str, date]]:
-        for table in SOURCES:
-            day = self._refine.news.newest_day(table)
+        for table, day in self._refine.news.newest_days.items():
             if day is not None and self._refine.is_caught_up(table):
                 yield table, day
 
@@ -71,12 +76,16 @@ class Reporter:
                 yield self._evaluation(check, day)
 
     def _evaluation(self, check: GoldCheck, day: date) -> dg.AssetCheckEvaluation:
-        """Return how a check stands: evaluated now, or less than five minutes ago; a failed one anew, of the day."""
+        """Return how a check stands: as evaluated less than five minutes ago, or evaluated now.
+
+        One that failed, in this run or before it, is evaluated each time, and of the whole day: its fault may lie in
+        files that are no longer the newest.
+        """
         key = check.table, check.name, day
         result, evaluated_at = self._checked.get(key, (None, 0.0))
-        if result is None or not result.passed or clock.now_ns() / clock.NS_PER_SECOND - evaluated_at > _EVALUATE_S:
-            whole = result is not None and not result.passed
-            result, evaluated_at = check.judge(self._refine.lake, day, whole), clock.now_ns() / clock.NS_PER_SECOND
+        failed = self._has_failed(check, day) if result is None else not result.passed
+        if result is None or failed or _now_s() - evaluated_at > _EVALUATE_S:
+            result, evaluated_at = check.judge(self._refine.lake, day, failed), _now_s()
             self._checked[key] = result, evaluated_at
         metadata: dict[str, Any] = {**(result.metadata or {}), "evaluated": dg.MetadataValue.timestamp(evaluated_at)}
         return dg.AssetCheckEvaluation(
@@ -88,6 +97,10 @@ class Reporter:
             description=result.description,
             metadata=metadata,
         )
+
+
+def _now_s() -> float:
+    return clock.now_ns() / clock.NS_PER_SECOND
 
 
 def _sum(one: Outcome, other: Outcome) -> Outcome:

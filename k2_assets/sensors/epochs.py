@@ -1,4 +1,4 @@
-"""The sensor that has silver made anew where an epoch changes the ids of its rows; gold takes that in by itself."""
+"""The sensor that asks for rebuilds of silver where an epoch changes ids; refine takes them into gold."""
 
 from datetime import date
 from typing import Final
@@ -35,7 +35,7 @@ def epochs_sensor(lake: Lake) -> dg.SensorDefinition:
             tags = {**REBUILD_TAGS, PARTITION_TAG: day.isoformat()}
             requests.append(dg.RunRequest(partition_key=day.isoformat(), asset_selection=selection, tags=tags))
         if not requests:
-            return dg.SkipReason("silver has the ids of every epoch, or is being made anew")
+            return dg.SkipReason("silver has the ids of every epoch, or is being rebuilt")
         return dg.SensorResult(run_requests=requests)
 
     return ask_for_days_of_epochs

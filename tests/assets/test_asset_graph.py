@@ -8,6 +8,7 @@ import pytest
 
 from k2_assets.build_definitions import build_definitions
 from k2_assets.partitions import daily
+from k2_assets.refine.news import SOURCES
 from k2_core.settings import Settings
 from k2_core.tables import DATA
 from k2_core.venues import VENUES
@@ -77,6 +78,12 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
             assert "dagster/column_schema" in node.metadata
         assert node.automation_condition is None
         assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *REFINED})
+
+
+def test_refine_keeps_every_asset_of_gold(definitions: dg.Definitions) -> None:
+    graph = definitions.get_repository_def().asset_graph
+    gold = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).group_name == "gold"}
+    assert set(SOURCES) == gold == REFINED
 
 
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:

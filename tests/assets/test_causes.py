@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from sqlalchemy.exc import OperationalError
 
-from k2_assets.drain import causes
+from k2_assets import causes
 from k2_core.errors import RegistryError
 from k2_core.settings import Catalog, Kafka, Settings
 

@@ -9,7 +9,7 @@ from k2_assets.reference import epochs
 from k2_assets.refine.news import News
 from k2_assets.resources.lake import Lake
 from k2_assets.sensors.epochs import epochs_sensor
-from k2_core import seen
+from k2_core import clock, seen
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 
@@ -61,6 +61,18 @@ def test_nothing_is_read_while_no_table_has_changed(
 
     monkeypatch.setattr(Lake, "table", lambda *_: pytest.fail("a table was loaded"))
     assert of(news) == {TRADES: {DAY}}
+
+
+def test_a_day_that_was_still_to_come_has_news_once_it_begins(
+    lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    tomorrow = now + timedelta(days=1)
+    lake.append(SILVER, [a_trade(1, tomorrow)])
+    assert of(news) == {}
+
+    monkeypatch.setattr(clock, "now", lambda: tomorrow)
+    assert of(news) == {TRADES: {tomorrow.date()}}
 
 
 def test_days_that_are_no_days_of_data_have_no_news(lake: SmallLake, news: News) -> None:

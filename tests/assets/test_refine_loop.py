@@ -7,12 +7,14 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day import GoldDay
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake_writer.lock import lock
-from k2_assets.refine import refine as loop
-from k2_assets.refine.refine import Refine, Refreshed
+from k2_assets.refine import loop
+from k2_assets.refine.job import has_failed
+from k2_assets.refine.loop import Refine, Refreshed
 from k2_assets.refine.report import Event, Reporter
 from k2_core import clock
 from k2_core.settings import Drain
@@ -138,15 +140,24 @@ def test_no_candle_is_made_of_trades_that_are_unfit(
     lake.append(SILVER, trades_of(range(1, 100)))
     caught_up(refine)
     before = lake.candles()
-    reporter = Reporter(refine, 0)
+    reporter = Reporter(refine, 0, never_failed)
     told = list(reporter.due())
     lake.append(GOLD_TRADES, [a_trade(500, 50, price="-1")])  # past our own writer
 
     until(refine, lambda _: "price > 0: 1 not" in refine.trouble())
 
-    assert lake.candles() == before
     assert evaluations(told)["fit_for_candles"]
-    assert not evaluations(list(Reporter(refine, 0).due()))["fit_for_candles"]
+    assert not evaluations(list(Reporter(refine, 0, never_failed).due()))["fit_for_candles"]
+    for number in range(100, 112):  # more commits than are the newest
+        lake.append(SILVER, [a_trade(number, number + 3600)])
+        lake.trades_refresh().append_new()
+    again = Refine(lake.settings, "the next run", threading.Event())
+    until(again, lambda _: "price > 0: 1 not" in again.trouble())
+    assert lake.candles() == before
+
+
+def never_failed(_check: GoldCheck, _day: date) -> bool:
+    return False
 
 
 def evaluations(events: list[Event]) -> dict[str, bool]:
@@ -155,7 +166,7 @@ def evaluations(events: list[Event]) -> dict[str, bool]:
 
 def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallLake, refine: Refine) -> None:
     lake.append(SILVER, trades_of(range(1, 100)))
-    reporter = Reporter(refine, 3600)
+    reporter = Reporter(refine, 3600, never_failed)
     for refreshed in caught_up(refine):
         reporter.add(refreshed)
 
@@ -181,7 +192,7 @@ def test_a_quiet_market_is_reported_as_fresh_only_while_gold_is_caught_up(
 ) -> None:
     lake.append(SILVER, trades_of(range(1, 10)))
     caught_up(refine)
-    reporter = Reporter(refine, 0)
+    reporter = Reporter(refine, 0, never_failed)
     assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
     assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
 
@@ -195,7 +206,7 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
     lake.append(SILVER, trades_of(range(1, 10)))
     caught_up(refine)
     lake.append(GOLD_TRADES, [a_trade(1)])  # past our own writer
-    reporter = Reporter(refine, 0)
+    reporter = Reporter(refine, 0, never_failed)
 
     assert not evaluations(list(reporter.due()))["unique_message_id"]
     for number in range(20, 32):  # newer files than are judged
@@ -203,8 +214,37 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
         caught_up(refine)
     assert not evaluations(list(reporter.due()))["unique_message_id"]
 
-    GoldDay(refine.lake, TRADES, DAY).make_anew()
+    next_run = Reporter(refine, 0, lambda check, _: check.name == "unique_message_id")
+    assert not evaluations(list(next_run.due()))["unique_message_id"], "the next run looks at the whole day as well"
+
+    GoldDay(refine.lake, TRADES, DAY).rebuild()
     assert evaluations(list(reporter.due()))["unique_message_id"]
+
+
+def test_a_run_knows_which_checks_failed_before_it() -> None:
+    unique = next(check for check in GOLD_CHECKS if (check.table, check.name) == (TRADES, "unique_message_id"))
+
+    def judged(instance: dg.DagsterInstance, day: date, passed: bool) -> None:
+        @dg.op
+        def report(context: dg.OpExecutionContext) -> None:
+            context.log_event(
+                dg.AssetCheckEvaluation(dg.AssetKey(TRADES), unique.name, passed, partition=day.isoformat())  # type: ignore[arg-type]
+            )
+
+        @dg.job
+        def reports() -> None:
+            report()
+
+        assert reports.execute_in_process(instance=instance).success
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert not has_failed(instance, unique, DAY)
+        judged(instance, DAY, passed=False)
+        judged(instance, DAY + timedelta(days=1), passed=True)
+        assert has_failed(instance, unique, DAY)
+        assert not has_failed(instance, unique, DAY + timedelta(days=1))
+        judged(instance, DAY, passed=True)
+        assert not has_failed(instance, unique, DAY)
 
 
 def test_a_catalog_that_is_away_is_waited_for_and_said(
@@ -230,7 +270,7 @@ def test_what_cannot_be_reported_is_reported_later(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.append(SILVER, trades_of(range(1, 10)))
-    reporter = Reporter(refine, 0)
+    reporter = Reporter(refine, 0, never_failed)
     for refreshed in caught_up(refine):
         reporter.add(refreshed)
 

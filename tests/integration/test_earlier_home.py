@@ -15,7 +15,7 @@ from k2_core.tables import DATA, GOLD, bronze, silver, silver_rejected
 from k2_core.venues import VENUES
 from tests.homes.facts import rows_of
 from tests.homes.packed import PackedHome, unpack
-from tests.integration.days_made_anew import Lake, a_backfill_that_fails, days_are_made_anew
+from tests.integration.rebuild_beside_drain import Lake, a_backfill_that_fails, rebuild_days
 from tests.integration.whole_platform import Platform, eventually
 
 pytestmark = [pytest.mark.integration]
@@ -87,7 +87,7 @@ def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why
     lake = Lake(earlier.platform.home)
     with ThreadPoolExecutor() as beside:
         fails = beside.submit(a_backfill_that_fails, earlier.platform, lake)
-        days_are_made_anew(earlier.platform, lake)
+        rebuild_days(earlier.platform, lake)
         said = fails.result()
     assert re.search(r"\d of 1 partition not made; why: .*holds 3 messages twice", said), said
 

@@ -20,7 +20,7 @@ from k2_assets.gold import day
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
 from k2_assets.refine import news
-from k2_assets.refine.refine import Refine
+from k2_assets.refine.loop import Refine
 from k2_core.settings import Settings
 from k2_core.tables import GOLD_TRADES
 from k2_core.topics import raw_topic

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from k2_assets.kafka_reader import describe_topic
 from k2_assets.kept_runs.heartbeat import READING, WAITING, Beat, read_beat
-from k2_assets.refine.refine import REFINING
+from k2_assets.refine.loop import REFINING
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_stack import state

@@ -136,7 +136,7 @@ def in_silver(lake: Lake) -> set[str]:
     return {each for venue in VENUES for each in lake.column(silver_trades(venue).name, "message_id")}
 
 
-def days_are_made_anew(platform: Platform, lake: Lake) -> None:
+def rebuild_days(platform: Platform, lake: Lake) -> None:
     eventually(lambda: len(lake.column(CANDLES, "symbol")) > 0, platform.status)
     vector = Offsets.from_properties(lake.table(SILVER).properties)
     before, days = lake.picture(SILVER, vector), days_of(lake)

@@ -10,8 +10,8 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from k2_assets import causes
 from k2_assets.checks.gold_day import FIT, GOLD_CHECKS
-from k2_assets.drain import causes
 from k2_assets.gold.day import GoldDay, Outcome
 from k2_assets.kept_runs.heartbeat import WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_refine
@@ -29,7 +29,7 @@ REFINING: Final = "refining"
 _LOOK_S: Final = 0.5
 _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 60.0
-_SAID: Final = 3  # troubles that a heartbeat names
+_NAMED: Final = 3  # troubles that a heartbeat names
 _PASSING: Final = (K2Error, OSError, SQLAlchemyError, sqlite3.Error)
 _FIT: Final = next(each for each in GOLD_CHECKS if each.name == FIT)
 
@@ -45,9 +45,9 @@ class Refreshed:
 
 @dataclass
 class Trouble:
-    """Why a day was not refreshed, empty for no fault, and when it is tried again (monotonic seconds)."""
+    """Why a day was not refreshed, empty while another run has it, and when it is tried again (monotonic seconds)."""
 
-    said: str
+    reason: str
     pause_s: float
     again_at: float
 
@@ -95,12 +95,17 @@ class Refine:
 
     def trouble(self) -> str:
         """Say which days could not be refreshed, and why; empty when there are none."""
-        said = [f"{table} of {day}: {each.said}" for (table, day), each in sorted(self._troubles.items()) if each.said]
-        more = f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
-        return "; ".join(said[:_SAID]) + more
+        troubles = sorted((key, each.reason) for key, each in self._troubles.items() if each.reason)
+        named = [f"{table} of {day}: {reason}" for (table, day), reason in troubles[:_NAMED]]
+        more = [f"and {len(troubles) - _NAMED} more"] if len(troubles) > _NAMED else []
+        return "; ".join(named + more)
 
     def _chosen(self, news: dict[str, set[date]]) -> list[date]:
-        """Return the newest day that has news, and one older: the next older one than at the last look, in turn."""
+        """Return the newest day that has news, and one older.
+
+        The older ones take turns: each look takes the next older one than the last look took, then begins again with
+        the newest of them. So no day waits for ever, and the newest never waits for more than one other.
+        """
         self._troubles = {(table, day): each for (table, day), each in self._troubles.items() if day in news[table]}
         now = clock.monotonic()
         waiting = {key for key, each in self._troubles.items() if each.again_at > now}
@@ -126,17 +131,17 @@ class Refine:
         began, key = clock.monotonic(), (day.table, day.day)
         try:
             if day.is_leased():
-                self._put_off(key, "")  # no trouble: a person's run makes it anew
+                self._put_off(key, "")  # no trouble: a person's run rebuilds it
                 return None
             if why := self._unfit(day):
                 self._put_off(key, why)
                 return None
             outcome = day.take_in_news()
-        except Exception as error:  # the boundary of one day of one table: logged, and said in `k2 status`
+        except Exception as error:  # the boundary of one day of one table: logged, and shown by `k2 status`
             known = isinstance(error, _PASSING)
-            said = causes.sentence(error, self._settings) if known else f"{type(error).__name__}: {error}"
-            log.warning("not refreshed", table=day.table, day=str(day.day), error=said, exc_info=not known)
-            self._put_off(key, said)
+            reason = causes.sentence(error, self._settings) if known else f"{type(error).__name__}: {error}"
+            log.warning("not refreshed", table=day.table, day=str(day.day), error=reason, exc_info=not known)
+            self._put_off(key, reason)
             return None
         self._troubles.pop(key, None)
         seconds = clock.monotonic() - began
@@ -150,8 +155,9 @@ class Refine:
         judged = _FIT.judge(self.lake, day.day, False)
         return "" if judged.passed else f"the check {FIT} of {GOLD_TRADES.name} fails: {judged.description}"
 
-    def _put_off(self, key: tuple[str, date], said: str) -> None:
+    def _put_off(self, key: tuple[str, date], reason: str) -> None:
+        """Try a day again later; later and later only while something is wrong with it."""
         before = self._troubles.get(key)
-        pause_s = min(before.pause_s * 2, _RETRY_LAST_S) if before else _RETRY_FIRST_S
+        pause_s = min(before.pause_s * 2, _RETRY_LAST_S) if before and reason else _RETRY_FIRST_S
         again_at = clock.monotonic() + pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret
-        self._troubles[key] = Trouble(said, pause_s, again_at)
+        self._troubles[key] = Trouble(reason, pause_s, again_at)

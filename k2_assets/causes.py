@@ -1,4 +1,4 @@
-"""Why a drain waits, in one sentence that a person can act on, whichever library worded the error."""
+"""Why a kept run waits, in one sentence that a person can act on, whichever library worded the error."""
 
 import sqlite3
 
