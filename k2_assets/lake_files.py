@@ -24,6 +24,7 @@ from k2_core.seen import SEEN, newest_days, oldest_remembered, seen_days
 
 ALL_ROWS: Final = AlwaysTrue()
 _EPOCH: Final = date(1970, 1, 1)
+_NEWEST_COMMITS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,14 @@ def oldest_batch(files: list[LakeFile], most_rows: int) -> list[LakeFile]:
         batch.append(each)
         rows += each.file.record_count
     return batch
+
+
+def newest_and_beside(files: list[LakeFile], commits: int = _NEWEST_COMMITS) -> list[LakeFile]:
+    """Return the files of the newest ``commits`` sequence numbers, and all that overlap them in time."""
+    newest = max((each.sequence for each in files), default=0)
+    recent = [each for each in files if each.sequence > newest - commits]
+    first, last = min((r.first_us for r in recent), default=0), max((r.last_us for r in recent), default=0)
+    return [each for each in files if each.last_us >= first and each.first_us <= last]
 
 
 class Seen:

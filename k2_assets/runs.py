@@ -16,6 +16,8 @@ UNFINISHED: Final = [
 PARTITION_TAG: Final = "dagster/partition"
 """Carries the day of a run."""
 
-# The queue lets few of these run at once, so that they never stand before a drain. The sensor that asked for one asks
-# again if it failed, so that Dagster does not start it again as well.
-REBUILD_TAGS: Final = {"k2/queue": "rebuild", "dagster/max_runtime": "1800", "dagster/max_retries": "0"}
+RANGE_TAGS: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+"""Carry the first and the last day of a run that has several."""
+
+# The queue lets few of these run at once, so that they never stand before a drain.
+REBUILD_TAGS: Final = {"k2/queue": "rebuild", "dagster/max_runtime": "1800"}

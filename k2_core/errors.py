@@ -96,6 +96,10 @@ class DoubledRows(K2Error):
     """A table holds a message twice; nothing is made from it until it was mended."""
 
 
+class UnfitTrades(K2Error):
+    """Candles cannot be made of a day's trades."""
+
+
 class CommitConflict(K2Error):
     """Another writer moved the table's offsets first; the batch must be thrown away."""
 

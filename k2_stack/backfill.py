@@ -111,7 +111,7 @@ def _report(pages: DagsterPages, backfill_id: str, ended: Progress) -> None:
 
 
 def _told(failure: Failure) -> str:
-    return f"{failure.step or 'the run'} of {failure.day}: {failure.reason}"
+    return f"{failure.step or 'the run'} of {failure.days}: {failure.reason}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -59,6 +59,8 @@ query ($run: ID!, $after: String) {
   }
 }
 """
+MAX_RETRIES: Final = "dagster/max_retries"
+_RETRIES: Final = 2  # of a run that did not start, or whose process was killed
 MARKED_FAILED: Final = "This run has been marked as failed from outside the execution context."
 """What Dagster says of a run that it could not start, or whose process ended; why is in an event before."""
 _CRASH: Final = re.compile(r"Run execution process for \S+ (was terminated by signal \d+ \(\w+\)|.* code -?\d+)")
@@ -92,7 +94,7 @@ class Progress:
 class Failure:
     """Why a run of a backfill failed."""
 
-    day: str
+    days: str
     step: str
     reason: str
 
@@ -127,6 +129,7 @@ class DagsterPages:
         params = {
             "assetSelection": [_key(asset) for asset in assets],
             "partitionNames": days,
+            "tags": [{"key": MAX_RETRIES, "value": str(_RETRIES)}],
         }
         answer = self._ask(_LAUNCH, params=params)["launchPartitionBackfill"]
         if "backfillId" not in answer:
@@ -150,7 +153,7 @@ class DagsterPages:
         return Progress(found["status"], targeted, done, failed, error)
 
     def failures(self, backfill_id: str) -> list[Failure]:
-        """Return why the failed runs of a backfill failed, by day; not of those that were started again."""
+        """Return why the failed runs of a backfill failed, by their days; not of those that were started again."""
         runs = self._ask(_FAILED, id=backfill_id)["partitionBackfillOrError"]["runs"]
         tagged = [(run, {tag["key"]: tag["value"] for tag in run["tags"]}) for run in runs]
         failed = [
@@ -158,11 +161,12 @@ class DagsterPages:
             for run, tags in tagged
             if run["status"] in {"FAILURE", "CANCELED"} and "dagster/auto_retry_run_id" not in tags
         ]
-        return sorted(failed, key=lambda failure: failure.day)
+        return sorted(failed, key=lambda failure: failure.days)
 
     def _failure(self, run: dict[str, Any], tags: dict[str, str]) -> Failure:
-        day = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_start", "")
-        return _failure_of(self._events(run["id"]), day, run["status"].lower())
+        first, last = (tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
+        days = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
+        return _failure_of(self._events(run["id"]), days, run["status"].lower())
 
     def _events(self, run_id: str) -> list[dict[str, Any]]:
         """Return a run's events, page by page: the log of many days has thousands, and why it failed comes last."""
@@ -190,23 +194,23 @@ class DagsterPages:
         return data
 
 
-def _failure_of(events: list[dict[str, Any]], day: str, status: str) -> Failure:
+def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure:
     """Return why a run failed: its step's error, its own, what kept it from starting, or what was said of its end."""
     steps, ends, engine = (
         [event for event in events if event["__typename"] == name]
         for name in ("ExecutionStepFailureEvent", "RunFailureEvent", "EngineEvent")
     )
     if step := next((event for event in steps if event["error"]), None):
-        return Failure(day, step["stepKey"], _deepest(step))
+        return Failure(days, step["stepKey"], _deepest(step))
     if ends and ends[-1]["error"]:
-        return Failure(day, "", _deepest(ends[-1]))
+        return Failure(days, "", _deepest(ends[-1]))
     said = ends[-1]["message"] if ends else MARKED_FAILED
     if said == MARKED_FAILED:
         if found := next(filter(None, (_CRASH.search(event["message"]) for event in reversed(engine))), None):
-            return Failure(day, "", f"its process {found[1]}")
+            return Failure(days, "", f"its process {found[1]}")
         if unstarted := [event for event in engine if event["error"]]:
-            return Failure(day, "", f"it was not started: {_deepest(unstarted[-1])}")
-    return Failure(day, "", _sentence(said if ends else status))
+            return Failure(days, "", f"it was not started: {_deepest(unstarted[-1])}")
+    return Failure(days, "", _sentence(said if ends else status))
 
 
 def _deepest(event: dict[str, Any]) -> str:

@@ -6,11 +6,11 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.checks import silver
+from k2_assets.checks.evaluations import evaluate_each
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day import day_of
 from k2_assets.presentation import table_metadata
 from k2_assets.resources.lake import Lake
-from k2_assets.runs import PARTITION_TAG
 from k2_core import tables
 from k2_core.venues.routing import Data
 
@@ -21,15 +21,15 @@ def gold_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]
 
 
 def _check(judged: GoldCheck, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too
         asset=judged.table,
         name=judged.name,
         partitions_def=days,
         description=judged.description,
         blocking=judged.blocking,
     )
-    def gold_check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        return judged.judge(lake, _day(context), True)
+    def gold_check(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.Output[None]:
+        return evaluate_each(context, lambda day: judged.judge(lake, day, True))
 
     return gold_check
 
@@ -39,17 +39,19 @@ def silver_check(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.As
     name = tables.silver(venue, data).name
     known = ", known sides" if data == "trades" else " where a side is there"
 
-    @dg.asset_check(
+    @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too
         asset=name,
         name=silver.NAME,
         partitions_def=days,
         description=f"Schema, ids, positive prices and sizes{known}. The drain judges every batch; run by hand, it "
         "reads the day.",
     )
-    def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        day = _day(context)
-        rows = day_of(lake, name, "timestamp", day, tuple(silver.JUDGED[data]))
-        return silver_result(rows, day, data)
+    def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.Output[None]:
+        def judge(day: date) -> dg.AssetCheckResult:
+            rows = day_of(lake, name, "timestamp", day, tuple(silver.JUDGED[data]))
+            return silver_result(rows, day, data)
+
+        return evaluate_each(context, judge)
 
     return schema_and_ranges
 
@@ -63,7 +65,3 @@ def silver_result(rows: pl.DataFrame, day: date, data: Data = "trades") -> dg.As
         description=silver.sentence(rows.height, int(found["failures"].sum()), f"of {day}"),
         metadata={"day": day.isoformat(), "rows": rows.height, "faults": table_metadata(found, found.columns)},
     )
-
-
-def _day(context: dg.AssetCheckExecutionContext) -> date:
-    return date.fromisoformat(context.run.tags[PARTITION_TAG])

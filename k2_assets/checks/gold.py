@@ -1,6 +1,5 @@
 """Is gold what it says it is? Pure judgements of collected rows."""
 
-from datetime import date
 from typing import Final
 
 import polars as pl
@@ -15,7 +14,6 @@ INVARIANTS: Final = {
     "complete means none missing": ~pl.col("is_complete") | (pl.col("missing_trades") == 0),
     "window_end follows window_start": pl.col("window_end") > pl.col("window_start"),
 }
-FIT_COLUMNS: Final = ("timestamp", "price", "quantity")
 CANDLE_COLUMNS: Final = (
     *("symbol", "exchange", "window_start", "window_end", "open_price", "high_price", "low_price", "close_price"),
     *("volume", "trade_count", "vwap", "is_complete", "missing_trades"),
@@ -36,14 +34,3 @@ def broken_invariants(candles: pl.DataFrame) -> dict[str, int]:
     if twice := candles.height - candles.select("symbol", "exchange", "window_start").n_unique():
         broken["one candle a window"] = twice
     return broken
-
-
-def unfit_for_candles(trades: pl.DataFrame, day: date) -> dict[str, int]:
-    """Return how many trades of a day break what candles are made on; only what is broken."""
-    wanted = {
-        "price > 0": pl.col("price") > 0,
-        "quantity > 0": pl.col("quantity") > 0,
-        "a time of the day": pl.col("timestamp").dt.date() == day,
-    }
-    counts = trades.select((~holds).fill_null(value=True).sum().alias(name) for name, holds in wanted.items())
-    return {name: int(count) for name, count in counts.row(0, named=True).items() if count}

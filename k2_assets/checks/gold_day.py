@@ -10,17 +10,14 @@ import dagster as dg
 
 from k2_assets.checks import gold
 from k2_assets.gold.day import day_of
-from k2_assets.lake_files import LakeFile, Seen, live_files, read_files
+from k2_assets.gold.fit import FIT, fitness
+from k2_assets.lake_files import live_files, newest_and_beside, read_files
 from k2_assets.presentation import counted
-from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_assets.resources.lake import Lake
 from k2_core import clock
 from k2_core.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues.routing import Data
-
-FIT: Final = "fit_for_candles"
-_NEWEST_COMMITS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,17 @@ class GoldCheck:
     judge: Callable[[Lake, date, bool], dg.AssetCheckResult]
     blocking: bool = False
 
+    @property
+    def key(self) -> dg.AssetCheckKey:
+        """By which Dagster knows it."""
+        return dg.AssetCheckKey(dg.AssetKey(self.table), self.name)
+
 
 def _unique(data: Data, lake: Lake, day: date, whole: bool) -> dg.AssetCheckResult:
     """Count repeated message ids. A whole day may hold a hundred million: refine reads it only after a failure."""
     table = lake.table(GOLD[data].name)
-    ids = read_files(table, _judged(live_files(table, "timestamp", day=day), whole), ("message_id",))
+    files = live_files(table, "timestamp", day=day)
+    ids = read_files(table, files if whole else newest_and_beside(files), ("message_id",))
     twice = gold.repeated(ids)
     one = data.removesuffix("s")
     return dg.AssetCheckResult(
@@ -57,19 +60,11 @@ def _unique(data: Data, lake: Lake, day: date, whole: bool) -> dg.AssetCheckResu
 
 def _fit_for_candles(lake: Lake, day: date, whole: bool) -> dg.AssetCheckResult:
     """Count the trades of which no candle can be made."""
-    table, candles = lake.table(GOLD_TRADES.name), lake.table(GOLD_OHLCV_1M.name)
-    files = live_files(table, "timestamp", day=day)
-    if not whole and day not in Taken.of(candles).behind(table):
-        # All that candles would take in: an unfit trade blocks them for as long as they have not taken it in.
-        newest = {each.file.file_path for each in (*_judged(files, whole), *Seen.of(candles).newer(table, files))}
-        files = [each for each in files if each.file.file_path in newest]
-    trades = read_files(table, files, gold.FIT_COLUMNS)
-    unfit = gold.unfit_for_candles(trades, day)
-    found = "; ".join(f"{name}: {count:,} not" for name, count in unfit.items()) or "candles can be made of all"
+    found = fitness(lake, day, whole=whole)
     return dg.AssetCheckResult(
-        passed=not unfit,
-        description=f"{counted(trades.height, 'trade')} in {_where(day, whole)}: {found}.",
-        metadata={"day": day.isoformat(), "trades": trades.height, **unfit},
+        passed=not found.unfit,
+        description=f"{counted(found.trades, 'trade')} in {_where(day, whole)}: {found}.",
+        metadata={"day": day.isoformat(), "trades": found.trades, **found.unfit},
     )
 
 
@@ -134,18 +129,6 @@ GOLD_CHECKS: Final = (
         _candle_invariants,
     ),
 )
-
-
-def beside_newest(files: list[LakeFile], commits: int) -> list[LakeFile]:
-    """Return the files of the newest ``commits`` sequence numbers, and all that overlap them in time."""
-    newest = max((each.sequence for each in files), default=0)
-    recent = [each for each in files if each.sequence > newest - commits]
-    first, last = min((r.first_us for r in recent), default=0), max((r.last_us for r in recent), default=0)
-    return [each for each in files if each.last_us >= first and each.first_us <= last]
-
-
-def _judged(files: list[LakeFile], whole: bool) -> list[LakeFile]:
-    return files if whole else beside_newest(files, _NEWEST_COMMITS)
 
 
 def _where(day: date, whole: bool) -> str:

@@ -1,17 +1,21 @@
 """Gold in the asset graph. Refine keeps its days up to date; a person's run or a backfill rebuilds them."""
 
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
 from k2_assets.gold.day import SILVER, GoldDay
 from k2_assets.presentation import OWNERS, spec_metadata
 from k2_assets.resources.lake import Lake
+from k2_assets.run_days import rebuild_each
 from k2_core.table_spec import TableSpec
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=5), warn_window=timedelta(minutes=2))
+# Dagster puts assets of one policy into one run, where a step that fails for one day keeps the next from all its days.
+# So candles have another policy than trades.
+_DAYS_A_RUN: Final = {GOLD_OHLCV_1M.name: 31} | dict.fromkeys((each.name for each in GOLD.values()), 30)
 _FIRST_STAYS: Final = "Of several copies the first received stays."
 _SAYS_ITSELF: Final = "A candle says itself whether it is proved complete."
 
@@ -29,6 +33,7 @@ def _asset(spec: TableSpec, deps: tuple[str, ...], days: dg.PartitionsDefinition
         key=spec.name,
         deps=deps,
         partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN[spec.name]),
         freshness_policy=_FRESH,
         group_name="gold",
         kinds={"iceberg", "polars"},
@@ -37,9 +42,13 @@ def _asset(spec: TableSpec, deps: tuple[str, ...], days: dg.PartitionsDefinition
         description=f"{spec.doc} {says}",
         metadata=spec_metadata(spec),
     )
-    def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        """Rebuild the day from all that the layer below has."""
-        day = GoldDay(lake, spec.name, date.fromisoformat(context.partition_key))
-        return dg.MaterializeResult(metadata=day.facts(day.rebuild()))
+    def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
+        """Rebuild each day from all that the layer below has."""
+
+        def rebuild(each: date) -> dict[str, Any]:
+            day = GoldDay(lake, spec.name, each)
+            return day.facts(day.rebuild())
+
+        rebuild_each(context, lake.settings, rebuild)
 
     return gold

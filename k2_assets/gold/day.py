@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.gold import refresh, refresh_candles
+from k2_assets.gold.fit import FIT, fitness
 from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.lake_files import live_files, read_files
@@ -16,7 +17,8 @@ from k2_assets.presentation import ROW_COUNT, microseconds, table_metadata
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.candles import TIMEFRAMES
-from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M
+from k2_core.errors import UnfitTrades
+from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 
@@ -46,7 +48,9 @@ class GoldDay:
 
         Raises:
             CommitConflict: other writers were first again and again.
+            UnfitTrades: candles cannot be made of its trades.
         """
+        self._require_fit(whole=False)
         made = self._refresh()
         return made.append_new() if isinstance(made, GoldRefresh) else made.recompute_touched()
 
@@ -56,9 +60,11 @@ class GoldDay:
         Raises:
             CommitConflict: other writers were first again and again.
             LockBusy: another run rebuilds this day.
+            UnfitTrades: candles cannot be made of its trades.
         """
         made = self._refresh()
         with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
+            self._require_fit(whole=True)
             return made.replace_day() if isinstance(made, GoldRefresh) else made.recompute_day()
 
     def nothing_done(self) -> Outcome:
@@ -84,6 +90,19 @@ class GoldDay:
             }
             return done | self._state("timestamp")
         return self._candles(outcome) | self._state("window_start")
+
+    def _require_fit(self, *, whole: bool) -> None:
+        """Leave candles as they are while a trade of the day is unfit for them.
+
+        Raises:
+            UnfitTrades: one is.
+        """
+        if self.table != GOLD_OHLCV_1M.name:
+            return
+        found = fitness(self.lake, self.day, whole=whole)
+        if found.unfit:
+            msg = f"the check {FIT} of {GOLD_TRADES.name} fails ({found}): rebuild {GOLD_TRADES.name} of {self.day}"
+            raise UnfitTrades(msg)
 
     def _refresh(self) -> GoldRefresh | CandlesRefresh:
         catalog, namespace = self.lake.catalog(), self.lake.namespace

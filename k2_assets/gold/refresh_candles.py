@@ -10,6 +10,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_assets.gold.candles import KEY, SHAPE, Span, candles
+from k2_assets.gold.fit import IS_FIT
 from k2_assets.gold.surroundings import Touched, surroundings, touched_by
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
@@ -121,13 +122,14 @@ class CandlesRefresh:
         """Put what gold's trades say of the touched windows in the place of what stands there, where it differs."""
         around = surroundings(gold, files, touched, self._width_us)
         epochs = read_epochs(epochs_table(self._catalog, self._namespace))
-        computed = candles(around.trades, around.spans, self._width_us, epochs)
+        held = windows_of(around.trades.filter(~IS_FIT), self._width_us)  # of a day beside this one: they stay as well
+        computed = candles(around.trades, around.spans, self._width_us, epochs).join(held, on=_WINDOW, how="anti")
         first_us, end_us = min(s.first_us for s in around.spans), max(s.end_us for s in around.spans)
         near = [
             each for each in live_files(table, "window_start") if each.last_us >= first_us and each.first_us < end_us
         ]
         standing = read_files(table, near, _COLUMNS, time_between("window_start", first_us, end_us))
-        gone = without_trades(standing, computed, around.spans)
+        gone = without_trades(standing, computed, around.spans).join(held, on=_WINDOW, how="anti")
         merged = merge(standing, computed, pl.lit(clock.now())).join(gone, on=_WINDOW, how="anti")
         changed = pl.concat([merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
         self._outcome = Outcome(computed.height, changed.height)
@@ -143,6 +145,12 @@ class CandlesRefresh:
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
         ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")
         return ordered.to_arrow().cast(self._schema)
+
+
+def windows_of(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
+    """Return the windows in which trades lie."""
+    start = pl.col("timestamp").dt.truncate(f"{width_us}us").alias("window_start")
+    return trades.select(*KEY, start).unique()
 
 
 def without_trades(standing: pl.DataFrame, computed: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:

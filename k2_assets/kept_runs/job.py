@@ -48,7 +48,6 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
         tags={
             "dagster/priority": "10",
             "dagster/max_runtime": str(int(kept.work_s * LONGEST) + _GRACE_S),
-            "dagster/max_retries": "0",
         },
     )
     def job() -> None:

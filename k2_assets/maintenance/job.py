@@ -61,7 +61,7 @@ def maintain_job() -> dg.JobDefinition:
         name=JOB,
         executor_def=ends_canceled_executor,
         description="Keeps commits, plans and pages quick: thins the tables' history and Dagster's, joins small files.",
-        tags={**_QUEUE, "dagster/max_runtime": "3600", "dagster/max_retries": "0"},
+        tags={**_QUEUE, "dagster/max_runtime": "3600"},
     )
     def job() -> None:
         keep_tables_lean()

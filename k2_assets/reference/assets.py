@@ -74,7 +74,7 @@ def one_version_at_a_time(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
 
 def register_job() -> Any:
     """Return the job that refreshes the register."""
-    tags = {"k2/queue": JOB, "dagster/max_runtime": "1800", "dagster/max_retries": "0"}
+    tags = {"k2/queue": JOB, "dagster/max_runtime": "1800"}
     return dg.define_asset_job(
         JOB, selection=[_NAME], tags=tags, description="Asks every fed venue for its instruments."
     )

@@ -25,7 +25,7 @@ def refine_job(settings: Settings) -> dg.JobDefinition:
 def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> bool:
     """Tell whether the last recorded evaluation of a check failed for a day."""
     newest = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(dg.AssetKey(check.table), check.name),
+        check.key,
         limit=1,
         partition_filter=PartitionKeyFilter(key=day.isoformat()),
     )

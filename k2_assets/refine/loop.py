@@ -11,7 +11,6 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets import causes
-from k2_assets.checks.gold_day import FIT, GOLD_CHECKS
 from k2_assets.gold.day import GoldDay, Outcome
 from k2_assets.kept_runs.heartbeat import WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_refine
@@ -21,7 +20,6 @@ from k2_core import clock
 from k2_core.errors import K2Error
 from k2_core.logs import logger
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 
 log = logger(__name__)
 
@@ -31,7 +29,6 @@ _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 60.0
 _NAMED: Final = 3  # troubles that a heartbeat names
 _PASSING: Final = (K2Error, OSError, SQLAlchemyError, sqlite3.Error)
-_FIT: Final = next(each for each in GOLD_CHECKS if each.name == FIT)
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,6 @@ class Refine:
             if day.is_leased():
                 self._put_off(key, "")  # no trouble: a person's run rebuilds it
                 return None
-            if why := self._unfit(day):
-                self._put_off(key, why)
-                return None
             outcome = day.take_in_news()
         except Exception as error:  # the boundary of one day of one table: logged, and shown by `k2 status`
             known = isinstance(error, _PASSING)
@@ -147,13 +141,6 @@ class Refine:
         seconds = clock.monotonic() - began
         log.info("refreshed", table=day.table, day=str(day.day), seconds=round(seconds, 3), **vars(outcome))
         return Refreshed(day, outcome, seconds)
-
-    def _unfit(self, day: GoldDay) -> str:
-        """Say why no candles are made of a day's trades; empty when they may be."""
-        if day.table != GOLD_OHLCV_1M.name:
-            return ""
-        judged = _FIT.judge(self.lake, day.day, False)
-        return "" if judged.passed else f"the check {FIT} of {GOLD_TRADES.name} fails: {judged.description}"
 
     def _put_off(self, key: tuple[str, date], reason: str) -> None:
         """Try a day again later; later and later only while something is wrong with it."""

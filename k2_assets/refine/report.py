@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
+from k2_assets.checks.evaluations import evaluation, now_s
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day import GoldDay, Outcome
 from k2_assets.refine.loop import Refine, Refreshed
@@ -84,23 +85,10 @@ class Reporter:
         key = check.table, check.name, day
         result, evaluated_at = self._checked.get(key, (None, 0.0))
         failed = self._has_failed(check, day) if result is None else not result.passed
-        if result is None or failed or _now_s() - evaluated_at > _EVALUATE_S:
-            result, evaluated_at = check.judge(self._refine.lake, day, failed), _now_s()
+        if result is None or failed or now_s() - evaluated_at > _EVALUATE_S:
+            result, evaluated_at = check.judge(self._refine.lake, day, failed), now_s()
             self._checked[key] = result, evaluated_at
-        metadata: dict[str, Any] = {**(result.metadata or {}), "evaluated": dg.MetadataValue.timestamp(evaluated_at)}
-        return dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(check.table),
-            check_name=check.name,
-            partition=day.isoformat(),
-            passed=result.passed,
-            severity=result.severity,
-            description=result.description,
-            metadata=metadata,
-        )
-
-
-def _now_s() -> float:
-    return clock.now_ns() / clock.NS_PER_SECOND
+        return evaluation(check.key, result, day, evaluated_at)
 
 
 def _sum(one: Outcome, other: Outcome) -> Outcome:

@@ -1,13 +1,14 @@
 """Silver in the asset graph. The drain fills it from bronze's frames; a run makes a day of it anew from them."""
 
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.presentation import OWNERS, spec_metadata
 from k2_assets.resources.lake import Lake
+from k2_assets.run_days import rebuild_each
 from k2_assets.silver.rebuild import Outcome, rebuild_day
 from k2_core import tables
 from k2_core.registry import Registry
@@ -15,6 +16,8 @@ from k2_core.table_spec import TableSpec
 from k2_core.tables import DATA
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+
+_DAYS_A_RUN: Final = 7
 
 
 def silver_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
@@ -32,21 +35,26 @@ def silver_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpe
 def _rebuilt(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = tables.silver(venue, data)
 
-    def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-        day = date.fromisoformat(context.partition_key)
+    def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         with Registry(lake.settings.registry_url) as registry:
             schemas = SchemaLookup(registry)
-            outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas, data=data)
-        if outcome.frames_without_bronze:
-            context.log.warning(
-                "%d frames are not in bronze any more: left as they stood", outcome.frames_without_bronze
-            )
-        return dg.MaterializeResult(metadata=_metadata(outcome))
+
+            def rebuild(day: date) -> dict[str, Any]:
+                outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas, data=data)
+                if outcome.frames_without_bronze:
+                    context.log.warning(
+                        "%d frames of %s are not in bronze any more: left as they stood",
+                        *(outcome.frames_without_bronze, day),
+                    )
+                return _metadata(outcome)
+
+            rebuild_each(context, lake.settings, rebuild)
 
     as_asset = dg.asset(
         key=spec.name,
         description=f"{spec.doc} Written by the drain; a run makes its day anew from bronze, with the parser of now.",
         pool=spec.name,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN),
         **_shown(spec, [_bronze(venue, data)], days),
     )
     made: dg.AssetsDefinition = as_asset(silver)

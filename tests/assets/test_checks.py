@@ -10,11 +10,12 @@ import pytest
 
 from k2_assets.checks import silver
 from k2_assets.checks.assets import gold_checks
-from k2_assets.checks.gold import broken_invariants, unfit_for_candles
-from k2_assets.checks.gold_day import GOLD_CHECKS, beside_newest
+from k2_assets.checks.gold import broken_invariants
+from k2_assets.checks.gold_day import GOLD_CHECKS
 from k2_assets.drain.report import faults_by_day
 from k2_assets.gold.assets import gold_assets
-from k2_assets.lake_files import live_files
+from k2_assets.gold.fit import unfit_for_candles
+from k2_assets.lake_files import live_files, newest_and_beside
 from k2_assets.partitions import daily
 from k2_assets.resources.lake import Lake
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
@@ -93,11 +94,11 @@ def test_newest_files_are_judged_with_all_that_overlap_them_in_time(lake: SmallL
     for start in (0, 100, 200, 50):  # the last one lies among the first ones' times
         lake.append(GOLD_TRADES, trades_of(range(start, start + 60), start=float(start)))
     files = live_files(lake.table(GOLD_TRADES), "timestamp")
-    judged = beside_newest(files, 1)
+    judged = newest_and_beside(files, 1)
     seconds = sorted((each.first_us - min(f.first_us for f in files)) // 1_000_000 for each in judged)
     assert seconds == [0, 50, 100]
-    assert beside_newest(files, 10) == files
-    assert beside_newest([], 10) == []
+    assert newest_and_beside(files, 10) == files
+    assert newest_and_beside([], 10) == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from k2_assets.reference.assets import register_job
 from k2_assets.runs import REBUILD_TAGS
 from k2_core.settings import Settings
 from k2_stack import parts
-from k2_stack.dagster_graphql import MARKED_FAILED
+from k2_stack.dagster_graphql import MARKED_FAILED, MAX_RETRIES
 from k2_stack.sources import Source
 
 CONFIG = Path(__file__).parents[2] / "dagster.yaml"
@@ -55,8 +55,9 @@ def will_be_started_again(instance: dg.DagsterInstance, run_id: str) -> bool:
     return run.tags["dagster/will_retry"] == "true"
 
 
-def test_a_run_that_was_not_started_or_was_killed_is_started_again(instance: dg.DagsterInstance) -> None:
-    unstarted, late, killed = (instance.create_run_for_job(rebuild) for _ in range(3))
+def test_a_run_of_a_backfill_that_was_not_started_or_was_killed_is_started_again(instance: dg.DagsterInstance) -> None:
+    tags = {MAX_RETRIES: "2"}  # which `k2 backfill` gives it
+    unstarted, late, killed = (instance.create_run_for_job(rebuild, tags=tags) for _ in range(3))
     event = instance.report_run_failed(unstarted)
     instance.report_run_failed(late, "Run timed out.", JobFailureData(None, RunFailureReason.START_TIMEOUT))
     instance.report_run_failed(killed, "Its process is gone.")
@@ -65,7 +66,7 @@ def test_a_run_that_was_not_started_or_was_killed_is_started_again(instance: dg.
 
 
 def test_a_run_that_failed_by_itself_is_not_started_again(instance: dg.DagsterInstance) -> None:
-    done = broken.execute_in_process(instance=instance, raise_on_error=False)
+    done = broken.execute_in_process(instance=instance, raise_on_error=False, tags={MAX_RETRIES: "2"})
     assert not will_be_started_again(instance, done.run_id)
 
 

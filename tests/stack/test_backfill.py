@@ -152,7 +152,11 @@ def test_progress_is_told_line_by_line_in_a_pipe(dagster: type[Dagster]) -> None
         "2 partitions made",
     ]
     assert dagster.launched == [
-        {"assetSelection": [{"path": [SILVER]}], "partitionNames": ["2024-08-09", "2024-08-10"]}
+        {
+            "assetSelection": [{"path": [SILVER]}],
+            "partitionNames": ["2024-08-09", "2024-08-10"],
+            "tags": [{"key": "dagster/max_retries", "value": "2"}],
+        }
     ]
 
 
