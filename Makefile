@@ -1,6 +1,9 @@
 PYTHON ?= python3
 K2 = .venv/bin/k2
 
+# The compiled form of a module is kept, whatever the environment says: tests start hundreds of processes.
+test soak: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: up down status install test soak lint format
 install: ; @$(PYTHON) -m k2_stack.bootstrap
 up: install ; @$(K2) up $(if $(SOURCE),--source $(SOURCE)) $(if $(SPEED),--speed $(SPEED)) $(if $(RATE),--rate $(RATE)) $(if $(DETACH),--detach)

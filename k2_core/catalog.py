@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from k2_core import home_format
 from k2_core.errors import NewerHome, SettingsError
+from k2_core.lake_catalog import LakeCatalog
 from k2_core.settings import Settings
 from k2_core.table_changes import Change, apply_changes, properties_of
 from k2_core.table_spec import TableSpec
@@ -59,13 +60,13 @@ def pointers(catalog: Catalog, namespace: str, name: str | None = None) -> dict[
         return {table: location for table, location in connection.execute(asked) if location}
 
 
-def _opened(properties: dict[str, str]) -> SqlCatalog:
+def _opened(properties: dict[str, str]) -> LakeCatalog:
     for _ in range(_TABLES_OF_A_CATALOG):
         try:
-            return SqlCatalog(CATALOG_NAME, **properties)
+            return LakeCatalog(CATALOG_NAME, **properties)
         except (IntegrityError, OperationalError, ProgrammingError):
             continue  # another process made one of the catalog's own tables at the same moment: now it is there
-    return SqlCatalog(CATALOG_NAME, **properties)
+    return LakeCatalog(CATALOG_NAME, **properties)
 
 
 def require_lake(settings: Settings) -> None:

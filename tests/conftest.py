@@ -34,6 +34,7 @@ hypothesis_settings.load_profile("k2")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parts = ", ".join(selection.PARTS)
     parser.addoption("--soak", metavar="PART", help=f"run the long forms of a part: {parts}, or all")
+    parser.addoption("--undrawn", action="store_true", help="run every short form; else K2_TEST_SEED draws some")
     parser.addoption("--reliability", metavar="PAGE", help="write what was measured into this page's tables")
 
 
@@ -47,11 +48,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"K2_TEST_SEED={_seed()} draws the points of crashes and the suite of kills; set it to repeat this run"
+    return (
+        f"K2_TEST_SEED={_seed()} draws points of crashes, suites of kills and half of the slow tests; set it to repeat"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    chosen = selection.chosen(items, config.getoption("--soak"), _seed())
+    chosen = selection.chosen(items, config.getoption("--soak"), _seed(), undrawn=config.getoption("--undrawn"))
     kept = set(chosen)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen

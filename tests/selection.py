@@ -23,6 +23,25 @@ PARTS: Final = (
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
 _FAULTS: Final = "tests/reliability/"
+_HALVED: Final = tuple(
+    f"tests/{name}.py"
+    for name in (
+        *("api/test_candles_route", "api/test_rejected_page", "api/test_trades_route", "assets/test_any_bytes"),
+        *("assets/test_compaction", "assets/test_drain_ending", "assets/test_earlier_home", "assets/test_epochs"),
+        *("assets/test_epochs_in_batches", "assets/test_event_log", "assets/test_gold_quotes", "assets/test_history"),
+        *("assets/test_history_job", "assets/test_interruptions", "assets/test_lane", "assets/test_nasty_content"),
+        *("assets/test_rebuild", "assets/test_rebuilt_days", "assets/test_reconcile", "assets/test_refine_loop"),
+        *(
+            "assets/test_tables_of_an_earlier_k2",
+            "core/test_instruments",
+            "core/test_venues",
+            "feeds/test_feed_process",
+        ),
+        *("feeds/test_kafka_away", "feeds/test_simulator_faults", "feeds/test_simulator_process"),
+        *("stack/test_accept_loss", "stack/test_supervisor"),
+    )
+)
+"""Files whose tests take seconds each: every run takes half of them, drawn, so that it is run before every commit."""
 _LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/", "tests/stack/", "tests/assets/test_reconcile.py")
 
 
@@ -32,21 +51,23 @@ def part_of(item: pytest.Item) -> str | None:
     return str(marker.args[0]) if marker else None
 
 
-def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int) -> list[pytest.Item]:
+def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int, *, undrawn: bool = False) -> list[pytest.Item]:
     """Return the tests of a run, those that take longest first.
 
     Args:
         items: all that were collected.
         soak: the part whose long forms are wanted, or ``all``. With None the short forms run: of each group of suites
-            that are marked ``drawn`` one, and all of them where a person chose a single file.
-        seed: draws these suites.
+            that are marked ``drawn`` one, and of the slow files a half; all where a person chose a single file.
+        seed: draws them.
+        undrawn: whether to run all short forms.
     """
     if soak:
         return [item for item in items if part_of(item) is not None and soak in {part_of(item), "all"}]
     short = [item for item in items if not item.get_closest_marker("soak")]
-    if len({_file(item.nodeid) for item in short}) > 1:
-        drawn = _drawn(short, seed)
+    if len({_file(item.nodeid) for item in short}) > 1 and not undrawn:
+        drawn, left = _drawn(short, seed), _left_out(short, seed)
         short = [item for item in short if (group := _group(item)) is None or _suite(item.nodeid) == drawn[group]]
+        short = [item for item in short if item.nodeid not in left]
     return sorted(short, key=_shortness)
 
 
@@ -57,6 +78,17 @@ def _drawn(items: Iterable[pytest.Item], seed: int) -> dict[str, str]:
         if group := _group(item):
             suites.setdefault(group, set()).add(_suite(item.nodeid))
     return {group: random.Random(f"{seed} {group}").choice(sorted(found)) for group, found in suites.items()}
+
+
+def _left_out(items: Iterable[pytest.Item], seed: int) -> set[str]:
+    """Draw half of the tests of each slow file, which this run does without."""
+    slow: dict[str, list[str]] = {}
+    for item in items:
+        if (file := _file(item.nodeid)) in _HALVED:
+            slow.setdefault(file, []).append(item.nodeid)
+    return {
+        each for file, found in slow.items() for each in random.Random(f"{seed} {file}").sample(found, len(found) // 2)
+    }
 
 
 def _group(item: pytest.Item) -> str | None:

@@ -16,6 +16,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_assets.lake_writer.answers import commit_once
+from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
@@ -62,7 +63,7 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
             raise CommitConflict(msg)
         remembered = standing.advanced(following).to_properties()
         if _try_commit(table, rows, remembered, None, in_summary=remembered):
-            return table.refresh()
+            return table
         table = table.refresh()
     msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
@@ -94,7 +95,7 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
         table = load()
         change = compute(table)
         if change is None or _try_commit(table, change.rows, change.remember, change.replace):
-            return load(), change
+            return table, change
     msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
 
@@ -114,7 +115,7 @@ def _try_commit(
     """
     summary = {**in_summary, **commit_id()}
     reach(f"{table.name()[-1]}.commit")
-    transaction = table.transaction()
+    transaction = LakeTransaction(table)
     if not isinstance(rows, pa.Table):
         with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
             for file in rows:

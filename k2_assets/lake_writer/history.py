@@ -25,6 +25,7 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2_assets.lake_writer.lock import Lease, lock
+from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 
@@ -173,7 +174,7 @@ def _commit(table: Table, lease: Lease, point: str, change: Callable[[Transactio
     reach(f"{name}.{point}")
     lease.check()
     try:
-        with table.transaction() as transaction:
+        with LakeTransaction(table) as transaction:
             change(transaction).commit()
     except (CommitFailedException, CommitStateUnknownException):
         return False

@@ -22,6 +22,7 @@ from pyiceberg.table.update.snapshot import _OverwriteFiles
 from k2_assets.lake_writer.answers import commit_once
 from k2_assets.lake_writer.commits import commit_id
 from k2_assets.lake_writer.lock import Lease
+from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 
@@ -77,7 +78,7 @@ def replace_files(
         table = load()
         lease.check()
         if _try_replace(table, removed, added, remember, age):
-            return load()
+            return table
         time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
     msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
@@ -88,7 +89,7 @@ def _try_replace(
 ) -> bool:
     name = table.name()[-1]
     reach(f"{name}.replace")
-    transaction = table.transaction()
+    transaction = LakeTransaction(table)
     try:
         rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties={**remember, **commit_id()})
         rewrite.age = age

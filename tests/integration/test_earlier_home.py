@@ -82,6 +82,7 @@ def test_home_of_an_earlier_commit_goes_on_where_it_stopped(earlier: Earlier) ->
             assert metadata.snapshot_by_id(snapshot) is not None
 
 
+@pytest.mark.drawn("platforms")
 def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why(earlier: Earlier) -> None:
     """After the test above: it harms what the home holds."""
     lake = Lake(earlier.platform.home)

@@ -15,7 +15,7 @@ from tests.reliability.measured import Faults
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 from tests.reliability.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
+pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings"), pytest.mark.drawn("venues")]
 
 SOME = 500
 
