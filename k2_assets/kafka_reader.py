@@ -88,6 +88,9 @@ class KafkaReader:
                 "auto.offset.reset": "error",
                 "enable.partition.eof": False,
                 "fetch.queue.backoff.ms": 5,
+                # A commit takes what seconds brought: an answer to every small batch costs the broker and this process.
+                "fetch.min.bytes": 100_000,
+                "fetch.wait.max.ms": 250,
                 "fetch.message.max.bytes": 8 * 1024 * 1024,
                 "fetch.max.bytes": 64 * 1024 * 1024,
                 "queued.min.messages": 200_000,

@@ -153,6 +153,9 @@ class Drain(_Section):
     name: str = Field("main", description="of its job, sensor and heartbeat: main_drain, main_feed_sensor, run/main.db")
     commit_interval_s: float = Field(10.0, gt=0, description="commit this often")
     commit_rows: int = Field(500_000, ge=1, description="commit sooner once this many frames wait")
+    quiet_interval_s: float = Field(
+        60.0, ge=0, description="commit this often at most where nothing but heartbeats came, or no row was rejected"
+    )
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
     report_interval_s: float = Field(60.0, ge=0, description="tell Dagster of what was committed at most this often")
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")

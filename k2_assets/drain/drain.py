@@ -111,8 +111,11 @@ class _Worker:
     def _sources(self, recent: RecentSubscriptions) -> list[DrainedTables]:
         """Return the tables of every topic that a feed may make."""
         catalog, namespace = self._opened_catalog(), self._settings.catalog.namespace
+        quiet_s = self._settings.drain.quiet_interval_s
         raw = [
-            Layers(catalog, namespace, venue, data, recent=recent.read) for venue in VENUES.values() for data in DATA
+            Layers(catalog, namespace, venue, data, recent=recent.read, quiet_s=quiet_s)
+            for venue in VENUES.values()
+            for data in DATA
         ]
         return [EventLayers(catalog, namespace), *raw]
 
@@ -124,7 +127,8 @@ class _Worker:
         interval_s = settings.drain.commit_interval_s
         if isinstance(layers, EventLayers):
             interval_s = min(interval_s, _EVENTS_COMMIT_S)  # they are few, and say what the frames beside them mean
-        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, interval_s)
+        quiet_s = settings.drain.quiet_interval_s
+        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, interval_s, quiet_interval_s=quiet_s)
         opened.callback(lane.close)
         self._heart.progress("catching up", topic.name)
         lane.start(lambda piece: self._heart.progress("catching up", piece))
@@ -154,9 +158,10 @@ class _Worker:
                 self._heart.progress(WAITING, self._absence() or "no topic is there yet: a feed that runs makes them")
                 self._stop.wait(_READ_S)
             self._look_around(opened)
-        for lane in self._lanes:
-            self._heart.progress("committing", "the last batch of this run")
-            yield from self._told(lane, lane.finish())
+        self._heart.progress("committing", "the last batch of this run")
+        for last in (Lane.hand_over, Lane.finish):  # side by side: a successor waits
+            for lane in self._lanes:
+                yield from self._told(lane, last(lane))
 
     def _take_in_events(self, lane: Lane) -> Iterator[tuple[Lane, Committed | None]]:
         """Commit the events that Kafka has, before the frames beside them: what feeds subscribed to is no unknown."""

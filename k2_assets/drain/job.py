@@ -1,7 +1,7 @@
 """The drain as a kept run, which tells Dagster of what it commits."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import dagster as dg
 
@@ -21,17 +21,16 @@ def drain_job(settings: Settings) -> dg.JobDefinition:
     return kept_job(kept_drain(settings), _drain_until, does)
 
 
-def _drain_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> None:
+def _drain_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> Callable[[], None]:
     """Drain, and tell Dagster at once of what was committed: an op that yields could be broken off between two."""
     reporter = Reporter(settings.drain.report_interval_s)
     for lane, committed in drain(settings, context.run_id, stop):
         if committed is not None:
             reporter.add(lane, committed)
-            frames, seconds = committed.batch.bronze.num_rows, committed.seconds
-            context.log.info("%d frames in %.2f s", frames, seconds)
-            log.info("committed", topic=lane.reader.topic.name, frames=frames, seconds=round(seconds, 3))
+            frames, seconds = committed.batch.bronze.num_rows, round(committed.seconds, 3)
+            log.info("committed", topic=lane.reader.topic.name, frames=frames, seconds=seconds)
         _tell(context, reporter.due())
-    _tell(context, reporter.due(now=True))
+    return lambda: _tell(context, reporter.due(now=True))
 
 
 def _tell(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:

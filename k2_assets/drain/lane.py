@@ -40,12 +40,15 @@ class Lane:
         schemas: SchemaLookup,
         commit_rows: int,
         commit_interval_s: float,
+        *,
+        quiet_interval_s: float = 0.0,
     ) -> None:
         self.layers = layers
         self.reader = reader
         self._schemas = schemas
         self._commit_rows = commit_rows
         self._commit_interval_s = commit_interval_s
+        self._quiet_interval_s = quiet_interval_s
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._in_flight: Future[Committed] | None = None
         self._handed_over_at = 0.0
@@ -83,12 +86,22 @@ class Lane:
         due = clock.monotonic() >= self._due_at
         full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._made) >= share
         if full or (due and self._in_flight is None):
-            settled += self._hand_over()
+            settled += self._refine()
+            if full or self._has_news or clock.monotonic() >= self._quiet_until:
+                settled += self._start_commit()
+            else:
+                self._due_at = clock.monotonic() + self._commit_interval_s
         return settled
 
+    def hand_over(self) -> list[Committed]:
+        """Start the last commit, of everything read so far; return the batches that stand since the last call."""
+        return self._refine() + self._start_commit(last=True)
+
     def finish(self) -> list[Committed]:
-        """Commit what was read and wait for it."""
-        return self._hand_over() + self._settle(wait=True)
+        """Commit what was read, in all tables, and wait for it."""
+        settled = self.hand_over() + self._settle(wait=True)
+        self.layers.commit_left()
+        return settled
 
     def close(self) -> None:
         """Let a commit under way end, and leave Kafka."""
@@ -142,6 +155,7 @@ class Lane:
         self._read = 0
         self._last_read = 0
         self._due_at = 0.0
+        self._quiet_until = 0.0
 
     def _buffer_up(self, messages: Messages) -> None:
         self._waiting.absorb(messages)
@@ -168,16 +182,18 @@ class Lane:
                 settled += self._start_commit()
         return settled
 
-    def _hand_over(self) -> list[Committed]:
-        """Start the commit of everything read so far."""
-        return self._refine() + self._start_commit()
+    @property
+    def _has_news(self) -> bool:
+        """Whether a message that waits for its commit is no heartbeat or other frame of a connection alone."""
+        return any(rows.control_frames < rows.messages for rows in self._refined)
 
-    def _start_commit(self) -> list[Committed]:
+    def _start_commit(self, *, last: bool = False) -> list[Committed]:
         """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
         settled = self._settle(wait=True)
         self._due_at = clock.monotonic() + self._commit_interval_s
         if not self._refined:
             return settled
+        self._quiet_until = clock.monotonic() + self._quiet_interval_s
         batch = Batch(self._tip, self._following, Rows.joined(self._refined))
         self._tip = self._tip.advanced(self._following)
         self._rows -= batch.rows.messages
@@ -185,13 +201,15 @@ class Lane:
         self._refined, self._following, self._refined_bytes = [], Offsets(), 0
         self._made_bytes = self._made_rows = 0
         self._handed_over_at = clock.monotonic()
-        self._in_flight = self._committer.submit(self._commit, batch)
+        self._in_flight = self._committer.submit(self._commit, batch, last)
         return settled
 
-    def _commit(self, batch: Batch) -> Committed:
+    def _commit(self, batch: Batch, last: bool) -> Committed:
         began = clock.monotonic()
         self.reader.require_same_topic()  # after the last message of the batch was read
         committed = self.layers.commit(batch)
+        if last:
+            self.layers.commit_left()
         return Committed(committed, clock.monotonic() - began)
 
     def _settle(self, *, wait: bool) -> list[Committed]:

@@ -1,5 +1,6 @@
 """The tables that a drain fills from one topic, and how rows of one feed the next."""
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,7 +36,7 @@ from k2_assets.lake_writer.rewrites import write_files
 from k2_assets.reference.reader import RegisterReader
 from k2_assets.silver.late_clock import spans_of
 from k2_assets.silver.transforms import Refined, joined, refine
-from k2_core import tables, topics
+from k2_core import clock, tables, topics
 from k2_core.crash_points import reach
 from k2_core.offsets import Offsets
 from k2_core.table_spec import TableSpec
@@ -107,8 +108,13 @@ class _Piece:
 class DrainedTables(ABC):
     """The tables of one topic, by layer, in the order in which they are committed."""
 
-    def __init__(self, catalog: Catalog, namespace: str, topic: str, specs: Mapping[str, TableSpec]) -> None:
+    def __init__(
+        self, catalog: Catalog, namespace: str, topic: str, specs: Mapping[str, TableSpec], *, quiet_s: float = 0.0
+    ) -> None:
         self.topic = topic
+        self._quiet_s = quiet_s
+        self._left: dict[str, tuple[Offsets, Offsets]] = {}
+        self._committed_at: dict[str, float] = {}
         self.specs = dict(specs)
         self.schemas = {layer: arrow_schema(spec) for layer, spec in self.specs.items()}
         self._catalog = catalog
@@ -118,6 +124,7 @@ class DrainedTables(ABC):
 
     def reload(self) -> None:
         """Load every table's newest state."""
+        self._left.clear()
         for layer, spec in self.specs.items():
             self._tables[layer] = self._catalog.load_table((self._namespace, spec.name))
 
@@ -177,17 +184,41 @@ class DrainedTables(ABC):
     def commit(self, batch: Batch) -> Batch:
         """Commit the layers one after the other, and return the batch as it was committed.
 
-        All files are written first, so that bronze can say of a message that it could not be stored as it was read.
+        All files are written first, so that bronze can say of a message that it could not be stored as it was read. A
+        layer between the first and the last that gets no rows may be left out for a while: should this process die,
+        the next one finds it behind bronze, and sees again that it gets none.
 
         Raises:
             CommitConflict: another writer was first in one of them; reload and catch up.
             NotStorable: so many messages cannot be stored that it is no fault of theirs.
         """
         rows, files = self.stored(batch.rows)
-        for layer in rows.by_layer:
-            self._tables[layer] = commit_drained(self._tables[layer], files[layer], batch.start, batch.following)
-            reach(f"{self.specs[layer].name}.acknowledged")
+        for layer, of_layer in rows.by_layer.items():
+            start, following = self._left.pop(layer, (batch.start, Offsets()))
+            self._left[layer] = start, following.advanced(batch.following)
+            if of_layer.num_rows or not self._may_wait(layer):
+                self._commit_left(layer, files[layer])
         return replace(batch, rows=rows)
+
+    def commit_left(self) -> None:
+        """Commit the layers that were left out.
+
+        Raises:
+            CommitConflict: another writer was first in one of them; reload and catch up.
+        """
+        for layer in list(self._left):
+            self._commit_left(layer, [])
+
+    def _may_wait(self, layer: str) -> bool:
+        if layer in {"bronze", list(self.specs)[-1]}:  # what the last one has stands in all
+            return False
+        return clock.monotonic() - self._committed_at.get(layer, -math.inf) < self._quiet_s
+
+    def _commit_left(self, layer: str, files: list[DataFile]) -> None:
+        start, following = self._left.pop(layer)
+        self._tables[layer] = commit_drained(self._tables[layer], files, start, following)
+        self._committed_at[layer] = clock.monotonic()
+        reach(f"{self.specs[layer].name}.acknowledged")
 
     def stored(self, rows: Rows) -> tuple[Rows, Files]:
         """Write rows of all layers into files that no snapshot names yet, and return them as they were written.
@@ -268,6 +299,7 @@ class Layers(DrainedTables):
         data: Data = "trades",
         *,
         recent: Callable[[Table], pl.DataFrame] | None = None,
+        quiet_s: float = 0.0,
     ) -> None:
         """Load the tables.
 
@@ -277,6 +309,7 @@ class Layers(DrainedTables):
             venue: a module of :mod:`k2_core.venues`.
             data: trades or quotes.
             recent: see :class:`k2_assets.reference.reader.RegisterReader`.
+            quiet_s: for so long rejected may be left out of commits while no row is.
         """
         self.venue = venue
         self.data = data
@@ -285,7 +318,9 @@ class Layers(DrainedTables):
             "rejected": tables.silver_rejected(venue.VENUE),
             "silver": tables.silver(venue.VENUE, data),
         }
-        super().__init__(catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs)
+        super().__init__(
+            catalog, namespace, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE), specs, quiet_s=quiet_s
+        )
         self._one_at_a_time = threading.Lock()  # a lane refines in its own thread, and where a commit looks for faults
         self._register = RegisterReader(catalog, namespace, venue, recent)
 

@@ -19,7 +19,7 @@ from k2_core.settings import Settings
 log = logger(__name__)
 
 _GRACE_S: Final = 300
-Work = Callable[[dg.OpExecutionContext, Settings, threading.Event], None]
+Work = Callable[[dg.OpExecutionContext, Settings, threading.Event], Callable[[], None]]
 
 
 def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
@@ -27,17 +27,21 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
 
     Args:
         kept: the run.
-        work: what it does until the event is set; what it has begun it finishes.
+        work: what it does until the event is set; what it has begun it finishes. It returns what is left to do once
+            the next run may work.
         does: the same for people, as in "Moves Kafka into bronze".
     """
 
     @dg.op(name=kept.label, description=f"{does}.")
     def work_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
-        stop = threading.Event()
-        with _logged(kept, context.run_id), signals_set(stop), leased(kept, context.run_id, stop) as may_work:
-            if may_work:
-                with hands_over(kept, stop):
-                    work(context, lake.settings, stop)
+        stop, is_left = threading.Event(), list[Callable[[], None]]()
+        with _logged(kept, context.run_id), signals_set(stop):
+            with leased(kept, context.run_id, stop) as may_work:
+                if may_work:
+                    with hands_over(kept, stop):
+                        is_left.append(work(context, lake.settings, stop))
+            for do in is_left:
+                do()
         if stop.is_set() and _is_canceled(context):
             raise dg.DagsterExecutionInterruptedError
 

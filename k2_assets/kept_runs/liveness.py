@@ -1,7 +1,7 @@
 """Whether a kept run is really alive: judged by its heartbeat and its process, not by what Dagster last heard."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -49,7 +49,7 @@ def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
     A run that works and was stopped by a signal is gone by then: see :func:`end_if_stopped`.
     """
     if beat is None or beat.run_id != run.run_id:
-        return _judge_silent_start(run, kept)
+        return _judge_silent(run, kept)
     now = _now_s()
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
     if silent_s > kept.dead_after_s and not beat.process_lives():
@@ -67,7 +67,11 @@ def judge_from_store(run: Started, kept: KeptRun) -> Judgement:
         beats = [read_beat(each.store, each.name) for each in (kept, kept.successor)]
     except sqlite3.Error as error:
         return Judgement(Verdict.UNKNOWN, f"the beat cannot be read: {error}")
-    return judge(next((beat for beat in beats if beat and beat.run_id == run.run_id), None), run, kept)
+    own = next((beat for beat in beats if beat and beat.run_id == run.run_id), None)
+    if own is None and (working := beats[0]):
+        # It may have beaten until the run that works now took over, and has a little to do after that.
+        run = replace(run, since_s=max(run.since_s, working.due_at - kept.work_s))
+    return judge(own, run, kept)
 
 
 def is_due(kept: KeptRun, run_id: str) -> bool:
@@ -123,16 +127,16 @@ def leftover(kept: KeptRun) -> RunProcess | None:
     return RunProcess(beat.pid, beat.process_started)
 
 
-def _judge_silent_start(run: Started, kept: KeptRun) -> Judgement:
+def _judge_silent(run: Started, kept: KeptRun) -> Judgement:
     waited_s = _now_s() - run.since_s
     lives = run.process is not None and run.process.found() is not None
     if waited_s > kept.dead_after_s and not lives:
-        return Judgement(Verdict.DEAD, f"no beat in the {waited_s:.0f} s since its start, its process is gone")
+        return Judgement(Verdict.DEAD, f"no beat for {waited_s:.0f} s, its process is gone")
     if waited_s > _MISSED_BEATS * kept.beat_interval_s and run.process and run.process.is_stopped():
-        return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start, its process is stopped")
+        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s, its process is stopped")
     if waited_s > kept.hung_after_s:
-        return Judgement(Verdict.HUNG, f"no beat in the {waited_s:.0f} s since its start")
-    return Judgement(Verdict.ALIVE, "it is starting")
+        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s")
+    return Judgement(Verdict.ALIVE, "it starts or ends")
 
 
 def _now_s() -> float:

@@ -1,6 +1,7 @@
 """Refine as a kept run, which tells Dagster of the days that it refreshes."""
 
 import threading
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
 
@@ -12,7 +13,7 @@ from k2_assets.checks.gold_day import GoldCheck
 from k2_assets.kept_runs.job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.refine.loop import Refine
-from k2_assets.refine.report import Reporter
+from k2_assets.refine.report import Event, Reporter
 from k2_core.settings import Settings
 
 
@@ -32,13 +33,16 @@ def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> boo
     return bool(newest) and newest[0].status is AssetCheckExecutionRecordStatus.FAILED
 
 
-def _refine_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> None:
+def _refine_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> Callable[[], None]:
     refine = Refine(settings, context.run_id, stop)
     reporter = Reporter(refine, settings.refine.report_interval_s, partial(has_failed, context.instance))
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)
-        for event in reporter.due():
-            context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
-    for event in reporter.due(now=True):
-        context.log_event(event)  # type: ignore[arg-type]
+        _tell(context, reporter.due())
+    return lambda: _tell(context, reporter.due(now=True))
+
+
+def _tell(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
+    for event in events:
+        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too

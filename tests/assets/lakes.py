@@ -17,10 +17,10 @@ from k2_assets.lake_writer.commits import arrow_schema
 from k2_assets.maintenance.removal import list_files
 from k2_core import quotes, tables
 from k2_core.candles import MINUTE_US
-from k2_core.catalog import open_catalog
+from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings
 from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
 from k2_core.trades import message_id
 from tests.assets import empty_lakes
 
@@ -121,10 +121,13 @@ class SmallLake:
 
     def __post_init__(self) -> None:
         self.settings = Settings(home=self.home)
-        if not (self.home / "catalog.db").exists():
+        there_already = (self.home / "catalog.db").exists()
+        if not there_already:
             empty_lakes.copy_to(self.home)
         self.catalog: Catalog = open_catalog(self.settings)
         self.namespace = self.settings.catalog.namespace
+        if there_already:
+            ensure_tables(self.catalog, self.namespace, all_tables(("binance",)))
 
     def table(self, spec: TableSpec) -> Table:
         return self.catalog.load_table((self.namespace, spec.name))

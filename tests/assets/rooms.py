@@ -133,13 +133,15 @@ class Room:
         *,
         commit_rows: int = 500_000,
         commit_interval_s: float = 3600.0,
+        quiet_interval_s: float = 0.0,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Lane]:
         """Open a lane of its own, as a drain that starts would."""
         reader = KafkaReader(self.broker, self.topic, "tests")
-        layers = Layers(self.catalog, self.namespace, self.venue, self.data)
+        layers = Layers(self.catalog, self.namespace, self.venue, self.data, quiet_s=quiet_interval_s)
+        quiet = {"quiet_interval_s": quiet_interval_s}
         with Registry(self.registry_url) as registry:
-            lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s)
+            lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s, **quiet)
             try:
                 lane.start(progress)
                 yield lane

@@ -15,7 +15,7 @@ import pytest
 
 from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
-from k2_assets.kept_runs.liveness import Started, Verdict, judge
+from k2_assets.kept_runs.liveness import Started, Verdict, judge, judge_from_store
 from k2_assets.kept_runs.run_processes import RunProcess
 from k2_core import clock
 from k2_core.settings import Drain, Settings
@@ -74,6 +74,16 @@ def test_a_run_that_never_beat_has_time_to_start() -> None:
     own = RunProcess(os.getpid(), now_s())
     assert verdict(None, started_ago_s=299, process=own) is Verdict.ALIVE
     assert verdict(None, started_ago_s=301, process=own) is Verdict.HUNG
+
+
+def test_a_run_that_has_handed_over_has_time_to_end(tmp_path: Path) -> None:
+    kept = kept_drain(Settings(home=tmp_path, drain=Drain(dead_after_s=30, hung_after_s=300)))
+    process = psutil.Process()
+    before = Started("the run before", now_s() - 3600, RunProcess(process.pid, now_s()))
+
+    assert judge_from_store(before, kept).verdict is Verdict.HUNG
+    with Heart(kept, "its successor"):
+        assert judge_from_store(before, kept).verdict is Verdict.ALIVE
 
 
 def test_a_process_that_is_stopped_before_its_first_beat_hangs() -> None:

@@ -12,7 +12,6 @@ from k2_assets.maintenance import removal
 from k2_assets.maintenance.ledger import Ledger
 from k2_assets.maintenance.removal import remove_due, remove_orphans
 from k2_core import clock
-from k2_core.catalog import ensure_tables
 from k2_core.errors import ForeignTable
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, files_on_disk, ids_of, to_arrow
 
@@ -195,7 +194,7 @@ def test_a_table_made_anew_under_the_same_name_keeps_its_files(lake: SmallLake, 
     old = ledger_of(lake)
     old.note(lake.table(SILVER).snapshots(), 0)
     lake.catalog.drop_table((lake.namespace, NAME))
-    ensure_tables(lake.catalog, lake.namespace, [SILVER])
+    SmallLake(lake.home)
     lake.append(SILVER, [a_trade(2)])
     assert ledger_of(lake).expired() == []
     remove_due(lambda: lake.table(SILVER), lease, ledger_of(lake), clock.now_ns())

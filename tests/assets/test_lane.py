@@ -10,11 +10,12 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from k2_assets.drain import layers
+from k2_assets.drain.lane import Committed, Lane
 from k2_assets.kafka_reader import KafkaReader, describe_topic
 from k2_assets.lake_writer.commits import commit_drained
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
-from tests.assets.rooms import BAD, LAYERS, TRADE, Room, read_all
+from tests.assets.rooms import BAD, CONTROL, LAYERS, TRADE, Room, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -306,6 +307,60 @@ def test_a_catch_up_tells_of_each_of_its_pieces(room: Room, monkeypatch: pytest.
 
     assert [text for text in told if text.startswith(f"{rejected} from bronze")]
     assert len([text for text in told if text.startswith(f"{silver} from bronze")]) >= 6
+    room.assert_everything_stands_once()
+
+
+def committed(room: Room, lane: Lane, *kinds: str) -> list[Committed]:
+    """Have the lane read, and commit what it would after its interval."""
+    room.produce(10, kinds=kinds)
+    settled = read_all(lane, 10)
+    time.sleep(0.01)  # longer than its interval
+    settled += lane.step(0)
+    while lane.committing_s:
+        settled += lane.step(0.01)
+    return settled
+
+
+def test_a_table_that_gets_no_rows_is_committed_now_and_then_and_in_the_end(room: Room) -> None:
+    with room.lane(commit_interval_s=0.001, quiet_interval_s=3600) as lane:
+        assert committed(room, lane, TRADE)
+        first = room.vectors()[1]
+        assert committed(room, lane, TRADE)
+        assert committed(room, lane, TRADE, CONTROL)
+        bronze, rejected, silver = room.vectors()
+        assert (rejected, bronze) == (first, silver)
+        assert rejected != bronze
+
+        assert committed(room, lane, BAD)
+        bronze, rejected, silver = room.vectors()
+        assert bronze == rejected == silver
+        assert committed(room, lane, TRADE)
+        assert room.vectors()[1] == rejected
+        lane.finish()
+    room.assert_everything_stands_once()
+
+
+def test_a_table_that_was_left_out_when_a_drain_died_is_caught_up_with_bronze(room: Room) -> None:
+    with room.lane(commit_interval_s=0.001, quiet_interval_s=3600) as lane:
+        assert committed(room, lane, TRADE)
+        assert committed(room, lane, TRADE)  # and it ends without finishing, as one that is killed
+    assert room.vectors()[1] != room.vectors()[0]
+
+    room.produce(40)
+    room.drain()
+    room.assert_everything_stands_once()
+
+
+def test_heartbeats_alone_are_committed_now_and_then_and_in_the_end(room: Room) -> None:
+    with room.lane(commit_interval_s=0.001, quiet_interval_s=3600) as lane:
+        assert committed(room, lane, CONTROL)  # the first of a life: nobody knows how long they have waited
+        stands = room.vectors()
+        assert not committed(room, lane, CONTROL)
+        assert not committed(room, lane, CONTROL)
+        assert room.vectors() == stands
+        assert committed(room, lane, CONTROL, TRADE)
+        assert not committed(room, lane, CONTROL)
+        assert lane.finish()
     room.assert_everything_stands_once()
 
 

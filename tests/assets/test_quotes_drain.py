@@ -109,7 +109,7 @@ def test_both_lanes_may_commit_their_rejected_rows_at_the_very_same_moment(
         read_all(one)
         read_all(other)
         for lane in (one, other):
-            lane._hand_over()
+            lane.hand_over()
         for lane in (one, other):
             lane.finish()
 
