@@ -10,6 +10,6 @@ up: install ; @$(K2) up $(if $(SOURCE),--source $(SOURCE)) $(if $(SPEED),--speed
 down: ; @$(K2) down
 status: ; @$(K2) status
 lint: install ; @.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/lint-imports && .venv/bin/mypy
-test: lint ; @.venv/bin/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+test: lint ; @.venv/bin/pytest -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 soak: install ; @.venv/bin/pytest tests --soak $(or $(PART),all) --reliability docs/reliability.md $(ARGS)
 format: install ; @.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -7,12 +7,14 @@ Trade → silver: for every row that a new silver snapshot adds, the time at whi
 less the trade's event time (simulator and platform share a clock). Trade → API: the time at which the API first served
 a trade, less its event time. Candle: the time at which the API first served the candle with is_complete true, less the
 end of its minute. Memory: of each part, as k2 status counts it. CPU: of all processes of the home, by part, in cores.
+Event log: what Dagster's storage got, by the events' own size.
 """
 
 import argparse
 import csv
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -20,7 +22,8 @@ import threading
 import time
 import urllib.request
 from collections import defaultdict
-from datetime import datetime
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +115,18 @@ def cpu_seconds(settings: Settings) -> dict[str, float]:
     return used
 
 
+def event_log(settings: Settings, since: float) -> tuple[int, int]:
+    """Return how many events Dagster has written since then, and their bytes; those of assets stand in two files."""
+    count = size = 0
+    for file in (settings.home / "dagster").rglob("*.db"):
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event_logs'").fetchone():
+                asked = "SELECT count(*), coalesce(sum(length(event)), 0) FROM event_logs WHERE timestamp > ?"
+                found = connection.execute(asked, (datetime.fromtimestamp(since, UTC).strftime("%F %T"),)).fetchone()
+                count, size = count + found[0], size + found[1]
+    return count, size
+
+
 def line(name: str, values: np.ndarray) -> str:
     p50, p99 = np.percentile(values, [50, 99])
     return f"{name}: n={len(values):,} median={p50:.1f} s p99={p99:.1f} s max={values.max():.1f} s"
@@ -156,6 +171,9 @@ def main() -> None:
     print(f"CPU, cores: all {sum(cores.values()):.2f} (dagster-code with all runs, drain and refine among them)")
     for name, each in sorted(cores.items(), key=lambda item: -item[1]):
         print(f"  {name:<18} {each:5.2f}")
+    events, size = event_log(settings, until - options.minutes * 60)
+    a_day = 86_400 / seconds / 1e6
+    print(f"Dagster's event log: {events:,} events, {size / 1e6:.2f} MB, which is {size * a_day:.0f} MB a day")
     if options.csv:
         with options.csv.open("w") as file:
             csv.writer(file).writerows([[name, *samples] for name, samples in memory.items()])

@@ -22,6 +22,7 @@ PARTS: Final = (
 """What ``make soak PART=…`` takes; each is meant to end within 40 minutes on two cores."""
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
+_PLATFORMS_OF_EVERY_RUN: Final = tuple(f"{_WHOLE_PLATFORMS}test_{name}.py" for name in ("earlier_home", "recording"))
 _FAULTS: Final = "tests/reliability/"
 _HALVED: Final = tuple(
     f"tests/{name}.py"
@@ -102,8 +103,8 @@ def _suite(nodeid: str) -> str:
 
 
 def unit(nodeid: str) -> str:
-    """Return what a worker takes at once: all whole platforms, one test that injects faults, or the tests of a file."""
-    if nodeid.startswith(_WHOLE_PLATFORMS):
+    """Return what a worker takes at once: platforms of every run, one test that injects faults, or a file of tests."""
+    if _file(nodeid) in _PLATFORMS_OF_EVERY_RUN:
         return _WHOLE_PLATFORMS
     return nodeid if nodeid.startswith(_FAULTS) else _file(nodeid)
 

@@ -32,7 +32,7 @@ from k2_assets.kafka_reader import Messages
 from k2_assets.kafka_topic import Topic
 from k2_assets.lake_pieces import PIECE_BYTES
 from k2_assets.lake_writer.commits import arrow_schema, commit_drained
-from k2_assets.lake_writer.rewrites import write_files
+from k2_assets.lake_writer.data_files import write_files
 from k2_assets.reference.reader import RegisterReader
 from k2_assets.silver.late_clock import spans_of
 from k2_assets.silver.transforms import Refined, joined, refine

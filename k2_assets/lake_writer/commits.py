@@ -16,6 +16,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_assets.lake_writer.answers import commit_once
+from k2_assets.lake_writer.data_files import without_rows, write_files
 from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
@@ -115,7 +116,7 @@ def _try_commit(
     """
     summary = {**in_summary, **commit_id()}
     reach(f"{table.name()[-1]}.commit")
-    transaction = LakeTransaction(table)
+    transaction, added = LakeTransaction(table), list[DataFile]()
     if not isinstance(rows, pa.Table):
         with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
             for file in rows:
@@ -123,7 +124,12 @@ def _try_commit(
     elif replace is None:
         transaction.append(rows, snapshot_properties=summary)
     else:
-        transaction.overwrite(rows, overwrite_filter=replace, snapshot_properties=summary)
+        with transaction.update_snapshot(snapshot_properties=summary).overwrite() as overwrite:
+            for file, others in without_rows(table, replace):
+                overwrite.delete_data_file(file)
+                added += others
+            for file in [*added, *write_files(table, [rows])]:
+                overwrite.append_data_file(file)
     transaction.set_properties(dict(remember))
     if not commit_once(transaction):
         return False

@@ -4,16 +4,12 @@ The files that go are named, never found again by a filter: rows that were appen
 lock ``files:<table>``, so that no two of them replace the same files; a drain needs no lock.
 """
 
-import itertools
 import random
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import pyarrow as pa
 from pyiceberg.exceptions import ValidationException
-from pyiceberg.io.pyarrow import _dataframe_to_data_files
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -28,22 +24,6 @@ from k2_core.errors import CommitConflict
 
 _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.05
-
-
-def write_files(table: Table, batches: Iterable[pa.Table]) -> list[DataFile]:
-    """Write rows into new data files that no snapshot names yet; batch by batch, so that memory stays bounded.
-
-    Args:
-        table: as last loaded.
-        batches: rows in the table's Arrow schema; each makes at least one file for each of its partitions.
-    """
-    write_uuid, counter = uuid.uuid4(), itertools.count(0)
-    return [
-        file
-        for batch in batches
-        if batch.num_rows
-        for file in _dataframe_to_data_files(table.metadata, batch, table.io, write_uuid, counter)
-    ]
 
 
 def replace_files(
@@ -61,7 +41,7 @@ def replace_files(
         load: loads the table's newest state.
         lease: of the lock ``files:<table>``.
         removed: live files, by name.
-        added: from :func:`write_files`.
+        added: from :func:`~k2_assets.lake_writer.data_files.write_files`.
         remember: table properties to set in the same commit.
         age: data sequence number for the new files, when their rows are those of ``removed`` and nobody needs to read
             them again; None gives them a new one.

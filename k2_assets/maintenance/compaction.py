@@ -17,8 +17,9 @@ from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
 
 from k2_assets.lake_files import ALL_ROWS, LakeFile, live_files
+from k2_assets.lake_writer.data_files import write_files
 from k2_assets.lake_writer.lock import Lease
-from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_assets.lake_writer.rewrites import replace_files
 from k2_core import clock
 from k2_core.errors import CommitConflict, ForeignTable
 from k2_core.logs import logger

@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from k2_assets.lake_files import ALL_ROWS, LakeFile, live_files, read_files
 from k2_assets.lake_filters import time_between
 from k2_assets.lake_pieces import in_pieces
-from k2_assets.lake_writer.rewrites import write_files
+from k2_assets.lake_writer.data_files import write_files
 from k2_assets.silver.differences import FRAME, PLACE, Differences, as_frame, differences, without
 from k2_assets.silver.frames_of_day import PIECE_ROWS
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
+from k2_assets.lake_writer.data_files import write_files
 from k2_assets.lake_writer.history import expire
 from k2_assets.lake_writer.lock import Lease, lock
-from k2_assets.lake_writer.rewrites import write_files
 from k2_assets.maintenance import removal
 from k2_assets.maintenance.ledger import Ledger
 from k2_assets.maintenance.removal import remove_due, remove_orphans

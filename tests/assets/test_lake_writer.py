@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.expressions import GreaterThanOrEqual
 from pyiceberg.table import Table
 
 from k2_assets.lake_writer import commits
@@ -50,6 +51,23 @@ def test_a_commit_writes_rows_and_vector_together(lake: SmallLake) -> None:
     assert json.loads(snapshot.summary[PROPERTY]) == {TOPIC: {"0": 3}}
     assert standing(lake) == Offsets.from_properties(after.properties) == vector(p0=3)
     assert origins(lake) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_replacement_is_one_snapshot_and_rows_beside_it_in_their_files_stay(lake: SmallLake) -> None:
+    lake.append(SILVER, [a_trade(number) for number in range(1, 5)])
+    lake.append(SILVER, [a_trade(number) for number in range(5, 7)])
+    before = lake.snapshots(SILVER)
+    new = to_arrow(SILVER, [a_trade(number, price="7") for number in (4, 5, 6, 7)])
+
+    table, _ = commit_derived(
+        lambda: lake.table(SILVER), lambda _: Change(new, GreaterThanOrEqual("source_sequence", 4), {"k2.noted": "yes"})
+    )
+
+    prices = {row["source_sequence"]: int(row["price"]) for row in lake.rows(SILVER)}
+    assert prices == {1: 100, 2: 100, 3: 100, 4: 7, 5: 7, 6: 7, 7: 7}
+    assert lake.snapshots(SILVER) == before + 1
+    assert table.metadata_location == lake.table(SILVER).metadata_location
+    assert table.properties["k2.noted"] == "yes"
 
 
 def test_an_empty_batch_moves_the_vector_in_a_snapshot_of_its_own(lake: SmallLake) -> None:

@@ -6,8 +6,9 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from pyiceberg.table import Table
 
 from k2_assets.lake_files import live_files
+from k2_assets.lake_writer.data_files import write_files
 from k2_assets.lake_writer.lock import Lease, lock
-from k2_assets.lake_writer.rewrites import replace_files, write_files
+from k2_assets.lake_writer.rewrites import replace_files
 from k2_core.errors import CommitConflict
 from tests.assets.lakes import SILVER, SmallLake, a_trade, to_arrow
 

@@ -83,3 +83,20 @@ def _tell(maker: "subprocess.Popen[str]", home: Path) -> None:
 def _says(maker: "subprocess.Popen[str]") -> str:
     assert maker.stdout is not None
     return maker.stdout.readline().strip()
+
+
+def test_a_catalog_sees_what_another_has_committed_and_reads_it_once(tmp_path: Path) -> None:
+    one, other = (open_catalog(Settings(home=tmp_path)) for _ in range(2))
+    ensure_tables(one, NAMESPACE, TABLES)
+    name = (NAMESPACE, GOLD_TRADES.name)
+
+    assert one.load_table(name).metadata is one.load_table(name).metadata
+    other.load_table(name).transaction().set_properties({"k2.noted": "by the other"}).commit_transaction()
+    assert one.load_table(name).properties["k2.noted"] == "by the other"
+
+    stale = one.load_table(name)
+    other.load_table(name).transaction().set_properties({"k2.noted": "again"}).commit_transaction()
+    assert stale.refresh().properties["k2.noted"] == "again"
+    one.drop_table(name)
+    ensure_tables(one, NAMESPACE, TABLES)
+    assert "k2.noted" not in one.load_table(name).properties
