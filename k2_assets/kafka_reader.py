@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from k2_assets import kafka_bounds
 from k2_assets.kafka_bounds import Outside
@@ -71,14 +72,21 @@ class KafkaReader:
     Not safe for threads: a commit of group offsets in one thread while another consumes never returned.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: Topic, group: str, queued_mb: int = _QUEUED_MB) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: Topic,
+        group: str,
+        queued_mb: int = _QUEUED_MB,
+        admin: AdminClient | None = None,
+    ) -> None:
         """Connect to Kafka; what the client fetches ahead is at most about ``queued_mb``."""
         self.topic = topic
         self._sought: dict[int, int] = {}
         self.stopped: dict[int, str] = {}
         self.damaged: dict[int, str] = {}
         self._bootstrap_servers = bootstrap_servers
-        self._admin = admin_client(bootstrap_servers)
+        self._admin = admin or admin_client(bootstrap_servers)
         self.watch = TopicWatch(self._admin, bootstrap_servers, topic)
         self._consumer = Consumer(
             {

@@ -157,7 +157,9 @@ class Drain(_Section):
         60.0, ge=0, description="commit this often at most where nothing but heartbeats came, or no row was rejected"
     )
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
-    report_interval_s: float = Field(60.0, ge=0, description="tell Dagster of what was committed at most this often")
+    report_interval_s: float = Field(
+        300.0, ge=0, description="tell Dagster of what was committed at most this often; of a fault in it at once"
+    )
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
     dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
     hung_after_s: float = Field(300.0, gt=0, description="without progress for so long, though it does not wait: hung")

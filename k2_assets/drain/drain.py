@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from typing import Final
 
 from confluent_kafka import KafkaException
-from pyiceberg.catalog import Catalog
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets import causes
@@ -21,14 +20,13 @@ from k2_assets.kafka_topic import NoTopic, Topic, admin_client, describe_topic
 from k2_assets.kept_runs.heartbeat import READING, WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.reference.recent import RecentSubscriptions
+from k2_assets.resources.lake import Lake
 from k2_core import clock
-from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.errors import CommitConflict, K2Error, OffsetError, TopicError
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
-from k2_core.settings import Settings
-from k2_core.tables import DATA, all_tables
+from k2_core.tables import DATA
 from k2_core.venues import VENUES
 
 log = logger(__name__)
@@ -44,19 +42,20 @@ _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
 
-def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane, Committed | None]]:
+def drain(lake: Lake, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane, Committed | None]]:
     """Drain until ``stop`` is set; what was read is committed before the end.
 
     Args:
-        settings: of the platform.
+        lake: that it fills.
         run_id: who drains, for the beat.
         stop: set to end.
 
     Yields:
         The lane and what it committed; None with every step, so that the caller can do its own.
     """
+    settings = lake.settings
     with Heart(kept_drain(settings), run_id) as heart, Registry(settings.registry_url) as registry:
-        worker = _Worker(settings, registry, heart, stop)
+        worker = _Worker(lake, registry, heart, stop)
         while not stop.is_set():
             yield from worker.work()
 
@@ -64,9 +63,9 @@ def drain(settings: Settings, run_id: str, stop: threading.Event) -> Iterator[tu
 class _Worker:
     """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
 
-    def __init__(self, settings: Settings, registry: Registry, heart: Heart, stop: threading.Event) -> None:
-        self._settings = settings
-        self._catalog: Catalog | None = None
+    def __init__(self, lake: Lake, registry: Registry, heart: Heart, stop: threading.Event) -> None:
+        self._lake = lake
+        self._settings = settings = lake.settings
         self._schemas = SchemaLookup(registry)
         self._absent: dict[str, tuple[DrainedTables, str]] = {}
         self._queued_mb = _QUEUED_MB
@@ -110,7 +109,8 @@ class _Worker:
 
     def _sources(self, recent: RecentSubscriptions) -> list[DrainedTables]:
         """Return the tables of every topic that a feed may make."""
-        catalog, namespace = self._opened_catalog(), self._settings.catalog.namespace
+        self._heart.progress("starting", "the catalog")
+        catalog, namespace = self._lake.catalog(), self._lake.namespace
         quiet_s = self._settings.drain.quiet_interval_s
         raw = [
             Layers(catalog, namespace, venue, data, recent=recent.read, quiet_s=quiet_s)
@@ -122,7 +122,7 @@ class _Worker:
     def _open_lane(self, layers: DrainedTables, topic: Topic, opened: ExitStack) -> None:
         settings = self._settings
         reader = KafkaReader(
-            settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}", queued_mb=self._queued_mb
+            settings.bootstrap_servers, topic, f"k2-drain-{settings.drain.name}", self._queued_mb, self._admin
         )
         interval_s = settings.drain.commit_interval_s
         if isinstance(layers, EventLayers):
@@ -136,15 +136,6 @@ class _Worker:
 
     def _described(self, name: str) -> Topic:
         return describe_topic(self._settings.bootstrap_servers, name, self._admin)
-
-    def _opened_catalog(self) -> Catalog:
-        """Open the catalog once; it may be away or locked also when a run begins."""
-        if self._catalog is None:
-            self._heart.progress("starting", "the catalog")
-            catalog = open_catalog(self._settings)
-            ensure_tables(catalog, self._settings.catalog.namespace, all_tables(tuple(VENUES)))
-            self._catalog = catalog
-        return self._catalog
 
     def _work(self, opened: ExitStack) -> Iterator[tuple[Lane, Committed | None]]:
         for lane in self._lanes:
@@ -209,8 +200,7 @@ class _Worker:
     def _standing(self, lane: Lane) -> Offsets:
         """Return bronze's vector as it stands now; a commit of this lane may be under way in its own thread."""
         name = lane.layers.specs["bronze"].name
-        table = self._opened_catalog().load_table((self._settings.catalog.namespace, name))
-        return Offsets.from_properties(table.properties)
+        return Offsets.from_properties(self._lake.table(name).properties)
 
     def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
         idle = not any(each.rows or each.committing_s for each in self._lanes)

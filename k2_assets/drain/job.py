@@ -9,6 +9,7 @@ from k2_assets.drain.drain import drain
 from k2_assets.drain.report import Event, Reporter
 from k2_assets.kept_runs.job import kept_job
 from k2_assets.kept_runs.kept_run import kept_drain
+from k2_assets.resources.lake import Lake
 from k2_core.logs import logger
 from k2_core.settings import Settings
 
@@ -21,10 +22,10 @@ def drain_job(settings: Settings) -> dg.JobDefinition:
     return kept_job(kept_drain(settings), _drain_until, does)
 
 
-def _drain_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> Callable[[], None]:
+def _drain_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Event) -> Callable[[], None]:
     """Drain, and tell Dagster at once of what was committed: an op that yields could be broken off between two."""
-    reporter = Reporter(settings.drain.report_interval_s)
-    for lane, committed in drain(settings, context.run_id, stop):
+    reporter = Reporter(lake.settings.drain.report_interval_s)
+    for lane, committed in drain(lake, context.run_id, stop):
         if committed is not None:
             reporter.add(lane, committed)
             frames, seconds = committed.batch.bronze.num_rows, round(committed.seconds, 3)

@@ -17,7 +17,7 @@ _REFINE_MESSAGES: Final = 20_000
 # A commit takes memory of several times its messages; of the largest that Kafka takes, half a million are too many.
 _REFINE_BYTES: Final = 16_000_000
 _COMMIT_BYTES: Final = 128_000_000
-_FIRST_COMMIT_S: Final = 2.0
+_FIRST_COMMIT_S: Final = 1.0  # of a life: what came while nobody drained has waited
 _RECENT_COMMITS: Final = 20
 _SLOW_TIMES: Final = 5
 

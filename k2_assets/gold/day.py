@@ -31,6 +31,7 @@ _NEWEST: Final = (
     *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
     *("volume", "trade_count", "is_complete", "missing_trades"),
 )
+_SHOWN: Final = 3  # each report of every minute holds them
 _LEASE_WAIT_S: Final = 60.0
 Outcome = refresh.Outcome | refresh_candles.Outcome
 
@@ -112,7 +113,7 @@ class GoldDay:
 
     def _candles(self, outcome: refresh_candles.Outcome) -> dict[str, Any]:
         candles = day_of(self.lake, self.table, "window_start", self.day, _NEWEST)
-        newest = candles.sort("window_start", "symbol", descending=True).head(12)
+        newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
         return {
             "windows computed": outcome.windows_computed,
             "windows changed": outcome.windows_changed,

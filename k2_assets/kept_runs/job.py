@@ -13,13 +13,13 @@ from k2_assets.kept_runs.ending import LONGEST, hands_over, signals_set
 from k2_assets.kept_runs.kept_run import KeptRun
 from k2_assets.kept_runs.lease import leased
 from k2_assets.resources.lake import Lake
+from k2_core.catalog import pointers
 from k2_core.logs import also_in, logger
-from k2_core.settings import Settings
 
 log = logger(__name__)
 
 _GRACE_S: Final = 300
-Work = Callable[[dg.OpExecutionContext, Settings, threading.Event], Callable[[], None]]
+Work = Callable[[dg.OpExecutionContext, Lake, threading.Event], Callable[[], None]]
 
 
 def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
@@ -36,10 +36,11 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
     def work_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         stop, is_left = threading.Event(), list[Callable[[], None]]()
         with _logged(kept, context.run_id), signals_set(stop):
+            _open(lake)
             with leased(kept, context.run_id, stop) as may_work:
                 if may_work:
                     with hands_over(kept, stop):
-                        is_left.append(work(context, lake.settings, stop))
+                        is_left.append(work(context, lake, stop))
             for do in is_left:
                 do()
         if stop.is_set() and _is_canceled(context):
@@ -58,6 +59,15 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
         work_op()
 
     return job
+
+
+def _open(lake: Lake) -> None:
+    """Open the catalog and load its tables, while the run before still works; what is away now is waited out later."""
+    try:
+        for name in pointers(lake.catalog(), lake.namespace):
+            lake.table(name)
+    except Exception as error:  # noqa: BLE001  # the work meets it again, and waits it out
+        log.info("not opened yet", error=str(error))
 
 
 def _is_canceled(context: dg.OpExecutionContext) -> bool:

@@ -14,6 +14,7 @@ from k2_assets.kept_runs.job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.refine.loop import Refine
 from k2_assets.refine.report import Event, Reporter
+from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
 
 
@@ -33,9 +34,9 @@ def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> boo
     return bool(newest) and newest[0].status is AssetCheckExecutionRecordStatus.FAILED
 
 
-def _refine_until(context: dg.OpExecutionContext, settings: Settings, stop: threading.Event) -> Callable[[], None]:
-    refine = Refine(settings, context.run_id, stop)
-    reporter = Reporter(refine, settings.refine.report_interval_s, partial(has_failed, context.instance))
+def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Event) -> Callable[[], None]:
+    refine = Refine(lake, context.run_id, stop)
+    reporter = Reporter(refine, lake.settings.refine.report_interval_s, partial(has_failed, context.instance))
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)

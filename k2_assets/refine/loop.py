@@ -19,7 +19,6 @@ from k2_assets.resources.lake import Lake
 from k2_core import clock
 from k2_core.errors import K2Error
 from k2_core.logs import logger
-from k2_core.settings import Settings
 
 log = logger(__name__)
 
@@ -53,15 +52,15 @@ class Refine:
     """Refreshes days until ``stop`` is set; use :meth:`steps`.
 
     Args:
-        settings: of the platform.
+        lake: whose gold it keeps up to date.
         run_id: who refines, for the heartbeat.
         stop: set to end; the day at hand is finished.
     """
 
-    def __init__(self, settings: Settings, run_id: str, stop: threading.Event) -> None:
-        self.lake = Lake(settings)
+    def __init__(self, lake: Lake, run_id: str, stop: threading.Event) -> None:
+        self.lake = lake
         self.news = News(self.lake)
-        self._settings = settings
+        self._settings = lake.settings
         self._run_id = run_id
         self._stop = stop
         self._troubles: dict[tuple[str, date], Trouble] = {}

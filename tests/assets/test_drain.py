@@ -13,6 +13,7 @@ import pytest
 from k2_assets.drain.drain import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
+from k2_assets.resources.lake import Lake
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.integration
 DRAIN = """
 import sys, threading
 from k2_assets.drain.drain import drain
+from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
 from tests.assets.rooms import a_venue
@@ -29,7 +31,7 @@ settings = Settings.model_validate_json(sys.argv[1])
 VENUES.clear()
 VENUES[sys.argv[2]] = a_venue(sys.argv[2])
 print("ready", flush=True)
-for lane, committed in drain(settings, "child", threading.Event()):
+for lane, committed in drain(Lake(settings), "child", threading.Event()):
     if committed is not None:
         print("committed", flush=True)
 """
@@ -74,7 +76,7 @@ def drain_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(settings_of(room), "the last", stop):
+    for lane, _ in drain(Lake(settings_of(room)), "the last", stop):
         if room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
         assert time.monotonic() < deadline, room.vectors()  # noqa: TID251
@@ -116,7 +118,7 @@ def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monk
     producing.start()
     monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
-    for lane, _ in drain(settings_of(room), "patient", stop):
+    for lane, _ in drain(Lake(settings_of(room)), "patient", stop):
         if room_is_back.is_set() and room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
     producing.join()

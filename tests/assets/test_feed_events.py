@@ -23,6 +23,7 @@ from k2_assets.drain import event_layers
 from k2_assets.drain.drain import drain
 from k2_assets.kafka_reader import Messages, Topic
 from k2_assets.lake_writer.commits import arrow_schema
+from k2_assets.resources.lake import Lake
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_core.registry import Registry
@@ -188,7 +189,7 @@ def produce(broker: str, topic: str, values: list[bytes]) -> None:
 
 def drain_all(settings: Settings, topic: str) -> None:
     stop, deadline = threading.Event(), time.monotonic() + 60  # noqa: TID251
-    for lane, _ in drain(settings, "a life", stop):
+    for lane, _ in drain(Lake(settings), "a life", stop):
         assert lane.reader.topic.name == topic
         if lane.reader.lag(lane.layers.drained) == 0:
             stop.set()

@@ -13,6 +13,7 @@ from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.drain.drain import drain
 from k2_assets.drain.schemas import SchemaLookup
 from k2_assets.lake_writer import commits
+from k2_assets.resources.lake import Lake
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
@@ -50,7 +51,7 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
     monkeypatch.setattr("k2_assets.drain.drain.VENUES", {trades.venue.VENUE: trades.venue})
     stop, behind = threading.Event(), {trades.topic_name, quotes.topic_name}
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(settings_of(trades), "both", stop):
+    for lane, _ in drain(Lake(settings_of(trades)), "both", stop):
         if lane.reader.topic.name in behind and lane.reader.lag(lane.layers.drained) == 0:
             behind.remove(lane.reader.topic.name)
         if not behind:
@@ -70,7 +71,7 @@ def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keep
     trades.produce(200)
     quotes, stop = None, threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(settings_of(trades), "patient", stop):
+    for lane, _ in drain(Lake(settings_of(trades)), "patient", stop):
         if quotes is None and trades.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             quotes = Room(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
             quotes.produce(200, seed=1)

@@ -16,6 +16,7 @@ from k2_assets.refine import loop
 from k2_assets.refine.job import has_failed
 from k2_assets.refine.loop import Refine, Refreshed
 from k2_assets.refine.report import Event, Reporter
+from k2_assets.resources.lake import Lake
 from k2_core import clock
 from k2_core.settings import Drain
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
@@ -26,7 +27,7 @@ TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
 
 @pytest.fixture
 def refine(lake: SmallLake) -> Refine:
-    return Refine(lake.settings, "run", threading.Event())
+    return Refine(Lake(lake.settings), "run", threading.Event())
 
 
 def until(refine: Refine, enough: Callable[[list[Refreshed]], bool]) -> list[Refreshed]:
@@ -112,7 +113,7 @@ def test_trouble_is_in_the_heartbeat(lake: SmallLake, monkeypatch: pytest.Monkey
         beat = read_beat(kept_refine(settings).store, "refine")
         return beat is not None and "ZeroDivisionError" in beat.detail
 
-    until(Refine(settings, "run", threading.Event()), said)
+    until(Refine(Lake(settings), "run", threading.Event()), said)
 
 
 def test_a_day_that_a_person_makes_anew_is_left_alone_meanwhile(
@@ -151,7 +152,7 @@ def test_no_candle_is_made_of_trades_that_are_unfit(
     for number in range(100, 112):  # more commits than are the newest
         lake.append(SILVER, [a_trade(number, number + 3600)])
         lake.trades_refresh().append_new()
-    again = Refine(lake.settings, "the next run", threading.Event())
+    again = Refine(Lake(lake.settings), "the next run", threading.Event())
     until(again, lambda _: "price > 0: 1 not" in again.trouble())
     assert lake.candles() == before
 

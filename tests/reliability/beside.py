@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from k2_assets.drain.drain import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
+from k2_assets.resources.lake import Lake
 from k2_core.settings import Catalog, Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 from tests.reliability.waiting import wait_until
@@ -61,7 +62,7 @@ class Draining:
     def run(self, stop: threading.Event) -> None:
         """Drain; an error that ends the drain is kept for the test."""
         try:
-            for _ in drain(self.settings, "beside", stop):
+            for _ in drain(Lake(self.settings), "beside", stop):
                 pass
         except BaseException as error:  # noqa: BLE001  # shown by the test
             self.failed.append(error)

@@ -21,6 +21,7 @@ from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
 from k2_assets.refine import news
 from k2_assets.refine.loop import Refine
+from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
 from k2_core.tables import GOLD_TRADES
 from k2_core.topics import raw_topic
@@ -73,7 +74,7 @@ def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_
     VENUES.clear()
     VENUES[venue] = a_venue_of_several(venue)
     stop, topic = _stop_at_sigterm(), raw_topic("crypto", "trades", venue)
-    for lane, _ in drain(settings, f"child {os.getpid()}", stop):
+    for lane, _ in drain(Lake(settings), f"child {os.getpid()}", stop):
         if until_drained and lane.reader.topic.name == topic and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
 
@@ -82,7 +83,7 @@ def refine_gold(settings: Settings, silver: str, conditions: Conditions, until_d
     """Refine as a run of the platform does, until SIGTERM; or until gold has taken in all of ``silver``."""
     conditions.arrange()
     day.SILVER["trades"] = news.SOURCES[GOLD_TRADES.name] = (silver,)
-    refine = Refine(settings, f"child {os.getpid()}", _stop_at_sigterm())
+    refine = Refine(Lake(settings), f"child {os.getpid()}", _stop_at_sigterm())
     for refreshed in refine.steps():
         if until_done and refreshed is None and all(refine.is_caught_up(table) for table in news.SOURCES):
             return

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from k2_assets.drain.drain import drain
 from k2_assets.gold.refresh import GoldRefresh
+from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings, child_environment
@@ -95,7 +96,7 @@ class Venues:
         stop, lanes, topics = threading.Event(), {}, len(VENUES) * len(tables.DATA) + 1
         ensure_tables(open_catalog(self.settings), NAMESPACE, tables.all_tables(tuple(VENUES)))
         quiet_since = time.monotonic()  # noqa: TID251
-        for lane, committed in drain(self.settings, "the test's", stop):
+        for lane, committed in drain(Lake(self.settings), "the test's", stop):
             lanes[lane.reader.topic.name] = lane
             if committed is not None or any(each.rows or each.committing_s for each in lanes.values()):
                 quiet_since = time.monotonic()  # noqa: TID251
