@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from k2_assets.lake_files import ManifestCache, live_files, read_files
+from k2_assets.lake_files import live_files, read_files
 from k2_core.catalog import open_catalog
 from k2_core.settings import Settings, load_settings
 
@@ -38,14 +38,14 @@ MEMORY_EVERY_S = 15
 
 
 def watch_silver(settings: Settings, until: float, latencies: list[np.ndarray], stamps: list[float]) -> None:
-    catalog, cache, known = open_catalog(settings), ManifestCache(), None
+    catalog, known = open_catalog(settings), None
     while time.time() < until:  # noqa: TID251
         table = catalog.load_table((settings.catalog.namespace, "silver_binance_trades"))
         seen_at = time.time()  # noqa: TID251
         snapshot = table.current_snapshot()
         sequence = snapshot.sequence_number or 0 if snapshot else 0
         if known is not None and sequence > known:
-            files = [each for each in live_files(table, "timestamp", cache) if each.sequence > known]
+            files = [each for each in live_files(table, "timestamp") if each.sequence > known]
             events = read_files(table, files, ("timestamp",))["timestamp"].to_physical().to_numpy()
             latencies.append(seen_at - events / 1e6)
             stamps.append(seen_at)

@@ -12,7 +12,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from k2_assets.lake_files import ManifestCache, rows_by_day
+from k2_assets.lake_files import rows_by_day
 from k2_core import clock, tables
 from k2_core.logs import logger
 from k2_core.settings import Settings
@@ -37,13 +37,12 @@ _COUNTED: Final = (
 
 
 class FirstPartition:
-    """The first partition of the lake in ``catalog``; one for each process, since it remembers what it has read."""
+    """The first partition of the lake in ``catalog``."""
 
     def __init__(self, catalog: Catalog, namespace: str) -> None:
         assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
         self._catalog = catalog
         self._namespace = namespace
-        self._caches = {name: ManifestCache() for names in _COUNTED for name in names}
         _ensure_table(catalog.engine)
 
     def settle(self) -> date:
@@ -63,7 +62,7 @@ class FirstPartition:
         """Return the day of the tenth-oldest row before ``first`` in some tables; None where there are fewer."""
         rows: Counter[date] = Counter()
         for name in names:
-            rows += rows_by_day(self._catalog.load_table((self._namespace, name)), first, self._caches[name])
+            rows += rows_by_day(self._catalog.load_table((self._namespace, name)), first)
         counted = 0
         for day in sorted(filter(is_day_of_data, rows)):
             counted += rows[day]

@@ -4,8 +4,9 @@ A file's age is its Iceberg data sequence number: it survives the expiry of snap
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -25,6 +26,7 @@ from k2_core.seen import SEEN, newest_days, oldest_remembered, seen_days
 ALL_ROWS: Final = AlwaysTrue()
 _EPOCH: Final = date(1970, 1, 1)
 _NEWEST_COMMITS: Final = 10
+_MOST_ENTRIES: Final = 10_000  # of about 5 kB each
 
 
 @dataclass(frozen=True)
@@ -38,46 +40,62 @@ class LakeFile:
     last_us: int
 
 
-class ManifestCache:
-    """Entries of manifests by path; a manifest never changes once written."""
+class _Manifests:
+    """The entries of the manifests that this process used last, by path: a manifest never changes once written."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, list[ManifestEntry]] = {}
+        self._entries: OrderedDict[str, list[ManifestEntry]] = OrderedDict()
+        self._count = 0
+        self._lock = threading.Lock()
 
-    def entries(self, table: Table, manifests: list[ManifestFile]) -> list[ManifestEntry]:
-        """Return the live entries of ``manifests``, and forget all others."""
-        self._entries = {m.manifest_path: self._entries.get(m.manifest_path) or _read(table, m) for m in manifests}
-        return [entry for entries in self._entries.values() for entry in entries]
+    def entries(self, table: Table, manifests: Iterable[ManifestFile]) -> Iterator[ManifestEntry]:
+        """Yield the live entries of ``manifests``."""
+        for manifest in manifests:
+            with self._lock:
+                known = self._entries.get(manifest.manifest_path)
+                if known is not None:
+                    self._entries.move_to_end(manifest.manifest_path)
+            yield from self._keep(manifest.manifest_path, _read(table, manifest)) if known is None else known
+
+    def _keep(self, path: str, entries: list[ManifestEntry]) -> list[ManifestEntry]:
+        with self._lock:
+            self._count += len(entries) - len(self._entries.get(path, ()))
+            self._entries[path] = entries
+            while self._count > _MOST_ENTRIES and len(self._entries) > 1:
+                self._count -= len(self._entries.popitem(last=False)[1])
+        return entries
 
 
-def live_files(
-    table: Table, time_column: str, cache: ManifestCache | None = None, *, day: date | None = None
-) -> list[LakeFile]:
+_manifests: Final = _Manifests()
+
+
+def live_files(table: Table, time_column: str, *, day: date | None = None) -> list[LakeFile]:
     """Return every live data file of the table's current snapshot, or those of one day.
 
     Args:
         table: partitioned by the day of ``time_column``.
         time_column: its name.
-        cache: of an earlier call for the same days, to read only new manifests.
         day: reads only the manifests that may hold files of it.
     """
     snapshot = table.current_snapshot()
     if snapshot is None:
         return []
     manifests = [each for each in snapshot.manifests(table.io) if day is None or _may_hold(table, each, day)]
-    entries = (cache or ManifestCache()).entries(table, manifests)
     field = table.schema().find_field(time_column)
-    files = [_lake_file(entry, field) for entry in entries if entry.data_file.record_count > 0]
-    return [each for each in files if day is None or each.day == day]
+    return [
+        _lake_file(entry, field)
+        for entry in _manifests.entries(table, manifests)
+        if entry.data_file.record_count > 0 and (day is None or _day_of(entry) == day)
+    ]
 
 
-def rows_by_day(table: Table, before: date, cache: ManifestCache) -> Counter[date]:
+def rows_by_day(table: Table, before: date) -> Counter[date]:
     """Count the rows of each day before ``before``; only the manifests that may name files of such a day are read."""
     snapshot = table.current_snapshot()
     manifests = snapshot.manifests(table.io) if snapshot else []
     older = [each for each in manifests if _days_of(table, each)[0] < before]
     rows: Counter[date] = Counter()
-    for entry in cache.entries(table, older):
+    for entry in _manifests.entries(table, older):
         rows[_day_of(entry)] += entry.data_file.record_count
     return Counter({day: count for day, count in rows.items() if day < before})
 

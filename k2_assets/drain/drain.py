@@ -37,6 +37,7 @@ _RETRY_LAST_S: Final = 10.0
 _LOOK_S: Final = 5.0
 _EVENTS_WAIT_S: Final = 10.0
 _EVENTS_COMMIT_S: Final = 1.0
+_PHASE_OF_QUOTES: Final = 0.5  # not at the same time as trades: a commit is work for the processor
 _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 # What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
@@ -128,7 +129,10 @@ class _Worker:
         if isinstance(layers, EventLayers):
             interval_s = min(interval_s, _EVENTS_COMMIT_S)  # they are few, and say what the frames beside them mean
         quiet_s = settings.drain.quiet_interval_s
-        lane = Lane(layers, reader, self._schemas, settings.drain.commit_rows, interval_s, quiet_interval_s=quiet_s)
+        phase = _PHASE_OF_QUOTES if isinstance(layers, Layers) and layers.data == "quotes" else 0.0
+        lane = Lane(
+            layers, reader, self._schemas, settings.drain.commit_rows, interval_s, quiet_interval_s=quiet_s, phase=phase
+        )
         opened.callback(lane.close)
         self._heart.progress("catching up", topic.name)
         lane.start(lambda piece: self._heart.progress("catching up", piece))

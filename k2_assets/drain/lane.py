@@ -42,13 +42,27 @@ class Lane:
         commit_interval_s: float,
         *,
         quiet_interval_s: float = 0.0,
+        phase: float = 0.0,
     ) -> None:
+        """Read nothing yet: see :meth:`start`.
+
+        Args:
+            layers: the tables that are filled.
+            reader: of the topic.
+            schemas: by which its messages are read.
+            commit_rows: messages that make a batch full.
+            commit_interval_s: between two commits. All lanes commit at its multiples, so that those who wait for news
+                of several find it at once.
+            quiet_interval_s: the same where nothing but heartbeats came.
+            phase: the part of the interval by which this lane commits later.
+        """
         self.layers = layers
         self.reader = reader
         self._schemas = schemas
         self._commit_rows = commit_rows
         self._commit_interval_s = commit_interval_s
         self._quiet_interval_s = quiet_interval_s
+        self._phase_s = phase * commit_interval_s
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._in_flight: Future[Committed] | None = None
         self._handed_over_at = 0.0
@@ -90,7 +104,7 @@ class Lane:
             if full or self._has_news or clock.monotonic() >= self._quiet_until:
                 settled += self._start_commit()
             else:
-                self._due_at = clock.monotonic() + self._commit_interval_s
+                self._due_at = self._next_due()
         return settled
 
     def hand_over(self) -> list[Committed]:
@@ -190,7 +204,7 @@ class Lane:
     def _start_commit(self, *, last: bool = False) -> list[Committed]:
         """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
         settled = self._settle(wait=True)
-        self._due_at = clock.monotonic() + self._commit_interval_s
+        self._due_at = self._next_due()
         if not self._refined:
             return settled
         self._quiet_until = clock.monotonic() + self._quiet_interval_s
@@ -203,6 +217,10 @@ class Lane:
         self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch, last)
         return settled
+
+    def _next_due(self) -> float:
+        passed = (clock.monotonic() - self._phase_s) // self._commit_interval_s
+        return (passed + 1) * self._commit_interval_s + self._phase_s
 
     def _commit(self, batch: Batch, last: bool) -> Committed:
         began = clock.monotonic()

@@ -10,7 +10,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import And, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 
-from k2_assets.lake_files import ManifestCache, live_files, read_files
+from k2_assets.lake_files import live_files, read_files
 from k2_assets.reference.epochs import read_epochs
 from k2_assets.reference.lookup import Register, Version
 from k2_assets.silver.transforms import Refined
@@ -112,12 +112,11 @@ class Subscriptions:
     def __init__(self, exchange: str) -> None:
         self.first_ns: dict[str, int] = {}
         self._exchange = exchange
-        self._cache = ManifestCache()
         self._seen: set[str] = set()
 
     def read(self, events: Table) -> None:
         """Take in the events of files that were not read yet; a file that was joined of others tells nothing new."""
-        files = live_files(events, BRONZE_FEED_EVENTS.partition_by, self._cache)
+        files = live_files(events, BRONZE_FEED_EVENTS.partition_by)
         new = [each for each in files if each.file.file_path not in self._seen]
         if new:
             where = And(_equal("venue", self._exchange), _equal("kind", "subscribe"))

@@ -24,6 +24,8 @@ log = logger(__name__)
 
 REFINING: Final = "refining"
 _LOOK_S: Final = 0.5
+_STILL_S: Final = 0.4
+_ARRIVING_S: Final = 2.0
 _RETRY_FIRST_S: Final = 1.0
 _RETRY_LAST_S: Final = 60.0
 _NAMED: Final = 3  # troubles that a heartbeat names
@@ -71,6 +73,7 @@ class Refine:
         with Heart(kept_refine(self._settings), self._run_id) as heart:
             while not self._stop.is_set():
                 try:
+                    self._let_arrive()
                     days = self._chosen(self.news.days())
                     for day in days:
                         heart.progress(REFINING, str(day))
@@ -84,6 +87,12 @@ class Refine:
                 yield None
                 if not days:
                     self._stop.wait(_LOOK_S)
+
+    def _let_arrive(self) -> None:
+        """Wait until silver has stood still for a moment: a drain commits venue after venue, and gold once for all."""
+        began = clock.monotonic()
+        while self.news.is_arriving() and clock.monotonic() - began < _ARRIVING_S:
+            self._stop.wait(_STILL_S)
 
     def is_caught_up(self, table: str) -> bool:
         """Tell whether a table had taken in all news at the last look."""

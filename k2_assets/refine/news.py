@@ -8,7 +8,7 @@ from pyiceberg.table import Table
 
 from k2_assets.first_partition import is_day_of_data
 from k2_assets.gold.day import SILVER
-from k2_assets.lake_files import ManifestCache, Seen, live_files
+from k2_assets.lake_files import Seen, live_files
 from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table
 from k2_assets.resources.lake import Lake
@@ -32,12 +32,22 @@ class News:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._manifests: dict[str, ManifestCache] = {}
         self._pointers: dict[str, str] = {}
         self._tables: dict[str, Table] = {}
         self._today = date.min
+        self._sighted: dict[str, str] = {}
         self.last: dict[str, set[date]] = {}
         self.newest_days: dict[str, date | None] = {}
+
+    def is_arriving(self) -> bool:
+        """Tell whether a table of silver has moved since this was asked last.
+
+        Raises:
+            SQLAlchemyError: the catalog cannot be read.
+        """
+        before, found = self._sighted, pointers(self._lake.catalog(), self._lake.namespace)
+        self._sighted = {name: found[name] for names in SILVER.values() for name in names if name in found}
+        return self._sighted != before
 
     def days(self) -> dict[str, set[date]]:
         """Return the days that have news, by table of gold.
@@ -65,8 +75,7 @@ class News:
         days: set[date] = set()
         for each in sources:
             source = self._table(each)
-            cache = self._manifests.setdefault(each, ManifestCache())
-            days |= seen.behind(source, live_files(source, "timestamp", cache)) | taken.behind(source)
+            days |= seen.behind(source, live_files(source, "timestamp")) | taken.behind(source)
         epochs = epochs_table(self._lake.catalog(), self._lake.namespace) if name == GOLD_TRADES.name else None
         if epochs is not None and epochs.current_snapshot() is not None:
             days |= taken.behind(epochs)

@@ -5,7 +5,7 @@ import pytest
 from pyiceberg.manifest import DataFileContent
 
 from k2_assets import lake_files
-from k2_assets.lake_files import ManifestCache, Seen, live_files, oldest_batch, read_files
+from k2_assets.lake_files import Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, time_between
 from k2_core import clock
 from k2_core.errors import ForeignTable
@@ -28,16 +28,18 @@ def test_live_files_tell_day_age_and_bounds(lake: SmallLake) -> None:
     ]
 
 
-def test_a_cache_of_manifests_follows_what_is_added_and_what_goes(lake: SmallLake) -> None:
-    cache = ManifestCache()
+def test_entries_of_manifests_are_kept_up_to_a_number_and_follow_what_is_added_and_what_goes(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_files, "_MOST_ENTRIES", 15)
     for number in range(1, 25):  # beyond 20, manifests are merged
         lake.append(SILVER, [a_trade(number, number)])
         table = lake.table(SILVER)
-        assert len(live_files(table, "timestamp", cache)) == number
-        assert {f.sequence for f in live_files(table, "timestamp", cache)} == set(range(1, number + 1))
+        assert len(live_files(table, "timestamp")) == number
+        assert {f.sequence for f in live_files(table, "timestamp")} == set(range(1, number + 1))
 
     lake.table(SILVER).delete("source_sequence <= 20")
-    assert len(live_files(lake.table(SILVER), "timestamp", cache)) == 4
+    assert len(live_files(lake.table(SILVER), "timestamp")) == 4
 
 
 def test_files_of_a_day_are_found_without_reading_the_manifests_of_others(
@@ -53,10 +55,12 @@ def test_files_of_a_day_are_found_without_reading_the_manifests_of_others(
     for day in range(5):
         of_day = DAY + timedelta(days=day)
         read.clear()
+        monkeypatch.setattr(lake_files, "_manifests", lake_files._Manifests())
         found = live_files(table, "timestamp", day=of_day)
+        assert len(read) == len(found) + (0 if day in {0, 4} else 1)
         assert found == [each for each in live_files(table, "timestamp") if each.day == of_day]
+        assert len(read) == 6, "no manifest is read twice"
         assert len(found) == (2 if day in {0, 4} else 1)
-        assert len(read) == len(found) + (0 if day in {0, 4} else 1) + 6
     assert live_files(table, "timestamp", day=DAY - timedelta(days=1)) == []
 
 
