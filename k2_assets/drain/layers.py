@@ -375,6 +375,7 @@ class Layers(DrainedTables):
 
         Files of both are written and one is committed: what can be stored of a frame is judged by all its rows.
         """
+        self._catch_up_with_silver()
         behind = 0
         for layer in ("rejected", "silver"):
             for piece in self._pieces(self.vector(layer)):
@@ -389,6 +390,15 @@ class Layers(DrainedTables):
                     reach(f"{self.specs[layer].name}.caught_up")
                 behind += piece.end - piece.first
         return behind
+
+    def _catch_up_with_silver(self) -> None:
+        """Move rejected to silver's vector where it lies behind: it was left out there, since no row was rejected."""
+        rejected, silver = self.vector("rejected"), self.vector("silver")
+        ahead = {
+            key: offset for key, offset in silver.items() if (own := rejected.get(*key)) is not None and own < offset
+        }
+        if ahead:
+            self._tables["rejected"] = commit_drained(self._tables["rejected"], [], rejected, Offsets(ahead))
 
     def _pieces(self, standing: Offsets) -> Iterator[_Piece]:
         """Cut what lies between ``standing`` and bronze's vector into pieces that fit in memory."""

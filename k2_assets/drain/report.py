@@ -72,12 +72,12 @@ class Reporter:
         judged = pl.from_arrow(rows.by_layer["silver"].select(silver.JUDGED[layers.data]))
         assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
         found = faults_by_day(judged, layers.data)
-        if found:
-            self._due_at = clock.monotonic()
         days = self._judged.setdefault(layers.specs["silver"].name, {})
         for day, count in _rows_by_day(rows.by_layer["silver"], "timestamp").items():
             of_day = days.setdefault(day, _Judged())
             of_day.rows += count
+            if day in found and not of_day.faults:
+                self._due_at = clock.monotonic()
             of_day.faults += found.get(day, Counter())
         if judged.height:
             pending.newest_us = max(pending.newest_us, _latest_us(judged))
