@@ -394,8 +394,11 @@ class Layers(DrainedTables):
     def _catch_up_with_silver(self) -> None:
         """Move rejected to silver's vector where it lies behind: it was left out there, since no row was rejected."""
         rejected, silver = self.vector("rejected"), self.vector("silver")
+        topics_known = {topic_id for (topic_id, _), _ in rejected.items()}  # of another, it was made anew
         ahead = {
-            key: offset for key, offset in silver.items() if (own := rejected.get(*key)) is not None and own < offset
+            key: offset
+            for key, offset in silver.items()
+            if key[0] in topics_known and (rejected.get(*key) or 0) < offset
         }
         if ahead:
             self._tables["rejected"] = commit_drained(self._tables["rejected"], [], rejected, Offsets(ahead))

@@ -1,5 +1,6 @@
 """A venue of its own for each test: its topic on the session's broker, its tables in a lake of its own."""
 
+import math
 import random
 import time
 import uuid
@@ -32,6 +33,7 @@ from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, an_envelope
 
 Origin = tuple[str, int, int, int]
 TRADE, BAD, CONTROL = "trade", "bad", "control"
+NEVER_S = 1e9  # lanes commit at multiples of their interval: this one is decades away
 LAYERS = ("bronze", "rejected", "silver")
 SUBJECT = "frames of all rooms"  # one for all: a drain that starts asks the registry about every subject
 
@@ -132,7 +134,7 @@ class Room:
         self,
         *,
         commit_rows: int = 500_000,
-        commit_interval_s: float = 3600.0,
+        commit_interval_s: float = NEVER_S,
         quiet_interval_s: float = 0.0,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Lane]:
@@ -144,6 +146,8 @@ class Room:
             lane = Lane(layers, reader, SchemaLookup(registry), commit_rows, commit_interval_s, **quiet)
             try:
                 lane.start(progress)
+                if commit_interval_s == NEVER_S:
+                    lane._due_at = math.inf  # else a first commit comes soon
                 yield lane
             finally:
                 lane.close()

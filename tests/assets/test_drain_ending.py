@@ -21,7 +21,7 @@ from k2_assets.kept_runs.lease import leased
 from k2_assets.kept_runs.liveness import successor_waits
 from k2_core.errors import LockBusy
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from tests.assets.rooms import TRADE, Room
+from tests.assets.rooms import NEVER_S, TRADE, Room
 
 RUN = """
 import sys
@@ -54,7 +54,7 @@ def settings_of(room: Room, **drain: float) -> Settings:
         home=room.home,
         kafka=Kafka(bootstrap_servers=room.broker),
         registry=Registry(url=room.registry_url),
-        drain=Drain(commit_interval_s=3600, beat_interval_s=0.1, **drain),
+        drain=Drain(commit_interval_s=NEVER_S, beat_interval_s=0.1, **drain),
     )
 
 
@@ -121,7 +121,7 @@ def test_drain_that_is_due_hands_over_to_its_successor(room: Room, tmp_path: Pat
 
 @pytest.mark.integration
 def test_drain_that_is_due_goes_on_while_nobody_could_follow(room: Room, tmp_path: Path) -> None:
-    settings = settings_of(room, work_minutes=0.02)
+    settings = settings_of(room, work_minutes=0.1)
     with a_run(settings, room, tmp_path) as process:
         began = await_beat(settings, "waiting")
         assert process.communicate()[0].split() == ["SUCCESS"]

@@ -22,7 +22,7 @@ from k2_core.registry import Registry
 from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from tests.assets.frames import NOON_NS, a_frame, an_envelope, messages
 from tests.assets.lakes import to_arrow
-from tests.assets.rooms import Room, read_all
+from tests.assets.rooms import NEVER_S, Room, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ class EventsRoom(Room):
         layers = EventLayers(self.catalog, self.namespace)
         reader = KafkaReader(self.broker, describe_topic(self.broker, topics.FEED_EVENTS), "tests")
         with Registry(self.registry_url) as registry:
-            lane = Lane(layers, reader, SchemaLookup(registry), 500_000, 3600.0)
+            lane = Lane(layers, reader, SchemaLookup(registry), 500_000, NEVER_S)
             try:
                 lane.start()
                 read_all(lane)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets.rooms import LAYERS
+from tests.assets.rooms import LAYERS, NEVER_S
 from tests.reliability.crash_rooms import CrashRoom
 from tests.reliability.crashes import PATIENCE_S, Crashes, Kills
 from tests.reliability.drains import Drains
@@ -28,7 +28,7 @@ WHILE_CATCHING_UP = {
     "caught_up": "drain killed while {} catches up, between two commits",
 }
 BATCH, PIECE = 75, 15  # at least five pieces, however the batch falls over the partitions
-WHOLE_BATCHES = Conditions({"k2_assets.drain.lane:_FIRST_COMMIT_S": 3600.0})
+WHOLE_BATCHES = Conditions({"k2_assets.drain.lane:_FIRST_COMMIT_S": NEVER_S})
 SMALL_PIECES = Conditions({"k2_assets.drain.layers:_CATCH_UP_OFFSETS": PIECE})
 
 
@@ -60,7 +60,7 @@ def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, kil
     planned = kills(list(said))
     for point, nth in planned:
         drains.room.send(BATCH)
-        drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=3600.0).await_crash()
+        drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=NEVER_S).await_crash()
         bronze, rejected, silver = drains.room.vectors()
         assert bronze != rejected == silver
         drains.start(SMALL_PIECES, at=point, nth=nth).await_crash()

@@ -16,6 +16,7 @@ from pytest import MonkeyPatch  # noqa: PT013  # a type, beside the module
 from k2_assets.drain import drain as drains
 from k2_assets.drain import lane as lanes
 from k2_assets.drain import layers
+from k2_assets.resources.lake import Lake
 from k2_core import topics
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
@@ -23,7 +24,7 @@ from k2_core.settings import Registry as RegistrySettings
 from k2_core.trades import REASONS
 from tests.assets.drained import only_once
 from tests.assets.frames import a_frame, an_envelope
-from tests.assets.rooms import Room, read_all
+from tests.assets.rooms import NEVER_S, Room, read_all
 from tests.reliability.measured import Faults
 from tests.reliability.poison import MIB, Ids, Sent, all_poison, odd_but_good, register
 
@@ -159,7 +160,7 @@ def test_a_drain_reads_on_while_poison_arrives(
     waves: Sequence[list[Sent]] = [shuffled(room.ids, rng, copies=1) for _ in range(10 if soak else 2)]
     waiting, committed = list(waves), 0
 
-    for lane, settled in drains.drain(room.settings_of_drain(), "a run", stop):
+    for lane, settled in drains.drain(Lake(room.settings_of_drain()), "a run", stop):
         if not room.owns(lane):
             continue  # feeds' events of other tests
         committed += settled.batch.bronze.num_rows if settled else 0
@@ -183,7 +184,7 @@ def test_large_frames_are_committed_before_memory_is_full(
     messages = [Sent(an_envelope(payload, schema_id=room.ids.ours), payload, None) for payload in frames]
     rng, committed = random.Random(5), []
 
-    with room.lane(commit_rows=500_000, commit_interval_s=3600.0) as lane:
+    with room.lane(commit_rows=500_000, commit_interval_s=NEVER_S) as lane:
         for first in range(0, len(messages), 8):
             room.send(messages[first : first + 8], rng)
             committed += read_all(lane, 8)
