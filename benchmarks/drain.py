@@ -27,6 +27,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from real_parts import machine, real_parts
 
 from k2_assets.drain import drain as drains
+from k2_assets.resources.lake import Lake
 from k2_core import topics
 from k2_core.catalog import open_catalog
 from k2_core.raw_frame import Encoder
@@ -129,7 +130,7 @@ def drain_once(settings: Settings, messages: int) -> float:
     stop = threading.Event()
     done = 0
     began = time.perf_counter()
-    for lane, committed in drains.drain(settings, "benchmark", stop):
+    for lane, committed in drains.drain(Lake(settings), "benchmark", stop):
         if committed is not None:
             done += committed.batch.bronze.num_rows
             print(f"  {done:>9,} committed, the last commit took {committed.seconds:.2f} s", flush=True)

@@ -206,6 +206,7 @@ class Lane:
         settled = self._settle(wait=True)
         self._due_at = self._next_due()
         if not self._refined:
+            self.layers.commit_left(overdue=not last)
             return settled
         self._quiet_until = clock.monotonic() + self._quiet_interval_s
         batch = Batch(self._tip, self._following, Rows.joined(self._refined))

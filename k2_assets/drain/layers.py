@@ -200,14 +200,15 @@ class DrainedTables(ABC):
                 self._commit_left(layer, files[layer])
         return replace(batch, rows=rows)
 
-    def commit_left(self) -> None:
-        """Commit the layers that were left out.
+    def commit_left(self, *, overdue: bool = False) -> None:
+        """Commit the layers that were left out; with ``overdue``, those that were for long enough.
 
         Raises:
             CommitConflict: another writer was first in one of them; reload and catch up.
         """
         for layer in list(self._left):
-            self._commit_left(layer, [])
+            if not (overdue and self._may_wait(layer)):
+                self._commit_left(layer, [])
 
     def _may_wait(self, layer: str) -> bool:
         if layer in {"bronze", list(self.specs)[-1]}:  # what the last one has stands in all

@@ -340,6 +340,14 @@ def test_a_table_that_gets_no_rows_is_committed_now_and_then_and_in_the_end(room
     room.assert_everything_stands_once()
 
 
+def test_a_table_that_was_left_out_is_committed_when_nothing_comes_any_more(room: Room) -> None:
+    with room.lane(commit_interval_s=0.001, quiet_interval_s=0.5) as lane:
+        assert committed(room, lane, TRADE)
+        assert committed(room, lane, TRADE)
+        wait_until(lambda: bool(lane.step(0.01)) or room.vectors()[1] == room.vectors()[0], room.vectors)
+    room.assert_everything_stands_once()
+
+
 def test_a_table_that_was_left_out_when_a_drain_died_is_caught_up_with_silver(room: Room) -> None:
     with room.lane(commit_interval_s=0.001, quiet_interval_s=3600) as lane:
         assert committed(room, lane, TRADE)

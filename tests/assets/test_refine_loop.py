@@ -26,7 +26,8 @@ TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
 
 
 @pytest.fixture
-def refine(lake: SmallLake) -> Refine:
+def refine(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> Refine:
+    monkeypatch.setattr(loop, "_STILL_S", 0.0)
     return Refine(Lake(lake.settings), "run", threading.Event())
 
 

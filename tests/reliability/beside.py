@@ -25,7 +25,7 @@ def settings_of(room: Room, registry_url: str = "", catalog_uri: str | None = No
         kafka=Kafka(bootstrap_servers=room.broker),
         registry=Registry(url=registry_url or room.registry_url),
         catalog=Catalog(uri=catalog_uri),
-        drain=Drain(commit_interval_s=0.2, work_minutes=30, beat_interval_s=0.1),
+        drain=Drain(commit_interval_s=0.2, quiet_interval_s=1.0, work_minutes=30, beat_interval_s=0.1),
     )
 
 

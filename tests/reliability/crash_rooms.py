@@ -53,7 +53,12 @@ class CrashRoom(Room):
         self.batches = 0
 
     def settings_of_drain(self, **other: float) -> Settings:
-        drain = {"commit_interval_s": 0.05, "commit_rows": 1_000, "work_minutes": 30, "beat_interval_s": 0.5} | other
+        often = {
+            "commit_interval_s": 0.05,
+            "quiet_interval_s": 0.0,
+            "commit_rows": 1_000,
+        }  # all tables, with every batch
+        drain = {**often, "work_minutes": 30, "beat_interval_s": 0.5} | other
         return Settings(
             home=self.home,
             kafka=Kafka(bootstrap_servers=self.broker),

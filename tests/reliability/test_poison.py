@@ -50,7 +50,7 @@ class PoisonedRoom(Room):
             home=self.home,
             kafka=Kafka(bootstrap_servers=self.broker),
             registry=RegistrySettings(url=self.registry_url),
-            drain=Drain(commit_interval_s=0.5, commit_rows=200),
+            drain=Drain(commit_interval_s=0.5, quiet_interval_s=1.0, commit_rows=200),
         )
 
     def send(self, messages: Iterable[Sent], rng: random.Random, stamp_ms: int = 0) -> None:

@@ -17,6 +17,7 @@ from k2_assets.drain.drain import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake_writer.commits import commit_drained
+from k2_assets.resources.lake import Lake
 from k2_core import topics
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
@@ -253,7 +254,7 @@ def test_a_drain_that_runs_goes_on_by_itself(room: Room) -> None:
 @contextmanager
 def draining(settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Drain in a thread while the block runs."""
-    thread = threading.Thread(target=lambda: list(drain(settings, "a-run", stop)))
+    thread = threading.Thread(target=lambda: list(drain(Lake(settings), "a-run", stop)))
     thread.start()
     try:
         yield
