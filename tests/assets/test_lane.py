@@ -344,7 +344,7 @@ def test_a_table_that_was_left_out_is_committed_when_nothing_comes_any_more(room
     with room.lane(commit_interval_s=0.001, quiet_interval_s=0.5) as lane:
         assert committed(room, lane, TRADE)
         assert committed(room, lane, TRADE)
-        wait_until(lambda: bool(lane.step(0.01)) or room.vectors()[1] == room.vectors()[0], room.vectors)
+        wait_until(lambda: bool(lane.step(0.01)) or room.vectors()[1] == room.vectors()[0])
     room.assert_everything_stands_once()
 
 
