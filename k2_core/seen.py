@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Final
 
 SEEN: Final = "k2.seen"
+REPLACING: Final = "k2.replacing"
+"""In the summary of a snapshot that puts new rows in the place of others: those that only move rows carry none."""
 DAYS_REMEMBERED = 400
 
 

@@ -17,6 +17,7 @@ import fastavro
 import msgspec
 
 from k2_core.offsets import Offsets
+from k2_core.seen import REPLACING
 from k2_core.settings import Settings
 
 _DELETED: Final = 2  # status of a manifest's entry
@@ -127,7 +128,8 @@ class LakeTable:
             if found is not None and each.count("total-records") != self.rows:
                 return found
             found = each.at_s
-            if each.summary.get("operation") == "append" and each.count("added-records"):
+            adds = each.summary.get("operation") == "append" or REPLACING in each.summary
+            if adds and each.count("added-records"):
                 return found
         return found
 

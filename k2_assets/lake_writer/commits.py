@@ -21,6 +21,7 @@ from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
+from k2_core.seen import REPLACING
 from k2_core.table_spec import TableSpec
 
 _ATTEMPTS = 5
@@ -124,7 +125,8 @@ def _try_commit(
     elif replace is None:
         transaction.append(rows, snapshot_properties=summary)
     else:
-        with transaction.update_snapshot(snapshot_properties=summary).overwrite() as overwrite:
+        replacing = {**summary, REPLACING: str(rows.num_rows)}
+        with transaction.update_snapshot(snapshot_properties=replacing).overwrite() as overwrite:
             for file, others in without_rows(table, replace):
                 overwrite.delete_data_file(file)
                 added += others
