@@ -14,6 +14,11 @@ def now_ns() -> int:
     return time.time_ns()
 
 
+def now_s() -> float:
+    """Return seconds since 1970-01-01T00:00:00Z, as Dagster and psutil count them."""
+    return time.time()
+
+
 def now_us() -> int:
     """Return microseconds since 1970-01-01T00:00:00Z."""
     return time.time_ns() // NS_PER_US

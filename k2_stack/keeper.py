@@ -81,7 +81,7 @@ class Keeper:
             return
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
-        self._started_s = clock.now_ns() / clock.NS_PER_SECOND
+        self._started_s = clock.now_s()
         self._deaths.look()
         self._keep_process(await self._launch())
 
@@ -193,7 +193,7 @@ class Keeper:
     async def _restart(self, why: str) -> None:
         """Start the part again, and again with longer pauses, until it serves."""
         self._died = why
-        settled = clock.now_ns() / clock.NS_PER_SECOND - self._started_s > SETTLED_S
+        settled = clock.now_s() - self._started_s > SETTLED_S
         pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2 ** min(self._now.restarts, 10), BACKOFF_LAST_S)
         while True:
             self._now.state, self._now.restarts = state.RESTARTING, self._now.restarts + 1

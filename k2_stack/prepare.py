@@ -68,7 +68,7 @@ def dagster_home(settings: Settings) -> str:
     with DagsterInstance.from_config(str(home)) as instance:
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
-        settle_interrupted_runs(instance, clock.now_ns() / clock.NS_PER_SECOND)
+        settle_interrupted_runs(instance, clock.now_s())
     return ""
 
 

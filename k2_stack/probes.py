@@ -128,7 +128,7 @@ def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
     unheard = [name for name, beat in beats.items() if beat < started_s or not required[name]["healthy"]]
     if unheard:
         raise NotYet(f"no heartbeat yet of {', '.join(unheard)}")
-    oldest_s = clock.now_ns() / clock.NS_PER_SECOND - min(beats.values(), default=started_s)
+    oldest_s = clock.now_s() - min(beats.values(), default=started_s)
     if oldest_s > _NO_HEARTBEAT_S:
         late = min(beats, key=lambda name: beats[name])
         raise Silent(f"no heartbeat of {late} for {oldest_s:.0f} s")

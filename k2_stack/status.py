@@ -97,7 +97,7 @@ def gather(settings: Settings) -> Status:
             *(_of_feed(now) if now and "feed" in serving else []),
             *warning_sentences.of_layers(found_layers, settings.supervisor.behind_after_s),
             *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
-            *warning_sentences.of_checks(records.failing, _now_s()),
+            *warning_sentences.of_checks(records.failing, clock.now_s()),
             *warning_sentences.of_gaps(seen.gaps),
             *dict.fromkeys(wrong),
         ],
@@ -174,7 +174,7 @@ def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
         return None
     if beat is None:
         return None
-    silent_s = _now_s() - beat.beat_at
+    silent_s = clock.now_s() - beat.beat_at
     if beat.phase == STOPPED or not beat.process_lives():
         return _between_runs(kept, beat, silent_s, settings)
     troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot do
@@ -271,14 +271,14 @@ class _Records:
         self.wrong: list[str] = []
         home = settings.home / "dagster"
         try:
-            self.failed = dagster_records.failed_runs(home, _now_s() - FAILED_WITHIN_S)
+            self.failed = dagster_records.failed_runs(home, clock.now_s() - FAILED_WITHIN_S)
             self.failing = dagster_records.failing_checks(home)
         except sqlite3.Error as error:
             self.wrong.append(f"failed runs and checks are not known, since Dagster's records cannot be read ({error})")
 
 
 def _layers(settings: Settings, seen: _Lake, records: _Records) -> dict[str, Layer]:
-    now_s, newest = _now_s(), layers.newest_at_s(seen.tables)
+    now_s, newest = clock.now_s(), layers.newest_at_s(seen.tables)
     found = {name: _layer(newest.get(name), seen.below.get(name), now_s, settings) for name in layers.LAYERS}
     for run in records.failed:
         for name in layers.layers_of_run(run.job, run.assets):
@@ -333,7 +333,3 @@ def _feed_health(port: int) -> dict[str, Any]:
     finally:
         connection.close()
     return found if isinstance(found, dict) else {}
-
-
-def _now_s() -> float:
-    return clock.now_ns() / clock.NS_PER_SECOND

@@ -22,9 +22,9 @@ PARTS: Final = (
 """What ``make soak PART=…`` takes; each is meant to end within 40 minutes on two cores."""
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
-_PLATFORMS_OF_EVERY_RUN: Final = tuple(f"{_WHOLE_PLATFORMS}test_{name}.py" for name in ("earlier_home", "recording"))
+PLATFORMS_OF_EVERY_RUN: Final = tuple(f"{_WHOLE_PLATFORMS}test_{name}.py" for name in ("earlier_home", "recording"))
 _FAULTS: Final = "tests/reliability/"
-_HALVED: Final = tuple(
+HALVED: Final = tuple(
     f"tests/{name}.py"
     for name in (
         *("api/test_candles_route", "api/test_rejected_page", "api/test_trades_route", "assets/test_any_bytes"),
@@ -85,7 +85,7 @@ def _left_out(items: Iterable[pytest.Item], seed: int) -> set[str]:
     """Draw half of the tests of each slow file, which this run does without."""
     slow: dict[str, list[str]] = {}
     for item in items:
-        if (file := _file(item.nodeid)) in _HALVED:
+        if (file := _file(item.nodeid)) in HALVED:
             slow.setdefault(file, []).append(item.nodeid)
     return {
         each for file, found in slow.items() for each in random.Random(f"{seed} {file}").sample(found, len(found) // 2)
@@ -104,7 +104,7 @@ def _suite(nodeid: str) -> str:
 
 def unit(nodeid: str) -> str:
     """Return what a worker takes at once: platforms of every run, one test that injects faults, or a file of tests."""
-    if _file(nodeid) in _PLATFORMS_OF_EVERY_RUN:
+    if _file(nodeid) in PLATFORMS_OF_EVERY_RUN:
         return _WHOLE_PLATFORMS
     return nodeid if nodeid.startswith(_FAULTS) else _file(nodeid)
 

@@ -17,6 +17,7 @@ from k2_core.trades import VenueTrade
 from k2_core.venues import VENUES, limits
 from k2_core.venues.limits import Limits
 from k2_feeds.simulator.dialects import DIALECTS, venue_of_rest, venue_of_socket
+from tests import selection
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
@@ -32,6 +33,11 @@ def test_no_file_has_a_name_that_tells_nothing() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     assert len(files) > len(ROOMS)
     assert [str(path) for path in files if NAMES_THAT_TELL_NOTHING & set(path.stem.split("_"))] == []
+
+
+def test_files_of_which_a_run_takes_a_half_are_there() -> None:
+    named = (*selection.HALVED, *selection.PLATFORMS_OF_EVERY_RUN)
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 EVERY_VENUE = pytest.mark.parametrize("venue", sorted(VENUES))

@@ -35,10 +35,5 @@ def evaluate_each(
     (key,) = context.selected_asset_check_keys
     for day in days_of(context.run.tags):
         result = judge(day)
-        context.op_execution_context.log_event(evaluation(key, result, day, now_s()))  # type: ignore[arg-type]  # it takes evaluations of checks too
+        context.op_execution_context.log_event(evaluation(key, result, day, clock.now_s()))  # type: ignore[arg-type]  # it takes evaluations of checks too
     return dg.Output(None)
-
-
-def now_s() -> float:
-    """Return the time in seconds since 1970."""
-    return clock.now_ns() / clock.NS_PER_SECOND

@@ -113,7 +113,7 @@ class DrainedTables(ABC):
     ) -> None:
         self.topic = topic
         self._quiet_s = quiet_s
-        self._left: dict[str, tuple[Offsets, Offsets]] = {}
+        self._left: dict[str, tuple[Offsets, Offsets]] = {}  # of layers left out: where they stand, and what follows
         self._committed_at: dict[str, float] = {}
         self.specs = dict(specs)
         self.schemas = {layer: arrow_schema(spec) for layer, spec in self.specs.items()}
@@ -186,7 +186,7 @@ class DrainedTables(ABC):
 
         All files are written first, so that bronze can say of a message that it could not be stored as it was read. A
         layer between the first and the last that gets no rows may be left out for a while: should this process die,
-        the next one finds it behind bronze, and sees again that it gets none.
+        the next one finds it behind the last, and knows by that that it gets none.
 
         Raises:
             CommitConflict: another writer was first in one of them; reload and catch up.
@@ -194,6 +194,7 @@ class DrainedTables(ABC):
         """
         rows, files = self.stored(batch.rows)
         for layer, of_layer in rows.by_layer.items():
+            # A layer that was left out begins where it stands, not where this batch does.
             start, following = self._left.pop(layer, (batch.start, Offsets()))
             self._left[layer] = start, following.advanced(batch.following)
             if of_layer.num_rows or not self._may_wait(layer):

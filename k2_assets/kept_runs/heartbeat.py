@@ -73,14 +73,14 @@ class Heart:
         self._run_id = run_id
         self._interval_s = kept.beat_interval_s
         self._started = psutil.Process().create_time()
-        self._due_at = self._now() + kept.work_s
-        self._state = ("starting", self._now(), "")
+        self._due_at = clock.now_s() + kept.work_s
+        self._state = ("starting", clock.now_s(), "")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def progress(self, phase: str, detail: str = "") -> None:
         """Say what the run does now; counts as progress."""
-        self._state = (phase, self._now(), detail)
+        self._state = (phase, clock.now_s(), detail)
 
     def __enter__(self) -> "Heart":
         self._write()
@@ -100,17 +100,13 @@ class Heart:
 
     def _write(self) -> None:
         phase, progress_at, detail = self._state
-        times = (self._now(), progress_at, self._due_at)
+        times = (clock.now_s(), progress_at, self._due_at)
         row = (self._name, os.getpid(), self._started, self._run_id, phase, *times, detail)
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO heartbeat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)  # noqa: S608
         except (sqlite3.Error, OSError) as error:  # the next may succeed; the sensor judges a missing one by the pid
             log.warning("beat not written", error=str(error))
-
-    @staticmethod
-    def _now() -> float:
-        return clock.now_ns() / clock.NS_PER_SECOND
 
 
 def _open(store: Path) -> sqlite3.Connection:

@@ -50,7 +50,7 @@ def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
     """
     if beat is None or beat.run_id != run.run_id:
         return _judge_silent(run, kept)
-    now = _now_s()
+    now = clock.now_s()
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
     if silent_s > kept.dead_after_s and not beat.process_lives():
         return Judgement(Verdict.DEAD, f"no beat for {silent_s:.0f} s, and process {beat.pid} is gone")
@@ -80,7 +80,7 @@ def is_due(kept: KeptRun, run_id: str) -> bool:
         beat = read_beat(kept.store, kept.name)
     except sqlite3.Error:
         return False
-    return beat is not None and beat.run_id == run_id and beat.phase != STOPPED and beat.due_at <= _now_s()
+    return beat is not None and beat.run_id == run_id and beat.phase != STOPPED and beat.due_at <= clock.now_s()
 
 
 def successor_waits(kept: KeptRun) -> bool:
@@ -90,7 +90,7 @@ def successor_waits(kept: KeptRun) -> bool:
         beat = read_beat(successor.store, successor.name)
     except sqlite3.Error:
         return False
-    fresh = beat is not None and _now_s() - beat.beat_at < _MISSED_BEATS * kept.beat_interval_s
+    fresh = beat is not None and clock.now_s() - beat.beat_at < _MISSED_BEATS * kept.beat_interval_s
     return beat is not None and fresh and beat.phase == WAITING and beat.process_lives()
 
 
@@ -108,7 +108,7 @@ def end_if_stopped(kept: KeptRun) -> None:
             beat = read_beat(each.store, each.name)
         except sqlite3.Error:
             beat = None  # for seconds: what it holds is this very store
-        if beat is None or _now_s() - beat.beat_at > _MISSED_BEATS * kept.beat_interval_s:
+        if beat is None or clock.now_s() - beat.beat_at > _MISSED_BEATS * kept.beat_interval_s:
             log.warning("a run that a signal has stopped is killed", run=each.name, pid=process.pid)
             process.end()
 
@@ -128,7 +128,7 @@ def leftover(kept: KeptRun) -> RunProcess | None:
 
 
 def _judge_silent(run: Started, kept: KeptRun) -> Judgement:
-    waited_s = _now_s() - run.since_s
+    waited_s = clock.now_s() - run.since_s
     lives = run.process is not None and run.process.found() is not None
     if waited_s > kept.dead_after_s and not lives:
         return Judgement(Verdict.DEAD, f"no beat for {waited_s:.0f} s, its process is gone")
@@ -137,7 +137,3 @@ def _judge_silent(run: Started, kept: KeptRun) -> Judgement:
     if waited_s > kept.hung_after_s:
         return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s")
     return Judgement(Verdict.ALIVE, "it starts or ends")
-
-
-def _now_s() -> float:
-    return clock.now_ns() / clock.NS_PER_SECOND

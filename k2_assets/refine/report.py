@@ -6,7 +6,7 @@ from typing import Final
 
 import dagster as dg
 
-from k2_assets.checks.evaluations import evaluation, now_s
+from k2_assets.checks.evaluations import evaluation
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day import GoldDay, Outcome
 from k2_assets.refine.loop import Refine, Refreshed
@@ -85,8 +85,8 @@ class Reporter:
         key = check.table, check.name, day
         result, evaluated_at = self._checked.get(key, (None, 0.0))
         failed = self._has_failed(check, day) if result is None else not result.passed
-        if result is None or failed or now_s() - evaluated_at > _EVALUATE_S:
-            result, evaluated_at = check.judge(self._refine.lake, day, failed), now_s()
+        if result is None or failed or clock.now_s() - evaluated_at > _EVALUATE_S:
+            result, evaluated_at = check.judge(self._refine.lake, day, failed), clock.now_s()
             self._checked[key] = result, evaluated_at
         return evaluation(check.key, result, day, evaluated_at)
 

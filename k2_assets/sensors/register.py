@@ -29,7 +29,7 @@ def register_sensor(lake: Lake, job: Any) -> dg.SensorDefinition:
         if not missing:
             return dg.SensorResult(skip_reason="the register holds every fed venue", cursor="")
         asked = json.loads(context.cursor or '{"again_s": 0, "pause_s": 0}')
-        now_s = clock.now_ns() / clock.NS_PER_SECOND
+        now_s = clock.now_s()
         if now_s < asked["again_s"]:
             return dg.SkipReason(f"{', '.join(missing)} missing; asked lately")
         if context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1):
