@@ -176,7 +176,7 @@ def test_the_sensor_asks_while_a_venue_is_missing_ever_more_rarely(lake: Lake, m
     cursor, asked = None, []
     with dg.DagsterInstance.ephemeral() as instance:
         for now_s in range(1_000_000, 1_003_600, 60):
-            monkeypatch.setattr("k2_core.clock.now_ns", partial(int, now_s * 1_000_000_000))
+            monkeypatch.setattr("k2_core.clock.now_s", partial(float, now_s))
             with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
                 found = sensor(context)
             if isinstance(found, dg.SensorResult) and found.run_requests:
