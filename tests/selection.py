@@ -24,7 +24,7 @@ PARTS: Final = (
 _WHOLE_PLATFORMS: Final = "tests/integration/"
 PLATFORMS_OF_EVERY_RUN: Final = tuple(f"{_WHOLE_PLATFORMS}test_{name}.py" for name in ("earlier_home", "recording"))
 _FAULTS: Final = "tests/reliability/"
-HALVED: Final = tuple(
+SLOW: Final = tuple(
     f"tests/{name}.py"
     for name in (
         *("api/test_candles_route", "api/test_rejected_page", "api/test_trades_route", "assets/test_any_bytes"),
@@ -42,7 +42,7 @@ HALVED: Final = tuple(
         *("stack/test_accept_loss", "stack/test_supervisor"),
     )
 )
-"""Files whose tests take seconds each: every run takes half of them, drawn, so that it is run before every commit."""
+"""Files whose tests take seconds each: every run takes a third of them, drawn, so that it is run before every commit."""
 _LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/", "tests/stack/", "tests/assets/test_reconcile.py")
 
 
@@ -58,7 +58,7 @@ def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int, *, undrawn
     Args:
         items: all that were collected.
         soak: the part whose long forms are wanted, or ``all``. With None the short forms run: of each group of suites
-            that are marked ``drawn`` one, and of the slow files a half; all where a person chose a single file.
+            that are marked ``drawn`` one, and of the slow files a third; all where a person chose a single file.
         seed: draws them.
         undrawn: whether to run all short forms.
     """
@@ -82,13 +82,15 @@ def _drawn(items: Iterable[pytest.Item], seed: int) -> dict[str, str]:
 
 
 def _left_out(items: Iterable[pytest.Item], seed: int) -> set[str]:
-    """Draw half of the tests of each slow file, which this run does without."""
+    """Draw two thirds of the tests of each slow file, which this run does without."""
     slow: dict[str, list[str]] = {}
     for item in items:
-        if (file := _file(item.nodeid)) in HALVED:
+        if (file := _file(item.nodeid)) in SLOW:
             slow.setdefault(file, []).append(item.nodeid)
     return {
-        each for file, found in slow.items() for each in random.Random(f"{seed} {file}").sample(found, len(found) // 2)
+        each
+        for file, found in slow.items()
+        for each in random.Random(f"{seed} {file}").sample(found, 2 * len(found) // 3)
     }
 
 

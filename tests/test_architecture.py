@@ -35,8 +35,8 @@ def test_no_file_has_a_name_that_tells_nothing() -> None:
     assert [str(path) for path in files if NAMES_THAT_TELL_NOTHING & set(path.stem.split("_"))] == []
 
 
-def test_files_of_which_a_run_takes_a_half_are_there() -> None:
-    named = (*selection.HALVED, *selection.PLATFORMS_OF_EVERY_RUN)
+def test_files_of_which_a_run_takes_a_third_are_there() -> None:
+    named = (*selection.SLOW, *selection.PLATFORMS_OF_EVERY_RUN)
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
