@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"K2_TEST_SEED={_seed()} draws points of crashes, suites of kills and a third of the slow tests; set it to repeat"
+    return f"K2_TEST_SEED={_seed()} draws crash points, suites of kills and a third of the slow tests; set it to repeat"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

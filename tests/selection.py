@@ -42,7 +42,7 @@ SLOW: Final = tuple(
         *("stack/test_accept_loss", "stack/test_supervisor"),
     )
 )
-"""Files whose tests take seconds each: every run takes a third of them, drawn, so that it is run before every commit."""
+"""Files whose tests take seconds each: every run takes a third, drawn, so that it is run before every commit."""
 _LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/", "tests/stack/", "tests/assets/test_reconcile.py")
 
 
