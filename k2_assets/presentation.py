@@ -43,6 +43,15 @@ def table_metadata(rows: pl.DataFrame, columns: Sequence[str]) -> dg.TableMetada
     return dg.MetadataValue.table(records, schema)
 
 
+def markdown_table(rows: pl.DataFrame, columns: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Return the same as text: a report of every minute is stored in a fifth of the bytes."""
+    lines = [
+        " | ".join(str(_shown(value)) for value in row)
+        for row in (columns, ["---"] * len(columns), *rows.select(columns).iter_rows())
+    ]
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
+
+
 def microseconds(moment_us: int) -> dg.TimestampMetadataValue:
     """Return a time as metadata that the UI shows in the reader's own zone."""
     return dg.MetadataValue.timestamp(clock.from_us(moment_us))

@@ -170,7 +170,7 @@ class Refine(_Section):
 
     enabled: bool = Field(True, description="keep gold up to date; without it, people and backfills make its days")
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
-    report_interval_s: float = Field(60.0, ge=0, description="tell Dagster of each day at most this often")
+    report_interval_s: float = Field(120.0, ge=0, description="tell Dagster of each day at most this often")
 
 
 class Api(_Section):

@@ -63,5 +63,5 @@ def silver_result(rows: pl.DataFrame, day: date, data: Data = "trades") -> dg.As
         passed=found.is_empty(),
         check_name=silver.NAME,
         description=silver.sentence(rows.height, int(found["failures"].sum()), f"of {day}"),
-        metadata={"day": day.isoformat(), "rows": rows.height, "faults": table_metadata(found, found.columns)},
+        metadata={"rows": rows.height, "faults": table_metadata(found, found.columns)},
     )

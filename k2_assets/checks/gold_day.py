@@ -53,8 +53,8 @@ def _unique(data: Data, lake: Lake, day: date, whole: bool) -> dg.AssetCheckResu
     one = data.removesuffix("s")
     return dg.AssetCheckResult(
         passed=twice == 0,
-        description=f"{counted(twice, f'repeated {one}')} among {ids.height:,} in {_where(day, whole)}.",
-        metadata={"day": day.isoformat(), "rows": ids.height, "repeated": twice},
+        description=f"{counted(twice, f'repeated {one}')} among {ids.height:,} in {_where(whole)}.",
+        metadata={"rows": ids.height, "repeated": twice},
     )
 
 
@@ -63,8 +63,8 @@ def _fit_for_candles(lake: Lake, day: date, whole: bool) -> dg.AssetCheckResult:
     found = fitness(lake, day, whole=whole)
     return dg.AssetCheckResult(
         passed=not found.unfit,
-        description=f"{counted(found.trades, 'trade')} in {_where(day, whole)}: {found}.",
-        metadata={"day": day.isoformat(), "trades": found.trades, **found.unfit},
+        description=f"{counted(found.trades, 'trade')} in {_where(whole)}: {found}.",
+        metadata={"trades": found.trades, **found.unfit},
     )
 
 
@@ -80,8 +80,8 @@ def _ids_go_on(lake: Lake, day: date, _whole: bool) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Ids begin again on {day}: {said}." if found else f"No ids begin again on {day}.",
-        metadata={"day": day.isoformat(), **found},
+        description=f"Ids begin again: {said}." if found else "No ids begin again.",
+        metadata={**found},
     )
 
 
@@ -92,8 +92,8 @@ def _candle_invariants(lake: Lake, day: date, _whole: bool) -> dg.AssetCheckResu
     found = "; ".join(f"{name}: {count:,} not" for name, count in broken.items()) or "every invariant holds"
     return dg.AssetCheckResult(
         passed=not broken,
-        description=f"{counted(candles.height, 'candle')} of {day}: {found}.",
-        metadata={"day": day.isoformat(), "candles": candles.height, **broken},
+        description=f"{counted(candles.height, 'candle')}: {found}.",
+        metadata={"candles": candles.height, **broken},
     )
 
 
@@ -131,5 +131,5 @@ GOLD_CHECKS: Final = (
 )
 
 
-def _where(day: date, whole: bool) -> str:
-    return f"the whole of {day}" if whole else f"the newest files of {day} and those beside them"
+def _where(whole: bool) -> str:
+    return "the whole day" if whole else "its newest files and those beside them"

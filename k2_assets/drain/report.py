@@ -100,19 +100,21 @@ class Reporter:
 
 
 def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
-    common = _common(lane, news)
+    specs, of_kafka, newest = lane.layers.specs, _of_kafka(lane, news), _newest(lane, news)
+    of_tables = {specs["bronze"].name: of_kafka}
+    if isinstance(lane.layers, Layers):
+        of_tables |= {specs["silver"].name: newest, specs["rejected"].name: {"rejected by reason": dict(news.reasons)}}
     for table, days in news.rows.items():
-        of_table = {"rejected by reason": dict(news.reasons)} if table.endswith("_rejected") else {}
         for day, count in sorted(days.items()):
             if is_day_of_data(day):
-                metadata = {"rows": count, **of_table, **common}
+                metadata = {"rows": count, **of_tables[table]}
                 yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
 
 
-def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
+def _of_kafka(lane: Lane, news: _Pending) -> dict[str, Any]:
     vector = lane.layers.drained
     topic = lane.reader.topic
-    metadata: dict[str, Any] = {
+    return {
         "offsets": {
             f"{topic.name}-{partition}": offset
             for (topic_id, partition), offset in vector.items()
@@ -122,11 +124,16 @@ def _common(lane: Lane, news: _Pending) -> dict[str, Any]:
         "slowest commit (s)": round(news.commit_seconds, 3),
         "control frames": news.control_frames,
     }
-    if news.newest_us and isinstance(lane.layers, Layers):
-        one = lane.layers.data.removesuffix("s")
-        metadata[f"newest {one}"] = microseconds(news.newest_us)
-        metadata[f"behind the newest {one} (s)"] = round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3)
-    return metadata
+
+
+def _newest(lane: Lane, news: _Pending) -> dict[str, Any]:
+    if not (news.newest_us and isinstance(lane.layers, Layers)):
+        return {}
+    one = lane.layers.data.removesuffix("s")
+    return {
+        f"newest {one}": microseconds(news.newest_us),
+        f"behind the newest {one} (s)": round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3),
+    }
 
 
 def _lag(lane: Lane) -> int | None:

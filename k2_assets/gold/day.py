@@ -13,7 +13,7 @@ from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.lake_files import live_files, read_files
 from k2_assets.lake_writer.lock import is_locked, lock
-from k2_assets.presentation import ROW_COUNT, microseconds, table_metadata
+from k2_assets.presentation import ROW_COUNT, markdown_table, microseconds
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.candles import TIMEFRAMES
@@ -118,7 +118,7 @@ class GoldDay:
             "windows computed": outcome.windows_computed,
             "windows changed": outcome.windows_changed,
             "windows not complete": candles.filter(~pl.col("is_complete")).height if candles.height else 0,
-            "newest candles": table_metadata(newest, _NEWEST),
+            "newest candles": markdown_table(newest, _NEWEST),
         }
 
     def _state(self, time_column: str) -> dict[str, dg.MetadataValue]:

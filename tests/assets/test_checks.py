@@ -62,8 +62,8 @@ def test_each_check_of_a_day_is_recorded_once_and_says_what_it_saw(lake: SmallLa
 
     told = [(each.partition, each.evaluation and each.evaluation.description) for records in found for each in records]
     assert told == [
-        (DAY.isoformat(), "no repeated trade among 199 in the whole of 2024-08-09."),
-        (DAY.isoformat(), "4 candles of 2024-08-09: every invariant holds."),
+        (DAY.isoformat(), "no repeated trade among 199 in the whole day."),
+        (DAY.isoformat(), "4 candles: every invariant holds."),
     ]
 
 
@@ -86,7 +86,7 @@ def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:
     for whole in (True, False):
         judged = check.judge(Lake(lake.settings), DAY, whole)
         assert not judged.passed
-        where = f"the whole of {DAY}" if whole else f"the newest files of {DAY} and those beside them"
+        where = "the whole day" if whole else "its newest files and those beside them"
         assert judged.description == f"1 repeated trade among 10 in {where}."
 
 

@@ -81,7 +81,8 @@ def test_drain_run_ends_as_planned_and_reports_what_it_committed(broker: str, re
             continue  # what other tests' feeds have left on the broker
         reported[materialization.asset_key.to_user_string()] += int(materialization.metadata["rows"].value)  # type: ignore[arg-type]
         assert materialization.partition == "2024-08-08"
-        assert materialization.metadata["lag (messages)"].value == 0
+        if materialization.asset_key.to_user_string().startswith("bronze"):
+            assert materialization.metadata["lag (messages)"].value == 0
     assert reported == expected
     checks = [each for each in run.get_asset_check_evaluations() if each.asset_key.to_user_string() in expected]
     assert {(check.passed, check.partition) for check in checks} == {(True, "2024-08-08")}
