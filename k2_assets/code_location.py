@@ -7,11 +7,16 @@ breaks off the run of a day that is no partition of its job.
 
 from collections.abc import Callable
 from datetime import date
+from typing import Final
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from k2_core import clock
 from k2_core.trades import FIRST_DAY
+
+DEFINITIONS_S: Final = 20
+"""How often Dagster's daemon asks for the definitions."""
 
 
 class CodeLocation(dg.RepositoryDefinition):
@@ -38,3 +43,4 @@ class CodeLocation(dg.RepositoryDefinition):
         """Show the days from ``first`` on."""
         self._graph = self._build(first).get_repository_def().asset_graph
         self.first = first
+        self.moved_at = clock.monotonic()

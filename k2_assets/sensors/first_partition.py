@@ -6,12 +6,14 @@ from typing import Final
 import dagster as dg
 import httpx
 
-from k2_assets.code_location import CodeLocation
+from k2_assets.code_location import DEFINITIONS_S, CodeLocation
 from k2_assets.first_partition import FirstPartition
 from k2_assets.resources.lake import Lake
+from k2_core import clock
 from k2_core.settings import Settings
 
 _TIMEOUT_S: Final = 30.0
+_DAEMON_KNOWS_S: Final = DEFINITIONS_S + 8.0  # it looks whether it is time every 5 s
 _RELOAD: Final = (
     'mutation { reloadRepositoryLocation(repositoryLocationName: "k2") '
     "{ __typename ... on PythonError { message } ... on RepositoryLocationNotFound { message } } }"
@@ -37,7 +39,10 @@ def first_partition_sensor(lake: Lake) -> dg.SensorDefinition:
         if location.first != first:
             location.begin_at(first)
         if location.shown != first:
-            # The daemon looks every minute by itself; the webserver looks when it is asked to.
+            # The daemon looks by itself; the webserver looks when it is asked to. It must not know days that the daemon
+            # does not: a backfill of them fails.
+            if clock.monotonic() - location.moved_at < _DAEMON_KNOWS_S:
+                return dg.SkipReason(f"the first partition is {first}; the pages show it once the daemon knows it")
             if trouble := _reload_pages(lake.settings):
                 return dg.SkipReason(f"the first partition is {first}, but the pages do not show it yet: {trouble}")
             location.shown = first

@@ -150,6 +150,10 @@ def test_a_running_code_server_shows_the_moved_partition_and_has_the_pages_ask_f
 
     lake.append(GOLD_TRADES, days_before(10, 3))
     moved = (NOON - timedelta(days=3)).date()
+    assert "the pages show it once the daemon knows it" in said(location)
+    assert webserver.asked == []
+
+    location.moved_at -= 60
     webserver.answers = False
     assert "the pages do not show it yet: " in said(location)
     assert starts_of(location) == {moved} != before
