@@ -142,13 +142,13 @@ def registry_command(settings: Settings) -> list[str]:
         "apicurio.datasource.jdbc.min-size": 1,
     }
     flags = [f"-D{name}={value}" for name, value in system.items()]
-    return [str(java()), "-Xmx256m", *_JVM, *flags, "-jar", str(home / "quarkus-run.jar")]
+    return [str(java()), "-Xmx256m", "-Xmn24m", *_JVM, *flags, "-jar", str(home / "quarkus-run.jar")]
 
 
 def _kafka(arguments: Iterable[str], heap: str) -> list[str]:
     paths = artifacts.fetch(jars(), artifacts_folder())
     logging = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
-    return [str(java()), heap, *_JVM, logging, "-cp", ":".join(map(str, paths)), *arguments]
+    return [str(java()), heap, "-Xmn64m", *_JVM, logging, "-cp", ":".join(map(str, paths)), *arguments]
 
 
 def _kafka_folder(settings: Settings) -> Path:
