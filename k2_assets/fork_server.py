@@ -3,8 +3,8 @@
 ``k2 down`` asks every process to end. If this one did, the code server would think that its runs are gone, and call
 them failed, while they still finish what they have begun. It ends by itself, after the code server and the last run.
 
-What it has loaded is frozen before each fork. A collection of garbage writes into every object that it looks at, and each
-run would soon have a copy of nearly all pages that it could share.
+What it has loaded is frozen before each fork. A collection of garbage writes into every object that it looks at, and
+each run would soon have a copy of nearly all pages that it could share.
 """
 
 import gc

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
@@ -154,7 +155,7 @@ def _joined(
                 yield _join(load, lease, spec, waiting)
             else:
                 lonely += 1
-            waiting = []
+            waiting.clear()
         if lonely == _LONELY:
             return
         waiting.append((each, rows))
@@ -172,10 +173,11 @@ def unpacked_bytes(table: Table, file: LakeFile) -> int:
 def _join(
     load: Callable[[], Table], lease: Lease, spec: TableSpec, parts: list[tuple[LakeFile, pa.Table]]
 ) -> Compacted:
+    """Join what has been read, and empty ``parts``: memory holds its rows once, not also as they were."""
     files = [file for file, _ in parts]
-    rows = pa.concat_tables([rows for _, rows in parts])
-    if spec.sort_by:
-        rows = rows.sort_by([(name, "ascending") for name in spec.sort_by])
+    tables = [rows for _, rows in parts]
+    parts.clear()
+    rows = _sorted(tables, spec.sort_by) if spec.sort_by else pa.concat_tables(tables)
     if rows.num_rows != (expected := sum(each.file.record_count for each in files)):
         msg = f"{spec.name}: files that should hold {expected} rows hold {rows.num_rows}: they are left as they are"
         raise ForeignTable(msg)
@@ -185,6 +187,16 @@ def _join(
     age = max(each.sequence for each in files)
     replace_files(load, lease, [each.file for each in files], added, remember, age=age)
     return done
+
+
+def _sorted(tables: list[pa.Table], by: tuple[str, ...]) -> pa.Table:
+    """Sort rows column by column, and empty ``tables``: what a column was before goes as soon as it is sorted."""
+    rows = pa.concat_tables(tables)
+    tables.clear()
+    schema, columns = rows.schema, rows.columns
+    order = pc.sort_indices(rows, [(name, "ascending") for name in by])
+    del rows
+    return pa.table([columns.pop(0).take(order) for _ in range(len(columns))], schema)
 
 
 def _rows(table: Table, file: LakeFile) -> pa.Table:
