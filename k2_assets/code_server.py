@@ -4,6 +4,7 @@
 of gold then works for one second.
 """
 
+import importlib
 import multiprocessing
 import sys
 from typing import Any, Final
@@ -11,10 +12,12 @@ from typing import Any, Final
 from dagster._cli import ENV_PREFIX, cli
 from dagster._grpc import server
 
+from k2_assets import fork_server
+
 DEFINITIONS: Final = "k2_assets.definitions"
 # Each run loads the definitions themselves, and so reads the settings anew.
 PRELOADED: Final = [
-    *("k2_assets.fork_server", "k2_assets.build_definitions", "dagster._grpc.impl"),
+    *("k2_assets.build_definitions", "dagster._grpc.impl"),
     # What these load only when a run begins to work.
     *("dagster._core.storage.sqlite_storage", "dagster._core.storage.local_compute_log_manager"),
     *("dagster._core.definitions.antlr_asset_selection.antlr_asset_selection", "upath.implementations.local"),
@@ -28,12 +31,15 @@ class ForkingServer(server.DagsterApiServer):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         forking = multiprocessing.get_context("forkserver")
-        forking.set_forkserver_preload(PRELOADED)
+        forking.set_forkserver_preload(["k2_assets.fork_server_alone", *PRELOADED])  # of one that follows a killed one
         self._mp_ctx = forking  # type: ignore[assignment]  # where the base keeps what starts the processes of runs
 
 
 def main() -> None:
     """Serve as ``dagster api grpc`` does, with the same flags."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    fork_server.begin()
     server.DagsterApiServer = ForkingServer  # type: ignore[misc]  # the command takes it from there
     cli(["api", "grpc", "-m", DEFINITIONS, *sys.argv[1:]], auto_envvar_prefix=ENV_PREFIX)
 

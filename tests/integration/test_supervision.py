@@ -56,11 +56,11 @@ def the_drain_and_the_daemon(platform: WholePlatform, drain: Beat) -> None:
     with_no_mercy(drain.pid)
 
 
-def the_fork_server(_: WholePlatform, drain: Beat) -> None:
+def the_fork_server(platform: WholePlatform, drain: Beat) -> None:
     """The code server then believes that the drain, which works on, is gone."""
     parent = psutil.Process(drain.pid).parent()
     assert parent
-    assert "forkserver" in " ".join(parent.cmdline())
+    assert parent.ppid() == platform.pid("dagster-code")
     parent.kill()
 
 
