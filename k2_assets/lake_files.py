@@ -26,7 +26,7 @@ from k2_core.seen import SEEN, newest_days, oldest_remembered, seen_days
 ALL_ROWS: Final = AlwaysTrue()
 _EPOCH: Final = date(1970, 1, 1)
 _NEWEST_COMMITS: Final = 10
-_MOST_ENTRIES: Final = 10_000  # of about 5 kB each
+_MOST_ENTRIES: Final = 10_000  # of 6 kB each in a table of quotes
 
 
 @dataclass(frozen=True)

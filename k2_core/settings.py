@@ -158,7 +158,7 @@ class Drain(_Section):
     )
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
     report_interval_s: float = Field(
-        300.0, ge=0, description="tell Dagster of what was committed at most this often; of a fault in it at once"
+        600.0, ge=0, description="tell Dagster of what was committed at most this often; of a fault in it at once"
     )
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
     dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
@@ -170,7 +170,7 @@ class Refine(_Section):
 
     enabled: bool = Field(True, description="keep gold up to date; without it, people and backfills make its days")
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
-    report_interval_s: float = Field(120.0, ge=0, description="tell Dagster of each day at most this often")
+    report_interval_s: float = Field(180.0, ge=0, description="tell Dagster of each day at most this often")
 
 
 class Api(_Section):

@@ -12,7 +12,7 @@ from k2_assets.run_days import rebuild_each
 from k2_core.table_spec import TableSpec
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 
-_FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=8), warn_window=timedelta(minutes=4))
+_FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
 # Dagster puts assets of one policy into one run, where a step that fails for one day keeps the next from all its days.
 # So candles have another policy than trades.
 _DAYS_A_RUN: Final = {GOLD_OHLCV_1M.name: 31} | dict.fromkeys((each.name for each in GOLD.values()), 30)

@@ -11,8 +11,11 @@ from k2_assets.maintenance.event_log import forget_old_runs
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_assets.resources.lake import Lake
 from k2_assets.runs import UNFINISHED
+from k2_core.logs import logger
 from k2_core.tables import all_tables
 from k2_core.venues import VENUES
+
+log = logger(__name__)
 
 JOB: Final = "maintain"
 _QUEUE: Final = {"k2/queue": JOB}
@@ -47,7 +50,7 @@ def keep_tables_lean(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake
             failed.append(name)
             context.log.exception("%s was not maintained", name)
             continue
-        context.log.info("%s: %s", name, summary(each.report))
+        log.info("maintained", table=name, done=summary(each.report))  # not into the event log: the metadata say it
     if failed:
         msg = f"not maintained: {', '.join(failed)}"
         raise dg.Failure(msg, metadata=metadata)
@@ -90,8 +93,10 @@ def maintain_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
 
 
 def facts(report: Report) -> dict[str, Any]:
-    """Return a report as plain values, by name."""
-    return {each.name: getattr(report, each.name) for each in fields(report) if each.name != "table"}
+    """Return a report as plain values, by name: those that are not zero or empty."""
+    return {
+        each.name: found for each in fields(report) if each.name != "table" and (found := getattr(report, each.name))
+    }
 
 
 def summary(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""What refine tells Dagster: each day at most every two minutes, and right after it the results of its checks."""
+"""What refine tells Dagster: each day at most every three minutes, and right after it the results of its checks."""
 
 from collections.abc import Callable, Iterator
 from datetime import date
