@@ -44,9 +44,9 @@ def table_metadata(rows: pl.DataFrame, columns: Sequence[str]) -> dg.TableMetada
 
 
 def markdown_table(rows: pl.DataFrame, columns: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """Return the same as text: a report of every minute is stored in a fifth of the bytes."""
+    """Return the same as text, which Dagster stores in a fifth of the bytes."""
     lines = [
-        " | ".join(str(_shown(value)) for value in row)
+        " | ".join(str(_shown(value)).replace("|", r"\|") for value in row)
         for row in (columns, ["---"] * len(columns), *rows.select(columns).iter_rows())
     ]
     return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))

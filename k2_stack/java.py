@@ -142,6 +142,7 @@ def registry_command(settings: Settings) -> list[str]:
         "apicurio.datasource.jdbc.min-size": 1,
     }
     flags = [f"-D{name}={value}" for name, value in system.items()]
+    # Young heaps are small: else they grow to what is allowed before anything is collected, 50 MB more of each.
     return [str(java()), "-Xmx256m", "-Xmn24m", *_JVM, *flags, "-jar", str(home / "quarkus-run.jar")]
 
 

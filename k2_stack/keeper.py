@@ -30,7 +30,7 @@ _PYTHON: Final = {
     "PYTHONUNBUFFERED": "1",
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "MALLOC_ARENA_MAX": "2",  # API 144 MB instead of 175, daemon 118 instead of 145
-    "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+    "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # gives back what it does not use: all parts 2,179 MB instead of 2,311
 }
 
 Process = subprocess.Popen[bytes]
