@@ -31,7 +31,7 @@ _NEWEST: Final = (
     *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
     *("volume", "trade_count", "is_complete", "missing_trades"),
 )
-_SHOWN: Final = 3  # each report of every minute holds them
+_SHOWN: Final = 3  # each report holds them
 _LEASE_WAIT_S: Final = 60.0
 Outcome = refresh.Outcome | refresh_candles.Outcome
 
