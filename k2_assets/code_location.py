@@ -15,8 +15,8 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from k2_core import clock
 from k2_core.trades import FIRST_DAY
 
-DEFINITIONS_S: Final = 20
-"""How often Dagster's daemon asks for the definitions."""
+DAEMON_ASKS_EVERY_S: Final = 20
+"""After so many seconds Dagster's daemon asks for the definitions again."""
 
 
 class CodeLocation(dg.RepositoryDefinition):
@@ -43,4 +43,4 @@ class CodeLocation(dg.RepositoryDefinition):
         """Show the days from ``first`` on."""
         self._graph = self._build(first).get_repository_def().asset_graph
         self.first = first
-        self.moved_at = clock.monotonic()
+        self.moved_at = clock.monotonic()  # the daemon does not know it at once

@@ -31,7 +31,7 @@ class ForkingServer(server.DagsterApiServer):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         forking = multiprocessing.get_context("forkserver")
-        forking.set_forkserver_preload(["k2_assets.fork_server_alone", *PRELOADED])  # of one that follows a killed one
+        forking.set_forkserver_preload(["k2_assets.fresh_fork_server", *PRELOADED])  # of one that follows a killed one
         self._mp_ctx = forking  # type: ignore[assignment]  # where the base keeps what starts the processes of runs
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from dagster._daemon import controller
 from dagster._daemon.cli import cli
 
-from k2_assets.code_location import DEFINITIONS_S
+from k2_assets.code_location import DAEMON_ASKS_EVERY_S
 
 LOOK_S: Final = 5
 
@@ -18,7 +18,7 @@ LOOK_S: Final = 5
 def main() -> None:
     """Run as ``dagster-daemon run`` does, with the same flags."""
     controller.DEFAULT_DAEMON_INTERVAL_SECONDS = LOOK_S  # the loop of backfills has no setting
-    controller.RELOAD_WORKSPACE_INTERVAL = DEFINITIONS_S
+    controller.RELOAD_WORKSPACE_INTERVAL = DAEMON_ASKS_EVERY_S
     cli(["run", *sys.argv[1:]], obj={})
 
 

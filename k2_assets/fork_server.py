@@ -7,6 +7,7 @@ writes into every object that it looks at, and each process would soon have a co
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from typing import Final
@@ -30,8 +31,10 @@ def _fork(_executable: str, _arguments: Sequence[str], descriptors: Sequence[int
     gc.freeze()
     if pid := os.fork():
         return pid
+    status = 1
     try:
         listener, alive = descriptors
+        # It may hold nothing else open: its own copy of the pipe's other end would hide that the code server is gone.
         kept = {listener, alive, resource_tracker.getfd()}
         for descriptor in set(range(3, _MOST_DESCRIPTORS)) - kept:
             try:
@@ -40,8 +43,12 @@ def _fork(_executable: str, _arguments: Sequence[str], descriptors: Sequence[int
                 continue
         outlive_the_code_server()
         forkserver.main(listener, alive, [])
+    except SystemExit:  # the code server and the last run are gone
+        status = 0
+    except BaseException:  # noqa: BLE001  # the edge of this process
+        traceback.print_exc()
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def outlive_the_code_server() -> None:

@@ -132,4 +132,4 @@ GOLD_CHECKS: Final = (
 
 
 def _where(whole: bool) -> str:
-    return "the whole day" if whole else "its newest files"
+    return "the whole day" if whole else "its newest files and those beside them"

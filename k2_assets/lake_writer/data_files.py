@@ -44,9 +44,12 @@ def _tasks(table: Table, rows: pa.Table, write_uuid: uuid.UUID, counter: Iterato
     """Yield what is to be written. pyiceberg's own writer copies all rows twice to part them, of a single day too."""
     schema = table.schema()
     of_rows = pyarrow_to_schema(rows.schema, schema.name_mapping, format_version=table.format_version)
-    properties = TableProperties
-    target = properties.WRITE_TARGET_FILE_SIZE_BYTES_DEFAULT
-    target = property_as_int(table.properties, properties.WRITE_TARGET_FILE_SIZE_BYTES, target) or target
+    target = property_as_int(
+        table.properties,
+        TableProperties.WRITE_TARGET_FILE_SIZE_BYTES,
+        TableProperties.WRITE_TARGET_FILE_SIZE_BYTES_DEFAULT,
+    )
+    assert target  # noqa: S101  # it has a default
     for key, part in _by_partition(table.spec(), schema, rows):
         for packed in bin_pack_arrow_table(part, target):
             yield WriteTask(write_uuid, next(counter), of_rows, packed, partition_key=key)
@@ -59,6 +62,7 @@ def _by_partition(
     if spec.is_unpartitioned():
         yield None, rows
         return
+    # What Iceberg makes of each row's columns, as their day; rows with the same values are one partition.
     keys = pa.table({field.name: _transformed(field, schema, rows) for field in spec.fields})
     found = keys.group_by(keys.column_names).aggregate([]).to_pylist()
     for values in found:

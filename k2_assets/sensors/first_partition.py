@@ -6,14 +6,14 @@ from typing import Final
 import dagster as dg
 import httpx
 
-from k2_assets.code_location import DEFINITIONS_S, CodeLocation
+from k2_assets.code_location import DAEMON_ASKS_EVERY_S, CodeLocation
 from k2_assets.first_partition import FirstPartition
 from k2_assets.resources.lake import Lake
 from k2_core import clock
 from k2_core.settings import Settings
 
 _TIMEOUT_S: Final = 30.0
-_DAEMON_KNOWS_S: Final = DEFINITIONS_S + 8.0  # it looks whether it is time every 5 s
+_DAEMON_KNOWS_S: Final = DAEMON_ASKS_EVERY_S + 8.0  # it looks whether it is time every 5 s
 _RELOAD: Final = (
     'mutation { reloadRepositoryLocation(repositoryLocationName: "k2") '
     "{ __typename ... on PythonError { message } ... on RepositoryLocationNotFound { message } } }"

@@ -86,7 +86,7 @@ def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:
     for whole in (True, False):
         judged = check.judge(Lake(lake.settings), DAY, whole)
         assert not judged.passed
-        where = "the whole day" if whole else "its newest files"
+        where = "the whole day" if whole else "its newest files and those beside them"
         assert judged.description == f"1 repeated trade among 10 in {where}."
 
 

@@ -45,7 +45,7 @@ def test_parts_killed_under_load_lose_and_double_nothing(
     for part in PARTS * 5 if soak else rng.sample(PARTS, 2):
         noticed_s, recovered_s = kill(platform, part)
         reliability.record(f"{part} killed", noticed_s=noticed_s, recovered_s=recovered_s)
-    assert_nothing_lost_or_doubled(platform, "all of these parts killed in turn", reliability)
+    assert_nothing_lost_or_doubled(platform, "these parts killed in turn", reliability)
 
 
 def kill(platform: WholePlatform, part: str) -> tuple[float, float]:
