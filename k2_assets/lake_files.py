@@ -89,6 +89,12 @@ def live_files(table: Table, time_column: str, *, day: date | None = None) -> li
     ]
 
 
+def paths_between(table: Table, time_column: str, first_us: int, end_us: int) -> set[str]:
+    """Return the paths of the live data files that may hold rows of the times [``first_us``, ``end_us``)."""
+    files = live_files(table, time_column)
+    return {each.file.file_path for each in files if each.last_us >= first_us and each.first_us < end_us}
+
+
 def rows_by_day(table: Table, before: date) -> Counter[date]:
     """Count the rows of each day before ``before``; only the manifests that may name files of such a day are read."""
     snapshot = table.current_snapshot()
@@ -153,6 +159,10 @@ class Seen:
         days = self._days.get(str(source.metadata.table_uuid), {})
         oldest = oldest_remembered(days)
         return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}
+
+    def of_day(self, day: date) -> dict[str, int]:
+        """Return what was taken in of a day: {source table's UUID: sequence number}."""
+        return {uuid: days[day.isoformat()] for uuid, days in self._days.items() if day.isoformat() in days}
 
     def newest_day(self) -> date | None:
         """Return the newest day of which anything was taken in."""

@@ -47,6 +47,10 @@ class Taken:
         """Tell whether this mark was taken in."""
         return self._tokens.get(_uuid(source), {}).get(day) == token
 
+    def of_day(self, day: date) -> dict[str, str]:
+        """Return the marks of a day that were taken in: {source table's UUID: token}."""
+        return {uuid_: of[day.isoformat()] for uuid_, of in self._tokens.items() if day.isoformat() in of}
+
     def behind(self, source: Table) -> set[date]:
         """Return the days that ``source`` marks and that were not taken in since."""
         return {date.fromisoformat(day) for day, token in marks(source).items() if not self.has(source, day, token)}

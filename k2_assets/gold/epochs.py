@@ -49,12 +49,16 @@ class Found:
         odd: the days of trades that break alone.
         largest: the largest id of the newest epoch, where it was read whole.
         days: in which gold has the id of a new trade, too.
+        read: from which time on and until which gold was read, in µs.
+        by_memory: the instruments for which it counted what gold remembers of their largest id and newest time.
     """
 
     starts: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     odd: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     largest: dict[Key, int] = field(default_factory=dict)
     days: set[date] = field(default_factory=set)
+    read: tuple[int, int] | None = None
+    by_memory: set[Key] = field(default_factory=set)
 
 
 def unusual(news: pl.DataFrame, memory: Memory, register: Epochs) -> list[Key]:
@@ -77,6 +81,7 @@ class EpochSearch:
     def __init__(self, load: Callable[[str], Table], gold: Table, register: Epochs, memory: Memory) -> None:
         self._load, self._gold = load, gold
         self._register, self._memory = register, memory
+        self._read: tuple[int, int] | None = None
 
     def run(self, news: pl.DataFrame, without: date | None = None) -> Found:
         """Judge ``news``, of silver: trades of a day that gold does not have, with all their copies.
@@ -87,6 +92,7 @@ class EpochSearch:
         """
         found = Found()
         keys = unusual(news, self._memory, self._register)
+        found.by_memory = set(news.select(KEY).unique().iter_rows()) - {*keys}
         if not keys:
             return found
         parts = news.select(*_SEEN, *FRAME).partition_by(KEY, as_dict=True)
@@ -96,6 +102,8 @@ class EpochSearch:
                 self._take(found, around, breaks)
             else:
                 self._look_closely(found, around, self._files(without))
+        found.by_memory |= found.largest.keys()
+        found.read = self._read
         return found
 
     def _files(self, without: date | None, days: Iterable[date | None] = (None,)) -> list[LakeFile]:
@@ -138,6 +146,7 @@ class EpochSearch:
         return newest is None or newest >= end
 
     def _known(self, files: Iterable[LakeFile], keys: list[Key], begin: int, end: int) -> pl.DataFrame:
+        self._read = hull(self._read, (begin, end))
         overlapping = [each for each in files if each.last_us >= begin and each.first_us < end]
         return _of(keys, read_files(self._gold, overlapping, _SEEN, _times_of(keys, begin, end)))
 
@@ -190,6 +199,7 @@ class EpochSearch:
         if not odd.is_empty():
             ids = odd["source_sequence"]
             where = instrument_ids(*around.key, int(ids.min()), int(ids.max()))  # type: ignore[arg-type]  # integers
+            self._read = 0, _END_US
             rows = read_files(self._gold, files, ("source_sequence", "timestamp"), where)
             found.days.update(rows.filter(pl.col("source_sequence").is_in(ids.to_list()))["timestamp"].dt.date())
 
@@ -299,6 +309,11 @@ class _Around:
             heard[repeats.to_numpy()] = False
         frames = rows.select(pl.struct("ingestion_timestamp", "platform_sequence").hash()).to_series().to_numpy()
         return find_breaks(_times(rows), rows["source_sequence"].to_numpy(), frames, heard)
+
+
+def hull(one: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest range that holds both."""
+    return other if one is None else (min(one[0], other[0]), max(one[1], other[1]))
 
 
 def _of(keys: list[Key], rows: pl.DataFrame) -> pl.DataFrame:

@@ -36,10 +36,15 @@ class Memory:
         largest, newest, odd = (json.loads(gold.properties.get(name, "{}")) for name in (LARGEST_IDS, _NEWEST, _ODD))
         return cls(largest, newest, {key: tuple(days) for key, days in odd.items()})
 
-    def with_rows(self, kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> "Memory":
-        """Return this memory with ``rows`` taken in."""
-        newest = _merged(self.newest, _largest(rows, pl.col("timestamp").to_physical())) if kind.has_epochs else {}
-        return Memory(_merged(self.largest, _largest(of_newest_epochs(rows, epochs), RANK)), newest, self.odd)
+    @classmethod
+    def of_rows(cls, kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> "Memory":
+        """Return what is remembered of ``rows`` alone."""
+        newest = _largest(rows, pl.col("timestamp").to_physical()) if kind.has_epochs else {}
+        return cls(_largest(of_newest_epochs(rows, epochs), RANK), newest)
+
+    def with_more(self, rows: "Memory") -> "Memory":
+        """Return this memory with what is remembered of ``rows``, of :meth:`of_rows`, taken in."""
+        return Memory(_merged(self.largest, rows.largest), _merged(self.newest, rows.newest), self.odd)
 
     def with_found(self, largest: Mapping[Key, int], odd: Mapping[Key, tuple[str, ...]]) -> "Memory":
         """Return this memory with what a search for epochs found in the place of what it had of these instruments."""

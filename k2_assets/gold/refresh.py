@@ -1,6 +1,7 @@
 """Bring gold's trades or quotes up to what silver holds of one day: read what is new, drop what stands, append."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import reduce
@@ -13,8 +14,9 @@ from pyiceberg.expressions import BooleanExpression, In, Or
 from pyiceberg.table import Table
 
 from k2_assets.gold import copies
-from k2_assets.gold.epochs import EpochSearch, days_between
+from k2_assets.gold.epochs import EpochSearch, Found, days_between, hull
 from k2_assets.gold.memory import Memory, may_stand
+from k2_assets.gold.taken_in import TakenIn
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, instrument_times, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
@@ -60,6 +62,7 @@ class GoldRefresh:
         # What this run has taken in: the table forgets days that are older than its memory is long.
         self._taken = Seen({})
         self._taking = Seen({})
+        self._read = day_bounds_us(day)  # the times of which gold was read
 
     def append_new(self) -> Outcome:
         """Append the day's rows that gold does not have yet; reading anything again changes nothing.
@@ -108,18 +111,22 @@ class GoldRefresh:
         epochs = self._epochs()
         if any(self._day in taken.behind(source) for source in [*sources, *([] if epochs is None else [epochs])]):
             return self._whole_day(gold)
-        self._taking, frames, room = self._taken, [], _BATCH_ROWS
+        self._taking, files, frames, room = self._taken, [], [], _BATCH_ROWS
         for silver in sources:  # of all of them in one commit
             of_day = live_files(silver, "timestamp", day=self._day)
             batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), room) if room > 0 else []
             if batch:
                 room -= sum(each.file.record_count for each in batch)
-                self._taking, seen = self._taking.with_files(silver, batch), seen.with_files(silver, batch)
+                self._taking = self._taking.with_files(silver, batch)
+                files.append((silver, batch))
                 frames.append(read_files(silver, batch, self._kind.columns + copies.ORIGIN))
-        return self._change(gold, pl.concat(frames), seen) if frames else None
+        return self._change(gold, pl.concat(frames), files, epochs) if frames else None
 
-    def _change(self, gold: Table, read: pl.DataFrame, seen: Seen) -> Change | None:
-        register, memory = read_epochs(self._epochs()), Memory.of(gold)
+    def _change(
+        self, gold: Table, read: pl.DataFrame, files: list[tuple[Table, list[LakeFile]]], epochs: Table | None
+    ) -> Change | None:
+        register, memory, found = read_epochs(epochs), Memory.of(gold), Found()
+        self._read = day_bounds_us(self._day)
         rows = copies.identified(self._kind, read, register)
         new = copies.first_copies(self._kind, rows)
         suspects = may_stand(new.rows, memory, register)
@@ -127,56 +134,55 @@ class GoldRefresh:
         standing = self._standing(gold, suspects, days)
         if self._kind.has_epochs:
             found = EpochSearch(self._load, gold, register, memory).run(_unseen(rows, standing, memory))
+            self._read = hull(found.read, self._read)
             if found.starts:
                 self._write_epochs(gold, register, found.starts)
                 return self._whole_day(gold)
-            memory = memory.with_found(found.largest, found.odd)
             beside = self._standing(gold, suspects, sorted(found.days - set(days)))
             standing = pl.concat([standing, beside])
         new = copies.without_standing(self._kind, new, standing)
         self._outcome = Outcome(new.rows.height, read.height, new.repeated, new.conflicting)
-        memory = memory.with_rows(self._kind, new.rows, register)
-        remember = seen.to_properties() | memory.to_properties(self._kind)
-        return self._in_place_of(gold, new, None, remember, [])
+        found.by_memory = set(rows.select(copies.KEY).unique().iter_rows())
+        taken_in = TakenIn(self._day, files, epochs, found, Memory.of_rows(self._kind, new.rows, register))
+        return self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)
 
     def _whole_day(self, gold: Table) -> Change | None:
-        seen, taken, self._taking, frames = Seen.of(gold), Taken.of(gold), self._taken, []
+        self._taking, self._read, files, frames = self._taken, day_bounds_us(self._day), [], []
         for silver in (self._load(name) for name in self._sources):
             of_day = live_files(silver, "timestamp", day=self._day)
-            seen, taken = seen.with_files(silver, of_day), taken.with_day(silver, self._day)
+            files.append((silver, of_day))
             self._taking = self._taking.with_files(silver, of_day)
             frames.append(read_files(silver, of_day, self._kind.columns + copies.ORIGIN))
-        read, memory = pl.concat(frames), Memory.of(gold)
-        rows, register, memory, days = self._settled(gold, read, memory)
+        read = pl.concat(frames)
+        rows, register, epochs, found = self._settled(gold, read)
         new = copies.first_copies(self._kind, rows)
-        new = self._elsewhere_too(gold, new, days)
+        new = self._elsewhere_too(gold, new, sorted(found.days - {self._day}))
         standing = self._to_arrow(read_files(gold, self._gold_files(gold, [self._day]), self._kind.columns))
         arrow = self._to_arrow(new.rows)
-        if (epochs := self._epochs()) is not None:
-            taken = taken.with_day(epochs, self._day)
-        memory = memory.with_rows(self._kind, new.rows, register)
-        remember = seen.to_properties() | memory.to_properties(self._kind) | taken.to_properties()
         same = arrow.equals(standing) and new.beaten.is_empty()
         self._outcome = Outcome(0 if same else arrow.num_rows, read.height, new.repeated, new.conflicting)
-        if same and all(gold.properties.get(name, "{}") == value for name, value in remember.items()):
-            return None
+        remembered_of_rows = Memory.of_rows(self._kind, new.rows, register)
+        taken_in = TakenIn(self._day, files, epochs, found, remembered_of_rows, whole=True)
         if same:
-            return Change(arrow.slice(0, 0), None, remember)
+            remember = taken_in.remembered(gold, self._kind)
+            nothing_new = all(gold.properties.get(name, "{}") == value for name, value in remember.items())
+            return None if nothing_new else self._in_place_of(gold, new.beaten, None, arrow.slice(0, 0), taken_in)
         replace = time_between("timestamp", *day_bounds_us(self._day)) if standing.num_rows else None
-        return self._in_place_of(gold, new, replace, remember, [self._day])
+        return self._in_place_of(gold, new.beaten, replace, arrow, taken_in)
 
-    def _settled(
-        self, gold: Table, read: pl.DataFrame, memory: Memory
-    ) -> tuple[pl.DataFrame, Epochs, Memory, list[date]]:
-        """Return the whole day's rows by their ids, after their epochs were found; and where their ids stand, too."""
-        register = read_epochs(self._epochs())
+    def _settled(self, gold: Table, read: pl.DataFrame) -> tuple[pl.DataFrame, Epochs, Table | None, Found]:
+        """Return the whole day's rows by their ids, after their epochs were found; the register and its table, too."""
+        epochs = self._epochs()
+        register = read_epochs(epochs)
         if not self._kind.has_epochs:
-            return read, register, memory, []
-        found = EpochSearch(self._load, gold, register, memory).run(read, without=self._day)
+            return read, register, epochs, Found()
+        search = EpochSearch(self._load, gold, register, Memory.of(gold))
+        found = search.run(read, without=self._day)
+        self._read = hull(found.read, self._read)
         if found.starts:
             register = self._write_epochs(gold, register, found.starts)
-        rows = copies.identified(self._kind, read, register)
-        return rows, register, memory.with_found(found.largest, found.odd), sorted(found.days - {self._day})
+            epochs = self._epochs()
+        return copies.identified(self._kind, read, register), register, epochs, found
 
     def _write_epochs(self, gold: Table, register: Epochs, starts: Mapping[Key, tuple[int, ...]]) -> Epochs:
         """Register epochs; the days whose trades get other ids are marked, for silver and gold to make anew."""
@@ -191,21 +197,27 @@ class GoldRefresh:
         return epochs_table(self._catalog, self._namespace) if self._kind.has_epochs else None
 
     def _in_place_of(
-        self,
-        gold: Table,
-        new: copies.NewRows,
-        replace: BooleanExpression | None,
-        remember: dict[str, str],
-        days: list[date],
+        self, gold: Table, beaten: pl.DataFrame, replace: BooleanExpression | None, rows: pa.Table, taken_in: TakenIn
     ) -> Change:
         """Return the change that puts rows in the place of those that ``replace`` names, and of those they beat."""
-        if not new.beaten.is_empty():
-            beaten: BooleanExpression = _in("message_id", new.beaten["message_id"].to_list())
-            replace = beaten if replace is None else Or(replace, beaten)
-            days = [*days, *new.beaten["timestamp"].dt.date().unique().to_list()]
-        if days:
-            remember |= marked(gold, days, [self._load(name) for name in self._kind.followers])
-        return Change(self._to_arrow(new.rows), replace, remember)
+        days = [self._day] if taken_in.whole and (rows.num_rows or replace is not None) else []
+        if not beaten.is_empty():
+            ids: BooleanExpression = _in("message_id", beaten["message_id"].to_list())
+            replace = ids if replace is None else Or(replace, ids)
+            days += beaten["timestamp"].dt.date().unique().to_list()
+        followers = [self._load(name) for name in self._kind.followers] if days else []
+        read, register = self._read, _state(taken_in.epochs)
+        then = copy(gold)  # a commit that fails brings the table that it was given up to date
+
+        def remember(table: Table) -> dict[str, str]:
+            return taken_in.remembered(table, self._kind) | (marked(table, days, followers) if days else {})
+
+        def remember_in(newer: Table) -> dict[str, str] | None:
+            if _state(self._epochs()) != register or taken_in.rests_on(newer, read) != taken_in.rests_on(then, read):
+                return None
+            return remember(newer)
+
+        return Change(rows, replace, remember(gold), remember_in)
 
     def _elsewhere_too(self, gold: Table, new: copies.NewRows, days: list[date]) -> copies.NewRows:
         """Drop what stands in other days: trades in ``days``, and what was received beyond midnight."""
@@ -230,6 +242,7 @@ class GoldRefresh:
         columns = copies.compared(self._kind)
         if suspects.is_empty() or not days:
             return read_files(gold, [], columns)
+        self._read = hull(self._read, (day_bounds_us(min(days))[0], day_bounds_us(max(days))[1]))
         filters: list[BooleanExpression] = [instrument_ids(*row) for row in _ranges(with_ids)]
         first_us, end_us = day_bounds_us(min(days))[0], day_bounds_us(max(days))[1] - 1
         for exchange, symbol, lowest, highest in _ranges(others.filter(~copies.STAMPED)):
@@ -252,6 +265,10 @@ def _unseen(rows: pl.DataFrame, standing: pl.DataFrame, memory: Memory) -> pl.Da
     odd = pl.concat_str("exchange", "symbol", separator="|").is_in(list(memory.odd))
     copy = rows.with_row_index("row").join(standing, on=("message_id", "timestamp"), how="semi")["row"]
     return rows.with_row_index("row").filter(~pl.col("row").is_in(copy.implode()) | odd).drop("row")
+
+
+def _state(table: Table | None) -> int | None:
+    return None if table is None else table.metadata.current_snapshot_id
 
 
 def _iso(start_us: int) -> str:

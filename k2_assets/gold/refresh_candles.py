@@ -1,5 +1,7 @@
 """Bring a candle table up to what gold_crypto_trades holds of one day: recompute the touched windows, replace them."""
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -12,7 +14,7 @@ from pyiceberg.table import Table
 from k2_assets.gold.candles import KEY, SHAPE, Span, candles
 from k2_assets.gold.fit import IS_FIT
 from k2_assets.gold.surroundings import Touched, surroundings, touched_by
-from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
+from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
 from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken
@@ -21,6 +23,7 @@ from k2_core import clock
 from k2_core.table_spec import TableSpec
 from k2_core.tables import GOLD_TRADES
 
+Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
 _WINDOW: Final = ("exchange", "symbol", "window_start")
 _CONTENT: Final = (*(name for name in SHAPE if name not in _WINDOW), "is_complete", "missing_trades")
@@ -94,7 +97,11 @@ class CandlesRefresh:
             return None
         self._taking = self._taken.with_files(gold, batch)
         touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
-        return self._recomputed(table, gold, files, touched, seen.with_files(gold, batch).to_properties())
+
+        def remember(newer: Table) -> dict[str, str]:
+            return Seen.of(newer).with_files(gold, batch).to_properties()
+
+        return self._recomputed(table, gold, files, touched, remember)
 
     def _whole_day(self, table: Table) -> Change | None:
         gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
@@ -106,18 +113,22 @@ class CandlesRefresh:
         both = pl.concat([read_files(gold, of_day, KEY), read_files(table, standing, KEY)]).unique().sort(KEY)
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
         self._taking = self._taken.with_files(gold, of_day)
-        seen, taken = Seen.of(table).with_files(gold, of_day), Taken.of(table).with_day(gold, self._day)
-        remembered = seen.to_properties() | taken.to_properties()
+
+        def remember(newer: Table) -> dict[str, str]:
+            seen, taken = Seen.of(newer).with_files(gold, of_day), Taken.of(newer).with_day(gold, self._day)
+            return seen.to_properties() | taken.to_properties()
+
+        remembered = remember(table)
         change = Change(self._schema.empty_table(), None, remembered)
         if whole:
-            change = self._recomputed(table, gold, files, whole, remembered)
+            change = self._recomputed(table, gold, files, whole, remember)
         nothing_new = all(table.properties.get(name, "{}") == value for name, value in remembered.items())
         if not change.rows.num_rows and change.replace is None and nothing_new:
             return None
         return change
 
     def _recomputed(
-        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remembered: dict[str, str]
+        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remember: Remember
     ) -> Change:
         """Put what gold's trades say of the touched windows in the place of what stands there, where it differs."""
         around = surroundings(gold, files, touched, self._width_us)
@@ -133,14 +144,26 @@ class CandlesRefresh:
         merged = merge(standing, computed, pl.lit(clock.now())).join(gone, on=_WINDOW, how="anti")
         changed = pl.concat([merged.join(standing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
         self._outcome = Outcome(computed.height, changed.height)
+        then = copy(table)  # a commit that fails brings the table that it was given up to date
+
+        def remember_in(newer: Table) -> dict[str, str] | None:
+            as_it_was = self._rests_on(newer, first_us, end_us) == self._rests_on(then, first_us, end_us)
+            return remember(newer) if as_it_was else None
+
         if changed.is_empty():
-            return Change(self._schema.empty_table(), None, remembered)
+            return Change(self._schema.empty_table(), None, remember(table), remember_in)
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
         inside = pl.col("window_start").to_physical().is_between(lowest, highest)
         replace = time_between("window_start", lowest, highest + self._width_us)
         nothing_stands = standing.filter(inside).is_empty()  # pyiceberg warns of a replacement of nothing
-        return Change(self._to_arrow(merged.filter(inside)), None if nothing_stands else replace, remembered)
+        rows = self._to_arrow(merged.filter(inside))
+        return Change(rows, None if nothing_stands else replace, remember(table), remember_in)
+
+    def _rests_on(self, table: Table, first_us: int, end_us: int) -> tuple[object, ...]:
+        """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""
+        near = paths_between(table, "window_start", first_us, end_us)
+        return near, Seen.of(table).of_day(self._day), Taken.of(table).of_day(self._day)
 
     def _to_arrow(self, rows: pl.DataFrame) -> pa.Table:
         ordered = rows.select(self._schema.names).sort("symbol", "exchange", "window_start")

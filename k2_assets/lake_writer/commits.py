@@ -3,6 +3,8 @@
 Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
 """
 
+import random
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from k2_core.seen import REPLACING
 from k2_core.table_spec import TableSpec
 
 _ATTEMPTS = 5
+_MOVES: Final = 20
+_PAUSE_S: Final = 0.05
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -57,6 +61,7 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
     Raises:
         CommitConflict: the table's vector is no longer ``start``: another writer was first, throw the batch away.
     """
+    files = _Files(write_files(table, [rows]) if isinstance(rows, pa.Table) else rows)
     keys = {key for key, _ in following.items()}
     for _ in range(_ATTEMPTS):
         standing = Offsets.from_properties(table.properties)
@@ -64,24 +69,54 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
             msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
             raise CommitConflict(msg)
         remembered = standing.advanced(following).to_properties()
-        if _try_commit(table, rows, remembered, None, in_summary=remembered):
+        if _try_commit(table, files, remembered, in_summary=remembered):
             return table
         table = table.refresh()
     msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
 
 
+def _computed_anew(_: Table) -> None:
+    """Tell that a change holds in no other state of its table."""
+
+
 @dataclass(frozen=True)
 class Change:
-    """What a derived table's run wants to commit: rows, what they replace, what to remember."""
+    """What a derived table's run wants to commit: rows, what they replace, what to remember.
+
+    ``remember_in`` returns what to remember in a newer state of the table, where all that the rows were computed from
+    is as it was; None where they have to be computed anew.
+    """
 
     rows: pa.Table
     replace: BooleanExpression | None
     remember: Mapping[str, str]
+    remember_in: Callable[[Table], Mapping[str, str] | None] = _computed_anew
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a change: those that come, those that go, and how many rows come in the place of others."""
+
+    added: Sequence[DataFile]
+    removed: Sequence[DataFile] = ()
+    replacing: int | None = None
+
+    @classmethod
+    def of(cls, table: Table, change: Change) -> "_Files":
+        """Write them."""
+        if change.replace is None:
+            return cls(write_files(table, [change.rows]))
+        touched = list(without_rows(table, change.replace))
+        kept = [file for _, others in touched for file in others]
+        added = [*kept, *write_files(table, [change.rows])]
+        return cls(added, [file for file, _ in touched], change.rows.num_rows)
 
 
 def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change | None]) -> tuple[Table, Change | None]:
-    """Compute a change from the table as it stands and commit it; computed anew after every conflict.
+    """Compute a change from the table as it stands and commit it.
+
+    After a conflict the same files are committed where the change holds still; else it is computed anew.
 
     Args:
         load: loads the table's newest state.
@@ -96,19 +131,31 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
     for _ in range(_ATTEMPTS):
         table = load()
         change = compute(table)
-        if change is None or _try_commit(table, change.rows, change.remember, change.replace):
-            return table, change
+        if change is None:
+            return table, None
+        if after := _committed(load, table, change):
+            return after, change
     msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
     raise CommitConflict(msg)
 
 
+def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table | None:
+    """Commit a change, also to a newer state in which it holds still; None when it does not, or others were first."""
+    files, remember = _Files.of(table, change), change.remember
+    for _ in range(_MOVES):
+        if _try_commit(table, files, remember):
+            return table
+        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
+        table = load()
+        newer = change.remember_in(table)
+        if newer is None:
+            return None
+        remember = newer
+    return None
+
+
 def _try_commit(
-    table: Table,
-    rows: pa.Table | Sequence[DataFile],
-    remember: Mapping[str, str],
-    replace: BooleanExpression | None,
-    *,
-    in_summary: Mapping[str, str] = NOTHING,
+    table: Table, files: _Files, remember: Mapping[str, str], *, in_summary: Mapping[str, str] = NOTHING
 ) -> bool:
     """Commit once; False when the table was seen without it.
 
@@ -117,20 +164,17 @@ def _try_commit(
     """
     summary = {**in_summary, **commit_id()}
     reach(f"{table.name()[-1]}.commit")
-    transaction, added = LakeTransaction(table), list[DataFile]()
-    if not isinstance(rows, pa.Table):
+    transaction = LakeTransaction(table)
+    if files.replacing is None:
         with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
-            for file in rows:
+            for file in files.added:
                 append.append_data_file(file)
-    elif replace is None:
-        transaction.append(rows, snapshot_properties=summary)
     else:
-        replacing = {**summary, REPLACING: str(rows.num_rows)}
+        replacing = {**summary, REPLACING: str(files.replacing)}
         with transaction.update_snapshot(snapshot_properties=replacing).overwrite() as overwrite:
-            for file, others in without_rows(table, replace):
+            for file in files.removed:
                 overwrite.delete_data_file(file)
-                added += others
-            for file in [*added, *write_files(table, [rows])]:
+            for file in files.added:
                 overwrite.append_data_file(file)
     transaction.set_properties(dict(remember))
     if not commit_once(transaction):

@@ -86,7 +86,7 @@ def test_a_hashed_quote_that_comes_again_is_known(lake: SmallLake) -> None:
 def test_what_gold_could_not_have_is_not_read_for(lake: SmallLake) -> None:
     rows = as_frame(to_arrow(SILVER_QUOTES, [a_quote(5, 1), hashed("a", 2)]))
     later = as_frame(to_arrow(SILVER_QUOTES, [a_quote(6, 0), hashed("b", 3)]))
-    memory = Memory().with_rows(KINDS["quotes"], rows, Epochs())
+    memory = Memory.of_rows(KINDS["quotes"], rows, Epochs())
 
     assert may_stand(later, memory, Epochs()).is_empty()
     assert may_stand(rows, memory, Epochs()).height == 2

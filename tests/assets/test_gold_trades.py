@@ -87,7 +87,7 @@ def test_without_standing_leaves_what_gold_has_not_and_counts_the_rest(rows: lis
 
 @given(ROWS, ROWS)
 def test_may_stand_finds_every_trade_that_gold_could_have(rows: list[Row], standing: list[Row]) -> None:
-    memory = Memory().with_rows(TRADES, frame(standing), Epochs())
+    memory = Memory.of_rows(TRADES, frame(standing), Epochs())
     suspects = set(may_stand(frame(rows), memory, Epochs())["message_id"])
 
     assert {row["message_id"] for row in rows} & {row["message_id"] for row in standing} <= suspects
@@ -246,4 +246,4 @@ def test_nothing_stays_nothing() -> None:
 
     assert contents(without_standing(empty, frame([a_trade(1)])).rows) == []
     assert may_stand(frame([a_trade(1)]), Memory(), Epochs()).is_empty()
-    assert Memory().with_rows(TRADES, frame([]), Epochs()) == Memory()
+    assert Memory.of_rows(TRADES, frame([]), Epochs()) == Memory()

@@ -1,0 +1,59 @@
+"""What a refresh took in of a day, and what gold remembers after it, in whichever state of the table it commits."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from pyiceberg.table import Table
+
+from k2_assets.gold.copies import Kind
+from k2_assets.gold.epochs import Found
+from k2_assets.gold.memory import Memory, name
+from k2_assets.lake_files import LakeFile, Seen, paths_between
+from k2_assets.rebuilt import Taken
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What a refresh took in.
+
+    Args:
+        day: whose rows it made.
+        files: of each source.
+        epochs: the register that it read; None for quotes, and in a lake from before there was one.
+        found: what its search for epochs found.
+        rows: what is remembered of the rows that it made.
+        whole: whether it made the whole day, and so took in the marks of its sources, too.
+    """
+
+    day: date
+    files: list[tuple[Table, list[LakeFile]]]
+    epochs: Table | None
+    found: Found
+    rows: Memory
+    whole: bool = False
+
+    def remembered(self, gold: Table, kind: Kind) -> dict[str, str]:
+        """Return the properties of ``gold`` with this taken in."""
+        seen, taken = Seen.of(gold), Taken.of(gold)
+        for source, files in self.files:
+            seen, taken = seen.with_files(source, files), taken.with_day(source, self.day)
+        if self.epochs is not None:
+            taken = taken.with_day(self.epochs, self.day)
+        memory = Memory.of(gold).with_found(self.found.largest, self.found.odd).with_more(self.rows)
+        return seen.to_properties() | memory.to_properties(kind) | (taken.to_properties() if self.whole else {})
+
+    def rests_on(self, gold: Table, read: tuple[int, int]) -> tuple[object, ...]:
+        """Return what the rows depend on in gold itself: where a newer state has the same, they are right there, too.
+
+        Args:
+            gold: in any state.
+            read: from which time on and until which gold was read to make them, in µs.
+        """
+        memory = Memory.of(gold)
+        names = sorted(name(*key) for key in self.found.by_memory)
+        return (
+            paths_between(gold, "timestamp", *read),
+            (Seen.of(gold).of_day(self.day), Taken.of(gold).of_day(self.day)),
+            [(memory.largest.get(each), memory.newest.get(each)) for each in names],
+            memory.odd,
+        )
