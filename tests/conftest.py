@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
@@ -48,7 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"K2_TEST_SEED={_seed()} draws crash points, suites of kills and a third of the slow tests; set it to repeat"
+    return (
+        f"K2_TEST_SEED={_seed()} draws crash points, suites of kills and a quarter of the slow tests; set it to repeat"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,13 +63,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Share tests out by :func:`selection.unit`, so that two whole platforms run at a time at most."""
+    """Share tests out by :func:`selection.unit`; two workers, which start a broker each, take all that need one."""
 
     class ByUnit(LoadScopeScheduling):
+        def __init__(self) -> None:
+            super().__init__(config, log)
+            self._with_broker: set[WorkerController] = set()
+
         def _split_scope(self, nodeid: str) -> str:
             return selection.unit(nodeid)
 
-    return ByUnit(config, log)
+        def _assign_work_unit(self, node: WorkerController) -> None:
+            if node in self._with_broker or len(self._with_broker) == 2:
+                self._put_first(needs_broker=node in self._with_broker)
+            if selection.needs_broker(next(iter(self.workqueue))):
+                self._with_broker.add(node)
+            super()._assign_work_unit(node)
+
+        def _put_first(self, *, needs_broker: bool) -> None:
+            wanted = (unit for unit in self.workqueue if selection.needs_broker(unit) is needs_broker)
+            if found := next(wanted, None):
+                self.workqueue.move_to_end(found, last=False)
+
+    return ByUnit()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,7 +1,10 @@
-"""Which tests a run takes, in which order, and what its workers share out. Pure."""
+"""Which tests a run takes, in which order, and what its workers share out."""
 
 import random
+import re
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -42,7 +45,7 @@ SLOW: Final = tuple(
         *("stack/test_accept_loss", "stack/test_supervisor"),
     )
 )
-"""Files whose tests take seconds each: every run takes a third, drawn, so that it is run before every commit."""
+"""Files whose tests take seconds each: every run takes a quarter, drawn, so that it is run before every commit."""
 _LONGEST: Final = (_WHOLE_PLATFORMS, _FAULTS, "tests/feeds/", "tests/stack/", "tests/assets/test_reconcile.py")
 
 
@@ -58,7 +61,7 @@ def chosen(items: Iterable[pytest.Item], soak: str | None, seed: int, *, undrawn
     Args:
         items: all that were collected.
         soak: the part whose long forms are wanted, or ``all``. With None the short forms run: of each group of suites
-            that are marked ``drawn`` one, and of the slow files a third; all where a person chose a single file.
+            that are marked ``drawn`` one, and of the slow files a quarter; all where a person chose a single file.
         seed: draws them.
         undrawn: whether to run all short forms.
     """
@@ -82,7 +85,7 @@ def _drawn(items: Iterable[pytest.Item], seed: int) -> dict[str, str]:
 
 
 def _left_out(items: Iterable[pytest.Item], seed: int) -> set[str]:
-    """Draw two thirds of the tests of each slow file, which this run does without."""
+    """Draw three quarters of the tests of each slow file, which this run does without."""
     slow: dict[str, list[str]] = {}
     for item in items:
         if (file := _file(item.nodeid)) in SLOW:
@@ -90,7 +93,7 @@ def _left_out(items: Iterable[pytest.Item], seed: int) -> set[str]:
     return {
         each
         for file, found in slow.items()
-        for each in random.Random(f"{seed} {file}").sample(found, 2 * len(found) // 3)
+        for each in random.Random(f"{seed} {file}").sample(found, 3 * len(found) // 4)
     }
 
 
@@ -109,6 +112,13 @@ def unit(nodeid: str) -> str:
     if _file(nodeid) in PLATFORMS_OF_EVERY_RUN:
         return _WHOLE_PLATFORMS
     return nodeid if nodeid.startswith(_FAULTS) else _file(nodeid)
+
+
+@cache
+def needs_broker(unit: str) -> bool:
+    """Return whether tests of a unit start the session's broker: their file names the fixture."""
+    file = Path(_file(unit))
+    return file.is_file() and re.search(r"\bbroker: str", file.read_text()) is not None
 
 
 def _file(nodeid: str) -> str:

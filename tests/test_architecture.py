@@ -35,7 +35,7 @@ def test_no_file_has_a_name_that_tells_nothing() -> None:
     assert [str(path) for path in files if NAMES_THAT_TELL_NOTHING & set(path.stem.split("_"))] == []
 
 
-def test_files_of_which_a_run_takes_a_third_are_there() -> None:
+def test_files_of_which_a_run_takes_a_quarter_are_there() -> None:
     named = (*selection.SLOW, *selection.PLATFORMS_OF_EVERY_RUN)
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
