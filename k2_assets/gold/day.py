@@ -32,6 +32,8 @@ _NEWEST: Final = (
     *("volume", "trade_count", "is_complete", "missing_trades"),
 )
 _SHOWN: Final = 3  # each report holds them
+SEQUENCE: Final = "sequence number"
+"""In what Dagster shows of a day: the largest Iceberg data sequence number of its files, so the state of the table."""
 _LEASE_WAIT_S: Final = 60.0
 Outcome = refresh.Outcome | refresh_candles.Outcome
 
@@ -130,7 +132,16 @@ class GoldDay:
         }
         if files:
             state["newest row"] = microseconds(max(each.last_us for each in files))
+            state[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
         return state
+
+
+def sequences(lake: Lake, name: str) -> dict[date, int]:
+    """Return the days of a table of gold, and the largest sequence number of each one's files."""
+    table, found = lake.table(name), dict[date, int]()
+    for each in live_files(table, "timestamp" if name in _DATA_OF else "window_start"):
+        found[each.day] = max(each.sequence, found.get(each.day, 0))
+    return found
 
 
 def day_of(lake: Lake, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:

@@ -4,18 +4,23 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
+from typing import Final
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from k2_assets.checks.gold_day import GoldCheck
+from k2_assets.gold.day import SEQUENCE
 from k2_assets.kept_runs.job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.refine.loop import Refine
 from k2_assets.refine.report import Event, Reporter
 from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
+
+_AT_ONCE: Final = 500  # SQLite takes so many values in a statement, and some more
+_Number: Final = dg.IntMetadataValue
 
 
 def refine_job(settings: Settings) -> dg.JobDefinition:
@@ -34,9 +39,24 @@ def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> boo
     return bool(newest) and newest[0].status is AssetCheckExecutionRecordStatus.FAILED
 
 
+def reported(instance: dg.DagsterInstance, table: str) -> dict[date, int | None]:
+    """Return the days of a table that Dagster has a report of, each with the sequence number that the last one gave."""
+    log, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    newest = sorted(log.get_latest_storage_id_by_partition(dg.AssetKey(table), kind).values())
+    found: dict[date, int | None] = {}
+    for first in range(0, len(newest), _AT_ONCE):
+        some = dg.EventRecordsFilter(event_type=kind, storage_ids=newest[first : first + _AT_ONCE])
+        for record in log.get_event_records(some):
+            if (told := record.asset_materialization) and told.partition:
+                number = told.metadata.get(SEQUENCE)
+                found[date.fromisoformat(told.partition)] = number.value if isinstance(number, _Number) else None
+    return found
+
+
 def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Event) -> Callable[[], None]:
     refine = Refine(lake, context.run_id, stop)
-    reporter = Reporter(refine, lake.settings.refine.report_interval_s, partial(has_failed, context.instance))
+    told = partial(reported, context.instance), partial(has_failed, context.instance)
+    reporter = Reporter(refine, lake.settings.refine.report_interval_s, *told)
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)

@@ -1,6 +1,6 @@
 """What refine tells Dagster: each day at most every three minutes, and right after it the results of its checks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Final
 
@@ -8,9 +8,11 @@ import dagster as dg
 
 from k2_assets.checks.evaluations import evaluation
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
-from k2_assets.gold.day import GoldDay, Outcome
+from k2_assets.gold.day import GoldDay, Outcome, sequences
 from k2_assets.refine.loop import Refine, Refreshed
+from k2_assets.refine.news import SOURCES
 from k2_core import clock
+from k2_core.crash_points import reach
 from k2_core.logs import logger
 
 log = logger(__name__)
@@ -24,16 +26,26 @@ class Reporter:
     """Collects what was refreshed, and reports each day at most every ``interval_s``.
 
     The newest day of each table is reported also when nothing came, as long as the table has taken in all news: that it
-    is fresh means that it is caught up.
+    is fresh means that it is caught up. What a killed run had committed and not reported yet is found by the sequence
+    numbers of the tables' files.
 
     Args:
         refine: whose work is reported.
         interval_s: between two reports of a day.
+        reported: returns the days of a table of which there are reports, and the sequence number that the last one
+            gave; None where it gave none.
         has_failed: tells whether the last evaluation of a check by another run failed.
     """
 
-    def __init__(self, refine: Refine, interval_s: float, has_failed: Callable[[GoldCheck, date], bool]) -> None:
+    def __init__(
+        self,
+        refine: Refine,
+        interval_s: float,
+        reported: Callable[[str], Mapping[date, int | None]],
+        has_failed: Callable[[GoldCheck, date], bool],
+    ) -> None:
         self._refine = refine
+        self._reported: Callable[[str], Mapping[date, int | None]] | None = reported
         self._has_failed = has_failed
         self._interval_s = interval_s
         self._look_at = 0.0
@@ -52,6 +64,7 @@ class Reporter:
         if not now and clock.monotonic() < self._look_at:
             return
         self._look_at = clock.monotonic() + min(self._interval_s, _LOOK_S)
+        self._add_unreported()
         days = {*self._done, *(() if now else self._caught_up())}
         for table, day in sorted(days, key=lambda key: key[1], reverse=True):
             last = self._reported_at.get((table, day))
@@ -61,12 +74,28 @@ class Reporter:
                 except Exception:  # what cannot be reported now is no reason to end a run that refines
                     log.exception("not reported", table=table, day=str(day))
 
+    def _add_unreported(self) -> None:
+        """Take in, once, the days that changed since their last report: the run before may have been killed."""
+        if self._reported is None:
+            return
+        try:
+            for table in SOURCES:
+                known = self._reported(table)
+                for day, sequence in sequences(self._refine.lake, table).items():
+                    if known.get(day, 0) not in {sequence, None}:
+                        self._done.setdefault((table, day), GoldDay(self._refine.lake, table, day).nothing_done())
+        except Exception:  # as of a report
+            log.exception("not compared with what was reported")
+        else:
+            self._reported = None
+
     def _caught_up(self) -> Iterator[tuple[str, date]]:
         for table, day in self._refine.news.newest_days.items():
             if day is not None and self._refine.is_caught_up(table):
                 yield table, day
 
     def _report(self, table: str, day: date) -> Iterator[Event]:
+        reach(f"{table}.report")
         gold = GoldDay(self._refine.lake, table, day)
         metadata = gold.facts(self._done.get((table, day), gold.nothing_done()))
         self._done.pop((table, day), None)

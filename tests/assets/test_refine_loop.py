@@ -3,17 +3,18 @@
 import threading
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import partial
 
 import dagster as dg
 import pytest
 
 from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
-from k2_assets.gold.day import GoldDay
+from k2_assets.gold.day import SEQUENCE, GoldDay, sequences
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake_writer.lock import lock
 from k2_assets.refine import loop
-from k2_assets.refine.job import has_failed
+from k2_assets.refine.job import has_failed, reported
 from k2_assets.refine.loop import Refine, Refreshed
 from k2_assets.refine.report import Event, Reporter
 from k2_assets.resources.lake import Lake
@@ -142,20 +143,24 @@ def test_no_candle_is_made_of_trades_that_are_unfit(
     lake.append(SILVER, trades_of(range(1, 100)))
     caught_up(refine)
     before = lake.candles()
-    reporter = Reporter(refine, 0, never_failed)
+    reporter = Reporter(refine, 0, none_reported, never_failed)
     told = list(reporter.due())
     lake.append(GOLD_TRADES, [a_trade(500, 50, price="-1")])  # past our own writer
 
     until(refine, lambda _: "price > 0: 1 not" in refine.trouble())
 
     assert evaluations(told)["fit_for_candles"]
-    assert not evaluations(list(Reporter(refine, 0, never_failed).due()))["fit_for_candles"]
+    assert not evaluations(list(Reporter(refine, 0, none_reported, never_failed).due()))["fit_for_candles"]
     for number in range(100, 112):  # more commits than are the newest
         lake.append(SILVER, [a_trade(number, number + 3600)])
         lake.trades_refresh().append_new()
     again = Refine(Lake(lake.settings), "the next run", threading.Event())
     until(again, lambda _: "price > 0: 1 not" in again.trouble())
     assert lake.candles() == before
+
+
+def none_reported(_table: str) -> dict[date, int | None]:
+    return {}
 
 
 def never_failed(_check: GoldCheck, _day: date) -> bool:
@@ -168,7 +173,7 @@ def evaluations(events: list[Event]) -> dict[str, bool]:
 
 def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallLake, refine: Refine) -> None:
     lake.append(SILVER, trades_of(range(1, 100)))
-    reporter = Reporter(refine, 3600, never_failed)
+    reporter = Reporter(refine, 3600, none_reported, never_failed)
     for refreshed in caught_up(refine):
         reporter.add(refreshed)
 
@@ -189,12 +194,36 @@ def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallL
     assert list(reporter.due()) == [], "at most once in its interval"
 
 
+@pytest.mark.parametrize("told", [None, 0, 1])
+def test_a_day_that_is_not_the_newest_is_reported_when_its_table_has_moved_since(
+    lake: SmallLake, refine: Refine, told: int | None
+) -> None:
+    """None as by a K2 that did not tell how the table was."""
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
+    caught_up(refine)
+    numbers = {table: sequences(refine.lake, table) for table in (TRADES, CANDLES)}
+    assert numbers[TRADES][DAY] > 1
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for table, days in numbers.items():
+            metadata = {} if told is None else {SEQUENCE: days[DAY] - told}
+            older = dg.AssetMaterialization(table, partition=DAY.isoformat(), metadata={SEQUENCE: 1})
+            instance.report_runless_asset_event(older)
+            newer = dg.AssetMaterialization(table, partition=DAY.isoformat(), metadata=metadata)
+            instance.report_runless_asset_event(newer)
+        reporter = Reporter(refine, 0, partial(reported, instance), never_failed)
+        days = {each.partition for each in reporter.due() if isinstance(each, dg.AssetMaterialization)}
+
+    newest = (DAY + timedelta(days=1)).isoformat()
+    assert days == ({newest, DAY.isoformat()} if told else {newest})
+
+
 def test_a_quiet_market_is_reported_as_fresh_only_while_gold_is_caught_up(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.append(SILVER, trades_of(range(1, 10)))
     caught_up(refine)
-    reporter = Reporter(refine, 0, never_failed)
+    reporter = Reporter(refine, 0, none_reported, never_failed)
     assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
     assert {each.asset_key.to_user_string() for each in reporter.due()} == {TRADES, CANDLES}
 
@@ -208,7 +237,7 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
     lake.append(SILVER, trades_of(range(1, 10)))
     caught_up(refine)
     lake.append(GOLD_TRADES, [a_trade(1)])  # past our own writer
-    reporter = Reporter(refine, 0, never_failed)
+    reporter = Reporter(refine, 0, none_reported, never_failed)
 
     assert not evaluations(list(reporter.due()))["unique_message_id"]
     for number in range(20, 32):  # newer files than are judged
@@ -216,7 +245,7 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
         caught_up(refine)
     assert not evaluations(list(reporter.due()))["unique_message_id"]
 
-    next_run = Reporter(refine, 0, lambda check, _: check.name == "unique_message_id")
+    next_run = Reporter(refine, 0, none_reported, lambda check, _: check.name == "unique_message_id")
     assert not evaluations(list(next_run.due()))["unique_message_id"], "the next run looks at the whole day as well"
 
     GoldDay(refine.lake, TRADES, DAY).rebuild()
@@ -272,7 +301,7 @@ def test_what_cannot_be_reported_is_reported_later(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.append(SILVER, trades_of(range(1, 10)))
-    reporter = Reporter(refine, 0, never_failed)
+    reporter = Reporter(refine, 0, none_reported, never_failed)
     for refreshed in caught_up(refine):
         reporter.add(refreshed)
 

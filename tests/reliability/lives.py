@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dagster as dg
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from sqlalchemy.exc import OperationalError
@@ -20,6 +21,7 @@ from k2_assets.gold import day
 from k2_assets.kafka_reader import KafkaReader
 from k2_assets.lake_writer import commits
 from k2_assets.refine import news
+from k2_assets.refine.job import refine_job
 from k2_assets.refine.loop import Refine
 from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
@@ -87,6 +89,15 @@ def refine_gold(settings: Settings, silver: str, conditions: Conditions, until_d
     for refreshed in refine.steps():
         if until_done and refreshed is None and all(refine.is_caught_up(table) for table in news.SOURCES):
             return
+
+
+def refine_and_report(settings: Settings, silver: str, dagster: str) -> None:
+    """Refine as a run of Dagster, which reports to the instance in the folder ``dagster``, until SIGTERM."""
+    day.SILVER["trades"] = news.SOURCES[GOLD_TRADES.name] = (silver,)
+    print(READY, flush=True)  # noqa: T201  # into the child's log
+    with dg.DagsterInstance.local_temp(dagster) as instance:
+        run = refine_job(settings).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
+        assert run.success
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,23 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from k2_assets.presentation import ROW_COUNT
+from k2_core.table_spec import TableSpec
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
-from tests.assets.lakes import SILVER, Row, SmallLake, a_trade
+from tests.assets.lakes import NOON, SILVER, Row, SmallLake, a_trade
 from tests.reliability.crash_rooms import SYMBOLS, Key, compare
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes, Kills
 from tests.reliability.drains import AS_USUAL
-from tests.reliability.lives import Conditions, LostAnswers, refine_gold
+from tests.reliability.lives import Conditions, LostAnswers, refine_and_report, refine_gold
 from tests.reliability.measured import Faults
+from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.reliability("gold")
 
@@ -59,6 +64,27 @@ class Refreshes:
         self.sent |= {(row["symbol"], row["trade_id"]) for row in new}
         self.lake.append(SILVER, new + copies)
 
+    def append_old(self, number: int) -> None:
+        """Append trades of three days, older ones with every number, of an instrument of their own."""
+        first = NOON - timedelta(days=3 * number)
+        rows = [
+            a_trade(10_000 - 3 * number + step, first + timedelta(days=step), symbol="OLDUSDT") for step in range(3)
+        ]
+        self.lake.append(SILVER, rows)
+        self.sent |= {(row["symbol"], row["trade_id"]) for row in rows}
+
+    def all_is_reported(self, instance: dg.DagsterInstance) -> bool:
+        """Tell whether gold is complete, and the last report of each of its days tells its rows."""
+        gold, candles = self.lake.rows(GOLD_TRADES), self.lake.rows(GOLD_OHLCV_1M)
+        trades_of = Counter(row["timestamp"].date() for row in gold)
+        candles_of = Counter(row["window_start"].date() for row in candles)
+        return (
+            len(gold) == len(self.sent)
+            and trades_of.keys() == candles_of.keys()
+            and all(_reported_rows(instance, GOLD_TRADES, day) == count for day, count in trades_of.items())
+            and all(_reported_rows(instance, GOLD_OHLCV_1M, day) == count for day, count in candles_of.items())
+        )
+
     def _trade(self, number: int) -> Row:
         price, quantity = f"{self._rng.randint(1, 10**9)}e-4", f"{self._rng.randint(1, 10**7)}e-5"
         return a_trade(number // 2, number * 1.3, symbol=SYMBOLS[number % 2], price=price, quantity=quantity)
@@ -85,6 +111,13 @@ class Refreshes:
         assert self.lake.candles_refresh().recompute_day().windows_changed == 0
 
 
+def _reported_rows(instance: dg.DagsterInstance, spec: TableSpec, day: date) -> object:
+    of_day = dg.AssetRecordsFilter(dg.AssetKey(spec.name), asset_partitions=[day.isoformat()])
+    found = instance.fetch_materializations(of_day, limit=1).records
+    told = found[0].asset_materialization if found else None
+    return told.metadata[ROW_COUNT].value if told else None
+
+
 @pytest.fixture
 def refreshes(tmp_path: Path, reliability: Faults) -> Iterator[Refreshes]:
     made = Refreshes(SmallLake(tmp_path / "home"), Crashes(tmp_path), reliability)
@@ -107,6 +140,26 @@ def test_every_trade_and_candle_stands_once_after_kills_beside_another_refresh(
     hits = refreshes.crashes.hits()
     assert hits == Counter(point for point, _ in planned)
     refreshes.judge({said[point]: often for point, often in hits.items()})
+
+
+@pytest.mark.parametrize("table", WHERE)
+def test_a_day_that_was_not_reported_before_a_kill_is_reported_after_it(
+    refreshes: Refreshes, tmp_path: Path, soak: bool, table: str
+) -> None:
+    """Days that are long gone as well: nothing comes to them any more."""
+    times, folder = 10 if soak else 1, str(tmp_path / "dagster")
+    Path(folder).mkdir()
+    arguments = refreshes.lake.settings, SILVER.name, folder
+    for number in range(1, times + 1):
+        refreshes.append_old(number)
+        refreshes.crashes.start(refine_and_report, *arguments, at=f"{table}.report", nth=number % 2 + 1).await_crash()
+        child = refreshes.crashes.start(refine_and_report, *arguments)
+        with dg.DagsterInstance.local_temp(folder) as instance:
+            wait_until(lambda: refreshes.all_is_reported(instance), child.printed, every_s=0.2)
+        child.end()
+
+    fault = f"refine killed before a report of {'trades' if table == GOLD_TRADES.name else 'candles'}"
+    refreshes.judge({fault: times})
 
 
 @pytest.mark.drawn("lost answers")
