@@ -1,9 +1,11 @@
 """A lake whose every frame follows from its offset, and what the children of the rebuild's crash suite do to it."""
 
+import itertools
 import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,9 +13,13 @@ from types import ModuleType
 from typing import Any, Final
 
 from k2_assets.drain.layers import Layers
+from k2_assets.gold import day as day_module
+from k2_assets.gold.day import GoldDay
+from k2_assets.resources.lake import Lake
 from k2_assets.silver.rebuild import rebuild_day
 from k2_core.errors import CommitConflict, MalformedFrame
 from k2_core.offsets import Offsets
+from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.trades import VenueTrade
 from k2_core.venues import binance
 from tests.assets.drained import SILVER, DrainedLake, KnownSchemas, a_parser, received
@@ -141,3 +147,14 @@ def recompute_candles(home: Path, day: date) -> None:
 
 def follow_candles(home: Path, day: date) -> None:
     RebuiltLake(home).candles_refresh(day).recompute_touched()
+
+
+def backfill(home: Path, days: Sequence[date]) -> None:
+    """Rebuild silver, trades and candles of days as backfills do, with one parser after the other, until killed."""
+    lake = RebuiltLake(home)
+    day_module.SILVER["trades"] = (SILVER.name,)
+    for parser in itertools.cycle(PARSERS):
+        for day in days:
+            rebuild_day(lake.catalog, lake.namespace, venue_of(parser), day, KnownSchemas())
+            for table in (GOLD_TRADES.name, GOLD_OHLCV_1M.name):
+                GoldDay(Lake(lake.settings), table, day).rebuild()

@@ -14,7 +14,9 @@ from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import REJECTED, SILVER
 from tests.assets.lakes import DAY
 from tests.reliability import rebuild_lives
-from tests.reliability.crashes import Crashes
+from tests.reliability.crashes import Crashes, Kills
+from tests.reliability.drains import AS_USUAL
+from tests.reliability.lives import refine_gold
 from tests.reliability.measured import Faults
 from tests.reliability.rebuild_lives import NEXT, PARSERS, RebuiltLake
 from tests.reliability.waiting import wait_until
@@ -117,10 +119,35 @@ def test_a_replaced_day_killed_at_its_commit(
 
     rebuild_all(lake, parser)
     refresh_all(lake)
+    judge_gold(lake, reliability, f"day of gold replaced, killed at {_said(point)}")
+
+
+def test_a_backfill_killed_at_its_commits_beside_refine_and_a_drain(
+    lake: RebuiltLake, crashes: Crashes, reliability: Faults, kills: Kills
+) -> None:
+    """All three write the same days: the drain appends, refine takes in, the backfill puts others in their place."""
+    points = [f"{table}.{moment}" for table in GOLD_WORK for moment in ("commit", "committed")]
+    planned = kills(points)
+    with a_drain(lake, crashes):
+        refine = crashes.start(refine_gold, lake.settings, SILVER.name, AS_USUAL)
+        for point, nth in planned:
+            crashes.start(rebuild_lives.backfill, lake.home, (NEXT, DAY), at=point, nth=nth).await_crash()
+            assert refine.lives, refine.printed()
+    refine.end()
+    assert crashes.hits() == Counter(point for point, _ in planned)
+
+    rebuild_all(lake, PARSERS[0])
+    recovered_s = crashes.start(refine_gold, lake.settings, SILVER.name, AS_USUAL, True).await_end()
+    fault = "backfill of gold killed at a commit, beside refine and a drain"
+    reliability.record(fault, injected=len(planned), recovered_s=recovered_s)
+    judge_gold(lake, reliability, fault)
+
+
+def judge_gold(lake: RebuiltLake, reliability: Faults, fault: str) -> None:
+    """Hold gold's trades against silver's, and its candles against those made by hand."""
     wanted = Counter({(row["symbol"], row["trade_id"]): 1 for row in lake.rows(SILVER)})
     stands = Counter((row["symbol"], row["trade_id"]) for row in lake.rows(GOLD_TRADES))
     lost, doubled = (wanted - stands).total(), (stands - wanted).total()
-    fault = f"day of gold replaced, killed at {_said(point)}"
     reliability.record(fault, injected=0, compared=stands.total(), lost=lost, doubled=doubled)
     assert (lost, doubled) == (0, 0)
     prices = {row["message_id"]: row["price"] for row in lake.rows(SILVER)}
