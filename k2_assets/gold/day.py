@@ -12,15 +12,19 @@ from k2_assets.gold.fit import FIT, fitness
 from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.lake_files import live_files, read_files
+from k2_assets.lake_writer.commits import ATTEMPTS
 from k2_assets.lake_writer.lock import is_locked, lock
 from k2_assets.presentation import ROW_COUNT, markdown_table, microseconds
 from k2_assets.resources.lake import Lake
 from k2_core import tables
 from k2_core.candles import TIMEFRAMES
-from k2_core.errors import UnfitTrades
+from k2_core.errors import CommitConflict, UnfitTrades
+from k2_core.logs import logger
 from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+
+log = logger(__name__)
 
 SILVER: Final[dict[Data, tuple[str, ...]]] = {
     data: tuple(tables.silver(venue, data).name for venue in VENUES) for data in DATA
@@ -35,6 +39,7 @@ _SHOWN: Final = 3  # each report holds them
 SEQUENCE: Final = "sequence number"
 """In what Dagster shows of a day: the largest Iceberg data sequence number of its files, so the state of the table."""
 _LEASE_WAIT_S: Final = 60.0
+_BESIDE_OTHERS: Final = 2  # attempts of a rebuild before it asks others to wait
 Outcome = refresh.Outcome | refresh_candles.Outcome
 
 
@@ -60,27 +65,42 @@ class GoldDay:
     def rebuild(self) -> Outcome:
         """Rebuild the whole day from all that the layer below has; nothing is committed when nothing differs.
 
+        Where others commit to the table faster than the day can be computed, they are asked to wait.
+
         Raises:
             CommitConflict: other writers were first again and again.
             LockBusy: another run rebuilds this day.
             UnfitTrades: candles cannot be made of its trades.
         """
-        made = self._refresh()
         with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
             self._require_fit(whole=True)
-            return made.replace_day() if isinstance(made, GoldRefresh) else made.recompute_day()
+            try:
+                return self._replace(attempts=_BESIDE_OTHERS)
+            except CommitConflict as conflict:
+                log.info("rebuilding alone", table=self.table, day=str(self.day), conflict=str(conflict))
+            with lock(self.lake.catalog(), self._turn, _LEASE_WAIT_S):
+                return self._replace(attempts=ATTEMPTS)
+
+    def _replace(self, *, attempts: int) -> Outcome:
+        made = self._refresh()
+        whole = made.replace_day if isinstance(made, GoldRefresh) else made.recompute_day
+        return whole(attempts=attempts)
 
     def nothing_done(self) -> Outcome:
         """Return the outcome of a refresh that found no news."""
         return refresh.Outcome() if self.table in _DATA_OF else refresh_candles.Outcome()
 
     def is_leased(self) -> bool:
-        """Tell whether another run rebuilds the day now."""
-        return is_locked(self.lake.catalog(), self._lease)
+        """Tell whether another run rebuilds the day now, or asks that nobody commit to its table."""
+        return is_locked(self.lake.catalog(), self._lease, self._turn)
 
     @property
     def _lease(self) -> str:
         return f"day:{self.table}:{self.day}"
+
+    @property
+    def _turn(self) -> str:
+        return f"turn:{self.table}"
 
     def facts(self, outcome: Outcome) -> dict[str, Any]:
         """Return what Dagster shows of the day: what was done, and how it is now."""

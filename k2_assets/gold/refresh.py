@@ -1,6 +1,6 @@
 """Bring gold's trades or quotes up to what silver holds of one day: read what is new, drop what stands, append."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -19,19 +19,17 @@ from k2_assets.gold.memory import Memory, may_stand
 from k2_assets.gold.taken_in import TakenIn
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, read_files
 from k2_assets.lake_filters import day_bounds_us, instrument_ids, instrument_times, time_between
-from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
+from k2_assets.lake_writer.commits import ATTEMPTS, Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken, marked
 from k2_assets.reference.epochs import epochs_table, read_epochs, write_epochs
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
-from k2_core.errors import CommitConflict
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
 log = logger(__name__)
 
 _BATCH_ROWS: Final = 1_000_000
-_BEGINNINGS: Final = 5
 _in: Final[Any] = In  # its type stub, made by pydantic, knows keywords only
 
 
@@ -75,29 +73,20 @@ class GoldRefresh:
         total = Outcome()
         while True:
             self._outcome = Outcome()
-            change = self._commit(self._new_rows)
+            change = commit_derived(self._load_gold, self._new_rows)[1]
             if change is None:
                 return total
             self._taken = self._taking
             total += self._outcome
 
-    def replace_day(self) -> Outcome:
+    def replace_day(self, *, attempts: int = ATTEMPTS) -> Outcome:
         """Make the day's rows anew from all of silver; nothing is committed when they stand so already.
 
         Raises:
-            CommitConflict: other writers were first again and again.
+            CommitConflict: other writers were first, ``attempts`` times.
         """
-        self._commit(self._whole_day)
+        commit_derived(self._load_gold, self._whole_day, attempts=attempts)
         return self._outcome
-
-    def _commit(self, compute: Callable[[Table], Change | None]) -> Change | None:
-        """Commit what ``compute`` returns; from the reading again when another run has moved the epochs since."""
-        for _ in range(_BEGINNINGS - 1):
-            try:
-                return commit_derived(self._load_gold, compute)[1]
-            except CommitConflict as conflict:
-                log.info("another writer was first; this run begins again", conflict=str(conflict))
-        return commit_derived(self._load_gold, compute)[1]
 
     def _load_gold(self) -> Table:
         return self._load(self._kind.spec.name)

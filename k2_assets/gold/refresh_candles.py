@@ -16,7 +16,7 @@ from k2_assets.gold.fit import IS_FIT
 from k2_assets.gold.surroundings import Touched, surroundings, touched_by
 from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.lake_filters import day_bounds_us, time_between
-from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
+from k2_assets.lake_writer.commits import ATTEMPTS, Change, arrow_schema, commit_derived
 from k2_assets.rebuilt import Taken
 from k2_assets.reference.epochs import epochs_table, read_epochs
 from k2_core import clock
@@ -73,13 +73,13 @@ class CandlesRefresh:
                 total.windows_changed + self._outcome.windows_changed,
             )
 
-    def recompute_day(self) -> Outcome:
+    def recompute_day(self, *, attempts: int = ATTEMPTS) -> Outcome:
         """Recompute every window of the day; nothing is committed when all stand so already.
 
         Raises:
-            CommitConflict: other writers were first again and again.
+            CommitConflict: other writers were first, ``attempts`` times.
         """
-        commit_derived(self._load, self._whole_day)
+        commit_derived(self._load, self._whole_day, attempts=attempts)
         return self._outcome
 
     def _load(self) -> Table:

@@ -22,11 +22,14 @@ from k2_assets.lake_writer.data_files import without_rows, write_files
 from k2_assets.lake_writer.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
+from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.seen import REPLACING
 from k2_core.table_spec import TableSpec
 
-_ATTEMPTS = 5
+log = logger(__name__)
+
+ATTEMPTS: Final = 10
 _MOVES: Final = 20
 _PAUSE_S: Final = 0.05
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -63,7 +66,7 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
     """
     files = _Files(write_files(table, [rows]) if isinstance(rows, pa.Table) else rows)
     keys = {key for key, _ in following.items()}
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         standing = Offsets.from_properties(table.properties)
         if standing.only(keys) != start.only(keys):
             msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
@@ -72,7 +75,7 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
         if _try_commit(table, files, remembered, in_summary=remembered):
             return table
         table = table.refresh()
-    msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    msg = f"{table.name()[-1]} was moved by other writers {ATTEMPTS} times in a row"
     raise CommitConflict(msg)
 
 
@@ -113,14 +116,18 @@ class _Files:
         return cls(added, [file for file, _ in touched], change.rows.num_rows)
 
 
-def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change | None]) -> tuple[Table, Change | None]:
+def commit_derived(
+    load: Callable[[], Table], compute: Callable[[Table], Change | None], *, attempts: int = ATTEMPTS
+) -> tuple[Table, Change | None]:
     """Compute a change from the table as it stands and commit it.
 
     After a conflict the same files are committed where the change holds still; else it is computed anew.
 
     Args:
         load: loads the table's newest state.
-        compute: returns the change for that state, or None when there is nothing to do. Must be idempotent.
+        compute: returns the change for that state, or None when there is nothing to do. Must be idempotent. It may
+            raise :class:`~k2_core.errors.CommitConflict` when what it writes beside has moved.
+        attempts: how often it is computed at most.
 
     Returns:
         The table after the commit, and the change that was committed.
@@ -128,14 +135,20 @@ def commit_derived(load: Callable[[], Table], compute: Callable[[Table], Change 
     Raises:
         CommitConflict: other writers were first again and again.
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(1, attempts + 1):
         table = load()
-        change = compute(table)
+        try:
+            change = compute(table)
+        except CommitConflict as conflict:
+            if attempt == attempts:
+                raise
+            log.info("another writer was first; computed anew", conflict=str(conflict))
+            continue
         if change is None:
             return table, None
         if after := _committed(load, table, change):
             return after, change
-    msg = f"{table.name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    msg = f"{table.name()[-1]} was moved by other writers {attempts} times in a row"
     raise CommitConflict(msg)
 
 

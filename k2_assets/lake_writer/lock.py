@@ -103,13 +103,13 @@ def lock(catalog: Catalog, name: str, wait_s: float) -> Iterator[Lease]:
         lease.release()
 
 
-def is_locked(catalog: Catalog, name: str) -> bool:
-    """Tell whether a process that lives holds the lock ``name``."""
+def is_locked(catalog: Catalog, *names: str) -> bool:
+    """Tell whether a process that lives holds one of the locks ``names``."""
     assert isinstance(catalog, SqlCatalog)  # noqa: S101  # as above
     _ensure_table(catalog.engine)
     with catalog.engine.connect() as connection:
-        row = connection.execute(select(_LOCKS.c.holder, _LOCKS.c.until_ns).where(_LOCKS.c.name == name)).first()
-    return row is not None and row.until_ns > clock.now_ns() and not _died(row.holder)
+        rows = connection.execute(select(_LOCKS.c.holder, _LOCKS.c.until_ns).where(_LOCKS.c.name.in_(names))).all()
+    return any(row.until_ns > clock.now_ns() and not _died(row.holder) for row in rows)
 
 
 def _ensure_table(engine: Engine) -> None:

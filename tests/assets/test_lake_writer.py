@@ -217,9 +217,9 @@ def test_a_commit_that_fails_again_and_again_ends_in_a_conflict(
 ) -> None:
     monkeypatch.setattr(commits, "_try_commit", lambda *_, **__: False)
 
-    with pytest.raises(CommitConflict, match="5 times in a row"):
+    with pytest.raises(CommitConflict, match="10 times in a row"):
         commit_drained(lake.table(SILVER), rows_at(0, 2), Offsets(), vector(p0=2))
-    with pytest.raises(CommitConflict, match="5 times in a row"):
+    with pytest.raises(CommitConflict, match="10 times in a row"):
         commit_derived(
             lambda: lake.table(GOLD_TRADES), lambda _: Change(arrow_schema(GOLD_TRADES).empty_table(), None, {})
         )

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
+from k2_assets.gold.day import GoldDay
 from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.lake_writer import commits
+from k2_assets.resources.lake import Lake
 from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, SILVER, SILVER_QUOTES, Row, SmallLake, a_quote, a_trade, data_on_disk, trades_of
@@ -104,6 +106,30 @@ def test_a_day_that_another_writer_changed_is_computed_anew(
 
     assert computed == [DAY, DAY]
     assert sorted(row["source_sequence"] for row in lake.gold().values()) == [*range(1, 13)]
+
+
+def test_a_rebuild_that_others_are_faster_than_has_them_wait(
+    lake: SmallLake, beside: list[Beside], computed: list[date]
+) -> None:
+    """Each of their trades lies within two minutes of the day's, beyond midnight, and might change what they are."""
+    rebuilt, other = (GoldDay(Lake(lake.settings), GOLD_TRADES.name, day) for day in (NEXT, DAY))
+    ids = iter(range(1, 100))
+
+    def as_refine() -> None:
+        lake.append(SILVER, [a_trade(number := next(ids), DAY_S / 2 - 60 + number)])
+        if not other.is_leased():
+            other.take_in_news()
+
+    take_in(lake, NEXT, trades_of(range(1, 10), start=DAY_S / 2 + 10, symbol="NEWUSDT"))
+    lake.append(SILVER, [a_trade(10, DAY_S / 2 + 20, symbol="NEWUSDT")])
+    beside += [as_refine] * 20
+
+    rebuilt.rebuild()
+    beside.clear()
+
+    assert computed == [NEXT, NEXT, NEXT]
+    other.take_in_news()
+    assert len(lake.gold()) == 13
 
 
 def test_ids_that_begin_again_in_another_day_meanwhile_are_found(
