@@ -196,7 +196,8 @@ def _sorted(tables: list[pa.Table], by: tuple[str, ...]) -> pa.Table:
     schema, columns = rows.schema, rows.columns
     order = pc.sort_indices(rows, [(name, "ascending") for name in by])
     del rows
-    return pa.table([columns.pop(0).take(order) for _ in range(len(columns))], schema)
+    # Each in one piece first: ``take`` would make it so beside the pieces.
+    return pa.table([columns.pop(0).combine_chunks().take(order) for _ in range(len(columns))], schema)
 
 
 def _rows(table: Table, file: LakeFile) -> pa.Table:

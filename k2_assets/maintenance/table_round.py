@@ -22,7 +22,7 @@ from k2_core.table_spec import TableSpec
 
 _WAIT_S: Final = 5.0
 _MS_PER_S: Final = 1000
-_JOINED_BYTES: Final = 256 * 1024 * 1024  # in memory
+_JOINED_BYTES: Final = 128 * 1024 * 1024  # in memory
 
 
 @dataclass
