@@ -213,7 +213,7 @@ class Maintenance(_Section):
     )
     target_mb: int = Field(128, ge=1, le=2048, description="a joined file is at most about this large")
     target_rows: int = Field(
-        500_000, ge=1000, description="and holds at most about this many rows; in memory they take at most about 256 MB"
+        500_000, ge=1000, description="and holds at most about this many rows; in memory they take at most about 128 MB"
     )
 
 
