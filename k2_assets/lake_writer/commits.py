@@ -146,7 +146,8 @@ def commit_derived(
             continue
         if change is None:
             return table, None
-        if after := _committed(load, table, change):
+        after = _committed(load, table, change)
+        if after is not None:
             return after, change
     msg = f"{table.name()[-1]} was moved by other writers {attempts} times in a row"
     raise CommitConflict(msg)
