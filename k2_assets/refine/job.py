@@ -20,7 +20,6 @@ from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
 
 _AT_ONCE: Final = 500  # SQLite takes so many values in a statement, and some more
-_Number: Final = dg.IntMetadataValue
 
 
 def refine_job(settings: Settings) -> dg.JobDefinition:
@@ -49,14 +48,15 @@ def reported(instance: dg.DagsterInstance, table: str) -> dict[date, int | None]
         for record in log.get_event_records(some):
             if (told := record.asset_materialization) and told.partition:
                 number = told.metadata.get(SEQUENCE)
-                found[date.fromisoformat(told.partition)] = number.value if isinstance(number, _Number) else None
+                known = number.value if isinstance(number, dg.IntMetadataValue) else None
+                found[date.fromisoformat(told.partition)] = known
     return found
 
 
 def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Event) -> Callable[[], None]:
     refine = Refine(lake, context.run_id, stop)
-    told = partial(reported, context.instance), partial(has_failed, context.instance)
-    reporter = Reporter(refine, lake.settings.refine.report_interval_s, *told)
+    instance, interval_s = context.instance, lake.settings.refine.report_interval_s
+    reporter = Reporter(refine, interval_s, partial(reported, instance), partial(has_failed, instance))
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)

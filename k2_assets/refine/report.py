@@ -20,6 +20,7 @@ log = logger(__name__)
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _EVALUATE_S: Final = 300.0
 _LOOK_S: Final = 5.0
+_LAST_S: Final = 30.0
 
 
 class Reporter:
@@ -66,6 +67,7 @@ class Reporter:
         self._look_at = clock.monotonic() + min(self._interval_s, _LOOK_S)
         self._add_unreported()
         days = {*self._done, *(() if now else self._caught_up())}
+        ends = clock.monotonic() + (_LAST_S if now else _LOOK_S)
         for table, day in sorted(days, key=lambda key: key[1], reverse=True):
             last = self._reported_at.get((table, day))
             if now or last is None or clock.monotonic() - last >= self._interval_s:
@@ -73,6 +75,8 @@ class Reporter:
                     yield from self._report(table, day)
                 except Exception:  # what cannot be reported now is no reason to end a run that refines
                     log.exception("not reported", table=table, day=str(day))
+                if clock.monotonic() >= ends:
+                    return  # the newest days came first; the next look, or the next run, goes on
 
     def _add_unreported(self) -> None:
         """Take in, once, the days that changed since their last report: the run before may have been killed."""

@@ -13,7 +13,7 @@ from k2_assets.gold.day import SEQUENCE, GoldDay, sequences
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake_writer.lock import lock
-from k2_assets.refine import loop
+from k2_assets.refine import loop, report
 from k2_assets.refine.job import has_failed, reported
 from k2_assets.refine.loop import Refine, Refreshed
 from k2_assets.refine.report import Event, Reporter
@@ -216,6 +216,23 @@ def test_a_day_that_is_not_the_newest_is_reported_when_its_table_has_moved_since
 
     newest = (DAY + timedelta(days=1)).isoformat()
     assert days == ({newest, DAY.isoformat()} if told else {newest})
+
+
+def test_many_days_to_report_hold_up_no_refresh(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Dagster's storage is new: what is left is reported at the next looks, newest day first."""
+    monkeypatch.setattr(report, "_LOOK_S", 0.0)
+    lake.append(SILVER, [a_trade(number, NOON + timedelta(days=number)) for number in range(5)])
+    caught_up(refine)
+    reporter = Reporter(refine, 3600, none_reported, never_failed)
+
+    looks = [
+        {each.partition for each in reporter.due() if isinstance(each, dg.AssetMaterialization)} for _ in range(12)
+    ]
+
+    newest_first = [(DAY + timedelta(days=number)).isoformat() for number in (4, 4, 3, 3, 2, 2, 1, 1, 0, 0)]
+    assert looks == [*({day} for day in newest_first), set(), set()]
 
 
 def test_a_quiet_market_is_reported_as_fresh_only_while_gold_is_caught_up(
