@@ -63,7 +63,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Share tests out by :func:`selection.unit`; two workers, which start a broker each, take all that need one."""
+    """Share tests out by :func:`selection.unit`, so that two whole platforms run at a time at most.
+
+    The first two workers that come to tests which need a broker take all of those.
+    """
 
     class ByUnit(LoadScopeScheduling):
         def __init__(self) -> None:

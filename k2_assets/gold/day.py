@@ -37,7 +37,8 @@ _NEWEST: Final = (
 )
 _SHOWN: Final = 3  # each report holds them
 SEQUENCE: Final = "sequence number"
-"""In what Dagster shows of a day: the largest Iceberg data sequence number of its files, so the state of the table."""
+"""Named so in what Dagster shows of a day: the largest Iceberg data sequence number of its files. It grows with each
+commit of rows of the day."""
 _LEASE_WAIT_S: Final = 60.0
 _BESIDE_OTHERS: Final = 2  # attempts of a rebuild before it asks others to wait
 Outcome = refresh.Outcome | refresh_candles.Outcome
@@ -65,11 +66,11 @@ class GoldDay:
     def rebuild(self) -> Outcome:
         """Rebuild the whole day from all that the layer below has; nothing is committed when nothing differs.
 
-        Where others commit to the table faster than the day can be computed, they are asked to wait.
+        Where others commit to the table faster than the day can be computed, refine waits until it is.
 
         Raises:
             CommitConflict: other writers were first again and again.
-            LockBusy: another run rebuilds this day.
+            LockBusy: another run rebuilds this day, or has others wait for another day of the table.
             UnfitTrades: candles cannot be made of its trades.
         """
         with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
@@ -91,7 +92,7 @@ class GoldDay:
         return refresh.Outcome() if self.table in _DATA_OF else refresh_candles.Outcome()
 
     def is_leased(self) -> bool:
-        """Tell whether another run rebuilds the day now, or asks that nobody commit to its table."""
+        """Tell whether another run rebuilds the day now, or needs that nobody commits to the table meanwhile."""
         return is_locked(self.lake.catalog(), self._lease, self._turn)
 
     @property

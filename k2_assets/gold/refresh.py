@@ -60,7 +60,7 @@ class GoldRefresh:
         # What this run has taken in: the table forgets days that are older than its memory is long.
         self._taken = Seen({})
         self._taking = Seen({})
-        self._read = day_bounds_us(day)  # the times of which gold was read
+        self._read = day_bounds_us(day)  # from which time on and until which gold was read, in µs
 
     def append_new(self) -> Outcome:
         """Append the day's rows that gold does not have yet; reading anything again changes nothing.
@@ -131,6 +131,7 @@ class GoldRefresh:
             standing = pl.concat([standing, beside])
         new = copies.without_standing(self._kind, new, standing)
         self._outcome = Outcome(new.rows.height, read.height, new.repeated, new.conflicting)
+        # Which rows were looked for in gold followed, for every instrument, from the largest id that gold remembers.
         found.by_memory = set(rows.select(copies.KEY).unique().iter_rows())
         taken_in = TakenIn(self._day, files, epochs, found, Memory.of_rows(self._kind, new.rows, register))
         return self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)

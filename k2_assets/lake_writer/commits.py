@@ -30,8 +30,8 @@ from k2_core.table_spec import TableSpec
 log = logger(__name__)
 
 ATTEMPTS: Final = 10
-_MOVES: Final = 20
-_PAUSE_S: Final = 0.05
+_MOVES: Final = 20  # of the table by others, for which the same files are committed again
+_PAUSE_S: Final = 0.05  # at most, before that
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -85,10 +85,14 @@ def _computed_anew(_: Table) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """What a derived table's run wants to commit: rows, what they replace, what to remember.
+    """What a derived table's run wants to commit.
 
-    ``remember_in`` returns what to remember in a newer state of the table, where all that the rows were computed from
-    is as it was; None where they have to be computed anew.
+    Args:
+        rows: in the table's Arrow schema.
+        replace: names the rows in whose place they come; None when they only come.
+        remember: the table's properties after the commit, those that change.
+        remember_in: returns the same for a newer state of the table, where all that the rows were computed from is as
+            it was; None where they have to be computed anew.
     """
 
     rows: pa.Table
@@ -107,7 +111,7 @@ class _Files:
 
     @classmethod
     def of(cls, table: Table, change: Change) -> "_Files":
-        """Write them."""
+        """Write the change's rows, and the rows beside those that it replaces, which stay."""
         if change.replace is None:
             return cls(write_files(table, [change.rows]))
         touched = list(without_rows(table, change.replace))

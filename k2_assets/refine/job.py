@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
-from typing import Final
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
@@ -18,8 +17,6 @@ from k2_assets.refine.loop import Refine
 from k2_assets.refine.report import Event, Reporter
 from k2_assets.resources.lake import Lake
 from k2_core.settings import Settings
-
-_AT_ONCE: Final = 500  # SQLite takes so many values in a statement, and some more
 
 
 def refine_job(settings: Settings) -> dg.JobDefinition:
@@ -41,15 +38,14 @@ def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> boo
 def reported(instance: dg.DagsterInstance, table: str) -> dict[date, int | None]:
     """Return the days of a table that Dagster has a report of, each with the sequence number that the last one gave."""
     log, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
-    newest = sorted(log.get_latest_storage_id_by_partition(dg.AssetKey(table), kind).values())
+    newest = log.get_latest_storage_id_by_partition(dg.AssetKey(table), kind).values()
     found: dict[date, int | None] = {}
-    for first in range(0, len(newest), _AT_ONCE):
-        some = dg.EventRecordsFilter(event_type=kind, storage_ids=newest[first : first + _AT_ONCE])
-        for record in log.get_event_records(some):
-            if (told := record.asset_materialization) and told.partition:
-                number = told.metadata.get(SEQUENCE)
-                known = number.value if isinstance(number, dg.IntMetadataValue) else None
-                found[date.fromisoformat(told.partition)] = known
+    for record in log.get_event_records(dg.EventRecordsFilter(event_type=kind, storage_ids=list(newest))):
+        report = record.asset_materialization
+        if report is not None and report.partition is not None:
+            number = report.metadata.get(SEQUENCE)
+            known = number.value if isinstance(number, dg.IntMetadataValue) else None
+            found[date.fromisoformat(report.partition)] = known
     return found
 
 

@@ -20,7 +20,7 @@ log = logger(__name__)
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _EVALUATE_S: Final = 300.0
 _LOOK_S: Final = 5.0
-_LAST_S: Final = 30.0
+_LAST_S: Final = 30.0  # that the last reports of a run take at most; the next run finds the others
 
 
 class Reporter:
