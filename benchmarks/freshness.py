@@ -7,7 +7,8 @@ Trade → silver: for every row that a new silver snapshot adds, the time at whi
 less the trade's event time (simulator and platform share a clock). Trade → API: the time at which the API first served
 a trade, less its event time. Candle: the time at which the API first served the candle with is_complete true, less the
 end of its minute. Memory: of each part, as k2 status counts it. CPU: of all processes of the home, by part, in cores.
-Event log: what Dagster's storage got, by the events' own size.
+Event log: what Dagster's storage got, by the events' own size. With --only-cpu nobody asks the platform anything, and only
+CPU and event log are measured.
 """
 
 import argparse
@@ -132,19 +133,14 @@ def line(name: str, values: np.ndarray) -> str:
     return f"{name}: n={len(values):,} median={p50:.1f} s p99={p99:.1f} s max={values.max():.1f} s"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--csv", type=Path, help="write the memory samples there")
-    options = parser.parse_args()
-    settings = load_settings()
-    until = time.time() + options.minutes * 60  # noqa: TID251
+def watch(settings: Settings, minutes: float, samples_file: Path | None) -> None:
+    """Measure freshness and memory for so long, and print them."""
+    until = time.time() + minutes * 60  # noqa: TID251
     latencies: list[np.ndarray] = []
     stamps: list[float] = []
     complete_at: dict[tuple[str, str], float] = {}
     memory: dict[str, list[float]] = defaultdict(list)
     in_api: list[float] = []
-    began, cpu = time.monotonic(), cpu_seconds(settings)  # noqa: TID251
     threads = [
         threading.Thread(target=watch_trades, args=(settings, until, in_api)),
         threading.Thread(target=watch_silver, args=(settings, until, latencies, stamps)),
@@ -156,7 +152,7 @@ def main() -> None:
     for thread in threads:
         thread.join()
     trades = np.concatenate(latencies)
-    print(f"{options.minutes:g} minutes, {len(trades) / options.minutes / 60:,.0f} trades/s, {len(stamps)} commits")
+    print(f"{minutes:g} minutes, {len(trades) / minutes / 60:,.0f} trades/s, {len(stamps)} commits")
     print(f"longest time between two commits: {np.diff(stamps).max():.1f} s (the planned replacement of the drain)")
     print(line("trade → silver", trades))
     print(line("trade → served by the API", np.array(in_api)))
@@ -166,17 +162,31 @@ def main() -> None:
         quarter = max(len(samples) // 4, 1)
         first, last = statistics.median(samples[:quarter]), statistics.median(samples[-quarter:])
         print(f"  {name:<18} {first:7.0f} {last:7.0f} {max(samples):7.0f}")
+    if samples_file:
+        with samples_file.open("w") as file:
+            csv.writer(file).writerows([[name, *samples] for name, samples in memory.items()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--csv", type=Path, help="write the memory samples there")
+    parser.add_argument("--only-cpu", action="store_true", help="ask nothing; measure CPU and event log alone")
+    options = parser.parse_args()
+    settings = load_settings()
+    began, started, cpu = time.monotonic(), time.time(), cpu_seconds(settings)  # noqa: TID251
+    if options.only_cpu:
+        time.sleep(options.minutes * 60)
+    else:
+        watch(settings, options.minutes, options.csv)
     after, seconds = cpu_seconds(settings), time.monotonic() - began  # noqa: TID251
     cores = {name: (after[name] - cpu.get(name, 0.0)) / seconds for name in after}
     print(f"CPU, cores: all {sum(cores.values()):.2f} (dagster-code with all runs, drain and refine among them)")
     for name, each in sorted(cores.items(), key=lambda item: -item[1]):
         print(f"  {name:<18} {each:5.2f}")
-    events, size = event_log(settings, until - options.minutes * 60)
+    events, size = event_log(settings, started)
     a_day = 86_400 / seconds / 1e6
     print(f"Dagster's event log: {events:,} events, {size / 1e6:.2f} MB, which is {size * a_day:.0f} MB a day")
-    if options.csv:
-        with options.csv.open("w") as file:
-            csv.writer(file).writerows([[name, *samples] for name, samples in memory.items()])
 
 
 if __name__ == "__main__":

@@ -220,9 +220,7 @@ class Maintenance(_Section):
 class Dagster(_Section):
     """How long Dagster remembers runs that are over; what says which days stand it never forgets."""
 
-    runs_keep_hours: float = Field(
-        2.0, gt=0, description="successful runs that a sensor or schedule started, and automation's evaluations"
-    )
+    runs_keep_hours: float = Field(2.0, gt=0, description="successful runs that a sensor or schedule started")
     others_keep_days: float = Field(30.0, gt=0, description="failed runs, runs of people and of backfills, and logs")
 
 

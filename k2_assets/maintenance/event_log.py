@@ -1,25 +1,21 @@
 """What Dagster remembers of runs that are over: little, or its folder grows by a gigabyte a day and its pages get slow.
 
-Dagster itself never forgets a run. Which days stand, and when automation has to act, it derives from the newest event
-of each asset and day, and of each check: these stay, and so do the runs that they belong to.
+Dagster itself never forgets a run. Which days are there it derives from the newest event of each asset and day, and
+of each check: these stay, with the whole run that they belong to.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    AssetEventTagsTable,
-    SqlEventLogStorageTable,
-)
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunTagsTable
 
@@ -28,12 +24,10 @@ from k2_core import clock
 from k2_core.settings import Dagster
 
 _MOST_RUNS: Final = 2_000  # of one round: the next one goes on
-_AT_ONCE: Final = 500  # SQLite takes so many values in a statement, and some more
+_AT_ONCE: Final = 500  # SQLite takes so many values in a statement
 _BY_MACHINE: Final = {"dagster/sensor_name", "dagster/schedule_name"}
 _BACKFILL: Final = "dagster/backfill"
-_RUNLESS: Final = ""
 _OF_ASSETS: Final = [each.value for each in ASSET_EVENTS]
-_OF_CHECKS: Final = [each.value for each in ASSET_CHECK_EVENTS]
 
 _events: Final = SqlEventLogStorageTable.c
 _checks: Final = AssetCheckExecutionsTable.c
@@ -45,7 +39,6 @@ class Purged:
 
     runs: int = 0
     logs_of_runs: int = 0
-    events: int = 0
 
 
 @dg.op(
@@ -57,12 +50,12 @@ def forget_old_runs(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]
     """Purge Dagster's own storage, and say what went."""
     purged = purge(context.instance, lake.settings.dagster, clock.now())
     context.add_output_metadata(
-        {"runs": purged.runs, "logs of runs": purged.logs_of_runs, "events": purged.events}, output_name="purged"
+        {"runs": purged.runs, "logs of runs": purged.logs_of_runs}, output_name="purged"
     )
 
 
 def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
-    """Forget runs, logs and events that are older than ``keep`` says and that are the newest of nothing."""
+    """Forget runs and logs that are older than ``keep`` says and that have the newest event of nothing."""
     log = instance.event_log_storage
     assert isinstance(log, SqlEventLogStorage)  # noqa: S101  # every storage that Dagster offers is one
     purged = Purged()
@@ -78,8 +71,7 @@ def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
             purged.logs_of_runs += 1
         if purged.runs >= _MOST_RUNS:
             break
-    purged.events = _thin(instance, log, soon)
-    if instance.schedule_storage is not None:
+    if instance.schedule_storage is not None:  # earlier versions had Dagster evaluate conditions all the time
         instance.schedule_storage.purge_asset_evaluations(before=soon.timestamp())
     return purged
 
@@ -140,40 +132,3 @@ def _remove_log(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: s
     for suffix in ("", "-wal", "-shm"):
         shard.with_name(shard.name + suffix).unlink(missing_ok=True)
     return existed
-
-
-def _thin(instance: dg.DagsterInstance, log: SqlEventLogStorage, before: datetime) -> int:
-    """Delete superseded events of runs that stay, such as a drain's that was the last one of its day."""
-    with log.index_connection() as connection:
-        superseded = list(_superseded(connection, before))
-    others = {run_id for run_id in {run_id for _, run_id in superseded} if not _is_thinned(instance, run_id)}
-    ids = [event_id for event_id, run_id in superseded if run_id not in others]
-    for first in range(0, len(ids), _AT_ONCE):
-        some = ids[first : first + _AT_ONCE]
-        with log.index_connection() as connection:
-            connection.execute(sa.delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(some)))
-            connection.execute(sa.delete(SqlEventLogStorageTable).where(_events.id.in_(some)))
-    # What is of no run stands in a log of its own, besides the index.
-    if isinstance(log, SqliteEventLogStorage) and Path(log.path_for_shard(_RUNLESS)).exists():
-        with log.run_connection(_RUNLESS) as connection:
-            connection.execute(sa.delete(SqlEventLogStorageTable).where(_events.timestamp < _naive(before)))
-    return len(ids)
-
-
-def _superseded(connection: sa.Connection, before: datetime) -> Iterator[Any]:
-    old = _events.timestamp < _naive(before)
-    of_assets = _events.dagster_event_type.in_(_OF_ASSETS), _events.id.not_in(_newest_events())
-    named = sa.select(_checks.evaluation_event_storage_id).where(_checks.evaluation_event_storage_id.is_not(None))
-    of_checks = _events.dagster_event_type.in_(_OF_CHECKS), _events.id.not_in(named)
-    for conditions in (of_assets, of_checks):
-        yield from connection.execute(sa.select(_events.id, _events.run_id).where(old, *conditions))
-
-
-def _is_thinned(instance: dg.DagsterInstance, run_id: str) -> bool:
-    run = instance.get_run_by_id(run_id) if run_id else None
-    return run is None or _is_passing(run)
-
-
-def _naive(moment: datetime) -> datetime:
-    """Return a moment as Dagster's tables hold it: UTC, without saying so."""
-    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -34,7 +34,7 @@ def a_drained_lake(tmp_path: Path) -> Iterator[DrainedLake]:
 
 
 def refresh(lake: DrainedLake) -> None:
-    """As automation does for each day."""
+    """As refine does: each day by itself."""
     for day in (DAY, NEXT):
         lake.trades_refresh(day).append_new()
     for day in (DAY, NEXT):

@@ -160,7 +160,7 @@ def judge_gold(lake: RebuiltLake, reliability: Faults, fault: str) -> None:
 
 
 def refresh_all(lake: RebuiltLake) -> None:
-    """As automation does: it is told of each day alone."""
+    """As refine does: each day by itself."""
     for day in (DAY, NEXT):
         lake.trades_refresh(day).append_new()
     for day in (DAY, NEXT):
