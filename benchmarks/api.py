@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.clock import from_us, monotonic, to_us
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES, all_tables
 from k2_core.settings import Settings, child_environment
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, all_tables
 from k2_core.trades import message_id
 
 TRADES, FILES, SYMBOLS = 1_000_000, 200, ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
@@ -120,7 +120,7 @@ def served(settings: Settings):  # type: ignore[no-untyped-def]
     port = free_port()
     environment = child_environment(K2_HOME=str(settings.home), K2_PORTS__API=str(port))
     log = (settings.home / "api.log").open("w")
-    command = [sys.executable, "-c", "from k2_api.cli import api; api()"]
+    command = [sys.executable, "-c", "from k2_api.api_command import api; api()"]
     server = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
     headers = {"X-API-Key": settings.api.key.get_secret_value()}
     try:

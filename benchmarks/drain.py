@@ -26,10 +26,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from real_parts import machine, real_parts
 
-from k2_assets.drain import drain as drains
-from k2_assets.resources.lake import Lake
+from k2_assets.drain import drain_loop as drains
+from k2_assets.lake.lake_resource import Lake
 from k2_core import topics
-from k2_core.catalog import open_catalog
+from k2_core.lake.catalog import open_catalog
 from k2_core.raw_frame import Encoder
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Settings

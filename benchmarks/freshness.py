@@ -7,8 +7,8 @@ Trade → silver: for every row that a new silver snapshot adds, the time at whi
 less the trade's event time (simulator and platform share a clock). Trade → API: the time at which the API first served
 a trade, less its event time. Candle: the time at which the API first served the candle with is_complete true, less the
 end of its minute. Memory: of each part, as k2 status counts it. CPU: of all processes of the home, by part, in cores.
-Event log: what Dagster's storage got, by the events' own size. With --only-cpu nobody asks the platform anything, and only
-CPU and event log are measured.
+Event log: what Dagster's storage got, by the events' own size. With --only-cpu nobody asks the platform anything, and
+only CPU and event log are measured.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from k2_assets.lake_files import live_files, read_files
-from k2_core.catalog import open_catalog
+from k2_assets.lake.source_files import live_files, read_files
+from k2_core.lake.catalog import open_catalog
 from k2_core.settings import Settings, load_settings
 
 POLL_S = 0.1

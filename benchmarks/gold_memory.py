@@ -15,11 +15,11 @@ from statistics import median
 from pyiceberg.table import Table
 from real_parts import machine
 
-from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived
-from k2_core.catalog import ensure_tables, open_catalog
-from k2_core.seen import SEEN
+from k2_assets.lake.commits import Change, arrow_schema, commit_derived
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.source_memory import SEEN
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_TRADES
 
 FIRST = date(2025, 1, 1)
 

@@ -21,15 +21,15 @@ from line_plot import Panel, write_svg
 from pyiceberg.table import Table
 from real_parts import machine
 
-from k2_assets.lake_files import live_files
-from k2_assets.lake_filters import time_between
-from k2_assets.lake_writer.commits import arrow_schema, commit_drained
-from k2_assets.lake_writer.history import create_tag
-from k2_assets.maintenance.removal import list_files
+from k2_assets.lake.commits import arrow_schema, commit_drained
+from k2_assets.lake.row_filters import time_between
+from k2_assets.lake.source_files import live_files
+from k2_assets.lake.table_history import create_tag
+from k2_assets.maintenance.file_removal import list_files
 from k2_assets.maintenance.table_round import TableRound
-from k2_core import tables
-from k2_core.catalog import ensure_tables, open_catalog
 from k2_core.clock import from_us, monotonic
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.offsets import Offsets
 from k2_core.settings import Maintenance, Settings
 from k2_core.trades import message_id

@@ -25,7 +25,7 @@ from typing import Any
 from real_parts import machine
 
 from k2_core.venues import VENUES
-from k2_feeds.gaps import GapTracker
+from k2_feeds.trade_ids.gap_tracker import GapTracker
 
 Read = Callable[[bytes], object]
 CHUNK_FRAMES = 100

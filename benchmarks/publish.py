@@ -29,13 +29,13 @@ from real_parts import machine, real_parts
 from k2_core import clock, topics
 from k2_core.settings import Feeds, Settings
 from k2_core.venues import binance
-from k2_feeds.connection import Connection
 from k2_feeds.feed import Feed
-from k2_feeds.provision import Provisioned, ensure_topic
-from k2_feeds.publisher import Publisher
+from k2_feeds.kafka.provision import Provisioned, ensure_topic
+from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.simulator import binance as simulated
-from k2_feeds.simulator.listings import listing_of
 from k2_feeds.simulator.market import Market
+from k2_feeds.simulator.simulated_listings import listing_of
+from k2_feeds.socket.connection import Connection
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
@@ -90,7 +90,7 @@ def end_offsets(settings: Settings, topic: str) -> list[int]:
 
 
 def socket_run(settings: Settings, topic: str, recording: Path, count: int, plain: bool) -> float:
-    code = "from k2_feeds.cli import feed; feed()"
+    code = "from k2_feeds.feed_commands import feed; feed()"
     port = str(settings.ports.simulator)
     arguments = ["simulate", "--recording", f"binance={recording}", "--speed", "max", "--port", port]
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL) as simulator:

@@ -10,13 +10,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from k2_api import openapi
-from k2_api.deps import Services
-from k2_api.envelope import problem
-from k2_api.errors import HTTP_CODES, STATUS, ApiError
-from k2_api.lake_reader import LakeReader
-from k2_api.middleware import Observed
-from k2_api.paging import load_cursors
+from k2_api.api_errors import HTTP_CODES, STATUS, ApiError
+from k2_api.http import openapi
+from k2_api.http.cursors import load_cursors
+from k2_api.http.deps import Services
+from k2_api.http.envelope import problem
+from k2_api.http.middleware import Observed
+from k2_api.lake.lake_reader import LakeReader
 from k2_api.routes import ohlcv, symbols, system, trades
 from k2_api.version import VERSION
 from k2_core.logs import logger

@@ -7,7 +7,7 @@ import click
 from k2_core.lazy_group import LazyGroup
 
 _COMMANDS: Final = {
-    "rejected": ("k2_api.rejected_cli:rejected", "Show what could not become a row of silver, and why."),
+    "rejected": ("k2_api.shell.rejected_command:rejected", "Show what could not become a row of silver, and why."),
 }
 
 

@@ -6,25 +6,27 @@ from functools import partial
 import dagster as dg
 
 from k2_assets.bronze.assets import bronze_assets, feed_event_assets
-from k2_assets.checks.assets import gold_checks, silver_check
-from k2_assets.code_location import CodeLocation
-from k2_assets.drain.job import drain_job
-from k2_assets.first_partition import known_first_partition
+from k2_assets.drain.drain_job import drain_job
 from k2_assets.gold.assets import gold_assets
-from k2_assets.interruptions import ends_canceled_executor
+from k2_assets.gold.checks import gold_checks
+from k2_assets.kept_runs.keeping_sensor import keeping_sensor
 from k2_assets.kept_runs.kept_run import kept_drain, kept_refine
-from k2_assets.kept_runs.sensor import keeping_sensor
-from k2_assets.maintenance.job import maintain_job, maintain_schedule
-from k2_assets.partitions import daily
-from k2_assets.reference.assets import one_version_at_a_time, reference_instruments, register_job, register_schedule
-from k2_assets.refine.job import refine_job
-from k2_assets.resources.lake import Lake
-from k2_assets.sensors.epochs import epochs_sensor
-from k2_assets.sensors.first_partition import first_partition_sensor
-from k2_assets.sensors.register import register_sensor
+from k2_assets.lake.first_partition import known_first_partition
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.maintenance.maintain_job import maintain_job, maintain_schedule
+from k2_assets.orchestration.code_location import CodeLocation
+from k2_assets.orchestration.daily_partitions import daily
+from k2_assets.orchestration.first_partition_sensor import first_partition_sensor
+from k2_assets.orchestration.interruptions import ends_canceled_executor
+from k2_assets.reference.assets import reference_instruments, register_job, register_schedule
+from k2_assets.reference.checks import one_version_at_a_time
+from k2_assets.reference.register_sensor import register_sensor
+from k2_assets.refine.refine_job import refine_job
 from k2_assets.silver.assets import silver_assets
+from k2_assets.silver.checks import silver_check
+from k2_assets.silver.epochs_sensor import epochs_sensor
+from k2_core.lake.tables import DATA
 from k2_core.settings import Settings
-from k2_core.tables import DATA
 from k2_core.venues import VENUES
 
 

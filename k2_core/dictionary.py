@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from k2_core import topics
-from k2_core.table_spec import Column, TableSpec
-from k2_core.tables import DATA, all_tables
+from k2_core.lake.table_spec import Column, TableSpec
+from k2_core.lake.tables import DATA, all_tables
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
 
 _HEAD: Final = """\
 # Data dictionary
 
-Generated from `k2_core/tables.py`, `k2_core/schemas/` and `k2_core/trades.py` by `python -m k2_core.dictionary`; a test
-holds this page against them. Change it there.
+Generated from `k2_core/lake/tables.py`, `k2_core/schemas/` and `k2_core/trades.py` by `python -m k2_core.dictionary`; a
+test holds this page against them. Change it there.
 
 All times are UTC. `timestamp` is the venue's time, `received_ns` is when the feed received the frame.
 Numbers are decimals, exactly as the venue wrote them; nothing passes through a float. Tables are Iceberg format 2 in

@@ -10,20 +10,18 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
 from k2_core.venues.routing import QUOTE, IdRun
-from k2_feeds.acknowledgements import Mark, Place
-from k2_feeds.drops import Drops
-from k2_feeds.feed_events import EventEncoder, FeedEvent, Kind
-from k2_feeds.gaps import Gap, GapTracker, severity
-from k2_feeds.moments import moment_of
-from k2_feeds.partitions import partition_of
-from k2_feeds.provision import Provisioned
-from k2_feeds.publisher import Publisher
-from k2_feeds.stream import FeedStream
-from k2_feeds.watermarks import Remembered, Watermarks
+from k2_feeds.kafka.acknowledgements import Mark
+from k2_feeds.kafka.dropped_frames import Drops
+from k2_feeds.kafka.feed_events import EventEncoder, FeedEvent, Kind
+from k2_feeds.kafka.partitioner import partition_of
+from k2_feeds.kafka.provision import Provisioned
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.stream import FeedStream, Lane
+from k2_feeds.trade_ids.gap_tracker import Gap, GapTracker, severity
+from k2_feeds.trade_ids.trade_moments import moment_of
+from k2_feeds.trade_ids.watermarks import Remembered, Watermarks
 
 _log = logger(__name__)
-Lane = tuple[str, Place, bytes]
-"""Topic, partition and key of all frames of one channel and symbol."""
 GRACE_S: Final = 2.0
 _LONGEST_TICK_S: Final = 0.5  # a process that was held up has not given late ids the time to come
 _REMEMBER_S: Final = 1.0

@@ -7,7 +7,7 @@ from typing import IO
 
 from k2_core.errors import RecordingError
 from k2_core.logs import logger
-from k2_feeds.feed_events import Kind
+from k2_feeds.kafka.feed_events import Kind
 
 _log = logger(__name__)
 _LEVEL = 6

@@ -2,7 +2,7 @@
 
 import hashlib
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from k2_core import clock
 from k2_core.errors import MalformedFrame
@@ -10,19 +10,49 @@ from k2_core.logs import logger
 from k2_core.quotes import VenueQuote
 from k2_core.raw_frame import MAX_FRAME_BYTES, UNREADABLE, Encoder
 from k2_core.venues.routing import QUOTE, TRADE, IdRun, is_snapshot
-from k2_feeds.feed_events import HEAD_BYTES, FeedEvent, Kind
-
-if TYPE_CHECKING:
-    from k2_feeds.feed import Feed
+from k2_feeds.kafka.acknowledgements import Place
+from k2_feeds.kafka.feed_events import HEAD_BYTES, FeedEvent, Kind
+from k2_feeds.kafka.provision import Provisioned
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.trade_ids.gap_tracker import GapTracker
 
 _log = logger(__name__)
 _POLL_EVERY: Final = 1024
 
 
+Lane = tuple[str, Place, bytes]
+"""Topic, partition and key of all frames of one channel and symbol."""
+
+
+class StreamOwner(Protocol):
+    """What a stream asks of the feed that it belongs to; the counts are of all its streams."""
+
+    provisioned: Provisioned
+    publisher: Publisher
+    gaps: GapTracker
+    lanes: dict[tuple[str, str], Lane]
+    unreadable: int
+    oversized: int
+    sequence_breaks: int
+    sequence_repeats: int
+
+    def lane(self, channel: str, symbol: str) -> Lane:
+        """Return where frames of a channel and symbol go."""
+
+    def drop(self, received_ns: int, payload: bytes, runs: tuple[IdRun, ...]) -> None:
+        """Count a frame that there is no room for."""
+
+    def publish_event(self, event: FeedEvent) -> None:
+        """Publish a feed event."""
+
+    def closed(self, stream: "FeedStream") -> None:
+        """Forget a connection, but not what it brought."""
+
+
 class FeedStream:
     """Take one connection's frames in the order they came, and publish each verbatim."""
 
-    def __init__(self, feed: "Feed", venue: ModuleType, connection_id: str) -> None:
+    def __init__(self, feed: StreamOwner, venue: ModuleType, connection_id: str) -> None:
         self.heard: dict[tuple[str, str], int] = {}
         self.frames = 0
         self.last_received_ns = 0

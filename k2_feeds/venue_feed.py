@@ -12,17 +12,17 @@ from k2_core import clock, topics
 from k2_core.errors import K2Error, PartError
 from k2_core.logs import logger
 from k2_core.settings import Settings
-from k2_feeds.backoff import Backoff
 from k2_feeds.feed import Feed
-from k2_feeds.fleet import Fleet, Source
 from k2_feeds.handover import TakeOver, successor_of
-from k2_feeds.health import Running, VenueHealth
-from k2_feeds.kept_topics import LOOK_S, KeptTopics
-from k2_feeds.listed import FIRST_WITHIN_S, Listed
-from k2_feeds.provision import Provisioned, Stopped, provision
-from k2_feeds.publisher import Publisher
-from k2_feeds.watch import Watch
-from k2_feeds.watermarks import Watermarks
+from k2_feeds.health.health_report import Running, VenueHealth
+from k2_feeds.health.watch import Watch
+from k2_feeds.kafka.kept_topics import LOOK_S, KeptTopics
+from k2_feeds.kafka.provision import Provisioned, Stopped, provision
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.socket.backoff import Backoff
+from k2_feeds.socket.fleet import Fleet, Source
+from k2_feeds.socket.listed_symbols import FIRST_WITHIN_S, Listed
+from k2_feeds.trade_ids.watermarks import Watermarks
 
 _TEND_S: Final = 0.1
 _CLOSE_S: Final = 4.0

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from k2_core import clock
 from k2_core.errors import PartAway, PartError
 from k2_core.settings import Settings
-from k2_stack import state
+from k2_stack import stack_state
 from k2_stack.dagster_graphql import Asset, DagsterPages, Failure, Progress
 
 _POLL_S: Final = 1.0
@@ -27,7 +27,7 @@ def backfill(settings: Settings, asset: str, first: date, last: date, *, with_do
         UsageError: there is no such asset, or no such day of it.
         PartError: no platform runs from this home, Dagster does not answer, or not every partition was made.
     """
-    pages = DagsterPages(state.running(settings).url("dagster-webserver"))
+    pages = DagsterPages(stack_state.running(settings).url("dagster-webserver"))
     assets = pages.assets()
     if asset not in assets:
         msg = f"there is no asset {asset} with days; there are: {', '.join(sorted(assets))}"
@@ -88,7 +88,7 @@ def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Pro
         except PartAway:
             if clock.monotonic() > gives_up_at:
                 raise
-            state.running(settings)
+            stack_state.running(settings)
             time.sleep(_POLL_S)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
 from k2_core.venues import VENUES
 from k2_stack import probes
-from k2_stack.state import StackState
+from k2_stack.stack_state import StackState
 
 _WIDTH = 78
 

@@ -17,9 +17,9 @@ from k2_core.errors import PartError
 from k2_core.settings import Catalog, Settings
 from k2_feeds.handover import request_handover
 from k2_feeds.simulator.control import ask
-from k2_stack import ports, run, state
+from k2_stack import ports, run, stack_state
 from k2_stack.iceberg_metadata import read_tables
-from k2_stack.sources import Source
+from k2_stack.trade_sources import Source
 
 _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 300.0
@@ -217,7 +217,7 @@ class Tour:
         return {name: table.rows for name, table in read_tables(self._settings).items()}
 
     def _pid(self, part: str) -> int | None:
-        now = state.read(self._settings)
+        now = stack_state.read(self._settings)
         found = now.part(part) if now else None
         return found.pid if found else None
 

@@ -23,13 +23,13 @@ def accept_loss(topic: str, partition: int, yes: bool) -> None:
       k2 drain accept-loss market.crypto.trades.binance.raw 2
     """  # noqa: D301  # \b is click's mark for a paragraph that stays as it is
     from k2_assets.drain.accept_loss import accept, find_loss
-    from k2_core.catalog import open_catalog, require_lake
+    from k2_core.lake.catalog import open_catalog, require_lake
     from k2_core.settings import load_settings
     from k2_core.topics import FEED_EVENTS
-    from k2_feeds.loss_events import publish_accepted_loss
-    from k2_stack import state
+    from k2_feeds.kafka.loss_events import publish_accepted_loss
+    from k2_stack import stack_state
 
-    settings = state.bound(load_settings())
+    settings = stack_state.bound(load_settings())
     require_lake(settings)
     catalog = open_catalog(settings)
     loss = find_loss(settings, catalog, topic, partition)

@@ -16,8 +16,8 @@ from urllib.parse import urlparse
 import fastavro
 import msgspec
 
+from k2_core.lake.source_memory import REPLACING
 from k2_core.offsets import Offsets
-from k2_core.seen import REPLACING
 from k2_core.settings import Settings
 
 _DELETED: Final = 2  # status of a manifest's entry
@@ -179,7 +179,7 @@ def read_tables(settings: Settings) -> dict[str, LakeTable]:
 def _locations(settings: Settings) -> dict[str, str]:
     namespace = settings.catalog.namespace
     if settings.catalog.uri is not None:
-        from k2_core.catalog import has_lake, open_catalog  # noqa: PLC0415  # only pyiceberg knows how to ask the user's
+        from k2_core.lake.catalog import has_lake, open_catalog  # noqa: PLC0415  # only pyiceberg knows how to ask the user's
 
         if not has_lake(settings):  # opening it would make one
             return {}

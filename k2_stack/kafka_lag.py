@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from k2_assets import kafka_bounds
-from k2_assets.kafka_topic import NoTopic, admin_client, describe_topic
+from k2_assets.kafka import topic_bounds
+from k2_assets.kafka.kafka_topic import NoTopic, admin_client, describe_topic
 from k2_core import clock
 from k2_core.offsets import Offsets
 
@@ -52,9 +52,9 @@ def _of_topic(
     admin: AdminClient, bootstrap_servers: str, name: str, vector: Offsets
 ) -> tuple[Waiting, list[TopicPartition]]:
     topic = describe_topic(bootstrap_servers, name, admin)
-    bounds = kafka_bounds.ask(admin, topic)
-    outside = kafka_bounds.outside(topic, vector, bounds)
-    beyond = kafka_bounds.waiting(topic, vector, bounds)
+    bounds = topic_bounds.ask(admin, topic)
+    outside = topic_bounds.outside(topic, vector, bounds)
+    beyond = topic_bounds.waiting(topic, vector, bounds)
     readable = [TopicPartition(name, partition, first) for partition, (first, _) in beyond.items()]
     messages = sum(count for _, count in beyond.values())
     return Waiting(messages, None, tuple(each.sentence() for each in outside.values())), readable

@@ -9,11 +9,11 @@ from typing import Final
 from k2_core import clock
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
-from k2_stack import parts, processes, state
+from k2_stack import parts, processes, stack_state
 from k2_stack.deaths import Deaths, cause
 from k2_stack.parts import Part
 from k2_stack.probes import Answer, NotYet, Silent
-from k2_stack.state import PartState
+from k2_stack.stack_state import PartState
 
 READY_WITHIN_S: Final = 180.0
 ASK_STARTING_S: Final = 0.25
@@ -77,7 +77,7 @@ class Keeper:
             await self._restart(await self._watch())
 
     async def _start(self) -> None:
-        self._now.state, self._now.message, self._now.trouble = state.STARTING, "", False
+        self._now.state, self._now.message, self._now.trouble = stack_state.STARTING, "", False
         if self._part.command is None:
             return
         if self._part.is_step:
@@ -114,7 +114,7 @@ class Keeper:
             await asyncio.sleep(LOOK_S)
         if self._exited():
             raise PartError(last_line(self._log) or f"{self._part.name} failed: see {self._log}.")
-        self._now.state, self._now.message, self._now.pid = state.READY, last_line(self._log), None
+        self._now.state, self._now.message, self._now.pid = stack_state.READY, last_line(self._log), None
 
     async def _await_ready(self) -> None:
         deadline = clock.monotonic() + READY_WITHIN_S
@@ -147,7 +147,7 @@ class Keeper:
                 failures += 1
                 heard_at = heard_at if isinstance(reason, Silent) else clock.monotonic()
                 if failures >= FAILURES_UNTIL_SAID:
-                    self._now.state, self._now.message = state.FAILING, f"it does not answer: {reason}"
+                    self._now.state, self._now.message = stack_state.FAILING, f"it does not answer: {reason}"
                     self._publish()
             silent_s = clock.monotonic() - heard_at
             asked_often = failures > FAILURES_UNTIL_SAID  # a machine that slept was silent too
@@ -197,7 +197,7 @@ class Keeper:
         settled = clock.now_s() - self._started_s > SETTLED_S
         pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2 ** min(self._now.restarts, 10), BACKOFF_LAST_S)
         while True:
-            self._now.state, self._now.restarts = state.RESTARTING, self._now.restarts + 1
+            self._now.state, self._now.restarts = stack_state.RESTARTING, self._now.restarts + 1
             self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
             self._publish()
             await self._end_rest()
@@ -225,8 +225,8 @@ class Keeper:
         message = answer.message
         if self._died and not answer.trouble:
             message = f"restarted after {self._died}{'; ' if message else ''}{message}"
-        if (self._now.state, self._now.message, self._now.trouble) != (state.READY, message, answer.trouble):
-            self._now.state, self._now.message, self._now.trouble = state.READY, message, answer.trouble
+        if (self._now.state, self._now.message, self._now.trouble) != (stack_state.READY, message, answer.trouble):
+            self._now.state, self._now.message, self._now.trouble = stack_state.READY, message, answer.trouble
             self._publish()
 
     def _exited(self) -> int | None:

@@ -11,7 +11,7 @@ from k2_core.settings import Settings
 from k2_feeds.handover import request_file
 from k2_stack import java, probes
 from k2_stack.probes import Answer
-from k2_stack.sources import Source
+from k2_stack.trade_sources import Source
 
 WITHOUT_VENUE: Final = "for data without the venue: k2 up --source simulator"
 GRPC_TIMEOUT_S: Final = 600
@@ -188,7 +188,7 @@ def _dagster_code(settings: Settings, source: Source) -> Part:
         *("--use-python-environment-entry-point", "--log-level", "warning", "--location-name", "k2"),
         *("--max-workers", "24"),
     )
-    serve = ("-m", "k2_assets.code_server", "--host", "127.0.0.1", "--port", str(port), *flags)
+    serve = ("-m", "k2_assets.processes.code_server", "--host", "127.0.0.1", "--port", str(port), *flags)
     return Part(
         "dagster-code",
         after=("tables", "dagster-home", *(("simulator",) if source.simulated else ())),
@@ -217,7 +217,7 @@ def _dagster_daemon(settings: Settings) -> Part:
     return Part(
         "dagster-daemon",
         after=("dagster-code", "feed"),  # the feed has made the topics that a drain reads
-        command=lambda: [sys.executable, "-m", "k2_assets.daemon", "-w", str(workspace_file(settings))],
+        command=lambda: [sys.executable, "-m", "k2_assets.processes.daemon", "-w", str(workspace_file(settings))],
         probe=lambda started_s: probes.dagster_daemon(settings.ports.dagster, started_s),
         environment=_patient(),
     )

@@ -36,9 +36,9 @@ def tables(settings: Settings) -> str:
 
     Then settle from which day Dagster shows partitions.
     """
-    from k2_assets.first_partition import FirstPartition  # noqa: PLC0415
-    from k2_core.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
-    from k2_core.tables import all_tables  # noqa: PLC0415
+    from k2_assets.lake.first_partition import FirstPartition  # noqa: PLC0415
+    from k2_core.lake.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
+    from k2_core.lake.tables import all_tables  # noqa: PLC0415
     from k2_core.venues import VENUES  # noqa: PLC0415
 
     catalog, namespace = open_catalog(settings), settings.catalog.namespace
@@ -56,7 +56,7 @@ def dagster_home(settings: Settings) -> str:
     """Open the Dagster instance once, alone: two processes that open a fresh one together break it for good."""
     from dagster import DagsterInstance  # noqa: PLC0415  # takes two seconds to import
 
-    from k2_assets.interruptions import settle_interrupted_runs  # noqa: PLC0415
+    from k2_assets.orchestration.interruptions import settle_interrupted_runs  # noqa: PLC0415
 
     home = parts.dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from k2_stack import state
-from k2_stack.state import PartState, StackState
+from k2_stack import stack_state
+from k2_stack.stack_state import PartState, StackState
 
 _STEPS: Final = {
     "kafka-files": "Kafka's files",
@@ -60,9 +60,9 @@ class Progress:
         return table
 
     def _mark(self, part: PartState) -> Text | Spinner:
-        if part.state == state.READY:
+        if part.state == stack_state.READY:
             return Text("!", "yellow") if part.trouble else Text("✓", "green")
-        if part.state == state.WAITING:
+        if part.state == stack_state.WAITING:
             return Text("·", "dim")
         return self._spinners.setdefault(part.name, Spinner("dots"))
 
@@ -72,7 +72,7 @@ class Progress:
             return
         for part in now.parts:
             before, self._said[part.name] = self._said.get(part.name), (part.state, part.restarts)
-            if before != self._said[part.name] and part.state != state.WAITING:
+            if before != self._said[part.name] and part.state != stack_state.WAITING:
                 line = f"[{now.elapsed_s:7.1f} s] {title_of(part)}: {part.state}"
                 self._console.print(
                     f"{line}{', ' if _detail(part) else ''}{_detail(part)}", markup=False, highlight=False
@@ -89,6 +89,6 @@ def _running_s(part: PartState, now: StackState) -> float | None:
 
 
 def _detail(part: PartState) -> str:
-    if part.state == state.WAITING:
+    if part.state == stack_state.WAITING:
         return "waits"
-    return part.message or (part.url or "" if part.state == state.READY else "")
+    return part.message or (part.url or "" if part.state == stack_state.READY else "")

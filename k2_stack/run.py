@@ -10,17 +10,17 @@ from typing import Final
 
 from rich.console import Console
 
-from k2_core import clock, storage
+from k2_core import clock, disk_space
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
 from k2_core.settings import Settings, child_environment
-from k2_stack import banner, logfiles, parts, ports, processes, state, supervisor
+from k2_stack import banner, logfiles, parts, ports, processes, stack_state, supervisor
 from k2_stack.keeper import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
-from k2_stack.sources import Source, absolute
-from k2_stack.state import Lock, StackState
+from k2_stack.stack_state import Lock, StackState
 from k2_stack.supervisor import Supervisor
+from k2_stack.trade_sources import Source, absolute
 
 LOOK_S: Final = 0.1
 PIPE_WIDTH: Final = 200
@@ -136,7 +136,7 @@ def _options(source: Source) -> list[str]:
 def _watch(settings: Settings, child: subprocess.Popen[bytes], progress: Progress) -> StackState | None:
     """Return the state once the platform runs; None when its supervisor has ended."""
     while child.poll() is None:
-        now = state.read(settings)
+        now = stack_state.read(settings)
         if now is not None and now.pid == child.pid:
             progress(now)
             if now.phase == "running":
@@ -181,12 +181,12 @@ def _end_supervisor(pid: int) -> None:
 
 def _end_orphans(settings: Settings) -> int:
     """End what a supervisor that was killed left; return how many processes that were."""
-    found = state.read(settings)
+    found = stack_state.read(settings)
     count = len(processes.marked(settings.home))
     if count and found:
         supervisor.end_all(settings, found)
         found.phase = "stopped"
-        state.write(settings, found)
+        stack_state.write(settings, found)
     processes.end_marked(settings.home, supervisor.END_REST_S)
     return count
 
@@ -197,7 +197,7 @@ def _clear(settings: Settings, console: Console) -> None:
 
 
 def _require_space(settings: Settings) -> None:
-    full = [disk for disk in storage.disks(settings) if disk.is_full]
+    full = [disk for disk in disk_space.disks(settings) if disk.is_full]
     if full:
         raise PartError(f"the disk of {full[0].folder} is full: free some space, and start again.")
 

@@ -14,17 +14,17 @@ from confluent_kafka import KafkaException
 
 from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_runs
-from k2_core import clock, storage
+from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
 from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
-from k2_stack import dagster_records, kafka_lag, lake, layers, processes, state, warning_sentences
+from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, processes, stack_state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable, read_tables
 from k2_stack.kafka_lag import Waiting
-from k2_stack.layers import Below, Layer
-from k2_stack.state import PartState, StackState
+from k2_stack.layer_status import Below, Layer
+from k2_stack.stack_state import PartState, StackState
 
 READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
 FAILED_WITHIN_S: Final = 3600.0
@@ -73,14 +73,16 @@ def gather(settings: Settings) -> Status:
         NewerHome: this K2 does not know the home's format.
     """
     seen = _Lake(settings)
-    now = state.read(settings)
-    running = state.Lock(settings).holder() is not None
+    now = stack_state.read(settings)
+    running = stack_state.Lock(settings).holder() is not None
     parts = _parts(settings, now, running=running) if now else []
-    ready = bool(now and running and now.ready) and not any(each["state"] == state.RESTARTING for each in _own(parts))
-    serving = {part["name"]: part["url"] for part in parts if part["state"] == state.READY}
+    ready = bool(now and running and now.ready) and not any(
+        each["state"] == stack_state.RESTARTING for each in _own(parts)
+    )
+    serving = {part["name"]: part["url"] for part in parts if part["state"] == stack_state.READY}
     seen.look(serving.get("broker"))
     records = _Records(settings)
-    wrong = [*(disk.sentence() for disk in storage.low_disks(settings)), *seen.wrong, *records.wrong]
+    wrong = [*(disk.sentence() for disk in disk_space.low_disks(settings)), *seen.wrong, *records.wrong]
     found_layers = _layers(settings, seen, records)
     found: Status = {
         "ready": ready,
@@ -127,8 +129,8 @@ def _own(parts: list[PartStatus]) -> list[PartStatus]:
 
 def _of_parts(now: StackState, parts: list[PartStatus]) -> list[str]:
     """Warn of parts that serve and say that something is wrong, and of kept runs."""
-    troubled = [part for part in now.parts if part.state == state.READY and part.trouble]
-    kept = [part for part in parts if part["name"] in _KEPT and part["state"] == state.FAILING]
+    troubled = [part for part in now.parts if part.state == stack_state.READY and part.trouble]
+    kept = [part for part in parts if part["name"] in _KEPT and part["state"] == stack_state.FAILING]
     return [f"{part.name}: {part.message}" for part in troubled] + [
         f"{part['name']}: {part['message']}" for part in kept
     ]
@@ -149,11 +151,13 @@ def _parts(settings: Settings, now: StackState, *, running: bool) -> list[PartSt
 def _part(part: PartState, left: list[processes.Process], *, running: bool, apart: set[int | None]) -> PartStatus:
     said, message = part.state, part.message
     if not running:
-        said, message = state.STOPPED, ""
+        said, message = stack_state.STOPPED, ""
         if left:
             said, message = "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
-    elif part.own and not left and said in {state.READY, state.FAILING}:  # newer than what the supervisor could write
-        said, message = state.RESTARTING, "it has ended, and is started again"
+    elif (
+        part.own and not left and said in {stack_state.READY, stack_state.FAILING}
+    ):  # newer than what the supervisor could write
+        said, message = stack_state.RESTARTING, "it has ended, and is started again"
     return {
         "name": part.name,
         "state": said,
@@ -182,7 +186,7 @@ def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
     if silent_s > kept.dead_after_s:
         troubled = True
         said = f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}"
-    return _kept_part(kept, state.FAILING if troubled else state.READY, said, beat.pid)
+    return _kept_part(kept, stack_state.FAILING if troubled else stack_state.READY, said, beat.pid)
 
 
 def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings) -> PartStatus:
@@ -198,7 +202,7 @@ def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings
     then = "the sensor starts the next one"
     if late:
         then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.label}` and `k2 logs dagster-daemon`"
-    return _kept_part(kept, state.FAILING if failed or late else state.RESTARTING, f"{why}; {then}", None)
+    return _kept_part(kept, stack_state.FAILING if failed or late else stack_state.RESTARTING, f"{why}; {then}", None)
 
 
 def _kept_part(kept: KeptRun, said: str, message: str, pid: int | None) -> PartStatus:
@@ -220,7 +224,7 @@ class _Lake:
     def __init__(self, settings: Settings) -> None:
         self.tables: dict[str, LakeTable] = {}
         self.newest_candle: dict[str, Any] | None = None
-        self.gaps: dict[tuple[str, str], list[lake.Ids]] = {}
+        self.gaps: dict[tuple[str, str], list[lake_status.Ids]] = {}
         self.below: dict[str, Below] = {}
         self.waiting: dict[str, Waiting] = {}
         self.wrong: list[str] = []
@@ -246,14 +250,14 @@ class _Lake:
     def _read_tables(self) -> None:
         require_known_home(self._settings, wait_s=_CATALOG_WAIT_S)
         self.tables = read_tables(self._settings)
-        self.below = layers.below(self.tables) if self.tables else {}
+        self.below = layer_status.below(self.tables) if self.tables else {}
 
     def _read_rows(self) -> None:
-        self.newest_candle = lake.newest_candle(self.tables)
-        self.gaps = lake.open_gaps(self.tables, clock.now())
+        self.newest_candle = lake_status.newest_candle(self.tables)
+        self.gaps = lake_status.open_gaps(self.tables, clock.now())
 
     def _committed(self) -> dict[str, Offsets]:
-        return {topic: self.tables[name].offsets for topic, name in layers.topics(self.tables).items()}
+        return {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
 
     def _take(self, waiting: dict[str, Waiting]) -> None:
         self.waiting = waiting
@@ -278,15 +282,15 @@ class _Records:
 
 
 def _layers(settings: Settings, seen: _Lake, records: _Records) -> dict[str, Layer]:
-    now_s, newest = clock.now_s(), layers.newest_at_s(seen.tables)
-    found = {name: _layer(newest.get(name), seen.below.get(name), now_s, settings) for name in layers.LAYERS}
+    now_s, newest = clock.now_s(), layer_status.newest_at_s(seen.tables)
+    found = {name: _layer(newest.get(name), seen.below.get(name), now_s, settings) for name in layer_status.LAYERS}
     for run in records.failed:
-        for name in layers.layers_of_run(run.job, run.assets):
+        for name in layer_status.layers_of_run(run.job, run.assets):
             found[name]["failed_runs"] += 1
     for check in records.failing:
-        if layer := layers.layer_of(check.asset):
+        if layer := layer_status.layer_of(check.asset):
             found[layer]["failing_checks"].append(f"{check.asset}:{check.check}")
-    for name in layers.LAYERS:
+    for name in layer_status.LAYERS:
         found[name]["failing_checks"] = sorted(set(found[name]["failing_checks"]))
         if name != "gold_quotes":  # quotes carry no ids that could be missed
             found[name]["open_gaps"] = sum(map(len, seen.gaps.values()))
@@ -310,9 +314,10 @@ def _why(error: Exception, settings: Settings) -> str:
     """Return why the lake's figures cannot be had, in a sentence."""
     if isinstance(error, TopicError | KafkaException):
         return f"the lag is not known: {error.args[0].str() if isinstance(error, KafkaException) else error}"
-    from k2_assets import causes  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
 
-    return f"the lake cannot be read: {causes.sentence(error, settings)}"
+    from k2_assets.orchestration import wait_reasons  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
+
+    return f"the lake cannot be read: {wait_reasons.sentence(error, settings)}"
 
 
 def _of_feed(now: StackState) -> Iterator[str]:

@@ -10,13 +10,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from k2_stack import state
-from k2_stack.layers import Layer
+from k2_stack import stack_state
+from k2_stack.layer_status import Layer
 from k2_stack.status import PartStatus, Status
 
 _NUMBERS: Final = {"pid", "port", "MB", "restarts", "newest row", "lag", "oldest waits", "failed runs", "gaps"}
 _SAID: Final = {"address and message", "failing checks"}
-_STYLES: Final = {state.READY: "green", state.STOPPED: "dim", state.FAILING: "bold red", "orphaned": "bold red"}
+_STYLES: Final = {
+    stack_state.READY: "green",
+    stack_state.STOPPED: "dim",
+    stack_state.FAILING: "bold red",
+    "orphaned": "bold red",
+}
 _PIPE_WIDTH: Final = 200
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -77,8 +82,8 @@ def _headline(found: Status) -> Text:
 
 
 def _why_not(found: Status) -> str:
-    away = [f"{part['name']} is {part['state']}" for part in found["parts"] if part["state"] != state.READY]
-    if not found["parts"] or all(part["state"] == state.STOPPED for part in found["parts"]):
+    away = [f"{part['name']} is {part['state']}" for part in found["parts"] if part["state"] != stack_state.READY]
+    if not found["parts"] or all(part["state"] == stack_state.STOPPED for part in found["parts"]):
         return "nothing runs here, `k2 up` starts it"
     return ", ".join(away) or "it is starting"
 

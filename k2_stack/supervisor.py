@@ -8,10 +8,10 @@ from typing import Final
 from k2_core import clock
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings
-from k2_stack import parts, processes, state
+from k2_stack import parts, processes, stack_state
 from k2_stack.keeper import LOOK_S, Keeper
 from k2_stack.parts import Part
-from k2_stack.state import PartState, StackState
+from k2_stack.stack_state import PartState, StackState
 
 END_FIRST_S: Final = 2.0
 END_PARTS_S: Final = 7.0
@@ -114,7 +114,7 @@ class Supervisor:
         """Tell the state; a disk without space must not end the one who waits for space."""
         self.state.elapsed_s = self._elapsed()
         try:
-            state.write(self._settings, self.state)
+            stack_state.write(self._settings, self.state)
             self._written = True
         except OSError:
             self._written = False  # k2 status looks at disks and processes itself
@@ -145,7 +145,7 @@ def end_all(settings: Settings, found: StackState) -> int:
     processes.end(stores, END_STORES_S)
     rest = processes.end_marked(settings.home, END_REST_S)
     for part in found.parts:
-        part.state, part.pid, part.process_started, part.trouble = state.STOPPED, None, None, False
+        part.state, part.pid, part.process_started, part.trouble = stack_state.STOPPED, None, None, False
         part.message = "" if part.message.startswith("it ") else part.message
     return rest
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
+    from k2_core.lake.table_changes import Change
+    from k2_core.lake.table_spec import TableSpec
     from k2_core.settings import Settings
-    from k2_core.table_changes import Change
-    from k2_core.table_spec import TableSpec
 
 _PIPE_WIDTH: Final = 200
 
@@ -34,8 +34,8 @@ def show() -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
 
-    from k2_core.catalog import format_of
     from k2_core.home_format import FORMAT
+    from k2_core.lake.catalog import format_of
     from k2_core.settings import load_settings
 
     settings = load_settings()
@@ -64,7 +64,7 @@ def migrate(dry_run: bool) -> None:
     Adds columns, sets properties, widens types, lets columns be null, and partitions new rows in another way. Rows,
     snapshots and tags stay as they are. What Iceberg cannot change in place is refused.
     """
-    from k2_core.catalog import change_table
+    from k2_core.lake.catalog import change_table
     from k2_core.settings import load_settings
 
     settings = load_settings()
@@ -100,7 +100,7 @@ def _opened(settings: "Settings") -> "Catalog":
     Raises:
         SettingsError: there is no lake in this home.
     """
-    from k2_core.catalog import open_catalog, require_lake
+    from k2_core.lake.catalog import open_catalog, require_lake
 
     require_lake(settings)
     return open_catalog(settings)
@@ -110,8 +110,8 @@ def _differences(catalog: "Catalog", settings: "Settings") -> "Iterator[tuple[Ta
     """Yield every table in the order data flows: None while it does not exist, and how it differs from its spec."""
     from pyiceberg.exceptions import NoSuchTableError
 
-    from k2_core.table_changes import changes
-    from k2_core.tables import all_tables
+    from k2_core.lake.table_changes import changes
+    from k2_core.lake.tables import all_tables
     from k2_core.venues import VENUES
 
     for spec in all_tables(tuple(VENUES)):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from k2_stack.dagster_records import FailedRun, FailingCheck
-from k2_stack.lake import Ids
-from k2_stack.layers import Layer
+from k2_stack.lake_status import Ids
+from k2_stack.layer_status import Layer
 
 _BELOW: Final = {
     "bronze": "messages in Kafka",

@@ -4,6 +4,8 @@ import ast
 import inspect
 import json
 import re
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +22,7 @@ from k2_feeds.simulator.dialects import DIALECTS, venue_of_rest, venue_of_socket
 from tests import selection
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
+PACKAGES = ("k2_core", "k2_feeds", "k2_assets", "k2_api", "k2_stack", "tests", "benchmarks")
 NAMES_THAT_TELL_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 VENUE_TEMPLATE = [
     *("stream_url", "subscribe_frames", "route", "reply_of", "parse", "parse_quotes"),
@@ -30,14 +32,41 @@ PARSERS = ("reply_of", "parse", "parse_quotes", "parse_instruments")
 
 
 def test_no_file_has_a_name_that_tells_nothing() -> None:
-    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    assert len(files) > len(ROOMS)
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert len(files) > len(PACKAGES)
     assert [str(path) for path in files if NAMES_THAT_TELL_NOTHING & set(path.stem.split("_"))] == []
 
 
 def test_files_of_which_a_run_takes_a_quarter_are_there() -> None:
     named = (*selection.SLOW, *selection.PLATFORMS_OF_EVERY_RUN)
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/*.md")]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    paths = {
+        found.rstrip("./")
+        for found in re.findall(r"(?<![\w/.-])((?:k2_\w+|tests|docs|benchmarks)/[\w./-]+)(?![\w./<*-])", text)
+    }
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+    files = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert set(re.findall(r"`(\w+\.py)`", text)) - files == set()
+    modules = re.findall(r"(?:from|import|-m) ((?:k2_\w+)(?:\.\w+)*)", text)
+    assert {name for name in modules if find_spec(name) is None} == set()
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    """Layers have the same few shells, and a venue's wire format, its simulated twin and its route share its noun."""
+    shared = {"__init__", "__main__", "assets", "checks", "binance", "coinbase", "kraken", "trades"}
+    stems = Counter(
+        path.stem for package in PACKAGES if package.startswith("k2_") for path in (ROOT / package).rglob("*.py")
+    )
+    assert {stem for stem, count in stems.items() if count > 1} <= shared
 
 
 EVERY_VENUE = pytest.mark.parametrize("venue", sorted(VENUES))
@@ -112,11 +141,11 @@ def test_the_simulator_speaks_for_every_venue(venue: str) -> None:
     assert venue_of_rest(urlsplit(VENUES[venue].instruments_url("http://simulator")).path) == venue
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room.startswith("k2_")])
-def test_every_module_says_what_lives_there(room: str) -> None:
+@pytest.mark.parametrize("package", [package for package in PACKAGES if package.startswith("k2_")])
+def test_every_module_says_what_lives_there(package: str) -> None:
     silent = [
         str(path.relative_to(ROOT))
-        for path in (ROOT / room).rglob("*.py")
+        for path in (ROOT / package).rglob("*.py")
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert silent == []

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from k2_api.file_index import Filter
+from k2_api.lake.file_index import Filter
 from k2_core.clock import from_us
 
 Key = tuple[int | str, ...]

@@ -4,7 +4,7 @@ from typing import Final
 
 from pyiceberg.types import DateType, DecimalType, TimestamptzType
 
-from k2_core.table_spec import Column, TableSpec
+from k2_core.lake.table_spec import Column, TableSpec
 
 _TIME: Final = "strftime(make_timestamp(epoch_us({0})), '%Y-%m-%dT%H:%M:%S.%fZ') AS {0}"
 _DECIMAL: Final = "rtrim(rtrim(CAST({0} AS VARCHAR), '0'), '.') AS {0}"

@@ -5,18 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from k2_api.answers import Candle, Envelope
-from k2_api.caching import conditional
-from k2_api.deps import Reading, TheReading, once_each
-from k2_api.envelope import completeness, page_of, pagination
-from k2_api.file_groups import CANDLES_1M, TRADES
-from k2_api.file_index import Filter
-from k2_api.lake_reader import PinnedTable
-from k2_api.openapi import READ_ERRORS
-from k2_api.paging import Position
-from k2_api.parameters import CandlesParameters
-from k2_api.queries.candles import candles_page
-from k2_api.queries.holes import Ids, judge_candles
+from k2_api.http.caching import conditional
+from k2_api.http.cursors import Position
+from k2_api.http.deps import Reading, TheReading, once_each
+from k2_api.http.envelope import completeness, page_of, pagination
+from k2_api.http.openapi import READ_ERRORS
+from k2_api.http.parameters import CandlesParameters
+from k2_api.http.response_models import Candle, Envelope
+from k2_api.lake.file_groups import CANDLES_1M, TRADES
+from k2_api.lake.file_index import Filter
+from k2_api.lake.lake_reader import PinnedTable
+from k2_api.queries.candle_pages import candles_page
+from k2_api.queries.missing_ids import Ids, judge_candles
 
 router = APIRouter(prefix="/v1/ohlcv", tags=["candles"], dependencies=[Depends(once_each)])
 

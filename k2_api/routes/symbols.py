@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from k2_api.answers import Envelope, Symbol
-from k2_api.caching import conditional
-from k2_api.deps import Reading, TheReading, once_each
-from k2_api.envelope import completeness, page_of, pagination
-from k2_api.file_groups import TRADES
-from k2_api.lake_reader import PinnedTable
-from k2_api.openapi import READ_ERRORS
-from k2_api.parameters import SymbolsParameters
-from k2_api.queries.holes import Verdict
-from k2_api.queries.symbols import list_symbols
+from k2_api.http.caching import conditional
+from k2_api.http.deps import Reading, TheReading, once_each
+from k2_api.http.envelope import completeness, page_of, pagination
+from k2_api.http.openapi import READ_ERRORS
+from k2_api.http.parameters import SymbolsParameters
+from k2_api.http.response_models import Envelope, Symbol
+from k2_api.lake.file_groups import TRADES
+from k2_api.lake.lake_reader import PinnedTable
+from k2_api.queries.missing_ids import Verdict
+from k2_api.queries.traded_symbols import list_symbols
 
 router = APIRouter(prefix="/v1", tags=["symbols"], dependencies=[Depends(once_each)])
 

@@ -5,10 +5,10 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import RedirectResponse, Response
 
-from k2_api.answers import ErrorEnvelope
-from k2_api.deps import TheServices
-from k2_api.envelope import error_meta
-from k2_api.errors import LakeUnavailable
+from k2_api.api_errors import LakeUnavailable
+from k2_api.http.deps import TheServices
+from k2_api.http.envelope import error_meta
+from k2_api.http.response_models import ErrorEnvelope
 from k2_api.version import VERSION
 
 router = APIRouter(tags=["system"])

@@ -5,18 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from k2_api.answers import Envelope, Trade
-from k2_api.caching import conditional
-from k2_api.deps import Reading, TheReading, once_each
-from k2_api.envelope import completeness, page_of, pagination
-from k2_api.file_groups import TRADES
-from k2_api.file_index import Filter
-from k2_api.lake_reader import PinnedTable
-from k2_api.openapi import READ_ERRORS
-from k2_api.paging import Position
-from k2_api.parameters import TradesParameters
-from k2_api.queries.holes import Ids, judge_trades
-from k2_api.queries.trades import trades_page
+from k2_api.http.caching import conditional
+from k2_api.http.cursors import Position
+from k2_api.http.deps import Reading, TheReading, once_each
+from k2_api.http.envelope import completeness, page_of, pagination
+from k2_api.http.openapi import READ_ERRORS
+from k2_api.http.parameters import TradesParameters
+from k2_api.http.response_models import Envelope, Trade
+from k2_api.lake.file_groups import TRADES
+from k2_api.lake.file_index import Filter
+from k2_api.lake.lake_reader import PinnedTable
+from k2_api.queries.missing_ids import Ids, judge_trades
+from k2_api.queries.trade_pages import trades_page
 
 router = APIRouter(prefix="/v1", tags=["trades"], dependencies=[Depends(once_each)])
 

@@ -6,12 +6,13 @@ from typing import Any, Final
 import dagster as dg
 
 from k2_assets.bronze.reconcile import Counts, reconcile_day
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.presentation import OWNERS, counted, spec_metadata
-from k2_assets.resources.lake import Lake
-from k2_core import tables, topics
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.asset_metadata import OWNERS, counted, spec_metadata
+from k2_core import topics
+from k2_core.lake import tables
+from k2_core.lake.tables import BRONZE_FEED_EVENTS, DATA
 from k2_core.registry import Registry
-from k2_core.tables import BRONZE_FEED_EVENTS, DATA
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 

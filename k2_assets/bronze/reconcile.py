@@ -16,17 +16,18 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_assets.bronze.transforms import TIMESTAMP, decode_messages
-from k2_assets.drain.layers import Layers
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.first_partition import is_day_of_data
-from k2_assets.kafka_reader import KafkaReader, Messages, Topic, describe_topic
-from k2_assets.lake_files import live_files, read_files
-from k2_assets.lake_filters import day_bounds_us
-from k2_assets.lake_writer.lock import lock
-from k2_assets.lake_writer.rewrites import replace_files
-from k2_core import clock, tables, topics
+from k2_assets.decode.bronze_rows import TIMESTAMP, decode_messages
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import KafkaReader, Messages, Topic, describe_topic
+from k2_assets.lake.first_partition import is_day_of_data
+from k2_assets.lake.rewrites import replace_files
+from k2_assets.lake.row_filters import day_bounds_us
+from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.lake.table_lock import lock
+from k2_assets.topic_tables.layers import Layers
+from k2_core import clock, topics
 from k2_core.errors import TopicError
+from k2_core.lake import tables
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
 

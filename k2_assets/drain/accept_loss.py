@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.kafka_reader import KafkaReader
-from k2_assets.kafka_topic import describe_topic
-from k2_assets.lake_writer.commits import arrow_schema, commit_drained
+from k2_assets.kafka.kafka_topic import describe_topic
+from k2_assets.kafka.topic_reader import KafkaReader
+from k2_assets.lake.commits import arrow_schema, commit_drained
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict, OffsetError
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import drained_from
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
-from k2_core.table_spec import TableSpec
-from k2_core.tables import drained_from
 from k2_core.topics import venue_of
 from k2_core.venues import VENUES
 

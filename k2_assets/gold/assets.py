@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import dagster as dg
 
-from k2_assets.gold.day import SILVER, GoldDay
-from k2_assets.presentation import OWNERS, spec_metadata
-from k2_assets.resources.lake import Lake
-from k2_assets.run_days import rebuild_each
-from k2_core.table_spec import TableSpec
-from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_assets.gold.day_report import facts
+from k2_assets.gold.gold_day import SILVER, GoldDay
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.run_days import rebuild_each
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
 # Dagster puts assets of one policy into one run, where a step that fails for one day keeps the next from all its days.
@@ -47,7 +48,7 @@ def _asset(spec: TableSpec, deps: tuple[str, ...], days: dg.PartitionsDefinition
 
         def rebuild(each: date) -> dict[str, Any]:
             day = GoldDay(lake, spec.name, each)
-            return day.facts(day.rebuild())
+            return facts(day, day.rebuild())
 
         rebuild_each(context, lake.settings, rebuild)
 

@@ -11,17 +11,17 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.gold.candles import KEY, SHAPE, Span, candles
-from k2_assets.gold.fit import IS_FIT
-from k2_assets.gold.surroundings import Touched, surroundings, touched_by
-from k2_assets.lake_files import LakeFile, Seen, live_files, oldest_batch, paths_between, read_files
-from k2_assets.lake_filters import day_bounds_us, time_between
-from k2_assets.lake_writer.commits import ATTEMPTS, Change, arrow_schema, commit_derived
-from k2_assets.rebuilt import Taken
-from k2_assets.reference.epochs import epochs_table, read_epochs
+from k2_assets.gold.bounding_trades import Touched, surroundings, touched_by
+from k2_assets.gold.candle_fitness import IS_FIT
+from k2_assets.gold.candle_rows import KEY, SHAPE, Span, candles
+from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.row_filters import day_bounds_us, time_between
+from k2_assets.lake.source_files import LakeFile, Seen, live_files, oldest_batch, paths_between, read_files
+from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_TRADES
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_TRADES
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000

@@ -5,11 +5,11 @@ from datetime import date
 
 from pyiceberg.table import Table
 
-from k2_assets.gold.copies import Kind
-from k2_assets.gold.epochs import Found
-from k2_assets.gold.memory import Memory, name
-from k2_assets.lake_files import LakeFile, Seen, paths_between
-from k2_assets.rebuilt import Taken
+from k2_assets.gold.deduplicate import Kind
+from k2_assets.gold.epoch_search import Found
+from k2_assets.gold.instrument_memory import Memory, name
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.source_files import LakeFile, Seen, paths_between
 
 
 @dataclass(frozen=True)

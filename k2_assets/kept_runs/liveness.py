@@ -7,8 +7,8 @@ from typing import Final
 
 from k2_assets.kept_runs.heartbeat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun
-from k2_assets.kept_runs.lease import holder
-from k2_assets.kept_runs.run_processes import RunProcess
+from k2_assets.kept_runs.run_lease import holder
+from k2_assets.orchestration.run_processes import RunProcess
 from k2_core import clock
 from k2_core.logs import logger
 

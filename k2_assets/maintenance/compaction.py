@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
 
-from k2_assets.lake_files import ALL_ROWS, LakeFile, live_files
-from k2_assets.lake_writer.data_files import write_files
-from k2_assets.lake_writer.lock import Lease
-from k2_assets.lake_writer.rewrites import replace_files
+from k2_assets.lake.data_files import write_files
+from k2_assets.lake.rewrites import replace_files
+from k2_assets.lake.source_files import ALL_ROWS, LakeFile, live_files
+from k2_assets.lake.table_lock import Lease
 from k2_core import clock
 from k2_core.errors import CommitConflict, ForeignTable
+from k2_core.lake.table_spec import TableSpec
 from k2_core.logs import logger
-from k2_core.table_spec import TableSpec
 
 log = logger(__name__)
 

@@ -19,7 +19,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunTagsTable
 
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.lake_resource import Lake
 from k2_core import clock
 from k2_core.settings import Dagster
 
@@ -49,9 +49,7 @@ class Purged:
 def forget_old_runs(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
     """Purge Dagster's own storage, and say what went."""
     purged = purge(context.instance, lake.settings.dagster, clock.now())
-    context.add_output_metadata(
-        {"runs": purged.runs, "logs of runs": purged.logs_of_runs}, output_name="purged"
-    )
+    context.add_output_metadata({"runs": purged.runs, "logs of runs": purged.logs_of_runs}, output_name="purged")
 
 
 def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:

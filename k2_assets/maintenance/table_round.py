@@ -8,17 +8,17 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
-from k2_assets.lake_writer.history import Expiry, expire, make_tags
-from k2_assets.lake_writer.lock import Lease, lock
+from k2_assets.lake.table_history import Expiry, expire, make_tags
+from k2_assets.lake.table_lock import Lease, lock
 from k2_assets.maintenance.compaction import Compacted, Limits, compact
-from k2_assets.maintenance.ledger import Ledger
-from k2_assets.maintenance.removal import remove_due, remove_orphans
-from k2_assets.maintenance.thinning import Commit, History, Keep, Plan, plan
+from k2_assets.maintenance.file_removal import remove_due, remove_orphans
+from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, plan
+from k2_assets.maintenance.removal_ledger import Ledger
 from k2_core import clock
 from k2_core.errors import CommitConflict, LockBusy, LockLost
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.whole_commits import whole_commits
 from k2_core.settings import Maintenance
-from k2_core.snapshots import whole_commits
-from k2_core.table_spec import TableSpec
 
 _WAIT_S: Final = 5.0
 _MS_PER_S: Final = 1000

@@ -5,12 +5,11 @@ from typing import Any, Final
 
 import dagster as dg
 
-from k2_assets.lake_files import live_files, read_files
-from k2_assets.presentation import OWNERS, counted, spec_metadata
-from k2_assets.reference.refresh import VenueRefresh
-from k2_assets.reference.validity import COLUMNS, contradictions, shared_symbols
-from k2_assets.resources.lake import Lake
-from k2_core.tables import REFERENCE_INSTRUMENTS
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.reference.register_refresh import VenueRefresh
+from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.venues import VENUES
 
 JOB: Final = "refresh_instruments"
@@ -49,27 +48,6 @@ def reference_instruments(
         msg = f"not refreshed: {', '.join(failed)}"
         raise dg.Failure(msg, metadata=metadata)
     return dg.MaterializeResult(metadata=metadata)
-
-
-@dg.asset_check(
-    asset=_NAME,
-    name="one_version_at_a_time",
-    description="Every symbol has exactly one version at any moment since its first, and every symbol of ours names "
-    "one of the venue's.",
-)
-def one_version_at_a_time(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Look for versions that overlap or leave a hole, and for a symbol that two of the venue's share."""
-    table = lake.table(_NAME)
-    versions = read_files(table, live_files(table, REFERENCE_INSTRUMENTS.partition_by), COLUMNS)
-    found, shared = contradictions(versions), shared_symbols(versions)
-    told = [f"{name}: {count:,}" for name, count in found.items() if count]
-    told += [f"shared symbols: {', '.join(shared)}"] if shared else []
-    return dg.AssetCheckResult(
-        passed=not any(found.values()) and not shared,
-        severity=dg.AssetCheckSeverity.ERROR if any(found.values()) else dg.AssetCheckSeverity.WARN,
-        description=f"{counted(versions.height, 'version')}: {'; '.join(told) or 'one at any moment for each symbol'}.",
-        metadata={"versions": versions.height, **found, "shared symbols": ", ".join(shared) or "none"},
-    )
 
 
 def register_job() -> Any:

@@ -5,15 +5,15 @@ from typing import Any, Final
 
 import dagster as dg
 
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.presentation import OWNERS, spec_metadata
-from k2_assets.resources.lake import Lake
-from k2_assets.run_days import rebuild_each
-from k2_assets.silver.rebuild import Outcome, rebuild_day
-from k2_core import tables
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.run_days import rebuild_each
+from k2_assets.silver.rebuild_day import Outcome, rebuild_day
+from k2_core.lake import tables
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import DATA
 from k2_core.registry import Registry
-from k2_core.table_spec import TableSpec
-from k2_core.tables import DATA
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 

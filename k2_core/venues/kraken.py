@@ -17,7 +17,7 @@ from k2_core.venues.json_text import decode_any, decode_as
 from k2_core.venues.listings import Listings, decode_reply, listing, power_of_ten, read_listings
 from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
-from k2_core.venues.times import canonical_time, microseconds
+from k2_core.venues.venue_times import canonical_time, microseconds
 
 VENUE: Final = "kraken"
 ASSET_CLASS: Final = "crypto"

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from k2_feeds.simulator.attribution import is_raw
 from k2_feeds.simulator.board import Board, Message
-from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Quote, Side, Trade
 from k2_feeds.simulator.requests import Subscriptions
+from k2_feeds.simulator.simulated_listings import Listing
 from k2_feeds.simulator.texts import decimal_text
 
 REQUESTS_A_SECOND: Final[int | None] = 5

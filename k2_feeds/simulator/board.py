@@ -7,8 +7,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Set
 from typing import Final, NamedTuple, Protocol
 
-from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Quote, Trade
+from k2_feeds.simulator.simulated_listings import Listing
 
 _KEPT_TRADES: Final = 100
 

@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from k2_feeds.simulator import binance, coinbase, kraken
 from k2_feeds.simulator.board import Board, Message, Session
-from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Side, Trade
+from k2_feeds.simulator.simulated_listings import Listing
 
 Texts = tuple[str, str]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from k2_core.errors import SettingsError
-from k2_feeds.simulator.listings import VENUES
+from k2_feeds.simulator.simulated_listings import VENUES
 
 
 class Kind(NamedTuple):

@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any, Final
 
 from k2_feeds.simulator.board import Board, Message
-from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Quote, Side, Trade
+from k2_feeds.simulator.simulated_listings import Listing
 from k2_feeds.simulator.texts import decimal_text, rfc3339
 
 REQUESTS_A_SECOND: Final[int | None] = None

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from k2_feeds.simulator.listings import ASSETS, Listing
+from k2_feeds.simulator.simulated_listings import ASSETS, Listing
 
 _SECOND_US: Final = 1_000_000
 _SETTLE_US: Final = 3_000

@@ -22,10 +22,10 @@ from k2_feeds.simulator.clients import POLICY_VIOLATION, Client, VenueConnection
 from k2_feeds.simulator.dialects import venue_of_rest, venue_of_socket
 from k2_feeds.simulator.faults import Fault
 from k2_feeds.simulator.injection import GOING_AWAY, inject
-from k2_feeds.simulator.listings import VENUES, Listing
 from k2_feeds.simulator.market import Event
 from k2_feeds.simulator.requests import Refused, Subscriptions
-from k2_feeds.simulator.truth import Truth
+from k2_feeds.simulator.simulated_listings import VENUES, Listing
+from k2_feeds.simulator.truth_log import Truth
 from k2_feeds.simulator.venue import Venue
 
 PING_EVERY_S: Final = 20.0

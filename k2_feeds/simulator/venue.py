@@ -7,9 +7,9 @@ from typing import Final, Protocol
 
 from k2_feeds.simulator.board import Board, Message, Session
 from k2_feeds.simulator.dialects import DIALECTS
-from k2_feeds.simulator.listings import Listing
 from k2_feeds.simulator.market import Event, Quote
-from k2_feeds.simulator.truth import Truth
+from k2_feeds.simulator.simulated_listings import Listing
+from k2_feeds.simulator.truth_log import Truth
 
 _HELD_S: Final = 0.9  # a message waits so long for one to change places with
 

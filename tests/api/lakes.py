@@ -13,11 +13,11 @@ from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
-from k2_api.moments import parse_moment
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_api.timestamps import parse_moment
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
 from k2_core.settings import Settings
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
 from k2_core.trades import message_id
 
 Row = dict[str, Any]

@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from k2_api import middleware
-from k2_api.answers import Candle, Envelope, ErrorEnvelope, Symbol, Trade
 from k2_api.app import create_app
+from k2_api.http import middleware
+from k2_api.http.response_models import Candle, Envelope, ErrorEnvelope, Symbol, Trade
 from k2_core.settings import Settings
 from tests.api.lakes import KEY, Lake, a_candle, a_trade, trades_from
 
@@ -149,7 +149,7 @@ def test_query_that_takes_too_long_is_504(tmp_path: Path, client_of: Serve, monk
     lake.add([a_trade()])
     client = client_of(lake)
     endless = "SELECT count(*) FROM @rows, range(1000000000000) AS n(i) WHERE hash(i) % 7 = 3 AND $rows > 0"
-    monkeypatch.setattr("k2_api.queries.trades._sql", lambda *_, **__: endless)
+    monkeypatch.setattr("k2_api.queries.trade_pages._sql", lambda *_, **__: endless)
     answer = client.get("/v1/trades")
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "query_timed_out")
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_query_that_needs_too_much_memory_is_413(
     lake.add([a_trade()])
     client = client_of(lake)
     greedy = "SELECT list(i || 'xxxxxxxxxxxxxxxx') FROM @rows, range(50000000) AS n(i) WHERE $rows > 0"
-    monkeypatch.setattr("k2_api.queries.trades._sql", lambda *_, **__: greedy)
+    monkeypatch.setattr("k2_api.queries.trade_pages._sql", lambda *_, **__: greedy)
     answer = client.get("/v1/trades")
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "query_too_large")
     lake.catalog.engine.dispose()

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from k2_api.moments import parse_moment
-from k2_core.tables import GOLD_OHLCV_1M
+from k2_api.timestamps import parse_moment
+from k2_core.lake.tables import GOLD_OHLCV_1M
 from tests.api.lakes import Lake, Row, a_candle, a_trade, trades_from
 
 EMPTY = {"status": "unknown", "missing_trades": 0, "gaps": [], "data_until": None}

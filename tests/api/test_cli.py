@@ -27,7 +27,7 @@ def server(lake: Lake) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     environment = child_environment(K2_HOME=str(lake.home), K2_PORTS__API=str(port), K2_API__KEY=KEY)
     log = lake.home / "api.log"
     with log.open("wb") as file:
-        command = [sys.executable, "-c", "from k2_api.cli import api; api()"]
+        command = [sys.executable, "-c", "from k2_api.api_command import api; api()"]
         process = subprocess.Popen(command, env=environment, stderr=file, start_new_session=True)
     yield process, f"http://127.0.0.1:{port}", log
     if process.poll() is None:

@@ -8,8 +8,8 @@ from pyiceberg.types import StringType
 from starlette.testclient import TestClient
 
 from k2_api import app
-from k2_api.engine import Engine
-from k2_core.tables import GOLD_OHLCV_1M
+from k2_api.lake.duckdb_engine import Engine
+from k2_core.lake.tables import GOLD_OHLCV_1M
 from tests.api.lakes import Lake, a_candle, a_trade, trades_from
 
 Serve = Callable[[Lake], TestClient]

@@ -4,9 +4,9 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_api.file_groups import FileGroups, Group
-from k2_api.file_index import FileEntry, Filter
-from k2_api.newest import surely_first
+from k2_api.lake.file_groups import FileGroups, Group
+from k2_api.lake.file_index import FileEntry, Filter
+from k2_api.lake.file_pruning import surely_first
 
 TIMES = st.integers(0, 50)
 ROWS = st.lists(st.tuples(TIMES, st.sampled_from(["A", "B"])), min_size=1, max_size=6)

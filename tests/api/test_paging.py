@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_api.errors import BadCursor
-from k2_api.paging import Cursors, Position, load_cursors
+from k2_api.api_errors import BadCursor
+from k2_api.http.cursors import Cursors, Position, load_cursors
 
 CURSORS = Cursors(b"s" * 32)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from k2_api import printing
-from k2_api.moments import parse_moment
 from k2_api.query_cli import main
-from k2_core.tables import silver_rejected
+from k2_api.shell import printing
+from k2_api.timestamps import parse_moment
+from k2_core.lake.tables import silver_rejected
 from tests.api.lakes import Lake, Row
 
 REJECTED = silver_rejected("binance")

@@ -8,8 +8,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from k2_api.query_cli import main
+from k2_core.lake.tables import silver_rejected
 from k2_core.settings import child_environment
-from k2_core.tables import silver_rejected
 from tests.api.lakes import Lake
 from tests.api.test_query_rejected import a_reject
 

@@ -7,14 +7,14 @@ from datetime import date
 from types import ModuleType
 from typing import Any
 
-from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.drain.layers import Batch, Layers, Rows
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.kafka_reader import Messages
-from k2_assets.silver.rebuild import Outcome, rebuild_day
-from k2_core import tables
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import Messages
+from k2_assets.kafka.writer_schema import WriterSchema
+from k2_assets.silver.rebuild_day import Outcome, rebuild_day
+from k2_assets.topic_tables.layers import Batch, Layers, Rows
+from k2_core.lake import tables
+from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets
-from k2_core.table_spec import TableSpec
 from k2_core.venues import binance
 from k2_core.venues.routing import Data
 from tests.assets.frames import NOON_MS, SCHEMAS, TOPIC, a_frame, an_envelope

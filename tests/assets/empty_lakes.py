@@ -8,9 +8,9 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.tables import all_tables
 from k2_core.settings import Settings
-from k2_core.tables import all_tables
 
 
 def copy_to(home: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 
-from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.bronze.transforms import Frames, bronze_rows, decode_messages
-from k2_assets.kafka_reader import Messages, Topic
-from k2_assets.lake_writer.commits import arrow_schema
-from k2_assets.silver.transforms import Refined, joined, refine
-from k2_core import tables, topics
+from k2_assets.decode.bronze_rows import Frames, bronze_rows, decode_messages
+from k2_assets.decode.frames_to_rows import Refined, joined, refine
+from k2_assets.kafka.topic_reader import Messages, Topic
+from k2_assets.kafka.writer_schema import WriterSchema
+from k2_assets.lake.commits import arrow_schema
+from k2_core import topics
+from k2_core.lake import tables
 from k2_core.raw_frame import Encoder
 from k2_core.venues import binance
 

@@ -11,16 +11,17 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.lake_writer.commits import arrow_schema
-from k2_assets.maintenance.removal import list_files
-from k2_core import quotes, tables
-from k2_core.candles import MINUTE_US
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_assets.gold.refresh_rows import GoldRefresh
+from k2_assets.lake.commits import arrow_schema
+from k2_assets.maintenance.file_removal import list_files
+from k2_core import quotes
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
 from k2_core.settings import Settings
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
+from k2_core.timeframes import MINUTE_US
 from k2_core.trades import message_id
 from tests.assets import empty_lakes
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from k2_assets.reference.refresh import VenueRefresh
-from k2_assets.reference.versions import Changes, Row
+from k2_assets.reference.register_refresh import VenueRefresh
+from k2_assets.reference.register_versions import Changes, Row
+from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.settings import Settings
-from k2_core.tables import REFERENCE_INSTRUMENTS
 from k2_core.venues import VENUES
 from tests.assets.lakes import SmallLake
 

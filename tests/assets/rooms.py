@@ -16,17 +16,17 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 
-from k2_assets.drain.lane import Committed, Lane
-from k2_assets.drain.layers import Layers
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.kafka_reader import KafkaReader, Topic, describe_topic
-from k2_assets.kafka_topic import NoTopic
+from k2_assets.drain.topic_lane import Committed, Lane
+from k2_assets.kafka.kafka_topic import NoTopic
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import KafkaReader, Topic, describe_topic
+from k2_assets.topic_tables.layers import Layers
 from k2_core import topics
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.tables import all_tables
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
 from k2_core.settings import Settings
-from k2_core.tables import all_tables
 from k2_core.venues import binance
 from k2_core.venues.routing import Data
 from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, an_envelope

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k2_assets.bronze.envelopes import WriterSchema, schema_ids
+from k2_assets.kafka.writer_schema import WriterSchema, schema_ids
 from k2_core.trades import REASONS
 from tests.assets.frames import EVOLVED, NOON_MS, OURS, SCHEMAS, UNKNOWN, a_frame, an_envelope, refined
 

@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.partitions import daily
-from k2_assets.refine.news import SOURCES
+from k2_assets.orchestration.daily_partitions import daily
+from k2_assets.refine.days_with_news import SOURCES
+from k2_core.lake.tables import DATA
 from k2_core.settings import Settings
-from k2_core.tables import DATA
 from k2_core.venues import VENUES
 
 FIRST = date(2024, 8, 9)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.gold.breaks import Breaks, find_breaks
+from k2_assets.gold.epoch_breaks import Breaks, find_breaks
 
 SECOND = 1_000_000
 

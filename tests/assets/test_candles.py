@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_assets.checks.gold import broken_invariants
-from k2_assets.gold.candles import TRADE_COLUMNS, Span, candles
+from k2_assets.gold.candle_rows import TRADE_COLUMNS, Span, candles
 from k2_assets.gold.refresh_candles import merge
+from k2_assets.gold.row_checks import broken_invariants
 from k2_core import clock
-from k2_core.candles import MINUTE_US
-from k2_core.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES
+from k2_core.timeframes import MINUTE_US
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import NOON, Row, a_trade, to_arrow, trades_of
 

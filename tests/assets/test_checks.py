@@ -8,17 +8,16 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from k2_assets.checks import silver
-from k2_assets.checks.assets import gold_checks
-from k2_assets.checks.gold import broken_invariants
-from k2_assets.checks.gold_day import GOLD_CHECKS
-from k2_assets.drain.report import faults_by_day
+from k2_assets.drain.drain_report import faults_by_day
 from k2_assets.gold.assets import gold_assets
-from k2_assets.gold.fit import unfit_for_candles
-from k2_assets.lake_files import live_files, newest_and_beside
-from k2_assets.partitions import daily
-from k2_assets.resources.lake import Lake
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_assets.gold.candle_fitness import unfit_for_candles
+from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.row_checks import broken_invariants
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.source_files import live_files, newest_and_beside
+from k2_assets.orchestration.daily_partitions import daily
+from k2_assets.silver import checks
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
 
 DAYS = daily(DAY)
@@ -114,10 +113,10 @@ def test_newest_files_are_judged_with_all_that_overlap_them_in_time(lake: SmallL
 def test_silver_row_out_of_range_is_named(fault: Row, column: str) -> None:
     rows = pl.from_arrow(to_arrow(SILVER, [a_trade(1), a_trade(2) | fault]))
     assert isinstance(rows, pl.DataFrame)
-    found = silver.faults(rows)
+    found = checks.faults(rows)
     assert found["column"].to_list() == [column]
     assert found["failures"].to_list() == [1]
-    assert silver.faults(rows.head(1)).is_empty()
+    assert checks.faults(rows.head(1)).is_empty()
 
 
 def test_broken_candle_is_found_by_its_invariant(lake: SmallLake) -> None:

@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.table import Table
 
-from k2_assets.drain.storable import harmless_row
-from k2_assets.lake_files import LakeFile, Seen, live_files
-from k2_assets.lake_writer import rewrites
-from k2_assets.lake_writer.commits import arrow_schema, commit_drained
-from k2_assets.lake_writer.lock import lock
+from k2_assets.lake import rewrites
+from k2_assets.lake.commits import arrow_schema, commit_drained
+from k2_assets.lake.source_files import LakeFile, Seen, live_files
+from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.compaction import Compacted, Limits, choose, compact, oldest_first
-from k2_core import clock, tables
+from k2_assets.topic_tables.faulty_messages import harmless_row
+from k2_core import clock
+from k2_core.lake import tables
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.offsets import Offsets
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow, trades_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.drain.drain import drain
+from k2_assets.drain.drain_loop import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.lake_resource import Lake
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.integration
 
 DRAIN = """
 import sys, threading
-from k2_assets.drain.drain import drain
-from k2_assets.resources.lake import Lake
+from k2_assets.drain.drain_loop import drain
+from k2_assets.lake.lake_resource import Lake
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
 from tests.assets.rooms import a_venue
@@ -73,7 +73,7 @@ def await_a_commit(process: "subprocess.Popen[str]") -> None:
 
 def drain_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drain in this process until nothing more arrives, and end as a run does."""
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
     for lane, _ in drain(Lake(settings_of(room)), "the last", stop):
@@ -104,7 +104,7 @@ def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room, m
 def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when Kafka, the registry or the feed comes up later than the drain."""
     room.admin.delete_topics([room.topic_name])[room.topic_name].result(timeout=30)
-    monkeypatch.setattr("k2_assets.drain.drain._RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr("k2_assets.drain.drain_loop._RETRY_FIRST_S", 0.1)
     made = threading.Timer(1.5, room.make_topic)
     made.start()
     room_is_back = threading.Event()
@@ -116,7 +116,7 @@ def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monk
 
     producing = threading.Thread(target=produce_when_it_is_there)
     producing.start()
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
     for lane, _ in drain(Lake(settings_of(room)), "patient", stop):
         if room_is_back.is_set() and room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:

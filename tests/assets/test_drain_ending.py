@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.kept_runs.ending import signals_set
 from k2_assets.kept_runs.heartbeat import STOPPED, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
-from k2_assets.kept_runs.lease import leased
 from k2_assets.kept_runs.liveness import successor_waits
+from k2_assets.kept_runs.run_lease import leased
+from k2_assets.kept_runs.stop_signals import signals_set
 from k2_core.errors import LockBusy
 from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.rooms import NEVER_S, TRADE, Room
@@ -26,8 +26,8 @@ from tests.assets.rooms import NEVER_S, TRADE, Room
 RUN = """
 import sys
 import dagster as dg
-from k2_assets.drain.job import drain_job
-from k2_assets.resources.lake import Lake
+from k2_assets.drain.drain_job import drain_job
+from k2_assets.lake.lake_resource import Lake
 from k2_core import logs
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
@@ -138,7 +138,7 @@ def a_holder(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process that holds the lease."""
     holding = (
         "import sys, threading, time; from k2_assets.kept_runs.kept_run import kept_drain\n"
-        "from k2_assets.kept_runs.lease import leased; from k2_core.settings import Settings\n"
+        "from k2_assets.kept_runs.run_lease import leased; from k2_core.settings import Settings\n"
         "with leased(kept_drain(Settings(home=sys.argv[1])), 'first', threading.Event()) as free:\n"
         "    print('holds' if free else 'waits', flush=True); time.sleep(600)"
     )

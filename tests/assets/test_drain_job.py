@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from k2_assets.drain.job import drain_job
-from k2_assets.resources.lake import Lake
+from k2_assets.drain.drain_job import drain_job
+from k2_assets.lake.lake_resource import Lake
 from k2_core import topics
 from k2_core.raw_frame import CONTROL, Encoder
 from k2_core.registry import Registry

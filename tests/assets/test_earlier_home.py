@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from pyiceberg.catalog import Catalog
 
-from k2_assets.gold.refresh import GoldRefresh
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.silver.rebuild import rebuild_day
-from k2_core import tables
-from k2_core.candles import MINUTE_US
-from k2_core.catalog import ensure_tables, format_of, open_catalog
+from k2_assets.gold.refresh_rows import GoldRefresh
+from k2_assets.silver.rebuild_day import rebuild_day
 from k2_core.home_format import FORMAT
-from k2_core.table_changes import changes
-from k2_core.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, all_tables
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, format_of, open_catalog
+from k2_core.lake.table_changes import changes
+from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, all_tables
+from k2_core.timeframes import MINUTE_US
 from k2_core.venues import VENUES
 from tests.assets.drained import KnownSchemas
 from tests.homes.facts import NAMESPACE, digest_of, facts_of, rows_of

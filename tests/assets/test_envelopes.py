@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from k2_assets.bronze.envelopes import WriterSchema, decode_all, schema_ids
+from k2_assets.decode.envelopes import decode_all
+from k2_assets.kafka.writer_schema import WriterSchema, schema_ids
 from k2_core import topics
 from k2_core.errors import MalformedFrame
 from k2_core.raw_frame import RawFrame, decode

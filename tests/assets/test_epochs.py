@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from k2_assets.gold.refresh import GoldRefresh
-from k2_assets.rebuilt import Taken
-from k2_core import clock, tables
-from k2_core.catalog import ensure_tables
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
+from k2_assets.gold.refresh_rows import GoldRefresh
+from k2_assets.lake.rebuilt_days import Taken
+from k2_core import clock
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS, all_tables
 from k2_core.trades import message_id
 from k2_core.venues import kraken
 from tests.assets.drained import DrainedLake, at, received

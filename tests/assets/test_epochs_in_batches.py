@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k2_assets.gold import epochs, refresh
-from k2_assets.gold.breaks import find_breaks
-from k2_assets.gold.memory import Memory
-from k2_assets.rebuilt import Taken
-from k2_assets.reference.epochs import epochs_table, read_epochs
+from k2_assets.gold import epoch_search, refresh_rows
+from k2_assets.gold.epoch_breaks import find_breaks
+from k2_assets.gold.instrument_memory import Memory
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core.epochs import Key
-from k2_core.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.trades import message_id
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade
 
@@ -126,14 +126,14 @@ def test_a_run_that_read_the_register_before_another_changed_it_begins_again(
     first = [trade(number, 3600 + number * 10, "7") for number in range(50, 60)]
     second = [trade(number, 86_400 + number * 10, "9") for number in range(1, 20)]
     lake.append(SILVER, first + second)
-    original, others = refresh.write_epochs, iter([DAY])
+    original, others = refresh_rows.write_epochs, iter([DAY])
 
     def write(*arguments: Any) -> Any:
         for day in others:  # another process, between the reading of this one and its writing
             lake.trades_refresh(day).append_new()
         return original(*arguments)
 
-    monkeypatch.setattr(refresh, "write_epochs", write)
+    monkeypatch.setattr(refresh_rows, "write_epochs", write)
     for day in (NEXT, DAY, NEXT):
         lake.trades_refresh(day).append_new()
 
@@ -154,13 +154,13 @@ def test_little_of_gold_is_read_to_judge_a_day(lake: SmallLake, monkeypatch: pyt
             rows += [a_trade(step + 1, step * 30, symbol="NEWUSDT", offset=900_000 + step) for step in range(3)]
         lake.append(SILVER, rows)
         lake.trades_refresh(day).append_new()
-    original, read = epochs.read_files, []
+    original, read = epoch_search.read_files, []
 
     def counted(*arguments: Any) -> Any:
         read.append(original(*arguments))
         return read[-1]
 
-    monkeypatch.setattr(epochs, "read_files", counted)
+    monkeypatch.setattr(epoch_search, "read_files", counted)
     lake.trades_refresh(days[4] if reason == "an odd frame long ago" else DAY).replace_day()
 
     assert sum(rows.height for rows in read) <= 60

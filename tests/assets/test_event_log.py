@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from k2_assets.maintenance.event_log import purge
-from k2_assets.partitions import daily
+from k2_assets.orchestration.daily_partitions import daily
 from k2_core import clock
 from k2_core.settings import Dagster
 

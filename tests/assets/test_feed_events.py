@@ -17,19 +17,19 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.bronze.feed_events import event_rows
-from k2_assets.drain import event_layers
-from k2_assets.drain.drain import drain
-from k2_assets.kafka_reader import Messages, Topic
-from k2_assets.lake_writer.commits import arrow_schema
-from k2_assets.resources.lake import Lake
+from k2_assets.decode.feed_event_rows import event_rows
+from k2_assets.drain.drain_loop import drain
+from k2_assets.kafka.topic_reader import Messages, Topic
+from k2_assets.kafka.writer_schema import WriterSchema
+from k2_assets.lake.commits import arrow_schema
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.topic_tables import event_tables
 from k2_core import topics
-from k2_core.catalog import open_catalog
+from k2_core.lake.catalog import open_catalog
+from k2_core.lake.tables import BRONZE_FEED_EVENTS
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
-from k2_core.tables import BRONZE_FEED_EVENTS
 from tests.assets.frames import NOON_MS, NOON_NS, an_envelope
 from tests.assets.lakes import Row
 
@@ -149,7 +149,7 @@ def a_topic(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"market.feed.events.{time.time_ns()}"  # noqa: TID251
     admin = AdminClient({"bootstrap.servers": broker})
     admin.create_topics([NewTopic(name, 2, 1, config=topics.topic_settings(7))])[name].result(timeout=30)
-    monkeypatch.setattr(event_layers.topics, "FEED_EVENTS", name)
+    monkeypatch.setattr(event_tables.topics, "FEED_EVENTS", name)
     yield name
     admin.delete_topics([name])[name].result(timeout=30)
 
@@ -158,7 +158,7 @@ def a_topic(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_events_are_drained_once_across_lives_of_the_drain(
     broker: str, registry: str, tmp_path: Path, events_topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {})
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {})
     settings = Settings(
         home=tmp_path,
         kafka=Kafka(bootstrap_servers=broker),

@@ -12,13 +12,13 @@ import dagster as dg
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.code_location import CodeLocation
-from k2_assets.first_partition import FirstPartition, known_first_partition
-from k2_assets.resources.lake import Lake
-from k2_assets.runs import PARTITION_TAG
+from k2_assets.lake.first_partition import FirstPartition, known_first_partition
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.code_location import CodeLocation
+from k2_assets.orchestration.run_tags import PARTITION_TAG
 from k2_core import clock
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, bronze
 from k2_core.settings import Ports, Settings
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, bronze
 from tests.assets.lakes import NOON, SILVER, Row, SmallLake, a_quote, a_trade
 
 TODAY = clock.now().date()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k2_assets.gold import refresh
-from k2_assets.gold.copies import KINDS, in_gold_order
-from k2_assets.gold.memory import Memory, may_stand
-from k2_assets.silver.differences import as_frame
+from k2_assets.gold import refresh_rows
+from k2_assets.gold.deduplicate import KINDS, in_gold_order
+from k2_assets.gold.instrument_memory import Memory, may_stand
+from k2_assets.topic_tables.row_differences import as_frame
 from k2_core.epochs import Epochs
-from k2_core.tables import GOLD_QUOTES
+from k2_core.lake.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, NOON, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
 
 MIDNIGHT = datetime.combine(DAY + timedelta(days=1), datetime.min.time(), NOON.tzinfo)
@@ -134,7 +134,7 @@ def test_every_quote_stands_once_however_silver_was_cut_and_in_whichever_order_d
 
 
 def test_a_long_backlog_is_taken_in_several_commits(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "_BATCH_ROWS", 20)
+    monkeypatch.setattr(refresh_rows, "_BATCH_ROWS", 20)
     for first in range(1, 40, 10):
         lake.append(SILVER_QUOTES, [a_quote(n, n + first / 100) for n in range(first, first + 12)])
     outcome = lake.quotes_refresh().append_new()

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.gold import copies, refresh
-from k2_assets.gold.copies import KINDS, NewRows
-from k2_assets.gold.memory import Memory, may_stand
+from k2_assets.gold import deduplicate, refresh_rows
+from k2_assets.gold.deduplicate import KINDS, NewRows
+from k2_assets.gold.instrument_memory import Memory, may_stand
 from k2_core.epochs import Epochs
-from k2_core.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, to_arrow
 
 # Few ids, few contents, few origins: much repeats, some differ.
@@ -29,11 +29,11 @@ TRADES = KINDS["trades"]
 
 
 def first_copies(silver: pl.DataFrame) -> NewRows:
-    return copies.first_copies(TRADES, silver)
+    return deduplicate.first_copies(TRADES, silver)
 
 
 def without_standing(new: NewRows, standing: pl.DataFrame) -> NewRows:
-    return copies.without_standing(TRADES, new, standing)
+    return deduplicate.without_standing(TRADES, new, standing)
 
 
 def frame(rows: list[Row]) -> pl.DataFrame:
@@ -101,7 +101,7 @@ def test_may_stand_finds_every_trade_that_gold_could_have(rows: list[Row], stand
 def test_gold_order_is_by_instrument_and_time() -> None:
     rows = [a_trade(2, 5, symbol="ETHUSDT"), a_trade(3, 9), a_trade(1, 1), a_trade(1, 1, symbol="ETHUSDT")]
 
-    ordered = copies.in_gold_order(TRADES, frame(rows))
+    ordered = deduplicate.in_gold_order(TRADES, frame(rows))
 
     assert [(s, i) for s, i in ordered.select("symbol", "source_sequence").rows()] == [
         ("BTCUSDT", 1),
@@ -177,7 +177,7 @@ def test_a_refresh_touches_its_own_day_alone(lake: SmallLake) -> None:
 
 
 def test_a_long_backlog_is_taken_in_several_commits(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "_BATCH_ROWS", 20)
+    monkeypatch.setattr(refresh_rows, "_BATCH_ROWS", 20)
     for first in range(1, 40, 10):
         lake.append(SILVER, [a_trade(n) for n in range(first, first + 12)])
     outcome = lake.trades_refresh().append_new()

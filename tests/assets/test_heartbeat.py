@@ -16,7 +16,7 @@ import pytest
 from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
 from k2_assets.kept_runs.liveness import Started, Verdict, judge, judge_from_store
-from k2_assets.kept_runs.run_processes import RunProcess
+from k2_assets.orchestration.run_processes import RunProcess
 from k2_core import clock
 from k2_core.settings import Drain, Settings
 

@@ -9,18 +9,18 @@ from pyiceberg.expressions import EqualTo
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import Table
 
-from k2_api.errors import NoLongerKept
-from k2_api.snapshots import resolve
-from k2_assets.lake_files import ALL_ROWS, live_files
-from k2_assets.lake_writer.commits import commit_drained
-from k2_assets.lake_writer.history import create_tag, delete_tag
-from k2_assets.lake_writer.lock import lock
+from k2_api.api_errors import NoLongerKept
+from k2_api.lake.snapshot_choice import resolve
+from k2_assets.lake.commits import commit_drained
+from k2_assets.lake.source_files import ALL_ROWS, live_files
+from k2_assets.lake.table_history import create_tag, delete_tag
+from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_core import clock
 from k2_core.errors import CommitConflict
+from k2_core.lake.whole_commits import whole_commits
 from k2_core.offsets import Offsets
 from k2_core.settings import Maintenance
-from k2_core.snapshots import whole_commits
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, ids_of, to_arrow
 
 HOUR_NS = 3_600 * clock.NS_PER_SECOND

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
-from k2_assets.lake_writer.data_files import write_files
-from k2_assets.lake_writer.history import expire
-from k2_assets.lake_writer.lock import Lease, lock
-from k2_assets.maintenance import removal
-from k2_assets.maintenance.ledger import Ledger
-from k2_assets.maintenance.removal import remove_due, remove_orphans
+from k2_assets.lake.data_files import write_files
+from k2_assets.lake.table_history import expire
+from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.maintenance import file_removal
+from k2_assets.maintenance.file_removal import remove_due, remove_orphans
+from k2_assets.maintenance.removal_ledger import Ledger
 from k2_core import clock
 from k2_core.errors import ForeignTable
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, files_on_disk, ids_of, to_arrow
@@ -84,7 +84,7 @@ def test_a_removal_that_was_interrupted_is_finished(
         return lake.table(SILVER)
 
     expire(load, lease, lambda _: ([], gone), lambda snapshots: ledger.note(snapshots, 0))
-    monkeypatch.setattr(removal, "_AT_ONCE", 2)
+    monkeypatch.setattr(file_removal, "_AT_ONCE", 2)
     for allowed in (1, 2, 1, 3, 1, 2, 1):
         reached: list[str] = []
 
@@ -93,7 +93,7 @@ def test_a_removal_that_was_interrupted_is_finished(
             if len(reached) > most:
                 raise InterruptedError
 
-        monkeypatch.setattr(removal, "reach", stop)
+        monkeypatch.setattr(file_removal, "reach", stop)
         try:
             remove_due(load, lease, ledger, clock.now_ns())
         except InterruptedError:
@@ -146,7 +146,7 @@ def test_a_file_that_is_committed_while_orphans_are_looked_for_stays(
     lake.append(SILVER, [a_trade(1)])
     written = write_files(lake.table(SILVER), [to_arrow(SILVER, [a_trade(2)])])
     age(written[0].file_path.removeprefix("file://"), 48)
-    original = removal.list_files
+    original = file_removal.list_files
 
     def then_commit(table: Table) -> Any:
         listed = original(table)
@@ -154,7 +154,7 @@ def test_a_file_that_is_committed_while_orphans_are_looked_for_stays(
             append.append_data_file(written[0])
         return listed
 
-    monkeypatch.setattr(removal, "list_files", then_commit)
+    monkeypatch.setattr(file_removal, "list_files", then_commit)
     assert remove_orphans(lambda: lake.table(SILVER), lease, ledger_of(lake), clock.now_ns() - 24 * HOUR_NS) == 0
     assert ids_of(lake) == [1, 2]
 
@@ -167,7 +167,7 @@ def test_a_folder_with_none_of_the_tables_files_is_left_alone(
     foreign.write_bytes(b"data")
     age(str(foreign), 48)
     infos = lake.table(SILVER).io.fs_by_scheme("file", "").get_file_info([str(foreign)])  # type: ignore[attr-defined]
-    monkeypatch.setattr(removal, "list_files", lambda _: infos)
+    monkeypatch.setattr(file_removal, "list_files", lambda _: infos)
     with pytest.raises(ForeignTable, match="nothing is removed"):
         remove_orphans(lambda: lake.table(SILVER), lease, ledger_of(lake), clock.now_ns())
     assert foreign.exists()

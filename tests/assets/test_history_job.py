@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.maintenance import job as shell
-from k2_assets.maintenance.cli import maintain
+from k2_assets.maintenance import maintain_job as shell
+from k2_assets.maintenance.maintain_command import maintain
 from k2_assets.maintenance.table_round import TableRound
 from k2_core.settings import Maintenance, Settings
 from tests.assets.lakes import DAY, SILVER, SmallLake, a_trade, ids_of

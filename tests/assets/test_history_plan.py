@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_assets.maintenance.thinning import Commit, History, Keep, Plan, is_automatic, periods, plan
+from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, is_automatic, periods, plan
 
 START = datetime(2026, 10, 30, 22, 13, tzinfo=UTC)
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

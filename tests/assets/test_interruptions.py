@@ -11,8 +11,8 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from k2_assets.interruptions import ends_canceled_executor, settle_interrupted_runs
-from k2_assets.kept_runs.run_processes import orphaned_runs, process_of
+from k2_assets.orchestration.interruptions import ends_canceled_executor, settle_interrupted_runs
+from k2_assets.orchestration.run_processes import orphaned_runs, process_of
 from k2_core import clock
 
 BY_SENSOR = {"dagster/sensor_name": "epochs_sensor"}

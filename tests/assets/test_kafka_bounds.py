@@ -2,8 +2,8 @@
 
 import pytest
 
-from k2_assets import kafka_bounds
-from k2_assets.kafka_topic import Topic
+from k2_assets.kafka import topic_bounds
+from k2_assets.kafka.kafka_topic import Topic
 from k2_core.offsets import Offsets
 
 TOPIC = Topic("market.crypto.trades.binance.raw", "uuid", (0,))
@@ -26,4 +26,4 @@ def test_what_kafka_still_holds_beyond_the_vector_waits(
 ) -> None:
     vector = Offsets({} if committed is None else {("uuid", 0): committed})
 
-    assert kafka_bounds.waiting(TOPIC, vector, {0: (low, high)}) == waiting
+    assert topic_bounds.waiting(TOPIC, vector, {0: (low, high)}) == waiting

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
-from k2_assets.drain.job import drain_job
+from k2_assets.drain.drain_job import drain_job
 from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
+from k2_assets.kept_runs.keeping_sensor import keeping_sensor
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.kept_runs.run_processes import fail_orphaned_runs, process_of
-from k2_assets.kept_runs.sensor import keeping_sensor
+from k2_assets.orchestration.run_processes import fail_orphaned_runs, process_of
 from k2_core import clock
 from k2_core.settings import Drain, Settings
 
@@ -163,7 +163,7 @@ HOLDS_LOCKS = """
 import os, signal, sqlite3, sys, threading
 from k2_assets.kept_runs.heartbeat import Heart
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.kept_runs.lease import leased
+from k2_assets.kept_runs.run_lease import leased
 from k2_core.settings import Settings
 
 home, run_id, *others = sys.argv[1:]

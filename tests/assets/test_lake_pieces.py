@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets import lake_pieces
-from k2_assets.lake_files import ALL_ROWS, live_files
-from k2_assets.lake_pieces import in_pieces
+from k2_assets.lake import rows_in_pieces
+from k2_assets.lake.rows_in_pieces import in_pieces
+from k2_assets.lake.source_files import ALL_ROWS, live_files
 from tests.assets.drained import BRONZE, DrainedLake, received
 
 COLUMNS = ("kafka_offset", "payload")
@@ -19,8 +19,8 @@ def test_a_piece_ends_when_its_rows_or_its_bytes_are_many(
     lake = DrainedLake(tmp_path / "home")
     for number in range(5):
         lake.drain(received(b"%d" % number * 100_000))
-    monkeypatch.setattr(lake_pieces, "PIECE_BYTES", most_bytes)
-    monkeypatch.setattr(lake_pieces, "_SIDE_BY_SIDE", 1)
+    monkeypatch.setattr(rows_in_pieces, "PIECE_BYTES", most_bytes)
+    monkeypatch.setattr(rows_in_pieces, "_SIDE_BY_SIDE", 1)
     table = lake.table(BRONZE)
     files = sorted(live_files(table, "ingestion_timestamp"), key=lambda each: each.sequence)
 

@@ -13,12 +13,12 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from pyiceberg.expressions import GreaterThanOrEqual
 from pyiceberg.table import Table
 
-from k2_assets.lake_writer import commits
-from k2_assets.lake_writer.commits import Change, arrow_schema, commit_derived, commit_drained
-from k2_core import tables
+from k2_assets.lake import commits
+from k2_assets.lake.commits import Change, arrow_schema, commit_derived, commit_drained
 from k2_core.errors import CommitConflict
+from k2_core.lake import tables
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.offsets import PROPERTY, Offsets
-from k2_core.tables import GOLD_TRADES
 from tests.assets.lakes import SILVER, SmallLake, a_trade, to_arrow
 
 TOPIC = "topic-uuid"

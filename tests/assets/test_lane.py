@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from k2_assets.drain import layers
-from k2_assets.drain.lane import Committed, Lane
-from k2_assets.kafka_reader import KafkaReader, describe_topic
-from k2_assets.lake_writer.commits import commit_drained
+from k2_assets.drain.topic_lane import Committed, Lane
+from k2_assets.kafka.topic_reader import KafkaReader, describe_topic
+from k2_assets.lake.commits import commit_drained
+from k2_assets.topic_tables import layers
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
 from tests.assets.rooms import BAD, CONTROL, LAYERS, TRADE, Room, read_all
@@ -402,8 +402,8 @@ def test_a_commit_is_slow_only_against_the_recent_ones(room: Room, monkeypatch: 
 def test_what_one_reading_makes_is_committed_in_parts(
     room: Room, monkeypatch: pytest.MonkeyPatch, kind: str, commit_bytes: int, commit_rows: int
 ) -> None:
-    monkeypatch.setattr("k2_assets.drain.lane._COMMIT_BYTES", commit_bytes)
-    monkeypatch.setattr("k2_assets.silver.parsing.MOST_ROWS", 10)
+    monkeypatch.setattr("k2_assets.drain.topic_lane._COMMIT_BYTES", commit_bytes)
+    monkeypatch.setattr("k2_assets.decode.frame_parsing.MOST_ROWS", 10)
     room.produce(40, kinds=(kind,))
 
     with room.lane(commit_rows=commit_rows) as lane:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from k2_assets.drain import layers
-from k2_assets.silver.cli import rejected
-from k2_assets.silver.late_clock import Span
-from k2_assets.silver.reprocess import Found, Reprocess
+from k2_assets.decode.clock_behind import Span
+from k2_assets.silver.rejected_commands import rejected
+from k2_assets.silver.reprocess_rejected import Found, Reprocess
+from k2_assets.topic_tables import layers
 from k2_core import clock
 from k2_core.venues import binance
 from tests.assets.drained import REJECTED, SILVER, DrainedLake, KnownSchemas, received

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.lake_writer import lock as lock_module
-from k2_assets.lake_writer.lock import lock
+from k2_assets.lake import table_lock as lock_module
+from k2_assets.lake.table_lock import lock
 from k2_core import clock
 from k2_core.errors import LockBusy, LockLost
 from tests.assets.lakes import SmallLake
 
 HOLD = """
 import os, signal, sys
-from k2_assets.lake_writer.lock import lock
-from k2_core.catalog import open_catalog
+from k2_assets.lake.table_lock import lock
+from k2_core.lake.catalog import open_catalog
 from k2_core.settings import Settings
 
 with lock(open_catalog(Settings(home=sys.argv[1])), "files:a", 5):

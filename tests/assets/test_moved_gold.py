@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
-from k2_assets.gold.day import GoldDay
-from k2_assets.gold.refresh import GoldRefresh
+from k2_assets.gold.gold_day import GoldDay
 from k2_assets.gold.refresh_candles import CandlesRefresh
-from k2_assets.lake_writer import commits
-from k2_assets.resources.lake import Lake
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_assets.gold.refresh_rows import GoldRefresh
+from k2_assets.lake import commits
+from k2_assets.lake.lake_resource import Lake
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, SILVER, SILVER_QUOTES, Row, SmallLake, a_quote, a_trade, data_on_disk, trades_of
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k2_core.catalog import ensure_tables
+from k2_core.lake.catalog import ensure_tables
+from k2_core.lake.tables import all_tables, bronze, silver, silver_rejected
 from k2_core.raw_frame import Encoder
-from k2_core.tables import all_tables, bronze, silver, silver_rejected
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 from tests.assets.drained import DrainedLake

@@ -5,12 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from k2_assets.reference import epochs
-from k2_assets.refine.news import News
-from k2_assets.resources.lake import Lake
-from k2_assets.sensors.epochs import epochs_sensor
-from k2_core import clock, seen
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.reference import epoch_register
+from k2_assets.refine.days_with_news import News
+from k2_assets.silver.epochs_sensor import epochs_sensor
+from k2_core import clock
+from k2_core.lake import source_memory
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 
 TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
@@ -85,7 +86,7 @@ def test_days_older_than_the_memory_have_no_news_again_and_again(
     lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backfill of more days than are remembered ends, and leaves no news."""
-    monkeypatch.setattr(seen, "DAYS_REMEMBERED", 2)
+    monkeypatch.setattr(source_memory, "DAYS_REMEMBERED", 2)
     lake.append(SILVER, [a_trade(n, NOON + timedelta(days=n)) for n in range(4)])
 
     for day in (3, 2, 1, 0):
@@ -127,7 +128,7 @@ def test_days_whose_ids_an_epoch_changes_are_news_of_gold_and_once_drains_know_i
 
     assert of(news) == {TRADES: {DAY}}
     assert asked_of_silver(lake) == {}
-    monkeypatch.setattr(epochs, "_DRAINS_KNOW_S", 0.0)
+    monkeypatch.setattr(epoch_register, "_DRAINS_KNOW_S", 0.0)
     assert asked_of_silver(lake) == {DAY.isoformat(): {SILVER.name}, NEXT.isoformat(): {SILVER.name}}
     refresh(lake)
     assert of(news) == {}

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from k2_assets.drain import layers
-from k2_assets.drain.event_layers import EventLayers
-from k2_assets.drain.layers import Batch, Layers, Rows
-from k2_assets.drain.storable import culprits
-from k2_assets.kafka_reader import Messages
+from k2_assets.kafka.topic_reader import Messages
+from k2_assets.topic_tables import layers
+from k2_assets.topic_tables.event_tables import EventLayers
+from k2_assets.topic_tables.faulty_messages import culprits
+from k2_assets.topic_tables.layers import Batch, Layers, Rows
 from k2_core.errors import NotStorable
 from k2_core.offsets import Offsets
 from k2_core.raw_frame import Encoder
@@ -45,7 +45,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, column: str, values: set[object], er
         return original(table, batches)
 
     monkeypatch.setattr(layers, "write_files", write)
-    monkeypatch.setattr("k2_assets.silver.standing.write_files", write)
+    monkeypatch.setattr("k2_assets.silver.existing_rows.write_files", write)
 
 
 def ids(numbers: range) -> list[bytes]:
@@ -162,7 +162,7 @@ def test_a_catch_up_reads_and_makes_no_more_at_once_than_fits(
     commits: list[int] = []
     monkeypatch.setattr(layers, "commit_drained", lambda *args: (commits.append(1), original(*args))[1])
     monkeypatch.setattr(layers, "PIECE_BYTES", 2_000)
-    monkeypatch.setattr("k2_assets.silver.parsing.MOST_ROWS", 4)
+    monkeypatch.setattr("k2_assets.decode.frame_parsing.MOST_ROWS", 4)
 
     Layers(lake.catalog, lake.namespace, binance).catch_up(KnownSchemas(), lambda _: None)
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from k2_assets.presentation import markdown_table
+from k2_assets.orchestration.asset_metadata import markdown_table
 
 
 def test_a_table_as_text_survives_any_symbol_and_rounds_nothing() -> None:

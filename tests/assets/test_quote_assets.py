@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from k2_assets.checks.assets import gold_checks, silver_result
-from k2_assets.checks.gold_day import GOLD_CHECKS
 from k2_assets.gold.assets import gold_assets
-from k2_assets.partitions import daily
-from k2_assets.resources.lake import Lake
-from k2_assets.silver.differences import as_frame
-from k2_core.tables import GOLD_QUOTES
+from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.daily_partitions import daily
+from k2_assets.silver.checks import silver_result
+from k2_assets.topic_tables.row_differences import as_frame
+from k2_core.lake.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
 
 

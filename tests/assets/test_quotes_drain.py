@@ -10,10 +10,10 @@ import pytest
 from pyiceberg.expressions import In
 
 from k2_assets.bronze.reconcile import Counts, reconcile_day
-from k2_assets.drain.drain import drain
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.lake_writer import commits
-from k2_assets.resources.lake import Lake
+from k2_assets.drain.drain_loop import drain
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.lake import commits
+from k2_assets.lake.lake_resource import Lake
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
@@ -48,7 +48,7 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
 ) -> None:
     trades.produce(1_500)
     quotes.produce(1_500, seed=1)
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {trades.venue.VENUE: trades.venue})
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {trades.venue.VENUE: trades.venue})
     stop, behind = threading.Event(), {trades.topic_name, quotes.topic_name}
     deadline = time.monotonic() + 120  # noqa: TID251
     for lane, _ in drain(Lake(settings_of(trades)), "both", stop):
@@ -65,9 +65,9 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
 def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keeps_nobody_from_working(
     trades: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {trades.venue.VENUE: trades.venue})
-    monkeypatch.setattr("k2_assets.drain.drain._LOOK_S", 0.5)
-    monkeypatch.setattr("k2_assets.drain.drain._Worker._wait_out", fail_at_once)
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {trades.venue.VENUE: trades.venue})
+    monkeypatch.setattr("k2_assets.drain.drain_loop._LOOK_S", 0.5)
+    monkeypatch.setattr("k2_assets.drain.drain_loop._Worker._wait_out", fail_at_once)
     trades.produce(200)
     quotes, stop = None, threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
@@ -126,7 +126,7 @@ def test_a_drain_of_quotes_that_ends_in_the_middle_is_made_good_by_the_next(
     trades.drain()
     quotes.produce(60)
     with monkeypatch.context() as patch:
-        patch.setattr("k2_assets.drain.layers.reach", fail_behind(quotes.layers.specs["bronze"].name))
+        patch.setattr("k2_assets.topic_tables.layers.reach", fail_behind(quotes.layers.specs["bronze"].name))
         with pytest.raises(OSError, match="the disk is gone"):
             quotes.drain()
 

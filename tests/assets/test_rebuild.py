@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from pyiceberg.expressions import EqualTo, In
 
-from k2_assets.lake_writer import rewrites
-from k2_assets.rebuilt import Taken, marks
-from k2_assets.silver import frames_of_day, standing
+from k2_assets.lake import rewrites
+from k2_assets.lake.rebuilt_days import Taken, marks
+from k2_assets.silver import existing_rows
+from k2_assets.topic_tables import frames_of_day
 from k2_core.errors import DoubledRows, MalformedFrame
-from k2_core.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import binance
 from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, a_parser, at, received
@@ -37,7 +38,7 @@ def a_drained_lake(tmp_path: Path) -> Iterator[DrainedLake]:
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two frames a piece, so that each test reads and compares in many."""
-    for module in (frames_of_day, standing):
+    for module in (frames_of_day, existing_rows):
         monkeypatch.setattr(module, "PIECE_ROWS", 2)
 
 
@@ -151,7 +152,7 @@ def test_what_a_drain_appends_meanwhile_stays(lake: DrainedLake, monkeypatch: py
 def test_bronze_above_silvers_vector_is_left_to_the_drain(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a drain was killed between its commits of bronze and of silver."""
     lake.drain(at(NOON_MS, 1))
-    monkeypatch.setattr("k2_assets.drain.layers.reach", _stop_after_bronze)
+    monkeypatch.setattr("k2_assets.topic_tables.layers.reach", _stop_after_bronze)
     with pytest.raises(KeyboardInterrupt):
         lake.drain(at(NOON_MS, 2))
     before = locations(lake)

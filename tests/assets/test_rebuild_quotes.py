@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from k2_core import tables
-from k2_core.tables import GOLD_QUOTES
+from k2_core.lake import tables
+from k2_core.lake.tables import GOLD_QUOTES
 from k2_core.venues import binance
 from tests.assets.drained import REJECTED, SILVER, DrainedLake, a_parser, at, received
 from tests.assets.frames import NOON_MS, a_quote_frame

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from k2_assets.rebuilt import Taken, marks
-from k2_assets.refine.news import News
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.rebuilt_days import Taken, marks
+from k2_assets.refine.days_with_news import News
 from k2_core.errors import MalformedFrame
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import binance
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import SILVER, DrainedLake, a_parser, at

@@ -13,10 +13,10 @@ from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from k2_assets.bronze import reconcile
 from k2_assets.bronze.assets import bronze_assets
 from k2_assets.bronze.reconcile import Counts, reconcile_day
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.lake_writer import rewrites
-from k2_assets.partitions import daily
-from k2_assets.resources.lake import Lake
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.lake import rewrites
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.daily_partitions import daily
 from k2_core import clock
 from k2_core.registry import Registry
 from k2_core.settings import Kafka, Settings

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from k2_assets.bronze.envelopes import WriterSchema
-from k2_assets.bronze.transforms import frames_of_bronze
-from k2_assets.checks import silver
-from k2_assets.silver.transforms import NO_TIME, refine
+from k2_assets.decode.bronze_rows import frames_of_bronze
+from k2_assets.decode.frames_to_rows import NO_TIME, refine
+from k2_assets.kafka.writer_schema import WriterSchema
+from k2_assets.silver import checks
 from k2_core.errors import MalformedFrame
 from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, REASONS, check_number, exact, message_id
 from k2_core.venues import binance
@@ -313,8 +313,8 @@ def test_event_times_of_rejected_trades_are_kept_so_that_their_day_can_be_found(
 
 def test_silver_passes_its_own_check() -> None:
     made = refined_frames(*(a_frame(number, s=s) for number, s in enumerate(["BTCUSDT", "1INCHBTC", "币安人生USDT"])))
-    rows = pl.from_arrow(made.silver.select(silver.JUDGED["trades"]))
+    rows = pl.from_arrow(made.silver.select(checks.JUDGED["trades"]))
 
     assert isinstance(rows, pl.DataFrame)
     assert rows.height == 3
-    assert silver.faults(rows).is_empty()
+    assert checks.faults(rows).is_empty()

@@ -8,19 +8,20 @@ from functools import partial
 import dagster as dg
 import pytest
 
-from k2_assets.checks.gold_day import GOLD_CHECKS, GoldCheck
-from k2_assets.gold.day import SEQUENCE, GoldDay, sequences
+from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
+from k2_assets.gold.day_report import SEQUENCE, sequences
+from k2_assets.gold.gold_day import GoldDay
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
-from k2_assets.lake_writer.lock import lock
-from k2_assets.refine import loop, report
-from k2_assets.refine.job import has_failed, reported
-from k2_assets.refine.loop import Refine, Refreshed
-from k2_assets.refine.report import Event, Reporter
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.table_lock import lock
+from k2_assets.refine import refine_loop, refine_report
+from k2_assets.refine.refine_job import has_failed, reported
+from k2_assets.refine.refine_loop import Refine, Refreshed
+from k2_assets.refine.refine_report import Event, Reporter
 from k2_core import clock
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.settings import Drain
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 
 TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
@@ -28,7 +29,7 @@ TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
 
 @pytest.fixture
 def refine(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> Refine:
-    monkeypatch.setattr(loop, "_STILL_S", 0.0)
+    monkeypatch.setattr(refine_loop, "_STILL_S", 0.0)
     return Refine(Lake(lake.settings), "run", threading.Event())
 
 
@@ -95,7 +96,7 @@ def test_a_day_that_fails_keeps_no_other_from_its_turn_and_is_said(
         return take_in_news(day)
 
     monkeypatch.setattr(GoldDay, "take_in_news", fails_once)
-    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(refine_loop, "_RETRY_FIRST_S", 0.05)
     lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
 
     first = until(refine, lambda done: len(done) == 2)
@@ -121,7 +122,7 @@ def test_trouble_is_in_the_heartbeat(lake: SmallLake, monkeypatch: pytest.Monkey
 def test_a_day_that_a_person_makes_anew_is_left_alone_meanwhile(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(refine_loop, "_RETRY_FIRST_S", 0.05)
     lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
     with lock(lake.catalog, f"day:{TRADES}:{DAY}", 0):
         looks = 0
@@ -139,7 +140,7 @@ def test_a_day_that_a_person_makes_anew_is_left_alone_meanwhile(
 def test_no_candle_is_made_of_trades_that_are_unfit(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(refine_loop, "_RETRY_FIRST_S", 0.05)
     lake.append(SILVER, trades_of(range(1, 100)))
     caught_up(refine)
     before = lake.candles()
@@ -222,7 +223,7 @@ def test_many_days_to_report_hold_up_no_refresh(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when Dagster's storage is new: what is left is reported at the next looks, newest day first."""
-    monkeypatch.setattr(report, "_LOOK_S", 0.0)
+    monkeypatch.setattr(refine_report, "_LOOK_S", 0.0)
     lake.append(SILVER, [a_trade(number, NOON + timedelta(days=number)) for number in range(5)])
     caught_up(refine)
     reporter = Reporter(refine, 3600, none_reported, never_failed)
@@ -307,7 +308,7 @@ def test_a_catalog_that_is_away_is_waited_for_and_said(
             raise OSError("away")
         return look()
 
-    monkeypatch.setattr(loop, "_RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(refine_loop, "_RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(refine.news, "days", away_at_first)
     lake.append(SILVER, trades_of(range(1, 10)))
 
@@ -323,7 +324,7 @@ def test_what_cannot_be_reported_is_reported_later(
         reporter.add(refreshed)
 
     with monkeypatch.context() as broken:
-        broken.setattr(GoldDay, "facts", lambda *_: 1 / 0)
+        broken.setattr(refine_report, "facts", lambda *_: 1 / 0)
         assert list(reporter.due()) == []
 
     told = [each for each in reporter.due() if isinstance(each, dg.AssetMaterialization)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.checks import silver
-from k2_assets.silver.rules import conditions
+from k2_assets.decode.row_rules import conditions
+from k2_assets.silver import checks
 from k2_core.quotes import VenueQuote, condition, message_id, quote_id
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE
 from k2_core.venues import VENUES
@@ -74,9 +74,9 @@ def test_crossed_locked_one_sided_and_empty_quotes_are_kept_and_flagged() -> Non
     assert rows[2]["bid_price"] == Decimal("61837.63")
     assert [rows[3][name] for name in ("bid_price", "bid_quantity", "ask_price", "ask_quantity")] == [None] * 4
     assert made.rejected.num_rows == 0
-    judged = pl.from_arrow(made.silver.select(silver.JUDGED["quotes"]))
+    judged = pl.from_arrow(made.silver.select(checks.JUDGED["quotes"]))
     assert isinstance(judged, pl.DataFrame)
-    assert silver.faults(judged, "quotes").is_empty()
+    assert checks.faults(judged, "quotes").is_empty()
 
 
 @given(st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=8))

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from k2_assets.bronze.transforms import decode_messages
-from k2_assets.silver.transforms import Refined, refine
+from k2_assets.decode.bronze_rows import decode_messages
+from k2_assets.decode.frames_to_rows import Refined, refine
 from k2_core.trades import REASONS, message_id
 from k2_core.venues import VENUES
 from tests.assets.frames import REJECTED, SCHEMAS, SILVER, TOPIC, an_envelope, messages

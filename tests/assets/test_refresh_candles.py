@@ -5,7 +5,7 @@ import pytest
 from pyiceberg.expressions import EqualTo
 
 from k2_assets.gold import refresh_candles
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, trades_of
 

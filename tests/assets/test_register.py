@@ -10,8 +10,8 @@ import pytest
 from k2_assets.maintenance.table_round import TableRound
 from k2_core import clock
 from k2_core.errors import MalformedFrame
+from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.settings import Maintenance, Settings
-from k2_core.tables import REFERENCE_INSTRUMENTS
 from tests.assets.registers import Registered, binance_list
 
 

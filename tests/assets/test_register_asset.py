@@ -15,14 +15,14 @@ import polars as pl
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.lake_writer.commits import arrow_schema
+from k2_assets.lake.commits import arrow_schema
+from k2_assets.lake.lake_resource import Lake
 from k2_assets.reference.assets import lacking
-from k2_assets.reference.fetch import fetch
-from k2_assets.reference.validity import contradictions, shared_symbols
-from k2_assets.resources.lake import Lake
+from k2_assets.reference.checks import contradictions, shared_symbols
+from k2_assets.reference.fetch_list import fetch
 from k2_core.errors import DownloadError
+from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.settings import Settings
-from k2_core.tables import REFERENCE_INSTRUMENTS
 from tests.assets.lakes import DAY
 from tests.assets.registers import binance_list
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_assets.reference.lookup import Register, Version
+from k2_assets.reference.symbol_lookup import Register, Version
 from k2_core.instruments import Instrument, instrument
 from k2_core.venues import binance
 

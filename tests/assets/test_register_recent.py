@@ -11,15 +11,15 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-from k2_assets.drain.event_layers import EventLayers
-from k2_assets.drain.lane import Lane
-from k2_assets.drain.layers import Layers
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.kafka_reader import KafkaReader, describe_topic
-from k2_assets.reference.recent import RecentSubscriptions
+from k2_assets.drain.topic_lane import Lane
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import KafkaReader, describe_topic
+from k2_assets.reference.recent_subscriptions import RecentSubscriptions
+from k2_assets.topic_tables.event_tables import EventLayers
+from k2_assets.topic_tables.layers import Layers
 from k2_core import topics
+from k2_core.lake.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from k2_core.registry import Registry
-from k2_core.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from tests.assets.frames import NOON_NS, a_frame, an_envelope, messages
 from tests.assets.lakes import to_arrow
 from tests.assets.rooms import NEVER_S, Room, read_all

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from k2_assets.reference.refresh import VenueRefresh
-from k2_core import clock, tables
-from k2_core.tables import BRONZE_FEED_EVENTS
+from k2_assets.reference.register_refresh import VenueRefresh
+from k2_core import clock
+from k2_core.lake import tables
+from k2_core.lake.tables import BRONZE_FEED_EVENTS
 from k2_core.venues import binance
 from tests.assets.drained import REJECTED, SILVER, DrainedLake, at, received
 from tests.assets.frames import NOON_MS, a_quote_frame

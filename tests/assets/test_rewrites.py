@@ -5,10 +5,10 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
 
-from k2_assets.lake_files import live_files
-from k2_assets.lake_writer.data_files import write_files
-from k2_assets.lake_writer.lock import Lease, lock
-from k2_assets.lake_writer.rewrites import replace_files
+from k2_assets.lake.data_files import write_files
+from k2_assets.lake.rewrites import replace_files
+from k2_assets.lake.source_files import live_files
+from k2_assets.lake.table_lock import Lease, lock
 from k2_core.errors import CommitConflict
 from tests.assets.lakes import SILVER, SmallLake, a_trade, to_arrow
 

@@ -7,14 +7,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from k2_assets.checks.assets import gold_checks
 from k2_assets.gold.assets import gold_assets
-from k2_assets.gold.day import GoldDay, Outcome
-from k2_assets.partitions import daily
-from k2_assets.resources.lake import Lake
-from k2_assets.run_days import days_of
+from k2_assets.gold.checks import gold_checks
+from k2_assets.gold.gold_day import GoldDay, Outcome
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.daily_partitions import daily
+from k2_assets.orchestration.run_days import days_of
 from k2_assets.silver.assets import silver_assets
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade
 
 DAYS = [DAY + timedelta(days=number) for number in range(4)]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from k2_assets.drain import schemas
-from k2_assets.drain.schemas import SchemaLookup
+from k2_assets.kafka import schema_lookup
+from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_core.errors import RegistryError
 from k2_core.registry import Registry
 
@@ -29,7 +29,9 @@ class CountingRegistry(Registry):
 
 @pytest.fixture
 def client(registry: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingRegistry]:
-    monkeypatch.setattr(schemas, "_QUESTIONS", 10_000)  # the tests' registry has as many subjects as there are tests
+    monkeypatch.setattr(
+        schema_lookup, "_QUESTIONS", 10_000
+    )  # the tests' registry has as many subjects as there are tests
     with CountingRegistry(registry) as client:
         yield client
 
@@ -104,7 +106,7 @@ def test_where_the_largest_id_cannot_be_asked_for_every_id_is(
     if questions is None:
         monkeypatch.setattr(client, "largest_id", refuse)
     else:
-        monkeypatch.setattr(schemas, "_QUESTIONS", questions)
+        monkeypatch.setattr(schema_lookup, "_QUESTIONS", questions)
     good = client.register("lookup-single-value", a_schema("Single"))
     unknown = range(1 << 20, (1 << 20) + 20)
 

@@ -9,14 +9,14 @@ import pytest
 import yaml
 from dagster._core.events import JobFailureData, RunFailureReason
 
-from k2_assets.drain.job import drain_job
-from k2_assets.maintenance.job import maintain_job
+from k2_assets.drain.drain_job import drain_job
+from k2_assets.maintenance.maintain_job import maintain_job
+from k2_assets.orchestration.run_tags import REBUILD_TAGS
 from k2_assets.reference.assets import register_job
-from k2_assets.runs import REBUILD_TAGS
 from k2_core.settings import Settings
 from k2_stack import parts
 from k2_stack.dagster_graphql import MARKED_FAILED, MAX_RETRIES
-from k2_stack.sources import Source
+from k2_stack.trade_sources import Source
 
 CONFIG = Path(__file__).parents[2] / "dagster.yaml"
 

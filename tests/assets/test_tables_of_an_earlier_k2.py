@@ -10,11 +10,11 @@ import pytest
 from pyiceberg.types import StringType
 
 from k2_assets.maintenance.table_round import TableRound
-from k2_core import tables
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import all_tables
 from k2_core.settings import Maintenance, Settings
-from k2_core.table_spec import TableSpec
-from k2_core.tables import all_tables
 from tests.assets.drained import BRONZE, REJECTED, DrainedLake, at, received
 from tests.assets.frames import NOON_MS, a_quote_frame
 

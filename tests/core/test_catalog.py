@@ -4,18 +4,18 @@ from pathlib import Path
 
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.tables import GOLD_TRADES, all_tables
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_TRADES, all_tables
 
 NAMESPACE = "market_data"
 TABLES = all_tables(("binance",))
 MAKE_TABLES = """
 import sys
 from pathlib import Path
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings
-from k2_core.tables import all_tables
+from k2_core.lake.tables import all_tables
 print("ready", flush=True)
 for home in sys.stdin:
     ensure_tables(open_catalog(Settings(home=Path(home.strip()))), "market_data", all_tables(("binance",)))

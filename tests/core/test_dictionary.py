@@ -4,9 +4,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from k2_core.dictionary import dictionary
+from k2_core.lake.tables import GOLD_TRADES, all_tables
 from k2_core.settings import Settings
 from k2_core.settings_reference import settings_reference
-from k2_core.tables import GOLD_TRADES, all_tables
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
 

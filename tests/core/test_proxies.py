@@ -11,16 +11,16 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from websockets.asyncio.server import serve
 
-from k2_assets.reference.fetch import fetch as fetch_list
+from k2_assets.reference.fetch_list import fetch as fetch_list
 from k2_core.errors import DownloadError, SettingsError
 from k2_core.loopback import is_loopback, sparing_loopback
 from k2_core.proxies import proxy_for
 from k2_core.registry import Registry
 from k2_core.settings import child_environment, load_settings
 from k2_core.venues import VENUES
-from k2_feeds.fleet import Source
-from k2_feeds.listed import fetch as fetch_listed
-from k2_feeds.sockets import dial
+from k2_feeds.socket.fleet import Source
+from k2_feeds.socket.listed_symbols import fetch as fetch_listed
+from k2_feeds.socket.websockets import dial
 from k2_stack import probes
 
 NOBODY = "http://127.0.0.1:9"

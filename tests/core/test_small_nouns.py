@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_core import clock, topics
-from k2_core.candles import MINUTE_US, window_start_us
 from k2_core.instruments import instrument, split_by_suffix
 from k2_core.offsets import PROPERTY, Offsets
+from k2_core.timeframes import MINUTE_US, window_start_us
 
 KEYS = st.tuples(st.sampled_from(["topic-a", "topic-b", "topic-c"]), st.integers(0, 12))
 VECTORS = st.dictionaries(KEYS, st.integers(0, 1 << 62)).map(Offsets)

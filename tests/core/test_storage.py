@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from k2_core import storage
+from k2_core import disk_space
+from k2_core.disk_space import Disk
 from k2_core.settings import Catalog, Settings
-from k2_core.storage import Disk
 
 MB = 1_000_000
 
@@ -44,13 +44,13 @@ def test_the_warehouse_is_looked_at_when_it_lies_elsewhere_on_this_machine(tmp_p
         "quoted": f"file://{tmp_path}/other%20disk",
         "s3": "s3://b/w",
     }
-    found = {name: storage.folders(Settings(home=home, catalog=Catalog(warehouse=url))) for name, url in at.items()}
+    found = {name: disk_space.folders(Settings(home=home, catalog=Catalog(warehouse=url))) for name, url in at.items()}
 
     assert found == {"inside": [home], "elsewhere": [home, elsewhere], "quoted": [home, elsewhere], "s3": [home]}
 
 
 def test_disks_are_asked_though_their_folders_do_not_exist_yet(tmp_path: Path) -> None:
-    (disk,) = storage.disks(Settings(home=tmp_path / "not" / "made"))
+    (disk,) = disk_space.disks(Settings(home=tmp_path / "not" / "made"))
 
     assert disk.folder == tmp_path / "not" / "made"
     assert 0 <= disk.free_bytes <= disk.total_bytes
@@ -68,4 +68,4 @@ def test_disks_are_asked_though_their_folders_do_not_exist_yet(tmp_path: Path) -
     ],
 )
 def test_a_full_disk_is_told_from_other_errors_whoever_words_it(error: Exception, full: bool) -> None:
-    assert storage.says_full(error) is full
+    assert disk_space.says_full(error) is full

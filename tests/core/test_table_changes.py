@@ -13,10 +13,10 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.types import BinaryType, DecimalType, IcebergType, IntegerType, LongType, StringType, TimestamptzType
 
-from k2_core.catalog import change_table, ensure_tables, open_catalog
+from k2_core.lake.catalog import change_table, ensure_tables, open_catalog
+from k2_core.lake.table_changes import apply_changes, changes
+from k2_core.lake.table_spec import DRAINED, MAP_OF_TEXTS, Column, TableSpec
 from k2_core.settings import Settings
-from k2_core.table_changes import apply_changes, changes
-from k2_core.table_spec import DRAINED, MAP_OF_TEXTS, Column, TableSpec
 
 NAMESPACE = "market_data"
 NOON = datetime(2024, 8, 8, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_core.clock import from_us
-from k2_core.venues.times import canonical_time, microseconds
+from k2_core.venues.venue_times import canonical_time, microseconds
 
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31))  # noqa: DTZ001  # hypothesis adds the zone itself
 

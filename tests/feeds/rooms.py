@@ -16,11 +16,11 @@ from confluent_kafka import Consumer, TopicPartition
 from k2_core import topics
 from k2_core.venues import binance
 from k2_feeds.feed import Feed
-from k2_feeds.feed_events import FeedEvent
-from k2_feeds.provision import Provisioned
-from k2_feeds.publisher import Publisher
+from k2_feeds.kafka.feed_events import FeedEvent
+from k2_feeds.kafka.provision import Provisioned
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.simulator.frame_sources import Source
 from k2_feeds.simulator.server import Hub, serve_venue
-from k2_feeds.simulator.sources import Source
 
 EVENT_SCHEMA = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
 RAW_SCHEMA = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))

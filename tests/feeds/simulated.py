@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from k2_core import clock
 from k2_feeds.simulator import control
+from k2_feeds.simulator.frame_sources import MarketSource
 from k2_feeds.simulator.server import Hub, serve_venue
-from k2_feeds.simulator.sources import MarketSource
-from k2_feeds.simulator.truth import Truth
+from k2_feeds.simulator.truth_log import Truth
 from tests.feeds.rooms import free_port
 
 WITHIN_S = 240

@@ -12,8 +12,8 @@ from k2_core.settings import Feeds, Kraken
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 from k2_feeds.simulator.audience import Audience, fed_streams
+from k2_feeds.simulator.frame_sources import Player
 from k2_feeds.simulator.recording import recording_of, survey
-from k2_feeds.simulator.sources import Player
 from tests.feeds.rooms import WITHIN_S, a_trade_frame, simulating
 
 KRAKEN: Final = VENUES["kraken"]

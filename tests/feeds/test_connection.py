@@ -10,10 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from k2_core.errors import SettingsError
 from k2_core.settings import Feeds
 from k2_core.venues import binance
-from k2_feeds.backoff import Backoff
-from k2_feeds.connection import Connection
-from k2_feeds.feed_events import Kind
-from k2_feeds.sockets import MAX_MESSAGE_BYTES
+from k2_feeds.kafka.feed_events import Kind
+from k2_feeds.socket.backoff import Backoff
+from k2_feeds.socket.connection import Connection
+from k2_feeds.socket.websockets import MAX_MESSAGE_BYTES
 from tests.feeds.rooms import WITHIN_S, a_trade_frame, free_port, until
 
 QUICK = Feeds(backoff_first_s=0.01, backoff_last_s=0.05, silence_s=30)
@@ -158,7 +158,7 @@ async def test_pings_of_the_venue_are_answered_and_are_no_silence() -> None:
 
 
 async def test_connection_is_renewed_when_a_subscription_is_not_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.2)
+    monkeypatch.setattr("k2_feeds.socket.session.ACKNOWLEDGE_S", 0.2)
 
     async def handler(socket: ServerConnection) -> None:
         await socket.recv()

@@ -9,11 +9,11 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from k2_core.raw_frame import MAX_FRAME_BYTES
 from k2_core.settings import Settings
-from k2_feeds import publisher as publishing
 from k2_feeds.feed import Feed
-from k2_feeds.partitions import partition_of
-from k2_feeds.provision import Provisioned, provision
-from k2_feeds.publisher import Publisher
+from k2_feeds.kafka import publisher as publishing
+from k2_feeds.kafka.partitioner import partition_of
+from k2_feeds.kafka.provision import Provisioned, provision
+from k2_feeds.kafka.publisher import Publisher
 from tests.feeds.rooms import a_trade_frame, a_venue, events_of, frames_of, stored
 
 pytestmark = pytest.mark.integration

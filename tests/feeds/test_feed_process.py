@@ -25,7 +25,7 @@ from tests.loopback import http
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-COMMAND = (sys.executable, "-c", "from k2_feeds.cli import feed; feed()")
+COMMAND = (sys.executable, "-c", "from k2_feeds.feed_commands import feed; feed()")
 WITHIN_S = 240
 TOPIC = topics.raw_topic("crypto", "trades", "binance")
 KINDS = ("trades", "quotes")

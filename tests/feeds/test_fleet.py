@@ -11,12 +11,12 @@ import pytest
 from k2_core.errors import SettingsError
 from k2_core.settings import Feeds
 from k2_core.venues import VENUES, binance
-from k2_feeds.feed_events import Kind
-from k2_feeds.fleet import Fleet, most_symbols, source_of, spread
-from k2_feeds.listed import fetch
-from k2_feeds.pacing import Pace
-from k2_feeds.simulator.sources import MarketSource
-from k2_feeds.sockets import trusted
+from k2_feeds.kafka.feed_events import Kind
+from k2_feeds.simulator.frame_sources import MarketSource
+from k2_feeds.socket.fleet import Fleet, most_symbols, source_of, spread
+from k2_feeds.socket.listed_symbols import fetch
+from k2_feeds.socket.pacing import Pace
+from k2_feeds.socket.websockets import trusted
 from tests.feeds.rooms import WITHIN_S, simulating, until
 from tests.feeds.scripted_venue import _DATA, ScriptedVenue, scripted
 
@@ -197,7 +197,7 @@ async def test_symbols_that_are_left_out_and_taken_in_again_cost_the_others_noth
 async def test_what_a_venue_does_not_answer_is_asked_for_again_while_the_others_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.3)
+    monkeypatch.setattr("k2_feeds.socket.session.ACKNOWLEDGE_S", 0.3)
     with scripted("kraken", PAIRS["kraken"]) as venue:
         venue.unanswered = {("trades", "ETH/USD")}
         async with running(venue) as (fleet, lines):
@@ -213,7 +213,7 @@ async def test_what_a_venue_does_not_answer_is_asked_for_again_while_the_others_
 
 
 async def test_a_venue_that_never_answers_for_one_symbol_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.05)
+    monkeypatch.setattr("k2_feeds.socket.session.ACKNOWLEDGE_S", 0.05)
     with scripted("coinbase", PAIRS["coinbase"]) as venue:
         venue.unanswered = {("trades", "ETH-USD")}
         async with running(venue) as (fleet, lines):
@@ -229,7 +229,7 @@ async def test_a_venue_that_never_answers_for_one_symbol_keeps_the_others(monkey
 async def test_a_symbol_that_can_be_none_is_refused_by_name_and_the_others_are_fed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.3)
+    monkeypatch.setattr("k2_feeds.socket.session.ACKNOWLEDGE_S", 0.3)
     async with simulating(MarketSource(1, ("BTCUSDT",), 200)) as url:
         feeds, lines = (
             Feeds.model_validate({"binance": {"url": url, "symbols": ("BTCUSDT", "BTC/USDT")}}),
@@ -250,7 +250,7 @@ async def test_a_symbol_that_can_be_none_is_refused_by_name_and_the_others_are_f
 async def test_a_refusal_is_of_one_channel_and_is_asked_about_again_until_it_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("k2_feeds.session.ASK_AGAIN_S", (0.1, 0.2))
+    monkeypatch.setattr("k2_feeds.socket.session.ASK_AGAIN_S", (0.1, 0.2))
     refused = ("trades", "ETH/USD")
     with scripted("kraken", PAIRS["kraken"]) as venue:
         venue.busy = {refused}
@@ -335,7 +335,7 @@ async def test_a_venue_that_wants_rest_is_left_alone_for_as_long_as_it_says() ->
 
 
 async def test_kraken_is_pinged_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.session.PING_S", 0.1)
+    monkeypatch.setattr("k2_feeds.socket.session.PING_S", 0.1)
     with scripted("kraken", PAIRS["kraken"]) as venue:
         async with running(venue) as (fleet, _):
             await until(lambda: [r for _, r in venue.requests if r == {"method": "ping"}])
@@ -343,8 +343,8 @@ async def test_kraken_is_pinged_in_its_own_way(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_pong_that_does_not_come_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.sockets.PING_EVERY_S", 0.1)
-    monkeypatch.setattr("k2_feeds.sockets.PONG_WITHIN_S", 0.1)
+    monkeypatch.setattr("k2_feeds.socket.websockets.PING_EVERY_S", 0.1)
+    monkeypatch.setattr("k2_feeds.socket.websockets.PONG_WITHIN_S", 0.1)
     with scripted("binance", PAIRS["binance"]) as venue:
         async with running(venue) as (fleet, _):
             await until(lambda: fleet.ready)

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_feeds.gaps import JUMP, TOLD_REMEMBERED, Gap, GapTracker, Restart, severity
-from k2_feeds.holes import Seen
+from k2_feeds.trade_ids.gap_tracker import JUMP, TOLD_REMEMBERED, Gap, GapTracker, Restart, severity
+from k2_feeds.trade_ids.id_holes import Seen
 
 X = "BTCUSDT"
 GRACE_S = 2.0

@@ -11,9 +11,9 @@ import pytest
 from k2_core.raw_frame import decode
 from k2_core.settings import Kafka, Ports, Registry, Settings
 from k2_feeds.feed import Feed
-from k2_feeds.provision import Provisioned, provision
-from k2_feeds.publisher import Publisher
-from k2_feeds.watermarks import Watermarks
+from k2_feeds.kafka.provision import Provisioned, provision
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.trade_ids.watermarks import Watermarks
 from tests.feeds.rooms import a_trade_frame, a_venue, events_of, stored
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 

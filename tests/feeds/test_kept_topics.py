@@ -9,9 +9,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from k2_core import topics
 from k2_core.errors import TopicError
 from k2_core.settings import Kafka, Settings
-from k2_feeds import kept_topics
-from k2_feeds.kept_topics import KeptTopics
-from k2_feeds.provision import ensure_topic
+from k2_feeds.kafka import kept_topics
+from k2_feeds.kafka.kept_topics import KeptTopics
+from k2_feeds.kafka.provision import ensure_topic
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration

@@ -3,8 +3,8 @@ from collections import defaultdict
 
 import pytest
 
-from k2_feeds.simulator.listings import VENUES, listing_of
 from k2_feeds.simulator.market import Event, Market, Quote, Trade
+from k2_feeds.simulator.simulated_listings import VENUES, listing_of
 
 START_US = 1_700_000_000_000_000
 SECOND_US = 1_000_000

@@ -4,7 +4,7 @@ import random
 import pytest
 from prometheus_client import REGISTRY
 
-from k2_feeds.memory import SAMPLES, Memory, Sample, leak_score
+from k2_feeds.health.memory_trend import SAMPLES, Memory, Sample, leak_score
 
 MB = 1_000_000
 

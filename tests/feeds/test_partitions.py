@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_feeds.partitions import BUSIEST, partition_of
+from k2_feeds.kafka.partitioner import BUSIEST, partition_of
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 100))

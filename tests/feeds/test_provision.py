@@ -10,7 +10,7 @@ from k2_core import topics
 from k2_core.errors import IncompatibleSchema, TopicError
 from k2_core.registry import Registry, forbidden_change
 from k2_core.settings import Kafka, Ports, Settings
-from k2_feeds.provision import Stopped, ensure_topic, provision
+from k2_feeds.kafka.provision import Stopped, ensure_topic, provision
 from tests.feeds.rooms import a_venue, free_port
 
 

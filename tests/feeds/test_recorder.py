@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from k2_core.errors import RecordingError
 from k2_core.settings import Feeds, child_environment
 from k2_core.venues import binance
-from k2_feeds.cli import feed
-from k2_feeds.connection import Connection
+from k2_feeds.feed_commands import feed
 from k2_feeds.recorder import Recorder
+from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import read, recording_of, survey
-from k2_feeds.simulator.sources import MarketSource, Player
+from k2_feeds.socket.connection import Connection
 from tests.feeds.rooms import a_trade_frame, simulating
 
-COMMAND = (sys.executable, "-c", "from k2_feeds.cli import feed; feed()")
+COMMAND = (sys.executable, "-c", "from k2_feeds.feed_commands import feed; feed()")
 WITHIN_S = 240
 
 

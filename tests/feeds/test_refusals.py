@@ -9,11 +9,11 @@ import pytest
 
 from k2_core.settings import Feeds
 from k2_core.venues import VENUES
-from k2_feeds.aliases import served_as
-from k2_feeds.fleet import Fleet, source_of
-from k2_feeds.listed import Listed
-from k2_feeds.session import Session
-from k2_feeds.watch import Watch
+from k2_feeds.health.watch import Watch
+from k2_feeds.socket.aliases import served_as
+from k2_feeds.socket.fleet import Fleet, source_of
+from k2_feeds.socket.listed_symbols import Listed
+from k2_feeds.socket.session import Session
 from tests.feeds.rooms import WITHIN_S, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 from tests.feeds.test_fleet import Lines
@@ -32,8 +32,8 @@ def a_refusal(**fields: object) -> Refusal:
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.session.SETTLE_S", 0.05)
-    monkeypatch.setattr("k2_feeds.session.ACKNOWLEDGE_S", 0.5)
+    monkeypatch.setattr("k2_feeds.socket.session.SETTLE_S", 0.05)
+    monkeypatch.setattr("k2_feeds.socket.session.ACKNOWLEDGE_S", 0.5)
 
 
 def a_fleet(venue: ScriptedVenue, symbols: tuple[str, ...]) -> tuple[Fleet, Lines]:
@@ -103,7 +103,7 @@ async def test_a_venue_that_refuses_all_without_a_name_is_asked_anew_by_another_
 
 
 async def test_each_refused_symbol_is_asked_for_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_feeds.session.ASK_AGAIN_S", (0.1, 0.2))
+    monkeypatch.setattr("k2_feeds.socket.session.ASK_AGAIN_S", (0.1, 0.2))
     with scripted("coinbase", COINBASE) as venue:
         venue.refuses, venue.refusal = set(COINBASE[3:]), a_refusal(**FAILED)
         fleet, lines = a_fleet(venue, COINBASE)

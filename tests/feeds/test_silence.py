@@ -12,14 +12,14 @@ import pytest
 from k2_core import clock
 from k2_core.settings import Feeds
 from k2_core.venues import VENUES
-from k2_feeds.connection import Connection
-from k2_feeds.feed_metrics import FeedMetrics
-from k2_feeds.fleet import Fleet, source_of
-from k2_feeds.health import Running, VenueHealth
-from k2_feeds.listed import Listed
-from k2_feeds.publisher import Publisher
-from k2_feeds.silence import Silence
-from k2_feeds.watch import Watch
+from k2_feeds.health.feed_metrics import FeedMetrics
+from k2_feeds.health.health_report import Running, VenueHealth
+from k2_feeds.health.watch import Watch
+from k2_feeds.kafka.publisher import Publisher
+from k2_feeds.socket.connection import Connection
+from k2_feeds.socket.fleet import Fleet, source_of
+from k2_feeds.socket.listed_symbols import Listed
+from k2_feeds.socket.silence import Silence
 from tests.feeds.rooms import WITHIN_S, Told, a_venue, free_port, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 

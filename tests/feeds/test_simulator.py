@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from k2_core.errors import PartError
 from k2_core.venues import binance
+from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import recording_of, survey
 from k2_feeds.simulator.server import Hub, serve_venue
-from k2_feeds.simulator.sources import MarketSource, Player
 from tests.feeds.rooms import a_trade_frame, free_port, simulating
 
 WITHIN_S = 240

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from websockets.sync.client import connect
 
 from k2_core.settings import Feeds, child_environment
-from k2_feeds.cli import feed
+from k2_feeds.feed_commands import feed
 from tests.feeds.rooms import free_port
 from tests.loopback import http
 
-COMMAND = (sys.executable, "-c", "from k2_feeds.cli import feed; feed()")
+COMMAND = (sys.executable, "-c", "from k2_feeds.feed_commands import feed; feed()")
 WITHIN_S = 240
 
 

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from k2_core.quotes import BadQuote
 from k2_core.trades import BadTrade
 from k2_core.venues import VENUES
+from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import recording_of, survey
-from k2_feeds.simulator.sources import MarketSource, Player
 from tests.feeds.rooms import simulating
 
 WITHIN_S = 240

@@ -6,7 +6,7 @@ import pytest
 
 from k2_core.raw_frame import MAX_FRAME_BYTES
 from k2_core.venues import coinbase, kraken
-from k2_feeds.publisher import Publisher
+from k2_feeds.kafka.publisher import Publisher
 from tests.feeds.rooms import Told, free_port
 
 TIME = "2026-04-07T14:30:02.789012Z"

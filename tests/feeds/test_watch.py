@@ -10,13 +10,13 @@ from k2_core import clock
 from k2_core.clock import NS_PER_SECOND
 from k2_core.settings import Feeds
 from k2_core.venues import binance, coinbase, kraken
-from k2_feeds.fleet import source_of
-from k2_feeds.lateness import Lateness, Sample
-from k2_feeds.listed import Listed, fetch
-from k2_feeds.pacing import LONGEST_HOLD_S
-from k2_feeds.sockets import RateLimited
-from k2_feeds.states import States
-from k2_feeds.watch import SEQUENCE_S, Watch
+from k2_feeds.health.fault_states import States
+from k2_feeds.health.lateness import Lateness, Sample
+from k2_feeds.health.watch import SEQUENCE_S, Watch
+from k2_feeds.socket.fleet import source_of
+from k2_feeds.socket.listed_symbols import Listed, fetch
+from k2_feeds.socket.pacing import LONGEST_HOLD_S
+from k2_feeds.socket.websockets import RateLimited
 from tests.feeds.scripted_venue import _DATA, ScriptedVenue, scripted
 
 T = 1_700_000_000 * NS_PER_SECOND

@@ -9,10 +9,10 @@ import pytest
 
 from k2_core.settings import Kafka, Registry, Settings
 from k2_feeds.feed import Feed
-from k2_feeds.provision import Provisioned, Stopped, provision
-from k2_feeds.publisher import Publisher
+from k2_feeds.kafka.provision import Provisioned, Stopped, provision
+from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.stream import FeedStream
-from k2_feeds.watermarks import Watermarks
+from k2_feeds.trade_ids.watermarks import Watermarks
 from tests.feeds.rooms import a_trade_frame, a_venue, events_of
 from tests.reliability.waiting import wait_until
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyiceberg.table import Table
 
-from k2_core.catalog import open_catalog
+from k2_core.lake.catalog import open_catalog
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
 

@@ -14,14 +14,14 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.table import Table
 
-from k2_assets.drain.schemas import SchemaLookup
-from k2_assets.lake_writer.commits import arrow_schema
-from k2_assets.silver.rebuild import rebuild_day
-from k2_core.catalog import open_catalog
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.lake.commits import arrow_schema
+from k2_assets.silver.rebuild_day import rebuild_day
+from k2_core.lake.catalog import open_catalog
+from k2_core.lake.tables import silver_trades
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
 from k2_core.settings import Settings
-from k2_core.tables import silver_trades
 from k2_core.venues import VENUES, binance
 from tests.integration.whole_platform import Platform, eventually
 from tests.loopback import http

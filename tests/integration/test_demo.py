@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from k2_core.settings import Ports, Settings
-from k2_stack import processes, state
+from k2_stack import processes, stack_state
 from tests.integration.whole_platform import Platform
 
 pytestmark = [pytest.mark.integration, pytest.mark.drawn("platforms")]
@@ -31,6 +31,6 @@ def test_demo_shows_every_station_and_leaves_nothing_running(tmp_path: Path, fre
     assert said.endswith("K2 has ended.\n")
     home = platform.home.with_name("home-demo")
     assert processes.marked(home) == []
-    now = state.read(Settings(home=home))
+    now = stack_state.read(Settings(home=home))
     assert now
     assert now.phase == "stopped"

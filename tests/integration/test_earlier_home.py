@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 from pyiceberg.table import Table
 
+from k2_core.lake.tables import DATA, GOLD, bronze, silver, silver_rejected
 from k2_core.offsets import Offsets
 from k2_core.settings import Ports
-from k2_core.tables import DATA, GOLD, bronze, silver, silver_rejected
 from k2_core.venues import VENUES
 from tests.homes.facts import rows_of
 from tests.homes.packed import PackedHome, unpack

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from k2_core.settings import Ports
-from k2_stack import processes, state
+from k2_stack import processes, stack_state
 from tests.integration.whole_platform import eventually
 from tests.reliability.measured import Faults
 from tests.reliability.whole import (
@@ -52,7 +52,7 @@ def await_rows_beyond(platform: WholePlatform, rows: int) -> None:
 
 def kill_everything(platform: WholePlatform) -> None:
     """Kill the supervisor and every process of the home with SIGKILL."""
-    now = state.read(platform.settings)
+    now = stack_state.read(platform.settings)
     assert now
     with_no_mercy(now.pid)
     while left := processes.marked(platform.home):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from k2_core.catalog import open_catalog
+from k2_core.lake.catalog import open_catalog
 from k2_core.settings import Ports
 from tests.integration.whole_platform import Platform, eventually
 

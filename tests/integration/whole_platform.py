@@ -13,7 +13,7 @@ from unittest import mock
 import httpx
 
 from k2_core.settings import DEVELOPMENT_API_KEY, Ports, Settings, child_environment, load_settings
-from k2_stack import state, status
+from k2_stack import stack_state, status
 from tests.loopback import http
 
 PATIENCE_S = 600
@@ -62,7 +62,7 @@ class Platform:
 
     def pid(self, part: str) -> int:
         """Return the process of a part."""
-        now = state.read(self.settings)
+        now = stack_state.read(self.settings)
         found = now and now.part(part)
         assert found, part
         assert found.pid, found

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from k2_assets.drain.drain import drain
+from k2_assets.drain.drain_loop import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.lake_resource import Lake
 from k2_core.settings import Catalog, Drain, Kafka, Registry, Settings
 from tests.assets.rooms import Room
 from tests.reliability.waiting import wait_until
@@ -71,7 +71,7 @@ class Draining:
 @contextmanager
 def draining(room: Room, monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None) -> Iterator[Draining]:
     """Drain a room's topic while the block runs; the drain must not end by an error."""
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", {room.venue.VENUE: room.venue})
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     works, stop = Draining(room, settings or settings_of(room)), threading.Event()
     thread = threading.Thread(target=works.run, args=(stop,))
     thread.start()

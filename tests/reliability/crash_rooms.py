@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.frames import NOON_MS, a_frame
 from tests.assets.lakes import Row

@@ -23,7 +23,7 @@ READY = "listens to SIGTERM"
 _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(
     [
-        *("k2_assets.drain.drain", "k2_assets.refine.loop", "fastavro"),
+        *("k2_assets.drain.drain_loop", "k2_assets.refine.refine_loop", "fastavro"),
         # What these load only when they begin to work: as much again.
         *("httpcore2", "truststore", "h11", "encodings.idna", "numpy.ma", "pyarrow.acero"),
         *("pyiceberg_core.transform", "sqlalchemy.dialects.sqlite"),

@@ -15,24 +15,24 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from sqlalchemy.exc import OperationalError
 
-from k2_assets.drain import layers
-from k2_assets.drain.drain import drain
-from k2_assets.gold import day
-from k2_assets.kafka_reader import KafkaReader
-from k2_assets.lake_writer import commits
-from k2_assets.refine import news
-from k2_assets.refine.job import refine_job
-from k2_assets.refine.loop import Refine
-from k2_assets.resources.lake import Lake
+from k2_assets.drain.drain_loop import drain
+from k2_assets.gold import gold_day
+from k2_assets.kafka.topic_reader import KafkaReader
+from k2_assets.lake import commits
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.refine import days_with_news
+from k2_assets.refine.refine_job import refine_job
+from k2_assets.refine.refine_loop import Refine
+from k2_assets.topic_tables import layers
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_TRADES
 from k2_core.topics import raw_topic
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import VENUES, binance
 from tests.assets.rooms import a_venue
 from tests.reliability.crashes import READY
 
-_READ_S = "k2_assets.drain.drain:_READ_S"
+_READ_S = "k2_assets.drain.drain_loop:_READ_S"
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,16 @@ def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_
 def refine_gold(settings: Settings, silver: str, conditions: Conditions, until_done: bool = False) -> None:
     """Refine as a run of the platform does, until SIGTERM; or until gold has taken in all of ``silver``."""
     conditions.arrange()
-    day.SILVER["trades"] = news.SOURCES[GOLD_TRADES.name] = (silver,)
+    gold_day.SILVER["trades"] = days_with_news.SOURCES[GOLD_TRADES.name] = (silver,)
     refine = Refine(Lake(settings), f"child {os.getpid()}", _stop_at_sigterm())
     for refreshed in refine.steps():
-        if until_done and refreshed is None and all(refine.is_caught_up(table) for table in news.SOURCES):
+        if until_done and refreshed is None and all(refine.is_caught_up(table) for table in days_with_news.SOURCES):
             return
 
 
 def refine_and_report(settings: Settings, silver: str, dagster: str) -> None:
     """Refine as a run of Dagster, which reports to the instance in the folder ``dagster``, until SIGTERM."""
-    day.SILVER["trades"] = news.SOURCES[GOLD_TRADES.name] = (silver,)
+    gold_day.SILVER["trades"] = days_with_news.SOURCES[GOLD_TRADES.name] = (silver,)
     print(READY, flush=True)  # noqa: T201  # into the child's log
     with dg.DagsterInstance.local_temp(dagster) as instance:
         run = refine_job(settings).execute_in_process(instance=instance, resources={"lake": Lake(settings)})

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from k2_assets.drain.layers import Layers
-from k2_assets.gold import day as day_module
-from k2_assets.gold.day import GoldDay
-from k2_assets.resources.lake import Lake
-from k2_assets.silver.rebuild import rebuild_day
+from k2_assets.gold import gold_day as day_module
+from k2_assets.gold.gold_day import GoldDay
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.silver.rebuild_day import rebuild_day
+from k2_assets.topic_tables.layers import Layers
 from k2_core.errors import CommitConflict, MalformedFrame
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.offsets import Offsets
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.trades import VenueTrade
 from k2_core.venues import binance
 from tests.assets.drained import SILVER, DrainedLake, KnownSchemas, a_parser, received

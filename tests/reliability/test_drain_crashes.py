@@ -28,8 +28,8 @@ WHILE_CATCHING_UP = {
     "caught_up": "drain killed while {} catches up, between two commits",
 }
 BATCH, PIECE = 75, 15  # at least five pieces, however the batch falls over the partitions
-WHOLE_BATCHES = Conditions({"k2_assets.drain.lane:_FIRST_COMMIT_S": NEVER_S})
-SMALL_PIECES = Conditions({"k2_assets.drain.layers:_CATCH_UP_OFFSETS": PIECE})
+WHOLE_BATCHES = Conditions({"k2_assets.drain.topic_lane:_FIRST_COMMIT_S": NEVER_S})
+SMALL_PIECES = Conditions({"k2_assets.topic_tables.layers:_CATCH_UP_OFFSETS": PIECE})
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_every_row_stands_once_though_answers_of_commits_are_lost(
 ) -> None:
     times = 40 if soak else 4
     lost = LostAnswers(drains.table(layer), times, tmp_path / "lost")
-    child = drains.start(Conditions({"k2_assets.drain.drain:_RETRY_FIRST_S": 0.05}, lost_answers=lost))
+    child = drains.start(Conditions({"k2_assets.drain.drain_loop:_RETRY_FIRST_S": 0.05}, lost_answers=lost))
     deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251
     while lost.injected() < times:
         drains.room.send()

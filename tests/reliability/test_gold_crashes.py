@@ -11,9 +11,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from k2_assets.presentation import ROW_COUNT
-from k2_core.table_spec import TableSpec
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_assets.orchestration.asset_metadata import ROW_COUNT
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import NOON, SILVER, Row, SmallLake, a_trade
 from tests.reliability.crash_rooms import SYMBOLS, Key, compare

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.lake_files import live_files
-from k2_assets.lake_writer.commits import commit_drained
-from k2_assets.lake_writer.history import create_tag
-from k2_assets.lake_writer.lock import lock
-from k2_assets.maintenance.ledger import Ledger
+from k2_assets.lake.commits import commit_drained
+from k2_assets.lake.source_files import live_files
+from k2_assets.lake.table_history import create_tag
+from k2_assets.lake.table_lock import lock
+from k2_assets.maintenance.file_removal import remove_orphans
 from k2_assets.maintenance.named_files import NamedFiles
-from k2_assets.maintenance.removal import remove_orphans
+from k2_assets.maintenance.removal_ledger import Ledger
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_core import clock
 from k2_core.offsets import Offsets

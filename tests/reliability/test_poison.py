@@ -13,10 +13,10 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pytest import MonkeyPatch  # noqa: PT013  # a type, beside the module
 
-from k2_assets.drain import drain as drains
-from k2_assets.drain import lane as lanes
-from k2_assets.drain import layers
-from k2_assets.resources.lake import Lake
+from k2_assets.drain import drain_loop as drains
+from k2_assets.drain import topic_lane as lanes
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.topic_tables import layers
 from k2_core import topics
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings

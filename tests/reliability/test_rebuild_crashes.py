@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import REJECTED, SILVER
 from tests.assets.lakes import DAY

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from k2_assets.kafka_topic import NoTopic
+from k2_assets.kafka.kafka_topic import NoTopic
 from tests.assets.frames import NOON_NS, a_frame, an_envelope
 from tests.assets.rooms import Room
 from tests.reliability.beside import draining

@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from k2_assets.drain.drain import drain
-from k2_assets.gold.refresh import GoldRefresh
-from k2_assets.resources.lake import Lake
-from k2_core import tables
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_assets.drain.drain_loop import drain
+from k2_assets.gold.refresh_rows import GoldRefresh
+from k2_assets.lake.lake_resource import Lake
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.settings import Settings, child_environment
 from k2_core.venues import VENUES
 from tests.loopback import http

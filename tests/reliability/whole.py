@@ -18,12 +18,12 @@ import fastavro
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from k2_assets.kafka_reader import describe_topic
+from k2_assets.kafka.topic_reader import describe_topic
 from k2_assets.kept_runs.heartbeat import READING, WAITING, Beat, read_beat
-from k2_assets.refine.loop import REFINING
+from k2_assets.refine.refine_loop import REFINING
 from k2_core import topics
-from k2_core.catalog import open_catalog
-from k2_stack import state
+from k2_core.lake.catalog import open_catalog
+from k2_stack import stack_state
 from tests.integration.whole_platform import Platform, eventually
 from tests.reliability.measured import Faults
 
@@ -58,9 +58,9 @@ class WholePlatform(Platform):
 
     def is_ready(self, part: str) -> bool:
         """Tell whether the supervisor calls a part ready."""
-        now = state.read(self.settings)
+        now = stack_state.read(self.settings)
         found = now and now.part(part)
-        return bool(found and found.state == state.READY and found.pid)
+        return bool(found and found.state == stack_state.READY and found.pid)
 
     def beat(self, name: str = "main") -> Beat | None:
         """Return the last heartbeat of the drain, or of ``refine``."""

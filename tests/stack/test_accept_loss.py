@@ -13,16 +13,16 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, TopicPartition
 
 from k2_assets.drain import accept_loss
-from k2_assets.drain.drain import drain
+from k2_assets.drain.drain_loop import drain
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.lake_writer.commits import commit_drained
-from k2_assets.resources.lake import Lake
+from k2_assets.lake.commits import commit_drained
+from k2_assets.lake.lake_resource import Lake
 from k2_core import topics
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from k2_feeds.provision import ensure_topic
+from k2_feeds.kafka.provision import ensure_topic
 from k2_stack.cli import main
 from tests.assets.rooms import Room
 from tests.reliability.waiting import wait_until
@@ -37,7 +37,7 @@ def room(broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     made = Room(broker, registry, tmp_path / "home")
     venues = {made.venue.VENUE: made.venue}
     monkeypatch.setattr(accept_loss, "VENUES", venues)
-    monkeypatch.setattr("k2_assets.drain.drain.VENUES", venues)
+    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", venues)
     ensure_topic(made.admin, topics.FEED_EVENTS, settings_of(made))
     return made
 
@@ -221,7 +221,7 @@ def test_a_table_that_is_behind_bronze_is_left_to_the_drain(room: Room, monkeypa
         raise CommitConflict(point)
 
     with monkeypatch.context() as patch:
-        patch.setattr("k2_assets.drain.layers.reach", interrupted)
+        patch.setattr("k2_assets.topic_tables.layers.reach", interrupted)
         with pytest.raises(CommitConflict):
             room.drain()  # bronze alone
     cut(room)

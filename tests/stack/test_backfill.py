@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from dagster._utils import get_run_crash_explanation
 
 from k2_core.settings import Settings
-from k2_stack import state
+from k2_stack import stack_state
 from k2_stack.cli import main
 from k2_stack.dagster_graphql import MARKED_FAILED
 from tests.stack.homes import running_home
@@ -263,7 +263,7 @@ def test_waiting_ends_when_the_platform_does(
 ) -> None:
     dagster.progress = [a_progress("REQUESTED", 2, 1, 0)]  # then nothing answers, and nobody holds the home
     holders = iter([os.getpid(), None])
-    monkeypatch.setattr("k2_stack.state.Lock.holder", lambda _: next(holders))
+    monkeypatch.setattr("k2_stack.stack_state.Lock.holder", lambda _: next(holders))
 
     done = backfill(SILVER, *DAYS)
 
@@ -283,7 +283,7 @@ def test_waiting_ends_when_dagster_answers_that_it_knows_no_such_backfill(dagste
 def test_a_home_that_runs_no_platform_is_refused_though_another_holds_the_port(
     dagster: type[Dagster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    other = state.running(Settings(home=tmp_path)).url("dagster-webserver")
+    other = stack_state.running(Settings(home=tmp_path)).url("dagster-webserver")
     monkeypatch.setenv("K2_PORTS__DAGSTER", other.rpartition(":")[2])
     for home in (tmp_path / "mistyped", stopped_home(tmp_path / "stopped", other)):
         monkeypatch.setenv("K2_HOME", str(home))

@@ -8,7 +8,7 @@ import pytest
 
 from k2_core.settings import Feeds, Ports, Settings
 from k2_stack import banner, probes
-from k2_stack.state import StackState
+from k2_stack.stack_state import StackState
 
 
 def symbol_in_banner(settings: Settings) -> str:

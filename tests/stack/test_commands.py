@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from k2_stack.cli import main
-from k2_stack.sources import Source, absolute
+from k2_stack.trade_sources import Source, absolute
 
 
 @pytest.mark.parametrize(

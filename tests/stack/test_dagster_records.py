@@ -8,7 +8,7 @@ import pytest
 
 from k2_core import clock
 from k2_stack import dagster_records
-from k2_stack.layers import layers_of_run
+from k2_stack.layer_status import layers_of_run
 
 DAYS = dg.DailyPartitionsDefinition("2024-08-01", end_date="2024-08-10")
 

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from k2_api import query_cli
-from k2_api.catalog_pointer import CatalogPointer
-from k2_api.errors import LakeUnavailable
-from k2_core.catalog import ensure_tables, format_of, open_catalog
+from k2_api.api_errors import LakeUnavailable
+from k2_api.lake.catalog_pointer import CatalogPointer
 from k2_core.errors import NewerHome
 from k2_core.home_format import FORMAT
+from k2_core.lake.catalog import ensure_tables, format_of, open_catalog
+from k2_core.lake.tables import GOLD_TRADES
 from k2_core.settings import Settings
-from k2_core.tables import GOLD_TRADES
 from k2_stack import cli
 
 NAMESPACE = "market_data"

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from k2_api.query_cli import main as k2_query
-from k2_core.catalog import open_catalog, require_lake
 from k2_core.errors import PartError, SettingsError
+from k2_core.lake.catalog import open_catalog, require_lake
 from k2_core.settings import Catalog, Kafka, Settings
-from k2_stack import state
+from k2_stack import stack_state
 from k2_stack.cli import main as k2
 from tests.stack.homes import running_home
 
@@ -96,17 +96,17 @@ def test_k2_down_leaves_a_folder_that_is_no_home_as_it_is(tmp_path: Path, monkey
 def test_settings_are_bound_to_what_the_homes_own_platform_runs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     with running_home(settings, broker="127.0.0.1:7", registry="http://127.0.0.1:8/apis/ccompat/v7"):
-        found = state.bound(settings)
+        found = stack_state.bound(settings)
     assert (found.bootstrap_servers, found.registry_url) == ("127.0.0.1:7", "http://127.0.0.1:8/apis/ccompat/v7")
     with pytest.raises(PartError, match="no platform runs from"):
-        state.bound(settings)
+        stack_state.bound(settings)
     own = Settings(home=tmp_path, kafka=Kafka(bootstrap_servers="kafka:9092"))
-    assert state.bound(own) is own
+    assert stack_state.bound(own) is own
 
 
 def test_a_state_of_an_earlier_platform_is_not_the_one_that_runs(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     with running_home(settings, api="http://127.0.0.1:1") as now:
-        state.write(settings, type(now)(now.home, now.source, now.pid + 1, now.process_started, []))
+        stack_state.write(settings, type(now)(now.home, now.source, now.pid + 1, now.process_started, []))
         with pytest.raises(PartError, match="no platform runs from"):
-            state.running(settings)
+            stack_state.running(settings)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.lake_writer.commits import commit_drained
-from k2_assets.lake_writer.rewrites import replace_files
-from k2_core import seen, tables
+from k2_assets.lake.commits import commit_drained
+from k2_assets.lake.rewrites import replace_files
+from k2_core.lake import source_memory, tables
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.offsets import Offsets
-from k2_core.tables import GOLD_OHLCV_1M, GOLD_TRADES
-from k2_stack import layers, status
+from k2_stack import layer_status, status
 from k2_stack.iceberg_metadata import LakeTable, read_tables
-from k2_stack.layers import Below
+from k2_stack.layer_status import Below
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, to_arrow, trades_of
 
 BRONZE = tables.bronze_trades("binance")
@@ -36,7 +36,7 @@ def table_of(lake: SmallLake, name: str) -> LakeTable:
 
 
 def below(lake: SmallLake) -> dict[str, Below]:
-    return layers.below(read_tables(lake.settings))
+    return layer_status.below(read_tables(lake.settings))
 
 
 def waiting(lake: SmallLake) -> dict[str, int]:
@@ -75,7 +75,7 @@ def test_a_day_that_was_left_out_waits_since_its_own_commit(lake: SmallLake) -> 
 
 
 def test_days_older_than_a_full_memory_are_not_waited_for(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen, "DAYS_REMEMBERED", 2)
+    monkeypatch.setattr(source_memory, "DAYS_REMEMBERED", 2)
     for days in range(3):
         lake.append(SILVER, [a_trade(days + 1, NOON + days * NEXT_DAY)])
         lake.trades_refresh(DAY + days * NEXT_DAY).append_new()
@@ -95,7 +95,7 @@ def test_old_trades_are_behind_only_when_they_wait_for_long(lake: SmallLake) -> 
     assert impatient["warnings"][0].startswith(
         "gold_trades is behind: rows of silver that are not taken in: 1, the oldest for "
     )
-    assert layers.newest_at_s(read_tables(lake.settings)) == {"silver": at_s}
+    assert layer_status.newest_at_s(read_tables(lake.settings)) == {"silver": at_s}
 
 
 def drained(lake: SmallLake, start: int, following: int) -> None:
@@ -171,4 +171,4 @@ def test_candles_that_replace_others_are_new_rows(lake: SmallLake) -> None:
     ],
 )
 def test_an_asset_belongs_to_its_layer(asset: str, layer: str | None) -> None:
-    assert layers.layer_of(asset) == layer
+    assert layer_status.layer_of(asset) == layer

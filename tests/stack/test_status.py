@@ -26,19 +26,19 @@ from rich.console import Console
 
 from k2_assets.kept_runs.heartbeat import Heart
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_core import clock, storage
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core import clock, disk_space
+from k2_core.disk_space import Disk
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, all_tables
 from k2_core.offsets import Offsets
 from k2_core.settings import Catalog as CatalogSettings
 from k2_core.settings import Ports, Settings
-from k2_core.storage import Disk
-from k2_core.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, all_tables
-from k2_stack import dagster_records, kafka_lag, lake, state, status, status_view
+from k2_stack import dagster_records, kafka_lag, lake_status, stack_state, status, status_view
 from k2_stack.cli import main
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import read_tables
-from k2_stack.layers import LAYERS
-from k2_stack.state import PartState
+from k2_stack.layer_status import LAYERS
+from k2_stack.stack_state import PartState
 from tests.reliability.waiting import wait_until
 
 NAMESPACE = "market_data"
@@ -103,7 +103,7 @@ def an_event(
 
 
 def test_newest_candle_is_none_when_there_is_no_candle(catalog: Catalog, settings: Settings) -> None:
-    assert lake.newest_candle(read_tables(settings)) is None
+    assert lake_status.newest_candle(read_tables(settings)) is None
 
 
 def test_newest_candle_is_of_the_last_minute_when_files_came_in_any_order(catalog: Catalog, settings: Settings) -> None:
@@ -111,7 +111,7 @@ def test_newest_candle_is_of_the_last_minute_when_files_came_in_any_order(catalo
     append_candles(catalog, ("ETHUSDT", newest), ("BTCUSDT", newest))
     append_candles(catalog, ("BTCUSDT", MIDNIGHT - dt.timedelta(minutes=5)))
 
-    assert lake.newest_candle(read_tables(settings)) == {
+    assert lake_status.newest_candle(read_tables(settings)) == {
         "symbol": "BTCUSDT",
         "exchange": "binance",
         "window_start": "2024-08-09T00:04:00.000000Z",
@@ -142,7 +142,7 @@ def test_gaps_are_open_until_their_ids_came_after_all(catalog: Catalog, settings
 
     found = status.gather(settings)
 
-    assert lake.open_gaps(read_tables(settings), clock.now()) == {
+    assert lake_status.open_gaps(read_tables(settings), clock.now()) == {
         ("binance", "BTCUSDT"): [(10, 11), (13, 19)],
         ("binance", "ETHUSDT"): [(5, 6)],
     }
@@ -157,11 +157,11 @@ def test_gaps_are_open_until_their_ids_came_after_all(catalog: Catalog, settings
 def test_gaps_are_none_when_all_came_or_they_are_long_ago_or_told_twice(catalog: Catalog, settings: Settings) -> None:
     two_days = dt.timedelta(days=2)
     append_events(catalog, an_event("gap", 1, 9), an_event("gap", 3, 12), an_event("gap", 70, 80, ago=two_days))
-    assert lake.open_gaps(read_tables(settings), clock.now()) == {("binance", "BTCUSDT"): [(1, 2), (3, 12)]}
+    assert lake_status.open_gaps(read_tables(settings), clock.now()) == {("binance", "BTCUSDT"): [(1, 2), (3, 12)]}
 
     append_events(catalog, an_event("recovered", 1, 20, state="gap", ago=dt.timedelta(0)))
 
-    assert lake.open_gaps(read_tables(settings), clock.now()) == {}
+    assert lake_status.open_gaps(read_tables(settings), clock.now()) == {}
 
 
 def lag_of_topic(settings: Settings, broker: str) -> tuple[int, tuple[str, ...]] | None:
@@ -227,10 +227,12 @@ def test_an_offset_that_kafka_does_not_have_is_said_and_is_no_lag(
 
 def test_a_part_whose_process_is_gone_is_not_ready_though_the_state_says_so(settings: Settings) -> None:
     """As when the supervisor cannot write its state: the disk is full."""
-    lock = state.Lock(settings)
+    lock = stack_state.Lock(settings)
     assert lock.acquire()
-    part = state.PartState("api", state=state.READY, pid=2**22, process_started=1.0)
-    state.write(settings, state.StackState(str(settings.home), "simulator", 1, 1.0, [part], phase="running"))
+    part = stack_state.PartState("api", state=stack_state.READY, pid=2**22, process_started=1.0)
+    stack_state.write(
+        settings, stack_state.StackState(str(settings.home), "simulator", 1, 1.0, [part], phase="running")
+    )
 
     found = status.gather(settings)
 
@@ -255,8 +257,8 @@ def test_a_drain_that_an_error_ended_is_failing_until_the_next_one_begins(settin
 
 
 def drain_of(settings: Settings) -> dict[str, object]:
-    state.write(settings, state.StackState(str(settings.home), "simulator", 1, 1.0, []))
-    lock = state.Lock(settings)
+    stack_state.write(settings, stack_state.StackState(str(settings.home), "simulator", 1, 1.0, []))
+    lock = stack_state.Lock(settings)
     assert lock.acquire()
     found = status.gather(settings)
     lock.release()
@@ -265,7 +267,7 @@ def drain_of(settings: Settings) -> dict[str, object]:
 
 def test_a_disk_without_space_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Disk(settings.home, 0, 10**9)
-    monkeypatch.setattr(storage, "low_disks", lambda _: [full])
+    monkeypatch.setattr(disk_space, "low_disks", lambda _: [full])
 
     found = status.gather(settings)
 
@@ -284,10 +286,10 @@ def test_status_is_not_ready_when_nothing_was_ever_started(settings: Settings) -
 @contextmanager
 def a_platform(settings: Settings, *parts: PartState, source: str = "simulator") -> Iterator[None]:
     """A home whose supervisor says that all of it runs."""
-    lock = state.Lock(settings)
+    lock = stack_state.Lock(settings)
     assert lock.acquire()
-    now = state.StackState(str(settings.home), source, os.getpid(), 1.0, list(parts), phase="running")
-    state.write(settings, now)
+    now = stack_state.StackState(str(settings.home), source, os.getpid(), 1.0, list(parts), phase="running")
+    stack_state.write(settings, now)
     try:
         yield
     finally:
@@ -296,7 +298,7 @@ def a_platform(settings: Settings, *parts: PartState, source: str = "simulator")
 
 def a_part(name: str = "api", **other: Any) -> PartState:
     """A part that serves and that nobody started: its process is not looked at."""
-    return PartState(name, own=False, state=state.READY, **other)
+    return PartState(name, own=False, state=stack_state.READY, **other)
 
 
 def ended_with(settings: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:

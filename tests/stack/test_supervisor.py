@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from k2_core.settings import Ports, Settings, child_environment
-from k2_stack import processes, state
+from k2_stack import processes, stack_state
 from k2_stack.supervisor import end_all
 
 PROGRAM = Path(__file__).with_name("small_platform.py")
@@ -46,15 +46,15 @@ class Small:
         found: dict[str, Any] = json.loads(self.k2("status", "--json").stdout)
         return found
 
-    def part(self, name: str) -> state.PartState:
-        now = state.read(self.settings)
+    def part(self, name: str) -> stack_state.PartState:
+        now = stack_state.read(self.settings)
         assert now
         found = now.part(name)
         assert found
         return found
 
     def runs(self) -> bool:
-        now = state.read(self.settings)
+        now = stack_state.read(self.settings)
         return now is not None and now.ready
 
     def left(self) -> list[psutil.Process]:
@@ -72,7 +72,7 @@ def until(condition: Callable[[], bool]) -> None:
 def small(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[Small]:
     platform = Small(Settings(home=tmp_path, ports=free_ports()))
     yield platform
-    now = state.read(platform.settings)
+    now = stack_state.read(platform.settings)
     if now:
         processes.kill(now.identity)
     processes.end_marked(tmp_path, grace_s=0)
@@ -233,7 +233,7 @@ def test_part_that_hangs_is_ended_and_started_again(small: Small) -> None:
         assert before
         os.kill(before, signal.SIGSTOP)
 
-        until(lambda: small.part("registry").state == state.FAILING)
+        until(lambda: small.part("registry").state == stack_state.FAILING)
         assert "does not answer" in small.part("registry").message
         until(lambda: small.part("registry").restarts == 1 and small.runs())
 
@@ -330,12 +330,12 @@ def test_daemon_ends_before_the_code_server_and_the_broker_last(tmp_path: Path) 
         time.sleep(0.02)
     leaders = [processes.identity(process.pid) for process in started]
     parts = [
-        state.PartState(name, pid=leader.pid, process_started=leader.started)
+        stack_state.PartState(name, pid=leader.pid, process_started=leader.started)
         for name, leader in zip(names, leaders, strict=True)
         if leader
     ]
 
-    end_all(Settings(home=tmp_path), state.StackState(str(tmp_path), "", 0, 0.0, parts))
+    end_all(Settings(home=tmp_path), stack_state.StackState(str(tmp_path), "", 0, 0.0, parts))
 
     assert [process.wait() for process in started] == [0, 0, 0]
     assert (tmp_path / "ends").read_text().split() == ["dagster-daemon", "dagster-code", "broker"]

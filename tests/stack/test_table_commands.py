@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pyiceberg.types import IntegerType, LongType, StringType, TimestamptzType
 
-from k2_core import tables
-from k2_core.catalog import ensure_tables, open_catalog
+from k2_core.lake import tables
+from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import DRAINED, Column, TableSpec
 from k2_core.settings import Settings
-from k2_core.table_spec import DRAINED, Column, TableSpec
 from k2_stack import prepare
 from k2_stack.cli import main
 
@@ -100,7 +100,7 @@ def test_migrate_refuses_what_iceberg_cannot_do(home: Path, monkeypatch: pytest.
 
 
 def test_start_does_the_small_changes_and_names_the_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2_assets.first_partition._COUNTED", ())  # of tables that this lake does not have
+    monkeypatch.setattr("k2_assets.lake.first_partition._COUNTED", ())  # of tables that this lake does not have
     said = prepare.tables(Settings(home=home))
 
     assert said.startswith("run `k2 tables migrate --dry-run`")

@@ -1,0 +1,30 @@
+"""ETag and Cache-Control: an answer changes only with the snapshots it was read from and the question. Pure."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from k2_api.lake.lake_reader import PinnedTable
+from k2_api.version import VERSION
+
+
+def conditional(request: Request, tables: Iterable[PinnedTable], max_age_s: int, body: Callable[[], bytes]) -> Response:
+    """Return 304 if the caller already has this answer, else the answer; ``body`` is called only then."""
+    tag = _tag(request, tables)
+    headers = {"ETag": tag, "Cache-Control": f"private, max-age={max_age_s}", "Vary": "X-API-Key"}
+    if _has(request, tag):
+        return Response(status_code=304, headers=headers)
+    return Response(body(), headers=headers, media_type="application/json")
+
+
+def _tag(request: Request, tables: Iterable[PinnedTable]) -> str:
+    snapshots = ",".join(f"{table.name}@{table.snapshot_id}" for table in tables)
+    question = f"{VERSION}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
+    return f'W/"{hashlib.sha256(question.encode()).hexdigest()[:32]}"'
+
+
+def _has(request: Request, tag: str) -> bool:
+    known = [each.strip() for each in request.headers.get("If-None-Match", "").split(",")]
+    return tag in known or tag.removeprefix("W/") in known or "*" in known

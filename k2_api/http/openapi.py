@@ -1,0 +1,35 @@
+"""What OpenAPI says beyond the routes' own words."""
+
+from typing import Any, Final
+
+from k2_api.http.response_models import ErrorEnvelope
+
+DESCRIPTION: Final = """
+Market data of the K2 lakehouse, read only.
+
+Prices and quantities are text with every digit of the venue. Times are UTC, RFC 3339, with microseconds; ranges
+include their start and exclude their end. In a URL, write the `+` of a time's offset as `%2B`.
+
+`meta` names the table and the snapshot that an answer was read from; `as_of` asks for an earlier one. All pages of one
+answer show the same snapshot; a cursor lives as long as that snapshot is kept (410 afterwards). Answers carry an
+`ETag`: send it as `If-None-Match` and get 304 while nothing has changed.
+
+Errors are `{"success": false, "error": {"code", "message", "details"}, "meta"}`.
+"""
+
+_WORDS: Final = {
+    400: "the cursor is not valid here",
+    401: "no key",
+    403: "the key is not known",
+    404: "`as_of` names no snapshot or tag of this table",
+    410: "no longer kept; `details.earliest` says what is",
+    413: "the query needs too much memory",
+    422: "a parameter is unknown, missing or out of bounds",
+    503: "the lake cannot be read at the moment",
+    504: "the query took too long",
+}
+
+READ_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    304: {"description": "unchanged since the `ETag` in `If-None-Match`"},
+    **{status: {"model": ErrorEnvelope, "description": words} for status, words in _WORDS.items()},
+}

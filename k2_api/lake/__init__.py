@@ -1,0 +1,1 @@
+"""Reading the lake at one snapshot with DuckDB. Nothing here knows HTTP."""

@@ -1,0 +1,42 @@
+"""Which files hold the first rows of an answer, proven by what each file is known to hold. Pure."""
+
+import heapq
+from collections.abc import Sequence
+
+from k2_api.lake.file_groups import FileGroups, Group
+from k2_api.lake.file_index import FileEntry, Filter
+
+
+def surely_first(
+    candidates: Sequence[FileEntry], files: FileGroups, where: Filter, rows: int, *, newest: bool
+) -> list[FileEntry]:
+    """Return files that hold the first ``rows`` rows asked for, newest or oldest first.
+
+    Files are taken in order of their near end. Once ``rows`` rows are known to stand before the near end of the next
+    file, no later file can hold any of them.
+    """
+    ordered = sorted(candidates, key=lambda entry: _near(entry, newest=newest))
+    edges: list[int | None] = [*(_near(entry, newest=newest) for entry in ordered[1:]), None]
+    chosen: list[FileEntry] = []
+    waiting: list[tuple[int, int]] = []
+    proven = 0
+    for (entry, groups), edge in zip(files.walk(ordered), edges, strict=False):
+        fitting = [group for group in groups if group.fits(where)]
+        if fitting:
+            chosen.append(entry)
+        for group in fitting:
+            if group.surely_inside(where):
+                heapq.heappush(waiting, (_far(group, newest=newest), group.rows))
+        while edge is not None and waiting and waiting[0][0] < edge:
+            proven += heapq.heappop(waiting)[1]
+        if proven >= rows:
+            break
+    return chosen
+
+
+def _near(entry: FileEntry, *, newest: bool) -> int:
+    return -entry.last_us if newest else entry.first_us
+
+
+def _far(group: Group, *, newest: bool) -> int:
+    return -group.first_us if newest else group.last_us

@@ -1,1 +1,0 @@
-"""What judges each layer."""

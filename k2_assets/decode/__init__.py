@@ -1,0 +1,1 @@
+"""From messages to rows: envelopes, the venue's parsers, the rules of rows. Pure: opens nothing, writes nothing."""

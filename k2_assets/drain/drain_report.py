@@ -1,0 +1,180 @@
+"""What a drain tells Dagster: one materialization for each touched day at most every few seconds, and a check."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+from confluent_kafka import KafkaException
+
+from k2_assets.drain.topic_lane import Committed, Lane
+from k2_assets.lake.first_partition import is_day_of_data
+from k2_assets.orchestration.asset_metadata import microseconds
+from k2_assets.silver import checks
+from k2_assets.topic_tables.layers import Layers, Rows
+from k2_core import clock
+from k2_core.logs import logger
+from k2_core.venues.routing import Data
+
+log = logger(__name__)
+
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+@dataclass
+class _Pending:
+    """What one lane committed since its last report."""
+
+    rows: dict[str, Counter[date]] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    control_frames: int = 0
+    commit_seconds: float = 0.0
+    newest_us: int = 0
+    lag: int | None = None
+
+
+@dataclass
+class _Judged:
+    """What the check found in a day of silver since the run began: a fault is not forgotten at the next good batch."""
+
+    rows: int = 0
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Reporter:
+    """Collects commits and turns them into Dagster's events, seldom enough to keep the event log small."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._pending: dict[int, tuple[Lane, _Pending]] = {}
+        self._judged: dict[str, dict[date, _Judged]] = {}
+        self._due_at = clock.monotonic()
+
+    def add(self, lane: Lane, committed: Committed) -> None:
+        """Take in one commit."""
+        _, pending = self._pending.setdefault(id(lane), (lane, _Pending()))
+        rows, specs = committed.batch.rows, lane.layers.specs
+        for layer, table in rows.by_layer.items():
+            counter = pending.rows.setdefault(specs[layer].name, Counter())
+            counter.update(_rows_by_day(table, specs[layer].partition_by))
+        if isinstance(lane.layers, Layers):
+            self._judge(lane.layers, rows, pending)
+        pending.control_frames += rows.control_frames
+        pending.lag = _lag(lane)  # now: at the last report Kafka has been left
+        pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
+
+    def _judge(self, layers: Layers, rows: Rows, pending: _Pending) -> None:
+        pending.reasons.update(rows.by_layer["rejected"]["reason"].to_pylist())
+        judged = pl.from_arrow(rows.by_layer["silver"].select(checks.JUDGED[layers.data]))
+        assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
+        found = faults_by_day(judged, layers.data)
+        days = self._judged.setdefault(layers.specs["silver"].name, {})
+        for day, count in _rows_by_day(rows.by_layer["silver"], "timestamp").items():
+            of_day = days.setdefault(day, _Judged())
+            of_day.rows += count
+            if day in found and not of_day.faults:
+                self._due_at = clock.monotonic()
+            of_day.faults += found.get(day, Counter())
+        if judged.height:
+            pending.newest_us = max(pending.newest_us, _latest_us(judged))
+
+    def due(self, *, now: bool = False) -> Iterator[Event]:
+        """Yield what is due; with ``now``, all that is pending."""
+        if not now and clock.monotonic() < self._due_at:
+            return
+        pending, self._pending = self._pending, {}
+        if pending:
+            self._due_at = clock.monotonic() + self._interval_s
+        for lane, news in pending.values():
+            yield from _materializations(lane, news)
+            if isinstance(lane.layers, Layers):
+                yield from self._checks(lane.layers.specs["silver"].name, news)
+
+    def _checks(self, silver_table: str, news: _Pending) -> Iterator[dg.AssetCheckEvaluation]:
+        for day in sorted(filter(is_day_of_data, news.rows[silver_table])):
+            yield _check(silver_table, day, self._judged[silver_table][day])
+
+
+def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
+    specs, of_kafka, newest = lane.layers.specs, _of_kafka(lane, news), _newest(lane, news)
+    of_tables = {specs["bronze"].name: of_kafka}
+    if isinstance(lane.layers, Layers):
+        of_tables |= {specs["silver"].name: newest, specs["rejected"].name: {"rejected by reason": dict(news.reasons)}}
+    for table, days in news.rows.items():
+        for day, count in sorted(days.items()):
+            if is_day_of_data(day):
+                metadata = {"rows": count, **of_tables[table]}
+                yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
+
+
+def _of_kafka(lane: Lane, news: _Pending) -> dict[str, Any]:
+    vector = lane.layers.drained
+    topic = lane.reader.topic
+    return {
+        "offsets": {
+            f"{topic.name}-{partition}": offset
+            for (topic_id, partition), offset in vector.items()
+            if topic_id == topic.topic_id
+        },
+        "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
+        "slowest commit (s)": round(news.commit_seconds, 3),
+        "control frames": news.control_frames,
+    }
+
+
+def _newest(lane: Lane, news: _Pending) -> dict[str, Any]:
+    if not (news.newest_us and isinstance(lane.layers, Layers)):
+        return {}
+    one = lane.layers.data.removesuffix("s")
+    return {
+        f"newest {one}": microseconds(news.newest_us),
+        f"behind the newest {one} (s)": round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3),
+    }
+
+
+def _lag(lane: Lane) -> int | None:
+    try:
+        return lane.reader.lag(lane.layers.drained)
+    except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
+        log.warning("lag not known", error=str(error))
+        return None
+
+
+def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
+    """Judge rows of many days at once; day by day only when something is wrong, which never is of our own making."""
+    if checks.faults(rows, data).is_empty():
+        return {}
+    by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
+    return {
+        day: Counter({(column, check): count for column, check, count in checks.faults(of_day, data).iter_rows()})
+        for (day,), of_day in by_day
+    }
+
+
+def _check(table: str, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
+    """Dagster keeps one evaluation of each run and day, the last: so it tells of the whole run."""
+    faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(table),
+        check_name=checks.NAME,
+        partition=day.isoformat(),
+        passed=not faults,
+        description=checks.sentence(judged.rows, judged.faults.total(), f"of {day} in this run of the drain"),
+        metadata={
+            "rows judged in this run": dg.MetadataValue.int(judged.rows),
+            "faults": dg.MetadataValue.json(faults),
+        },
+    )
+
+
+def _latest_us(rows: pl.DataFrame) -> int:
+    return int(rows.select(pl.col("timestamp").to_physical().max()).item())
+
+
+def _rows_by_day(rows: pa.Table, time_column: str) -> dict[date, int]:
+    counts = rows[time_column].cast(pa.date32()).value_counts()
+    return {each["values"]: each["counts"] for each in counts.to_pylist()}

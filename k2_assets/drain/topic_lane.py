@@ -1,0 +1,247 @@
+"""One topic's way from Kafka into its tables: read, refine, commit while reading on."""
+
+import statistics
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import READ_MESSAGES, KafkaReader, Messages
+from k2_assets.topic_tables.layers import Batch, DrainedTables, Rows
+from k2_core import clock
+from k2_core.offsets import Offsets
+
+_REFINE_MESSAGES: Final = 20_000
+# A commit takes memory of several times its messages; of the largest that Kafka takes, half a million are too many.
+_REFINE_BYTES: Final = 16_000_000
+_COMMIT_BYTES: Final = 128_000_000
+_FIRST_COMMIT_S: Final = 1.0  # of a life: what came while nobody drained has waited
+_RECENT_COMMITS: Final = 20
+_SLOW_TIMES: Final = 5
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A batch that stands in all its tables, and how long its commits took."""
+
+    batch: Batch
+    seconds: float
+
+
+class Lane:
+    """Drains one topic. Not safe for threads, but for the commits that it runs in one of its own."""
+
+    def __init__(
+        self,
+        layers: DrainedTables,
+        reader: KafkaReader,
+        schemas: SchemaLookup,
+        commit_rows: int,
+        commit_interval_s: float,
+        *,
+        quiet_interval_s: float = 0.0,
+        phase: float = 0.0,
+    ) -> None:
+        """Read nothing yet: see :meth:`start`.
+
+        Args:
+            layers: the tables that are filled.
+            reader: of the topic.
+            schemas: by which its messages are read.
+            commit_rows: messages that make a batch full.
+            commit_interval_s: between two commits. All lanes commit at its multiples, so that those who wait for news
+                of several find it at once.
+            quiet_interval_s: the same where nothing but heartbeats came.
+            phase: the part of the interval by which this lane commits later.
+        """
+        self.layers = layers
+        self.reader = reader
+        self._schemas = schemas
+        self._commit_rows = commit_rows
+        self._commit_interval_s = commit_interval_s
+        self._quiet_interval_s = quiet_interval_s
+        self._phase_s = phase * commit_interval_s
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._in_flight: Future[Committed] | None = None
+        self._handed_over_at = 0.0
+        self._recent_s: deque[float] = deque(maxlen=_RECENT_COMMITS)
+        self._clear()
+
+    def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Go on from the tables' vectors: whatever was read but not committed is forgotten and read again.
+
+        Args:
+            progress: is told of each piece of a catch-up, which may take long: who hears nothing thinks it hangs.
+        """
+        self._settle_quietly()
+        self._clear()
+        self.layers.reload()
+        self.layers.catch_up(self._schemas, progress)
+        self._tip = self.layers.vector("bronze")
+        self.reader.seek(self._tip)
+        self._due_at = clock.monotonic() + min(_FIRST_COMMIT_S, self._commit_interval_s)
+
+    def step(self, timeout_s: float, share: float = 1.0) -> list[Committed]:
+        """Read for at most ``timeout_s`` and commit what is due; return the batches that stand since the last call.
+
+        Args:
+            timeout_s: 0 takes what has arrived already.
+            share: of a full batch, at which this lane commits before it is due; others fill theirs beside it.
+
+        Raises:
+            CommitConflict, RegistryError, OSError and the database's errors: call :meth:`start` again.
+        """
+        self._buffer_up(self.reader.read(timeout_s))
+        settled = self._settle(wait=False)
+        if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
+            settled += self._refine()
+        due = clock.monotonic() >= self._due_at
+        full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._made) >= share
+        if full or (due and self._in_flight is None):
+            settled += self._refine()
+            if full or self._has_news or clock.monotonic() >= self._quiet_until:
+                settled += self._start_commit()
+            else:
+                self._due_at = self._next_due()
+        return settled
+
+    def hand_over(self) -> list[Committed]:
+        """Start the last commit, of everything read so far; return the batches that stand since the last call."""
+        return self._refine() + self._start_commit(last=True)
+
+    def finish(self) -> list[Committed]:
+        """Commit what was read, in all tables, and wait for it."""
+        settled = self.hand_over() + self._settle(wait=True)
+        self.layers.commit_left()
+        return settled
+
+    def close(self) -> None:
+        """Let a commit under way end, and leave Kafka."""
+        self._settle_quietly()
+        self._committer.shutdown(wait=True)
+        self.reader.close()
+
+    @property
+    def read(self) -> int:
+        """Messages read since :meth:`start`."""
+        return self._read
+
+    @property
+    def rows(self) -> int:
+        """Messages read and not yet handed to a commit."""
+        return self._rows
+
+    @property
+    def behind(self) -> bool:
+        """Whether the last read brought all that one can: there is more."""
+        return self._last_read >= READ_MESSAGES
+
+    @property
+    def committing_s(self) -> float:
+        """Seconds since the commit under way was begun; 0 when there is none."""
+        return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
+
+    @property
+    def commits_slowly(self) -> bool:
+        """Whether the commit under way takes much longer than the recent ones did, and so long that the next is due."""
+        if not self._recent_s:
+            return False
+        return self.committing_s > max(self._commit_interval_s, _SLOW_TIMES * statistics.median(self._recent_s))
+
+    @property
+    def _made(self) -> float:
+        """How much of a full batch the rows are that were made: one frame may hold half a million trades."""
+        return max(self._made_rows / self._commit_rows, self._made_bytes / _COMMIT_BYTES)
+
+    def _clear(self) -> None:
+        self._tip = Offsets()
+        self._waiting = Messages()
+        self._refined: list[Rows] = []
+        self._following = Offsets()
+        self._rows = 0
+        self._bytes = 0
+        self._waiting_bytes = 0
+        self._refined_bytes = 0
+        self._made_bytes = 0
+        self._made_rows = 0
+        self._read = 0
+        self._last_read = 0
+        self._due_at = 0.0
+        self._quiet_until = 0.0
+
+    def _buffer_up(self, messages: Messages) -> None:
+        self._waiting.absorb(messages)
+        size = sum(map(len, messages.values))
+        self._rows += len(messages)
+        self._bytes += size
+        self._waiting_bytes += size
+        self._read += len(messages)
+        self._last_read = len(messages)
+
+    def _refine(self) -> list[Committed]:
+        """Make rows of what was read; where they become too many for one commit, hand them over between."""
+        messages, self._waiting, self._waiting_bytes = self._waiting, Messages(), 0
+        topic, settled, first = self.reader.topic, [], 0
+        for rows in self.layers.rows_of(messages, topic, self._schemas):
+            read = messages.part(first, first + rows.messages)
+            first += rows.messages
+            self._refined.append(rows)
+            self._refined_bytes += sum(map(len, read.values))
+            self._made_bytes += rows.made_bytes
+            self._made_rows += rows.most_rows
+            self._following = self._following.advanced(read.following(topic.topic_id))
+            if self._made >= 1 and first < len(messages):
+                settled += self._start_commit()
+        return settled
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether a message that waits for its commit is no heartbeat or other frame of a connection alone."""
+        return any(rows.control_frames < rows.messages for rows in self._refined)
+
+    def _start_commit(self, *, last: bool = False) -> list[Committed]:
+        """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
+        settled = self._settle(wait=True)
+        self._due_at = self._next_due()
+        if not self._refined:
+            self.layers.commit_left(overdue=not last)
+            return settled
+        self._quiet_until = clock.monotonic() + self._quiet_interval_s
+        batch = Batch(self._tip, self._following, Rows.joined(self._refined))
+        self._tip = self._tip.advanced(self._following)
+        self._rows -= batch.rows.messages
+        self._bytes -= self._refined_bytes
+        self._refined, self._following, self._refined_bytes = [], Offsets(), 0
+        self._made_bytes = self._made_rows = 0
+        self._handed_over_at = clock.monotonic()
+        self._in_flight = self._committer.submit(self._commit, batch, last)
+        return settled
+
+    def _next_due(self) -> float:
+        passed = (clock.monotonic() - self._phase_s) // self._commit_interval_s
+        return (passed + 1) * self._commit_interval_s + self._phase_s
+
+    def _commit(self, batch: Batch, last: bool) -> Committed:
+        began = clock.monotonic()
+        self.reader.require_same_topic()  # after the last message of the batch was read
+        committed = self.layers.commit(batch)
+        if last:
+            self.layers.commit_left()
+        return Committed(committed, clock.monotonic() - began)
+
+    def _settle(self, *, wait: bool) -> list[Committed]:
+        if self._in_flight is None or not (wait or self._in_flight.done()):
+            return []
+        future, self._in_flight = self._in_flight, None
+        committed = future.result()
+        self._recent_s.append(committed.seconds)
+        self.reader.show_progress(committed.batch.following)
+        return [committed]
+
+    def _settle_quietly(self) -> None:
+        """Wait for a commit under way; its outcome is read from the tables afterwards."""
+        if self._in_flight is not None:
+            self._in_flight.exception()
+            self._in_flight = None

@@ -1,0 +1,51 @@
+"""Whether candles can be made of a day's trades: asked by the check of trades, and before candles are made."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.source_files import Seen, live_files, newest_and_beside, read_files
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+
+FIT: Final = "fit_for_candles"
+_COLUMNS: Final = ("timestamp", "price", "quantity")
+_WANTED: Final = {"price > 0": pl.col("price") > 0, "quantity > 0": pl.col("quantity") > 0}
+IS_FIT: Final = pl.all_horizontal(_WANTED.values()).fill_null(value=False)
+"""Whether a candle can be made of a trade."""
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """How many trades of a day were judged, and how many of them break each thing that candles are made on."""
+
+    trades: int
+    unfit: dict[str, int]
+
+    def __str__(self) -> str:
+        """Say it in a part of a sentence."""
+        return "; ".join(f"{name}: {count:,} not" for name, count in self.unfit.items()) or "candles can be made of all"
+
+
+def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
+    """Judge the trades of a day: all, or those that candles have not taken in and those near the newest.
+
+    An unfit trade blocks candles for as long as they have not taken it in, however old its file is.
+    """
+    table, candles = lake.table(GOLD_TRADES.name), lake.table(GOLD_OHLCV_1M.name)
+    files = live_files(table, "timestamp", day=day)
+    if not whole and day not in Taken.of(candles).behind(table):
+        judged = {each.file.file_path for each in (*newest_and_beside(files), *Seen.of(candles).newer(table, files))}
+        files = [each for each in files if each.file.file_path in judged]
+    trades = read_files(table, files, _COLUMNS)
+    return Fitness(trades.height, unfit_for_candles(trades, day))
+
+
+def unfit_for_candles(trades: pl.DataFrame, day: date) -> dict[str, int]:
+    """Return how many trades of a day break what candles are made on; only what is broken."""
+    wanted = {**_WANTED, "a time of the day": pl.col("timestamp").dt.date() == day}
+    counts = trades.select((~holds).fill_null(value=True).sum().alias(name) for name, holds in wanted.items())
+    return {name: int(count) for name, count in counts.row(0, named=True).items() if count}

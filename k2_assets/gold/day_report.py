@@ -1,0 +1,67 @@
+"""What Dagster shows of a day of gold: what a refresh did, and how the day is now."""
+
+from datetime import date
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from k2_assets.gold import refresh_candles, refresh_rows
+from k2_assets.gold.gold_day import DATA_OF, GoldDay, Outcome
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.source_files import live_files
+from k2_assets.orchestration.asset_metadata import ROW_COUNT, markdown_table, microseconds
+
+_NEWEST: Final = (
+    *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
+    *("volume", "trade_count", "is_complete", "missing_trades"),
+)
+_SHOWN: Final = 3  # each report holds them
+SEQUENCE: Final = "sequence number"
+"""Named so in what Dagster shows of a day: the largest Iceberg data sequence number of its files. It grows with each
+commit of rows of the day."""
+
+
+def facts(gold: GoldDay, outcome: Outcome) -> dict[str, Any]:
+    """Return what Dagster shows of the day: what was done, and how it is now."""
+    if isinstance(outcome, refresh_rows.Outcome):
+        done: dict[str, Any] = {
+            "rows added": outcome.rows_added,
+            "silver rows read": outcome.rows_read,
+            "repeats dropped": outcome.repeated,
+            "copies that differ": outcome.conflicting,
+        }
+        return done | _state(gold, "timestamp")
+    return _candles(gold, outcome) | _state(gold, "window_start")
+
+
+def _candles(gold: GoldDay, outcome: refresh_candles.Outcome) -> dict[str, Any]:
+    candles = gold.lake.rows_of_day(gold.table, "window_start", gold.day, _NEWEST)
+    newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
+    return {
+        "windows computed": outcome.windows_computed,
+        "windows changed": outcome.windows_changed,
+        "windows not complete": candles.filter(~pl.col("is_complete")).height if candles.height else 0,
+        "newest candles": markdown_table(newest, _NEWEST),
+    }
+
+
+def _state(gold: GoldDay, time_column: str) -> dict[str, dg.MetadataValue]:
+    """Return how the day is now: rows, files, the newest row's time."""
+    files = live_files(gold.lake.table(gold.table), time_column, day=gold.day)
+    state: dict[str, dg.MetadataValue] = {
+        ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
+        "files of the day": dg.MetadataValue.int(len(files)),
+    }
+    if files:
+        state["newest row"] = microseconds(max(each.last_us for each in files))
+        state[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
+    return state
+
+
+def sequences(lake: Lake, name: str) -> dict[date, int]:
+    """Return the days of a table of gold, and the largest sequence number of each one's files."""
+    table, found = lake.table(name), dict[date, int]()
+    for each in live_files(table, "timestamp" if name in DATA_OF else "window_start"):
+        found[each.day] = max(each.sequence, found.get(each.day, 0))
+    return found

@@ -1,0 +1,140 @@
+"""Silver to gold: of several copies of a trade or quote one stays. Pure: Polars frames in and out."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from k2_core import trades
+from k2_core.epochs import BREAK_US, Epochs
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_core.venues.routing import Data
+
+ORIGIN: Final = ("received_ns", "topic_id", "kafka_partition", "kafka_offset", "frame_index")
+KEY: Final = ("exchange", "symbol")
+# What rises with every new row of an instrument: the venue's id, or the time where there is none.
+RANK: Final = pl.coalesce("source_sequence", pl.col("timestamp").to_physical())
+time_us: Final = pl.col("timestamp").to_physical()
+_BEATEN: Final = ("message_id", pl.col("timestamp_right").alias("timestamp"))
+STAMPED: Final = pl.col("timestamp") == pl.col("ingestion_timestamp")
+"""Rows that may be stamped with the time of receipt: a copy of one may stand in a neighbouring day."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between trades and quotes.
+
+    Args:
+        spec: gold's table.
+        content: the columns in which two copies must agree.
+        stamped: whether a venue's rows may be stamped with the time of receipt.
+        followers: the tables that are made of gold's, and take in the marks of days that were replaced.
+        has_epochs: whether ids that begin again make other rows.
+    """
+
+    spec: TableSpec
+    content: tuple[str, ...]
+    stamped: bool
+    followers: tuple[str, ...]
+    has_epochs: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Gold's columns."""
+        return tuple(column.name for column in self.spec.columns)
+
+
+KINDS: Final[dict[Data, Kind]] = {
+    "trades": Kind(GOLD_TRADES, ("timestamp", "price", "quantity", "side"), False, (GOLD_OHLCV_1M.name,), True),
+    "quotes": Kind(GOLD_QUOTES, ("bid_price", "bid_quantity", "ask_price", "ask_quantity"), True, (), False),
+}
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Rows that gold does not have yet, and how many copies differed from the one that stays.
+
+    ``beaten`` names the rows of gold in whose place they come, by ``message_id`` and ``timestamp``.
+    """
+
+    rows: pl.DataFrame
+    repeated: int
+    conflicting: int
+    beaten: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+def first_copies(kind: Kind, silver: pl.DataFrame) -> NewRows:
+    """Keep of each ``message_id`` the copy with the smallest origin; count the others and those that differ.
+
+    A trade of the same id more than a minute after another is no copy that could have come first: the other stays.
+
+    Args:
+        kind: of the rows.
+        silver: rows with at least gold's columns and :data:`ORIGIN`.
+    """
+    ordered = silver.sort(ORIGIN)
+    distinct = silver.select("message_id", *kind.content).unique()
+    if kind.has_epochs and distinct.height > distinct["message_id"].n_unique():
+        ordered = ordered.filter(time_us <= time_us.min().over("message_id") + BREAK_US)
+    rows = ordered.unique("message_id", keep="first", maintain_order=True)
+    return NewRows(rows, silver.height - rows.height, distinct.height - rows.height)
+
+
+def without_standing(kind: Kind, new: NewRows, standing: pl.DataFrame) -> NewRows:
+    """Drop rows that gold has already; count those whose content differs from what stands.
+
+    A row whose id stands with a later time stays, when it cannot be a copy: ``beaten`` are the rows that have to go.
+
+    Args:
+        kind: of the rows.
+        new: from :func:`first_copies`.
+        standing: rows of gold with ``message_id``, ``timestamp`` and the content of their kind.
+    """
+    if standing.is_empty():
+        return new
+    both = new.rows.join(standing.select(compared(kind)), on="message_id")
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_right")) for name in kind.content)
+    beaten = both.filter(_stands_later()) if kind.has_epochs else both.clear()
+    stands = standing.join(beaten, on="message_id", how="anti").select("message_id")
+    rows = new.rows.join(stands, on="message_id", how="anti")
+    conflicting = new.conflicting + both.filter(~same).height
+    return NewRows(rows, new.repeated + both.height - beaten.height, conflicting, beaten.select(_BEATEN))
+
+
+def compared(kind: Kind) -> tuple[str, ...]:
+    """Return the columns by which copies are compared with what stands."""
+    return tuple(dict.fromkeys(("message_id", "timestamp", *kind.content)))
+
+
+def _stands_later() -> pl.Expr:
+    """Tell where what stands is over a minute later, or of a later day: whichever was read first, the earlier stays."""
+    ours, standing = pl.col("timestamp"), pl.col("timestamp_right")
+    return (standing.to_physical() > ours.to_physical() + BREAK_US) | (standing.dt.date() > ours.dt.date())
+
+
+def in_gold_order(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return gold's columns, sorted as readers ask for them."""
+    return rows.select(kind.columns).sort(kind.spec.sort_by)
+
+
+def identified(kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> pl.DataFrame:
+    """Return silver's rows with the ids that ``epochs`` give them; silver may have been written before one was found.
+
+    Args:
+        kind: of the rows.
+        rows: with at least the columns of gold.
+        epochs: as the register has them now.
+    """
+    keys = pl.DataFrame(list(epochs), {"exchange": pl.String, "symbol": pl.String}, orient="row")
+    touched = rows.with_row_index("row").join(keys, on=KEY, how="semi")
+    if not kind.has_epochs or touched.is_empty():
+        return rows
+    ids = rows["message_id"].to_list()
+    for (exchange,), part in touched.group_by("exchange"):
+        names = epochs.names(str(exchange), part["symbol"].to_list(), part["timestamp"].to_physical().to_numpy())
+        made = np.char.decode(trades.message_ids(str(exchange), names, part["trade_id"].to_list()), "ascii")
+        for row, message_id in zip(part["row"].to_list(), made.tolist(), strict=True):
+            ids[row] = message_id
+    return rows.with_columns(pl.Series("message_id", ids, dtype=pl.String))

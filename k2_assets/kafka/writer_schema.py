@@ -1,0 +1,49 @@
+"""The schemas that Kafka's messages were written with: their ids in the Confluent header, and how fastavro reads."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fastavro
+
+from k2_core import topics
+from k2_core.raw_frame import CONFLUENT_HEADER_BYTES
+from k2_core.registry import same_schema
+
+
+@dataclass(frozen=True)
+class WriterSchema:
+    """What the registry says of a schema id; ``text`` None: it does not know the id."""
+
+    text: str | None
+
+    @cached_property
+    def is_ours(self) -> bool:
+        """Whether its records are laid out as ours are."""
+        try:
+            return self.text is not None and same_schema(self.text, topics.raw_frame_schema())
+        except ValueError:  # not JSON: registries keep Protobuf as well
+            return False
+
+    @cached_property
+    def parsed(self) -> Any:
+        """The schema as fastavro reads by it; raises whatever fastavro makes of one that is not Avro.
+
+        Logical types are left out: they would make dates and UUIDs of what our schemas have as numbers and texts.
+        """
+        return fastavro.parse_schema(_without_logical_types(json.loads(self.text or "")))
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_logical_types(each) for each in schema]
+    if isinstance(schema, dict):
+        return {name: _without_logical_types(each) for name, each in schema.items() if name != "logicalType"}
+    return schema
+
+
+def schema_ids(values: list[bytes]) -> set[int]:
+    """Return every schema id that stands in the Confluent headers of ``values``."""
+    headers = {value[:CONFLUENT_HEADER_BYTES] for value in values}
+    return {int.from_bytes(h[1:], "big") for h in headers if len(h) == CONFLUENT_HEADER_BYTES and h[0] == 0}

@@ -1,0 +1,201 @@
+"""Compare-and-set commits of rows together with what a writer remembers.
+
+Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from k2_assets.lake.commit_outcome import commit_once
+from k2_assets.lake.data_files import without_rows, write_files
+from k2_assets.lake.transaction import LakeTransaction
+from k2_core.crash_points import reach
+from k2_core.errors import CommitConflict
+from k2_core.lake.source_memory import REPLACING
+from k2_core.lake.table_spec import TableSpec
+from k2_core.logs import logger
+from k2_core.offsets import Offsets
+
+log = logger(__name__)
+
+ATTEMPTS: Final = 10
+_MOVES: Final = 20  # of the table by others, for which the same files are committed again
+_PAUSE_S: Final = 0.05  # at most, before that
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def commit_id() -> dict[str, str]:
+    """Return what the summaries of all snapshots of one commit carry."""
+    return {"k2.commit": uuid.uuid4().hex[:12]}
+
+
+def arrow_schema(spec: TableSpec) -> pa.Schema:
+    """Return the Arrow schema that rows of a table are written with."""
+    schema: pa.Schema = schema_to_pyarrow(spec.schema, include_field_ids=False)
+    return schema
+
+
+def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Offsets, following: Offsets) -> Table:
+    """Append ``rows`` and move the table's vector from ``start`` to ``following`` in one commit.
+
+    Compare-and-set on the partitions of ``following`` alone, so that other drains may share the table. A batch without
+    rows still appends an empty table: without a snapshot of its own a stale commit would not be refused.
+
+    Args:
+        table: as last loaded.
+        rows: any number of rows in the table's Arrow schema, or the files that they were written into.
+        start: next offset of each partition before this batch; a partition that the table does not know is absent.
+        following: next offset of each partition after it.
+
+    Returns:
+        The table after the commit.
+
+    Raises:
+        CommitConflict: the table's vector is no longer ``start``: another writer was first, throw the batch away.
+    """
+    files = _Files(write_files(table, [rows]) if isinstance(rows, pa.Table) else rows)
+    keys = {key for key, _ in following.items()}
+    for _ in range(ATTEMPTS):
+        standing = Offsets.from_properties(table.properties)
+        if standing.only(keys) != start.only(keys):
+            msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
+            raise CommitConflict(msg)
+        remembered = standing.advanced(following).to_properties()
+        if _try_commit(table, files, remembered, in_summary=remembered):
+            return table
+        table = table.refresh()
+    msg = f"{table.name()[-1]} was moved by other writers {ATTEMPTS} times in a row"
+    raise CommitConflict(msg)
+
+
+def _computed_anew(_: Table) -> None:
+    """Tell that a change holds in no other state of its table."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a derived table's run wants to commit.
+
+    Args:
+        rows: in the table's Arrow schema.
+        replace: names the rows in whose place they come; None when they only come.
+        remember: the table's properties after the commit, those that change.
+        remember_in: returns the same for a newer state of the table, where all that the rows were computed from is as
+            it was; None where they have to be computed anew.
+    """
+
+    rows: pa.Table
+    replace: BooleanExpression | None
+    remember: Mapping[str, str]
+    remember_in: Callable[[Table], Mapping[str, str] | None] = _computed_anew
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a change: those that come, those that go, and how many rows come in the place of others."""
+
+    added: Sequence[DataFile]
+    removed: Sequence[DataFile] = ()
+    replacing: int | None = None
+
+    @classmethod
+    def of(cls, table: Table, change: Change) -> "_Files":
+        """Write the change's rows, and the rows beside those that it replaces, which stay."""
+        if change.replace is None:
+            return cls(write_files(table, [change.rows]))
+        touched = list(without_rows(table, change.replace))
+        kept = [file for _, others in touched for file in others]
+        added = [*kept, *write_files(table, [change.rows])]
+        return cls(added, [file for file, _ in touched], change.rows.num_rows)
+
+
+def commit_derived(
+    load: Callable[[], Table], compute: Callable[[Table], Change | None], *, attempts: int = ATTEMPTS
+) -> tuple[Table, Change | None]:
+    """Compute a change from the table as it stands and commit it.
+
+    After a conflict the same files are committed where the change holds still; else it is computed anew.
+
+    Args:
+        load: loads the table's newest state.
+        compute: returns the change for that state, or None when there is nothing to do. Must be idempotent. It may
+            raise :class:`~k2_core.errors.CommitConflict` when what it writes beside has moved.
+        attempts: how often it is computed at most.
+
+    Returns:
+        The table after the commit, and the change that was committed.
+
+    Raises:
+        CommitConflict: other writers were first again and again.
+    """
+    for attempt in range(1, attempts + 1):
+        table = load()
+        try:
+            change = compute(table)
+        except CommitConflict as conflict:
+            if attempt == attempts:
+                raise
+            log.info("another writer was first; computed anew", conflict=str(conflict))
+            continue
+        if change is None:
+            return table, None
+        after = _committed(load, table, change)
+        if after is not None:
+            return after, change
+    msg = f"{table.name()[-1]} was moved by other writers {attempts} times in a row"
+    raise CommitConflict(msg)
+
+
+def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table | None:
+    """Commit a change, also to a newer state in which it holds still; None when it does not, or others were first."""
+    files, remember = _Files.of(table, change), change.remember
+    for _ in range(_MOVES):
+        if _try_commit(table, files, remember):
+            return table
+        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
+        table = load()
+        newer = change.remember_in(table)
+        if newer is None:
+            return None
+        remember = newer
+    return None
+
+
+def _try_commit(
+    table: Table, files: _Files, remember: Mapping[str, str], *, in_summary: Mapping[str, str] = NOTHING
+) -> bool:
+    """Commit once; False when the table was seen without it.
+
+    What is remembered goes into the table's properties. A snapshot's summary is kept once for each snapshot, and read
+    with every load: only offsets are worth that, and the id by which the snapshots of one commit are known.
+    """
+    summary = {**in_summary, **commit_id()}
+    reach(f"{table.name()[-1]}.commit")
+    transaction = LakeTransaction(table)
+    if files.replacing is None:
+        with transaction.update_snapshot(snapshot_properties=summary).merge_append() as append:
+            for file in files.added:
+                append.append_data_file(file)
+    else:
+        replacing = {**summary, REPLACING: str(files.replacing)}
+        with transaction.update_snapshot(snapshot_properties=replacing).overwrite() as overwrite:
+            for file in files.removed:
+                overwrite.delete_data_file(file)
+            for file in files.added:
+                overwrite.append_data_file(file)
+    transaction.set_properties(dict(remember))
+    if not commit_once(transaction):
+        return False
+    reach(f"{table.name()[-1]}.committed")
+    return True

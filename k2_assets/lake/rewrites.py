@@ -1,0 +1,108 @@
+"""Put data files in the place of others, beside writers that go on appending: rebuilds and compaction.
+
+The files that go are named, never found again by a filter: rows that were appended meanwhile stay. Callers hold the
+lock ``files:<table>``, so that no two of them replace the same files; a drain needs no lock.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from pyiceberg.exceptions import ValidationException
+from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import _OverwriteFiles
+
+from k2_assets.lake.commit_outcome import commit_once
+from k2_assets.lake.commits import commit_id
+from k2_assets.lake.table_lock import Lease
+from k2_assets.lake.transaction import LakeTransaction
+from k2_core.crash_points import reach
+from k2_core.errors import CommitConflict
+
+_ATTEMPTS: Final = 20
+_PAUSE_S: Final = 0.05
+
+
+def replace_files(
+    load: Callable[[], Table],
+    lease: Lease,
+    removed: Sequence[DataFile],
+    added: Sequence[DataFile],
+    remember: Mapping[str, str],
+    *,
+    age: int | None = None,
+) -> Table:
+    """Put ``added`` in the place of ``removed`` in one commit; what other writers appended meanwhile stays.
+
+    Args:
+        load: loads the table's newest state.
+        lease: of the lock ``files:<table>``.
+        removed: live files, by name.
+        added: from :func:`~k2_assets.lake.data_files.write_files`.
+        remember: table properties to set in the same commit.
+        age: data sequence number for the new files, when their rows are those of ``removed`` and nobody needs to read
+            them again; None gives them a new one.
+
+    Returns:
+        The table after the commit.
+
+    Raises:
+        CommitConflict: one of ``removed`` is no longer live, or other writers were first again and again; the new
+            files are left to the removal of files that no snapshot names.
+        LockLost: the lock was lost before the commit.
+    """
+    for _ in range(_ATTEMPTS):
+        table = load()
+        lease.check()
+        if _try_replace(table, removed, added, remember, age):
+            return table
+        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
+    msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    raise CommitConflict(msg)
+
+
+def _try_replace(
+    table: Table, removed: Sequence[DataFile], added: Sequence[DataFile], remember: Mapping[str, str], age: int | None
+) -> bool:
+    name = table.name()[-1]
+    reach(f"{name}.replace")
+    transaction = LakeTransaction(table)
+    try:
+        rewrite = _Rewrite(Operation.OVERWRITE, transaction, table.io, snapshot_properties={**remember, **commit_id()})
+        rewrite.age = age
+        for file in removed:
+            rewrite.delete_data_file(file)
+        for file in added:
+            rewrite.append_data_file(file)
+        rewrite.commit()
+        transaction.set_properties(dict(remember))
+    except ValidationException as error:
+        msg = f"{name}: a file that was to be replaced is gone: {error}"
+        raise CommitConflict(msg) from None
+    if not commit_once(transaction):
+        return False
+    reach(f"{name}.replaced")
+    return True
+
+
+class _Rewrite(_OverwriteFiles):
+    """An overwrite whose new files may keep the age of those they replace; pyiceberg has none."""
+
+    age: int | None = None
+
+    def _manifests(self) -> list[ManifestFile]:
+        if self.age is None:
+            return super()._manifests()
+        added, self._added_data_files = self._added_data_files, []
+        others = super()._manifests()
+        self._added_data_files = added
+        with self.new_manifest_writer(self._transaction.table_metadata.spec()) as writer:
+            for file in added:
+                entry = ManifestEntry.from_args(
+                    status=ManifestEntryStatus.ADDED, snapshot_id=None, sequence_number=self.age, data_file=file
+                )
+                writer.add(entry)
+        return [writer.to_manifest_file(), *others]

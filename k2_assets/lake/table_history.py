@@ -1,0 +1,191 @@
+"""Change a table's history: make tags, let tags lapse, expire snapshots. No row is touched.
+
+Callers hold the lock ``history:<table>``. What is to go is judged by the table as loaded under it, and the commit is
+refused when a tag or branch that was not known then names one of the snapshots.
+"""
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Literal
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import (
+    RemoveSnapshotRefUpdate,
+    RemoveSnapshotsUpdate,
+    UpdatesAndRequirements,
+    UpdateTableMetadata,
+    ValidatableTableRequirement,
+)
+from pyiceberg.table.update.snapshot import ManageSnapshots
+
+from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.transaction import LakeTransaction
+from k2_core.crash_points import reach
+from k2_core.errors import CommitConflict
+
+_ATTEMPTS: Final = 20
+_PAUSE_S: Final = 0.05
+_DONE: Final = {"tag": "tagged", "expire": "expired"}
+
+Expiry = tuple[Collection[str], Collection[int]]
+
+
+def make_tags(load: Callable[[], Table], lease: Lease, choose: Callable[[Table], Mapping[str, int]]) -> Table:
+    """Make the tags that ``choose`` asks for: snapshot ids by name.
+
+    Args:
+        load: loads the table's newest state.
+        lease: of the lock ``history:<table>``.
+        choose: is asked again after every conflict.
+
+    Returns:
+        The table with the tags.
+
+    Raises:
+        CommitConflict: other writers were first again and again.
+        LockLost: the lock was lost before the commit.
+    """
+
+    def attempt(table: Table) -> bool:
+        tags = choose(table)
+        return not tags or _commit(table, lease, "tag", lambda transaction: _tagging(transaction, tags))
+
+    return _until_it_stands(load, attempt)
+
+
+def expire(
+    load: Callable[[], Table],
+    lease: Lease,
+    choose: Callable[[Table], Expiry],
+    note: Callable[[list[Snapshot]], None],
+) -> Table:
+    """Let tags lapse and expire snapshots, in one commit; properties, and so offsets, stay.
+
+    Args:
+        load: loads the table's newest state.
+        lease: of the lock ``history:<table>``.
+        choose: returns names of tags and ids of snapshots; is asked again after every conflict.
+        note: is told of the snapshots before they go, so that their files can be found after a crash.
+
+    Returns:
+        The table without them.
+
+    Raises:
+        CommitConflict: other writers were first again and again.
+        LockLost: the lock was lost before the commit.
+    """
+
+    def attempt(table: Table) -> bool:
+        tags, snapshot_ids = choose(table)
+        if not tags and not snapshot_ids:
+            return True
+        note([each for each in table.metadata.snapshots if each.snapshot_id in snapshot_ids])
+        return _commit(table, lease, "expire", lambda transaction: _expiry(transaction, tags, snapshot_ids))
+
+    return _until_it_stands(load, attempt)
+
+
+def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapshot_id: int, wait_s: float = 60) -> None:
+    """Give a kept snapshot a name of its own, by which it stays until the tag is deleted.
+
+    Raises:
+        CommitConflict: the tag exists, or the snapshot has expired.
+        LockBusy: the table's history was being changed for ``wait_s``.
+    """
+    with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
+
+        def choose(table: Table) -> Mapping[str, int]:
+            standing = table.metadata.refs.get(name)
+            if standing is not None and standing.snapshot_id == snapshot_id:
+                return {}
+            if standing is not None or table.metadata.snapshot_by_id(snapshot_id) is None:
+                found = f"names another snapshot, {standing.snapshot_id}" if standing else "would name none"
+                msg = f"{identifier[1]}: tag {name} {found}; snapshot {snapshot_id} was asked for"
+                raise CommitConflict(msg)
+            return {name: snapshot_id}
+
+        make_tags(lambda: catalog.load_table(identifier), lease, choose)
+
+
+def delete_tag(catalog: Catalog, identifier: tuple[str, str], name: str, wait_s: float = 60) -> None:
+    """Delete a tag if it stands; its snapshot expires with the next maintenance.
+
+    Raises:
+        LockBusy: the table's history was being changed for ``wait_s``.
+    """
+    with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
+
+        def choose(table: Table) -> Expiry:
+            standing = table.metadata.refs.get(name)
+            is_tag = standing is not None and standing.snapshot_ref_type == SnapshotRefType.TAG
+            return ([name] if is_tag else [], [])
+
+        expire(lambda: catalog.load_table(identifier), lease, choose, lambda _: None)
+
+
+class _Untagged(ValidatableTableRequirement):
+    """Nothing but the tags that lapse names the snapshots that go: a tag made meanwhile keeps its snapshot."""
+
+    type: Literal["k2-untagged"] = "k2-untagged"
+    snapshot_ids: frozenset[int]
+    lapsing: frozenset[str]
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]  # pydantic's namesake
+        refs = base_metadata.refs if base_metadata is not None else {}
+        for name, ref in refs.items():
+            if name not in self.lapsing and ref.snapshot_id in self.snapshot_ids:
+                msg = f"{name} names snapshot {ref.snapshot_id}, which was to expire"
+                raise CommitFailedException(msg)
+
+
+class _Change(UpdateTableMetadata["_Change"]):
+    def __init__(self, transaction: Transaction, updates: tuple[Any, ...], requirements: tuple[Any, ...]) -> None:
+        super().__init__(transaction)
+        self._made: UpdatesAndRequirements = (updates, requirements)
+
+    def _commit(self) -> UpdatesAndRequirements:
+        return self._made
+
+
+def _tagging(transaction: Transaction, tags: Mapping[str, int]) -> UpdateTableMetadata[Any]:
+    manage = ManageSnapshots(transaction)
+    for name, snapshot_id in tags.items():
+        manage.create_tag(snapshot_id, name)
+    return manage
+
+
+def _expiry(transaction: Transaction, tags: Collection[str], snapshot_ids: Collection[int]) -> UpdateTableMetadata[Any]:
+    updates: list[Any] = [RemoveSnapshotRefUpdate(ref_name=name) for name in sorted(tags)]
+    if snapshot_ids:
+        updates.append(RemoveSnapshotsUpdate(snapshot_ids=list(snapshot_ids)))
+    untagged = _Untagged(snapshot_ids=frozenset(snapshot_ids), lapsing=frozenset(tags))
+    return _Change(transaction, tuple(updates), (untagged,))
+
+
+def _commit(table: Table, lease: Lease, point: str, change: Callable[[Transaction], UpdateTableMetadata[Any]]) -> bool:
+    """Commit once; False when the outcome is a conflict or unknown, to be judged by what then stands."""
+    name = table.name()[-1]
+    reach(f"{name}.{point}")
+    lease.check()
+    try:
+        with LakeTransaction(table) as transaction:
+            change(transaction).commit()
+    except (CommitFailedException, CommitStateUnknownException):
+        return False
+    reach(f"{name}.{_DONE[point]}")
+    return True
+
+
+def _until_it_stands(load: Callable[[], Table], attempt: Callable[[Table], bool]) -> Table:
+    for _ in range(_ATTEMPTS):
+        if attempt(load()):
+            return load()
+        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
+    msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
+    raise CommitConflict(msg)

@@ -1,0 +1,114 @@
+"""Remove the files of expired snapshots, and those that no snapshot ever named. What is live is looked up last.
+
+Callers hold the lock ``history:<table>``: no other maintenance makes files live again. Writers name new files only, or
+those of the current snapshot, which is among the kept ones.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from pyarrow.fs import FileInfo, FileSelector, FileType
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.table import Table
+
+from k2_assets.lake.table_lock import Lease
+from k2_assets.maintenance.named_files import Files, NamedFiles
+from k2_assets.maintenance.removal_ledger import Ledger
+from k2_core.crash_points import reach
+from k2_core.errors import ForeignTable
+
+_AT_ONCE: Final = 16
+_THREADS: Final = 4
+
+
+def remove_due(load: Callable[[], Table], lease: Lease, ledger: Ledger, now_ns: int) -> int:
+    """Remove what expired snapshots named and no other one does, once they are due; return how many files went.
+
+    Other ones are those that are kept, and those that have expired but are not due yet: their readers may not have
+    ended. Data files go first, then manifests, then manifest lists, then the notes: an interruption is found again.
+    """
+    table = load()
+    standing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+    noted = ledger.expired()
+    ledger.forget([each.snapshot_id for each in noted if each.snapshot_id in standing])  # their expiry never happened
+    expired = [each for each in noted if each.snapshot_id not in standing]
+    due = [each for each in expired if each.due_ns <= now_ns]
+    if not due:
+        return 0
+    files = NamedFiles(table)
+    waiting = files.gone(each.manifest_list for each in expired if each.due_ns > now_ns)
+    needed = files.kept() | waiting
+    gone = {path: each for path, each in files.gone(e.manifest_list for e in due).items() if path not in needed}
+    data = files.without_named(files.data_files(gone.values()), needed.values())
+    kept_lists = files.metadata_files()
+    lists = {files.plain(e.manifest_list): e.manifest_list for e in due}
+    removed = sum(
+        _remove(table, lease, some)
+        for some in (
+            data,
+            {files.plain(path): path for path in gone},
+            {path: location for path, location in lists.items() if path not in kept_lists},
+        )
+    )
+    ledger.forget([each.snapshot_id for each in due])
+    return removed
+
+
+def remove_orphans(load: Callable[[], Table], lease: Lease, ledger: Ledger, older_than_ns: int) -> int:
+    """Remove files under the table's folder that nothing names and that are older than a moment; return how many.
+
+    Such are data files of writers that died before their commit, and metadata that other versions replaced.
+
+    Raises:
+        ForeignTable: not one file that the table names is among those of its folder: it is not this table's.
+    """
+    listed = list_files(load())
+    table = load()  # after the listing: a file that was committed meanwhile is known now
+    old = {info.path: info.path for info in listed if info.mtime_ns < older_than_ns}
+    if not old:
+        return 0
+    files = NamedFiles(table)
+    expired = files.gone(each.manifest_list for each in ledger.expired())
+    needed = files.kept() | expired
+    named = files.metadata_files() | {files.plain(each.manifest_list): "" for each in ledger.expired()}
+    named |= {files.plain(path): path for path in needed}
+    if table.metadata.snapshots and not named.keys() & {info.path for info in listed}:
+        msg = f"none of the files that {table.name()[-1]} names is in {table.location()}: nothing is removed there"
+        raise ForeignTable(msg)
+    unnamed = {path: location for path, location in old.items() if path not in named}
+    orphans = files.without_named(unnamed, needed.values())
+    scheme = table.location().removesuffix(files.plain(table.location()))
+    return _remove(table, lease, {path: f"{scheme}{path}" for path in orphans})
+
+
+def list_files(table: Table) -> list[FileInfo]:
+    """Return every file under a table's folder, with its size and time of modification."""
+    assert isinstance(table.io, PyArrowFileIO)  # noqa: S101  # what open_catalog's tables are read through
+    scheme, netloc, path = table.io.parse_location(table.location(), table.io.properties)
+    infos = table.io.fs_by_scheme(scheme, netloc).get_file_info(FileSelector(path, recursive=True))
+    return [info for info in infos if info.type == FileType.File]
+
+
+def _remove(table: Table, lease: Lease, files: Files) -> int:
+    """Remove files; those that are gone already are not counted."""
+    locations = list(files.values())
+    removed = 0
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for some in _batches(locations):
+            reach(f"{table.name()[-1]}.remove")
+            lease.check()
+            removed += sum(threads.map(lambda location: _remove_one(table, location), some))
+    return removed
+
+
+def _remove_one(table: Table, location: str) -> bool:
+    try:
+        table.io.delete(location)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _batches(locations: list[str]) -> Iterable[list[str]]:
+    return (locations[first : first + _AT_ONCE] for first in range(0, len(locations), _AT_ONCE))

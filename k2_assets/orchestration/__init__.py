@@ -1,0 +1,1 @@
+"""What all parts of Dagster here share: metadata of assets, partitions, runs and their processes."""

@@ -1,0 +1,87 @@
+"""Which days of gold have news: days with files below that they have not taken in, or that were rebuilt below."""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from pyiceberg.table import Table
+
+from k2_assets.gold.gold_day import SILVER
+from k2_assets.lake.first_partition import is_day_of_data
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.source_files import Seen, live_files
+from k2_assets.reference.epoch_register import epochs_table
+from k2_core import clock
+from k2_core.lake.catalog import pointers
+from k2_core.lake.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS
+
+SOURCES: Final = {
+    GOLD_TRADES.name: SILVER["trades"],
+    GOLD_OHLCV_1M.name: (GOLD_TRADES.name,),
+    GOLD["quotes"].name: SILVER["quotes"],
+}
+"""What each table of gold is made from, in the order in which a day's are refreshed."""
+
+
+class News:
+    """Follows the catalog: nothing is read while no table has changed since the last look.
+
+    ``last`` keeps what that look found, ``newest_days`` the newest day that each table of gold has taken in.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._pointers: dict[str, str] = {}
+        self._tables: dict[str, Table] = {}
+        self._today = date.min
+        self._sighted: dict[str, str] = {}
+        self.last: dict[str, set[date]] = {}
+        self.newest_days: dict[str, date | None] = {}
+
+    def is_arriving(self) -> bool:
+        """Tell whether a table of silver has moved since this was asked last.
+
+        Raises:
+            SQLAlchemyError: the catalog cannot be read.
+        """
+        before, found = self._sighted, pointers(self._lake.catalog(), self._lake.namespace)
+        self._sighted = {name: found[name] for names in SILVER.values() for name in names if name in found}
+        return self._sighted != before
+
+    def days(self) -> dict[str, set[date]]:
+        """Return the days that have news, by table of gold.
+
+        Raises:
+            SQLAlchemyError: the catalog cannot be read.
+            OSError: a metadata file cannot be read.
+        """
+        found = pointers(self._lake.catalog(), self._lake.namespace)
+        moved = {name for name in found if found[name] != self._pointers.get(name)}
+        for name in moved:
+            self._tables.pop(name, None)
+        if self._today != (today := clock.now().date()):
+            self.last = {}  # a day that was still to come may have rows already
+        for name, sources in SOURCES.items():
+            if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *sources}):
+                self.last[name] = self._behind(name, sources)
+        self._pointers, self._today = found, today
+        return self.last
+
+    def _behind(self, name: str, sources: Iterable[str]) -> set[date]:
+        table = self._table(name)
+        seen, taken = Seen.of(table), Taken.of(table)
+        self.newest_days[name] = seen.newest_day()
+        days: set[date] = set()
+        for each in sources:
+            source = self._table(each)
+            days |= seen.behind(source, live_files(source, "timestamp")) | taken.behind(source)
+        epochs = epochs_table(self._lake.catalog(), self._lake.namespace) if name == GOLD_TRADES.name else None
+        if epochs is not None and epochs.current_snapshot() is not None:
+            days |= taken.behind(epochs)
+        return {day for day in days if is_day_of_data(day)}
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            self._tables[name] = self._lake.table(name)
+        return self._tables[name]

@@ -1,1 +1,0 @@
-"""Dagster resources around the catalog and the settings."""

@@ -1,0 +1,100 @@
+"""The checks of silver: schema and ranges, by pandera, on collected data: a lazy frame would not be judged."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Final
+
+import dagster as dg
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaErrors
+
+from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.asset_metadata import counted, table_metadata
+from k2_assets.orchestration.check_evaluations import evaluate_each
+from k2_core.lake import tables
+from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+from k2_core.venues.routing import Data
+
+NAME: Final = "schema_and_ranges"
+_UUID5: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+
+
+class _Silver(pa.DataFrameModel):
+    """What holds of every row of silver."""
+
+    message_id: str = pa.Field(str_matches=_UUID5)
+    symbol: str = pa.Field(str_matches=r"^[^\Wa-z_]{2,}$")  # letters of any script, digits
+    exchange: str = pa.Field(str_matches=r"^[a-z0-9_]+$")
+    timestamp: Annotated[pl.Datetime, "us", "UTC"]
+
+
+class SilverTrades(_Silver):
+    """What holds of every row of a silver trades table."""
+
+    price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0))
+    quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0))
+    side: str = pa.Field(isin=["BUY", "SELL", "SELL_SHORT", "UNKNOWN"])
+    source_sequence: int = pa.Field(ge=0)
+
+
+class SilverQuotes(_Silver):
+    """What holds of every row of a silver quotes table; a side may be missing, and bid may stand above ask."""
+
+    bid_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    bid_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    ask_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    ask_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
+    source_sequence: int = pa.Field(ge=0, nullable=True)
+
+
+_MODELS: Final[dict[Data, type[_Silver]]] = {"trades": SilverTrades, "quotes": SilverQuotes}
+JUDGED: Final[dict[Data, list[str]]] = {data: list(model.to_schema().columns) for data, model in _MODELS.items()}
+
+
+def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
+    """Return what is wrong with rows of silver: columns ``column``, ``check``, ``failures``; empty when all is well."""
+    try:
+        _MODELS[data].validate(rows.select(JUDGED[data]), lazy=True)
+    except SchemaErrors as errors:
+        cases: pl.DataFrame = errors.failure_cases
+        return cases.group_by("column", "check").agg(pl.len().alias("failures")).sort("column", "check")
+    return pl.DataFrame(schema={"column": pl.String, "check": pl.String, "failures": pl.UInt32})
+
+
+def sentence(rows: int, faults: int, which: str) -> str:
+    """Say what was judged and what was found, as in "1,234 rows of 2024-08-09: no fault."."""
+    return f"{counted(rows, 'row')} {which}: {counted(faults, 'fault')}."
+
+
+def silver_check(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """Return the check of a venue's silver; the drain evaluates it for every batch it commits as well."""
+    name = tables.silver(venue, data).name
+    known = ", known sides" if data == "trades" else " where a side is there"
+
+    @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too
+        asset=name,
+        name=NAME,
+        partitions_def=days,
+        description=f"Schema, ids, positive prices and sizes{known}. The drain judges every batch; run by hand, it "
+        "reads the day.",
+    )
+    def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.Output[None]:
+        def judge(day: date) -> dg.AssetCheckResult:
+            rows = lake.rows_of_day(name, "timestamp", day, tuple(JUDGED[data]))
+            return silver_result(rows, day, data)
+
+        return evaluate_each(context, judge)
+
+    return schema_and_ranges
+
+
+def silver_result(rows: pl.DataFrame, day: date, data: Data = "trades") -> dg.AssetCheckResult:
+    """Judge the rows of a day of silver."""
+    found = faults(rows, data)
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        check_name=NAME,
+        description=sentence(rows.height, int(found["failures"].sum()), f"of {day}"),
+        metadata={"rows": rows.height, "faults": table_metadata(found, found.columns)},
+    )

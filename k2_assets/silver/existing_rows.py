@@ -1,0 +1,116 @@
+"""What stands in a table of some frames, and what of it has to go or to come."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from k2_assets.lake.data_files import write_files
+from k2_assets.lake.row_filters import time_between
+from k2_assets.lake.rows_in_pieces import in_pieces
+from k2_assets.lake.source_files import ALL_ROWS, LakeFile, live_files, read_files
+from k2_assets.topic_tables.frames_of_day import PIECE_ROWS
+from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, as_frame, differences, without
+
+_INGESTED: Final = "ingestion_timestamp"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How the rows of some frames differ from those that stand, and files with those that do not stand yet."""
+
+    found: Differences
+    missing: list[DataFile]
+    changed: list[DataFile]
+
+
+class Standing:
+    """One table, as it was loaded, judged a piece of frames at a time.
+
+    Rows are found by the time at which their frame was ingested, which is the same in every table.
+    """
+
+    def __init__(self, table: Table, time_column: str) -> None:
+        self.table = table
+        self.missing: list[DataFile] = []
+        self.changed: list[DataFile] = []
+        self.days: set[date] = set()
+        self.rows_written = 0
+        self.rows_stale = 0
+        self._time_column = time_column
+        self._columns = tuple(field.name for field in table.schema().fields)
+        self._files = live_files(table, _INGESTED)
+        self._stale: list[pl.DataFrame] = []
+
+    def judged(self, frames: pl.DataFrame, new: pa.Table) -> "Judged":
+        """Compare what stands of ``frames`` (with ``ingestion_us``) with ``new``, and write what differs into files."""
+        found = differences(self._rows_of(frames).select(new.column_names), new)
+        return Judged(found, self._written(found.missing), self._written(found.changed))
+
+    def take(self, judged: "Judged") -> None:
+        """Keep what was found of a piece."""
+        found = judged.found
+        self.missing += judged.missing
+        self.changed += judged.changed
+        for rows in (found.missing, found.changed):
+            self.rows_written += rows.num_rows
+            self.days.update(as_frame(rows.select([self._time_column]))[self._time_column].dt.date())
+        if found.stale.height:
+            self.rows_stale += found.stale.height
+            self.days.update(found.stale[self._time_column].dt.date())
+            ingested = pl.col(_INGESTED).to_physical().alias("ingestion_us")
+            self._stale.append(found.stale.select(*PLACE, ingested))
+
+    def without_stale(self) -> tuple[list[DataFile], list[DataFile]]:
+        """Return the files in which stale rows stand, and new files with their other rows."""
+        if not self._stale:
+            return [], []
+        stale = pl.concat(self._stale)
+        gone, carried = [], []
+        for each in self._near(stale):
+            places = read_files(self.table, [each], PLACE)
+            left = places.join(stale, on=PLACE, how="anti").height
+            if left == places.height:
+                continue
+            gone.append(each.file)
+            if left:
+                rows = in_pieces(self.table, [each.file], self._columns, ALL_ROWS, PIECE_ROWS)
+                carried += write_files(self.table, (without(piece, stale) for piece in rows))
+        return gone, carried
+
+    def _rows_of(self, frames: pl.DataFrame) -> pl.DataFrame:
+        """Read the rows of ``frames``; their places first, since most frames of a sparse piece have none."""
+        near = self._near(frames)
+        places = read_files(self.table, near, (*FRAME, _INGESTED), _ingested_with(frames))
+        hits = places.join(frames, on=FRAME, how="semi")
+        if hits.is_empty():
+            return read_files(self.table, [], self._columns)
+        ingested = hits.select(pl.col(_INGESTED).to_physical().alias("ingestion_us"))
+        rows = read_files(self.table, _near(near, ingested), self._columns, _ingested_with(ingested))
+        return rows.join(frames, on=FRAME, how="semi")
+
+    def _near(self, frames: pl.DataFrame) -> list[LakeFile]:
+        return _near(self._files, frames)
+
+    def _written(self, rows: pa.Table) -> list[DataFile]:
+        return write_files(self.table, [rows])
+
+
+def _near(files: list[LakeFile], frames: pl.DataFrame) -> list[LakeFile]:
+    """Return the files in whose range of ingestion at least one of ``frames`` lies."""
+    times: npt.NDArray[np.int64] = np.unique(frames["ingestion_us"].to_numpy())
+    return [
+        each for each in files if np.searchsorted(times, each.first_us) < np.searchsorted(times, each.last_us, "right")
+    ]
+
+
+def _ingested_with(frames: pl.DataFrame) -> BooleanExpression:
+    first, last = frames.select(low=pl.min("ingestion_us"), high=pl.max("ingestion_us")).row(0)
+    return time_between(_INGESTED, int(first), int(last) + 1)

@@ -1,0 +1,1 @@
+"""The tables that are filled from one Kafka topic, together: a commit of each, in order."""

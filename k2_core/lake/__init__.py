@@ -1,0 +1,1 @@
+"""The lake as all packages know it: table specifications, the catalog, what commits remember."""

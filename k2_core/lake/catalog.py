@@ -1,0 +1,183 @@
+"""Open the Iceberg catalog, and make its tables as their specs say. k2_assets.lake alone writes rows."""
+
+import fcntl
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, inspect, make_url, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+from k2_core import home_format
+from k2_core.errors import NewerHome, SettingsError
+from k2_core.lake.caching_catalog import LakeCatalog
+from k2_core.lake.table_changes import Change, apply_changes, properties_of
+from k2_core.lake.table_spec import TableSpec
+from k2_core.settings import Settings
+
+CATALOG_NAME = "k2"
+_TABLES_OF_A_CATALOG = 2
+_FORMATS = Table("k2_format", MetaData(), Column("format", Integer, primary_key=True))
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Open the catalog that the settings name, and make it if it is SQLite and does not exist yet.
+
+    Raises:
+        NewerHome: this K2 does not know the format of what is there.
+    """
+    if settings.catalog.uri is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        _prepare_sqlite(settings.home / "catalog.db")
+    properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
+    catalog = _opened(properties)
+    try:
+        home_format.require_known(format_of(catalog), str(settings.home))
+    except NewerHome:
+        catalog.close()
+        raise
+    return catalog
+
+
+def pointers(catalog: Catalog, namespace: str, name: str | None = None) -> dict[str, str]:
+    """Return where the newest metadata of each table is, or of the named one; empty in a catalog that is not SQL's.
+
+    Raises:
+        SQLAlchemyError: the catalog cannot be read.
+    """
+    if not isinstance(catalog, SqlCatalog):
+        return {}
+    asked = select(IcebergTables.table_name, IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == namespace,
+        *([] if name is None else [IcebergTables.table_name == name]),
+    )
+    with catalog.engine.connect() as connection:
+        return {table: location for table, location in connection.execute(asked) if location}
+
+
+def _opened(properties: dict[str, str]) -> LakeCatalog:
+    for _ in range(_TABLES_OF_A_CATALOG):
+        try:
+            return LakeCatalog(CATALOG_NAME, **properties)
+        except (IntegrityError, OperationalError, ProgrammingError):
+            continue  # another process made one of the catalog's own tables at the same moment: now it is there
+    return LakeCatalog(CATALOG_NAME, **properties)
+
+
+def require_lake(settings: Settings) -> None:
+    """Refuse a home, or a catalog, that is not there: opening it would make a new and empty lake.
+
+    Raises:
+        SettingsError: there is no such lake.
+        SQLAlchemyError: the user's own database does not answer.
+        NewerHome: this K2 does not know its format.
+    """
+    home_format.require_known_home(settings)
+    if has_lake(settings):
+        return
+    if settings.catalog.uri is None:
+        msg = f"there is no lake in {settings.home}: set K2_HOME to the home of one, or start one with k2 up."
+        raise SettingsError(msg)
+    uri = make_url(settings.catalog_uri)
+    place = uri.database if uri.get_backend_name() == "sqlite" else uri.set(query={}).render_as_string()
+    raise SettingsError(f"there is no lake's catalog at {place}: set K2_CATALOG__URI to that of one.")
+
+
+def has_lake(settings: Settings) -> bool:
+    """Tell whether the catalog that the settings name has been made. Makes nothing.
+
+    Raises:
+        SQLAlchemyError: the user's own database does not answer.
+    """
+    uri = make_url(settings.catalog_uri)
+    if uri.get_backend_name() == "sqlite" and not Path(uri.database or "").is_file():
+        return False
+    if settings.catalog.uri is None:
+        return True
+    engine = create_engine(uri)
+    try:
+        return inspect(engine).has_table(IcebergTables.__tablename__)
+    finally:
+        engine.dispose()
+
+
+def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> dict[str, list[Change]]:
+    """Make the namespace and the tables that do not exist yet, and the small changes of those that do.
+
+    Safe beside writers and beside itself. Nothing is committed where nothing differs.
+
+    Returns:
+        By table, what else differs from its spec.
+
+    Raises:
+        CommitConflict: other writers of a table were first again and again.
+    """
+    try:
+        catalog.create_namespace(namespace)
+    except (NamespaceAlreadyExistsError, IntegrityError):  # the second: another process was first
+        pass
+    note_format(catalog)
+    existing = {name for _, name in catalog.list_tables(namespace)}
+    for spec in specs:
+        if spec.name not in existing:
+            _create(catalog, namespace, spec)
+    standing = [spec for spec in specs if spec.name in existing]
+    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in standing}
+    return {name: changes for name, changes in left.items() if changes}
+
+
+def change_table(catalog: Catalog, namespace: str, spec: TableSpec, wanted: Callable[[Change], bool]) -> list[Change]:
+    """Make the wanted changes of a table; return what then still differs. See :func:`apply_changes`."""
+    return apply_changes(lambda: catalog.load_table((namespace, spec.name)), spec, wanted)
+
+
+def format_of(catalog: Catalog) -> int:
+    """Return the number of the format that the catalog carries; 0 when it was made before there were numbers."""
+    engine = _engine_of(catalog)
+    if not inspect(engine).has_table(_FORMATS.name):
+        return home_format.BEFORE_NUMBERS
+    with engine.connect() as connection:
+        found = connection.execute(text(home_format.NEWEST)).scalar()
+    return home_format.BEFORE_NUMBERS if found is None else int(found)
+
+
+def note_format(catalog: Catalog) -> None:
+    """Have the catalog carry the number of this K2's format: an earlier K2 then refuses what is changed hereafter."""
+    if format_of(catalog) >= home_format.FORMAT:
+        return
+    engine = _engine_of(catalog)
+    with suppress(IntegrityError, OperationalError, ProgrammingError):  # another process made it at the same moment
+        _FORMATS.create(engine, checkfirst=True)
+    with suppress(IntegrityError), engine.begin() as connection:
+        connection.execute(_FORMATS.insert().values(format=home_format.FORMAT))
+
+
+def _engine_of(catalog: Catalog) -> Engine:
+    assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
+    return catalog.engine
+
+
+def _create(catalog: Catalog, namespace: str, spec: TableSpec) -> None:
+    try:
+        catalog.create_table(
+            (namespace, spec.name), spec.schema, partition_spec=spec.partition_spec, properties=properties_of(spec)
+        )
+    except TableAlreadyExistsError:  # another process was first
+        return
+
+
+def _prepare_sqlite(path: Path) -> None:
+    """Switch to write-ahead logging, which the file remembers: readers then never wait for a writer.
+
+    One process at a time: SQLite does not wait for another that is switching, but says "database is locked".
+    """
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = sqlite3.connect(path, timeout=30)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()

@@ -1,0 +1,165 @@
+"""How a table that exists differs from its TableSpec, and the commits that end that. No row is touched.
+
+A difference is small when every reader and writer of the table goes on as before: a property, or a new column without
+values. ``k2 up`` ends these. ``k2 tables migrate`` ends the others, as far as Iceberg can. What a user added, such as
+another property or another column, is no difference.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table, Transaction
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType, NestedField
+
+from k2_core.errors import CommitConflict
+from k2_core.lake.table_spec import TableSpec
+
+_ATTEMPTS: Final = 20
+_PAUSE_S: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference, and what ends it.
+
+    Args:
+        what: what is to be done, as ``add column reason (string)``; if nothing can be done, why.
+        apply: stages it in a transaction; None when Iceberg cannot do it in place.
+        small: whether ``k2 up`` does it.
+    """
+
+    what: str
+    apply: Callable[[Transaction], None] | None = None
+    small: bool = False
+
+
+def properties_of(spec: TableSpec) -> dict[str, str]:
+    """Return the properties of a spec's table; the version of Iceberg's format is none of them once it is made."""
+    return {**spec.properties, "comment": spec.doc}
+
+
+def changes(table: Table, spec: TableSpec) -> list[Change]:
+    """Return what the table needs to be as its spec says: columns, then partitions, then properties."""
+    schema = table.schema()
+    found = [change for field in spec.schema.fields for change in _of_column(schema, field)]
+    found += _of_partitions(table.spec(), schema, spec)
+    wanted = {name: value for name, value in properties_of(spec).items() if name != "format-version"}
+    differing = {name: value for name, value in wanted.items() if table.properties.get(name) != value}
+    if differing:
+        names = ", ".join(sorted(differing))
+        found.append(Change(f"set {names}", lambda transaction: _set(transaction, differing), small=True))
+    return found
+
+
+def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[Change], bool]) -> list[Change]:
+    """Make the wanted changes in one commit, beside other writers; nothing is committed when there is none.
+
+    Args:
+        load: loads the table's newest state.
+        spec: of that table.
+        wanted: chooses among the changes that can be made.
+
+    Returns:
+        The changes that are left: those that were not wanted, and those that Iceberg cannot make.
+
+    Raises:
+        CommitConflict: other writers were first again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        table = load()
+        left = changes(table, spec)
+        due = [change for change in left if change.apply is not None and wanted(change)]
+        if not due:  # also when the answer to the last commit was lost, and when another process was first
+            return left
+        transaction = table.transaction()
+        for change in due:
+            change.apply(transaction)  # type: ignore[misc]  # those without were left out
+        try:
+            transaction.commit_transaction()
+        except (CommitFailedException, CommitStateUnknownException):
+            time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
+    msg = f"{spec.name} was moved by other writers {_ATTEMPTS} times in a row"
+    raise CommitConflict(msg)
+
+
+def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:
+    name = wanted.name
+    standing = next((field for field in schema.fields if field.name == name), None)
+    if standing is None and wanted.required:
+        return [Change(f"column {name} is missing and may not be null: its rows have no value for it")]
+    if standing is None:
+        return [Change(f"add column {name} ({wanted.field_type})", lambda tx: _add(tx, wanted), small=True)]
+    found = []
+    if standing.required and not wanted.required:
+        found.append(Change(f"let {name} be null", lambda tx: _relax(tx, name)))
+    if wanted.required and not standing.required:
+        found.append(Change(f"column {name} may not be null any more: its rows may have none"))
+    if str(standing.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
+        found.append(_of_type(name, standing.field_type, wanted.field_type))
+    return found
+
+
+def _of_type(name: str, standing: IcebergType, wanted: IcebergType) -> Change:
+    if _widens(standing, wanted):
+        return Change(f"widen {name} from {standing} to {wanted}", lambda tx: _widen(tx, name, wanted))
+    return Change(f"column {name} is {standing} and should be {wanted}: Iceberg cannot turn the one into the other")
+
+
+def _widens(standing: IcebergType, wanted: IcebergType) -> bool:
+    """Tell whether every value of the one type is one of the other, by Iceberg's rules of schema evolution."""
+    if isinstance(standing, DecimalType) and isinstance(wanted, DecimalType):
+        return standing.scale == wanted.scale and standing.precision < wanted.precision
+    kinds = (type(standing), type(wanted))
+    return kinds in {(IntegerType, LongType), (FloatType, DoubleType)}
+
+
+def _of_partitions(standing: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:
+    now = {(schema.find_column_name(each.source_id), str(each.transform)): each.name for each in standing.fields}
+    then = {
+        (spec.schema.find_column_name(each.source_id), str(each.transform)): each.name
+        for each in spec.partition_spec.fields
+    }
+    if now.keys() == then.keys():
+        return []
+    gone = [name for key, name in now.items() if key not in then]
+    come = [
+        (str(column), transform, name) for (column, transform), name in then.items() if (column, transform) not in now
+    ]
+    missing = [column for column, _, _ in come if column not in schema.column_names]
+    if missing:
+        return [Change(f"partition by {', '.join(then.values())}: column {missing[0]} is to be added first")]
+    what = f"partition new rows by {', '.join(then.values())} in place of {', '.join(gone) or 'nothing'}"
+    return [Change(what, lambda transaction: _partition(transaction, gone, come))]
+
+
+def _set(transaction: Transaction, properties: dict[str, str]) -> None:
+    transaction.set_properties(properties)
+
+
+def _add(transaction: Transaction, column: NestedField) -> None:
+    with transaction.update_schema() as update:
+        update.add_column(column.name, column.field_type, column.doc)
+
+
+def _relax(transaction: Transaction, name: str) -> None:
+    with transaction.update_schema() as update:
+        update.make_column_optional(name)
+
+
+def _widen(transaction: Transaction, name: str, kind: IcebergType) -> None:
+    with transaction.update_schema() as update:
+        update.update_column(name, kind)
+
+
+def _partition(transaction: Transaction, gone: Iterable[str], come: Iterable[tuple[str, str, str]]) -> None:
+    with transaction.update_spec() as update:
+        for name in gone:
+            update.remove_field(name)
+        for column, transform, name in come:
+            update.add_field(column, transform, name)

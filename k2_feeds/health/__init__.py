@@ -1,0 +1,1 @@
+"""How a feed is: what is wrong at the moment, and what is shown of it."""

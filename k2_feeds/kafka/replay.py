@@ -1,0 +1,81 @@
+"""Read again what Kafka holds of a topic, from a time or from near its end, up to where it ends now. Blocks."""
+
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from k2_feeds.kafka.provision import Stopped
+
+_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.5
+_BATCH: Final = 5_000
+
+
+def a_consumer(bootstrap_servers: str) -> Consumer:
+    """Return a consumer that belongs to no group and moves no offsets."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "k2-feed",  # the client wants one; it never joins it
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.queue.backoff.ms": 5,
+            "log_level": 0,
+        }
+    )
+
+
+def replay(
+    consumer: Consumer, places: list[tuple[str, int]], since_ms: int | None, newest: int, stop: threading.Event
+) -> Iterator[bytes]:
+    """Yield values of partitions, each partition's in order.
+
+    ``since_ms`` is when Kafka got the first of them; without it they are the ``newest`` of each partition.
+
+    Raises:
+        KafkaException: Kafka is away.
+        Stopped: ``stop`` was set meanwhile.
+    """
+    open_until = {}
+    for topic, partition in places:
+        first, end = _range(consumer, TopicPartition(topic, partition), since_ms, newest)
+        if first < end:
+            open_until[topic, partition] = first, end
+    consumer.assign([TopicPartition(*place, first) for place, (first, _) in open_until.items()])
+    while open_until:
+        if stop.is_set():
+            raise Stopped
+        for message in consumer.consume(_BATCH, timeout=_POLL_S):
+            place = message.topic() or "", message.partition() or 0
+            if place not in open_until:
+                continue
+            value = _value(message)
+            if value is not None:
+                yield value
+            if value is None or (message.offset() or 0) >= open_until[place][1] - 1:
+                del open_until[place]
+    consumer.unassign()
+
+
+def _value(message: Message) -> bytes | None:
+    """Return a message's value; None at the end of its partition."""
+    error = message.error()
+    if error is None:
+        return message.value() or b""
+    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's name
+        return None
+    raise KafkaException(error)
+
+
+def _range(consumer: Consumer, place: TopicPartition, since_ms: int | None, newest: int) -> tuple[int, int]:
+    """Return the first offset to read and the one after the last."""
+    low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+    if since_ms is None:
+        return max(low, high - newest), high
+    (found,) = consumer.offsets_for_times([TopicPartition(place.topic, place.partition, since_ms)], timeout=_TIMEOUT_S)
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return (max(low, found.offset) if found.offset >= 0 else high), high

@@ -1,0 +1,1 @@
+"""A venue's WebSockets: opening, subscribing, renewing. Knows no Kafka."""
