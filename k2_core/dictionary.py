@@ -47,7 +47,7 @@ def dictionary(specs: Iterable[TableSpec], venues: Iterable[str]) -> str:
 def _table(spec: TableSpec) -> str:
     rows = "\n".join(_column(column) for column in spec.columns)
     return (
-        f"## {spec.name}\n\n{spec.doc} Partitioned by day of `{spec.partition_by}`.\n\n"
+        f"## {spec.name}\n\n{spec.doc} Partitioned by {spec.partition_unit} of `{spec.partition_by}`.\n\n"
         f"| column | type | required | meaning |\n|---|---|---|---|\n{rows}\n"
     )
 

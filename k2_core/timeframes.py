@@ -1,15 +1,26 @@
-"""The candle: its timeframes and windows."""
+"""The timeframes of candles."""
 
+from dataclasses import dataclass
 from typing import Final
 
 MINUTE_US: Final = 60_000_000
-TIMEFRAMES: Final = {"1m": MINUTE_US}
 
 
-def window_start_us(timestamp_us: int, width_us: int) -> int:
-    """Return the start of the half-open UTC window of ``width_us`` that holds ``timestamp_us``.
+@dataclass(frozen=True)
+class Timeframe:
+    """The windows of a table of candles: half-open, in UTC, aligned to 1970.
 
-    >>> window_start_us(61_000_000, MINUTE_US)
-    60000000
+    Args:
+        name: as in tables and routes, such as ``1m``.
+        width_us: of a window, in microseconds.
+        words: the same in a sentence, such as ``one-minute``.
     """
-    return timestamp_us - timestamp_us % width_us
+
+    name: str
+    width_us: int
+    words: str
+
+
+ONE_MINUTE: Final = Timeframe("1m", MINUTE_US, "one-minute")
+TIMEFRAMES: Final = (ONE_MINUTE,)
+"""Those that are stored, finest first."""

@@ -6,41 +6,40 @@ from typing import Any, Final
 import dagster as dg
 
 from k2_assets.gold.day_report import facts
-from k2_assets.gold.gold_day import SILVER, GoldDay
+from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
 from k2_assets.orchestration.run_days import rebuild_each
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_TABLES
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
 # Dagster puts assets of one policy into one run, where a step that fails for one day keeps the next from all its days.
 # So candles have another policy than trades.
-_DAYS_A_RUN: Final = {GOLD_OHLCV_1M.name: 31} | dict.fromkeys((each.name for each in GOLD.values()), 30)
+_DAYS_A_RUN, _DAYS_OF_CANDLES_A_RUN = 30, 31
 _FIRST_STAYS: Final = "Of several copies the first received stays."
 _SAYS_ITSELF: Final = "A candle says itself whether it is proved complete."
 
 
 def gold_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Return gold's trades, quotes and candles as assets."""
-    return [
-        *(_asset(GOLD[data], SILVER[data], days, _FIRST_STAYS) for data in DATA),
-        _asset(GOLD_OHLCV_1M, (GOLD_TRADES.name,), days, _SAYS_ITSELF),
-    ]
+    return [_asset(spec, days) for spec in GOLD_TABLES.values()]
 
 
-def _asset(spec: TableSpec, deps: tuple[str, ...], days: dg.PartitionsDefinition, says: str) -> dg.AssetsDefinition:
+def _asset(spec: TableSpec, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    days_a_run = _DAYS_A_RUN if spec.timeframe is None else _DAYS_OF_CANDLES_A_RUN
+
     @dg.asset(
         key=spec.name,
-        deps=deps,
+        deps=spec.made_from,
         partitions_def=days,
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN[spec.name]),
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=days_a_run),
         freshness_policy=_FRESH,
         group_name="gold",
         kinds={"iceberg", "polars"},
         owners=OWNERS,
         pool=spec.name,
-        description=f"{spec.doc} {says}",
+        description=f"{spec.doc} {_FIRST_STAYS if spec.timeframe is None else _SAYS_ITSELF}",
         metadata=spec_metadata(spec),
     )
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:

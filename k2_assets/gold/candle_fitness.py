@@ -9,7 +9,7 @@ import polars as pl
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.lake.source_files import Seen, live_files, newest_and_beside, read_files
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES, derived_from
 
 FIT: Final = "fit_for_candles"
 _COLUMNS: Final = ("timestamp", "price", "quantity")
@@ -35,10 +35,11 @@ def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
 
     An unfit trade blocks candles for as long as they have not taken it in, however old its file is.
     """
-    table, candles = lake.table(GOLD_TRADES.name), lake.table(GOLD_OHLCV_1M.name)
-    files = live_files(table, "timestamp", day=day)
-    if not whole and day not in Taken.of(candles).behind(table):
-        judged = {each.file.file_path for each in (*newest_and_beside(files), *Seen.of(candles).newer(table, files))}
+    table, candles = lake.table(GOLD_TRADES.name), [lake.table(name) for name in derived_from(GOLD_TRADES.name)]
+    files = live_files(table, GOLD_TRADES.partition_by, day=day)
+    if not whole and all(day not in Taken.of(each).behind(table) for each in candles):
+        news = [file for each in candles for file in Seen.of(each).newer(table, files)]
+        judged = {each.file.file_path for each in (*newest_and_beside(files), *news)}
         files = [each for each in files if each.file.file_path in judged]
     trades = read_files(table, files, _COLUMNS)
     return Fitness(trades.height, unfit_for_candles(trades, day))

@@ -16,7 +16,8 @@ from k2_assets.orchestration.asset_metadata import counted
 from k2_assets.orchestration.check_evaluations import evaluate_each
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
-from k2_core.lake.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import CANDLES, GOLD, GOLD_TRADES
 from k2_core.venues.routing import Data
 
 
@@ -85,9 +86,9 @@ def _ids_go_on(lake: Lake, day: date, _whole: bool) -> dg.AssetCheckResult:
     )
 
 
-def _candle_invariants(lake: Lake, day: date, _whole: bool) -> dg.AssetCheckResult:
+def _candle_invariants(spec: TableSpec, lake: Lake, day: date, _whole: bool) -> dg.AssetCheckResult:
     """Count candles of the day that break an invariant."""
-    candles = lake.rows_of_day(GOLD_OHLCV_1M.name, "window_start", day, row_checks.CANDLE_COLUMNS)
+    candles = lake.rows_of_day(spec, day, row_checks.CANDLE_COLUMNS)
     broken = row_checks.broken_invariants(candles)
     found = "; ".join(f"{name}: {count:,} not" for name, count in broken.items()) or "every invariant holds"
     return dg.AssetCheckResult(
@@ -122,11 +123,14 @@ GOLD_CHECKS: Final = (
         _fit_for_candles,
         blocking=True,
     ),
-    GoldCheck(
-        GOLD_OHLCV_1M.name,
-        "candle_invariants",
-        "low ≤ open, close, vwap ≤ high; positive volume and count; one candle a window.",
-        _candle_invariants,
+    *(
+        GoldCheck(
+            spec.name,
+            "candle_invariants",
+            "low ≤ open, close, vwap ≤ high; positive volume and count; one candle a window.",
+            partial(_candle_invariants, spec),
+        )
+        for spec in CANDLES
     ),
 )
 

@@ -7,10 +7,11 @@ import dagster as dg
 import polars as pl
 
 from k2_assets.gold import refresh_candles, refresh_rows
-from k2_assets.gold.gold_day import DATA_OF, GoldDay, Outcome
+from k2_assets.gold.gold_day import GoldDay, Outcome
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import ROW_COUNT, markdown_table, microseconds
+from k2_core.lake.tables import GOLD_TABLES
 
 _NEWEST: Final = (
     *("symbol", "exchange", "window_start", "open_price", "high_price", "low_price", "close_price"),
@@ -31,12 +32,12 @@ def facts(gold: GoldDay, outcome: Outcome) -> dict[str, Any]:
             "repeats dropped": outcome.repeated,
             "copies that differ": outcome.conflicting,
         }
-        return done | _state(gold, "timestamp")
-    return _candles(gold, outcome) | _state(gold, "window_start")
+        return done | _state(gold)
+    return _candles(gold, outcome) | _state(gold)
 
 
 def _candles(gold: GoldDay, outcome: refresh_candles.Outcome) -> dict[str, Any]:
-    candles = gold.lake.rows_of_day(gold.table, "window_start", gold.day, _NEWEST)
+    candles = gold.lake.rows_of_day(gold.spec, gold.day, _NEWEST)
     newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
     return {
         "windows computed": outcome.windows_computed,
@@ -46,9 +47,9 @@ def _candles(gold: GoldDay, outcome: refresh_candles.Outcome) -> dict[str, Any]:
     }
 
 
-def _state(gold: GoldDay, time_column: str) -> dict[str, dg.MetadataValue]:
+def _state(gold: GoldDay) -> dict[str, dg.MetadataValue]:
     """Return how the day is now: rows, files, the newest row's time."""
-    files = live_files(gold.lake.table(gold.table), time_column, day=gold.day)
+    files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
     state: dict[str, dg.MetadataValue] = {
         ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
         "files of the day": dg.MetadataValue.int(len(files)),
@@ -62,6 +63,6 @@ def _state(gold: GoldDay, time_column: str) -> dict[str, dg.MetadataValue]:
 def sequences(lake: Lake, name: str) -> dict[date, int]:
     """Return the days of a table of gold, and the largest sequence number of each one's files."""
     table, found = lake.table(name), dict[date, int]()
-    for each in live_files(table, "timestamp" if name in DATA_OF else "window_start"):
+    for each in live_files(table, GOLD_TABLES[name].partition_by):
         found[each.day] = max(each.sequence, found.get(each.day, 0))
     return found

@@ -9,7 +9,7 @@ import polars as pl
 from k2_core import trades
 from k2_core.epochs import BREAK_US, Epochs
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
 from k2_core.venues.routing import Data
 
 ORIGIN: Final = ("received_ns", "topic_id", "kafka_partition", "kafka_offset", "frame_index")
@@ -30,14 +30,12 @@ class Kind:
         spec: gold's table.
         content: the columns in which two copies must agree.
         stamped: whether a venue's rows may be stamped with the time of receipt.
-        followers: the tables that are made of gold's, and take in the marks of days that were replaced.
         has_epochs: whether ids that begin again make other rows.
     """
 
     spec: TableSpec
     content: tuple[str, ...]
     stamped: bool
-    followers: tuple[str, ...]
     has_epochs: bool
 
     @property
@@ -47,8 +45,8 @@ class Kind:
 
 
 KINDS: Final[dict[Data, Kind]] = {
-    "trades": Kind(GOLD_TRADES, ("timestamp", "price", "quantity", "side"), False, (GOLD_OHLCV_1M.name,), True),
-    "quotes": Kind(GOLD_QUOTES, ("bid_price", "bid_quantity", "ask_price", "ask_quantity"), True, (), False),
+    "trades": Kind(GOLD_TRADES, ("timestamp", "price", "quantity", "side"), False, True),
+    "quotes": Kind(GOLD_QUOTES, ("bid_price", "bid_quantity", "ask_price", "ask_quantity"), True, False),
 }
 
 

@@ -12,20 +12,14 @@ from k2_assets.lake.commits import ATTEMPTS
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.table_lock import is_locked, lock
 from k2_core.errors import CommitConflict, UnfitTrades
-from k2_core.lake import tables
-from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD, GOLD_TABLES, GOLD_TRADES
 from k2_core.logs import logger
-from k2_core.timeframes import TIMEFRAMES
-from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 
 log = logger(__name__)
 
-SILVER: Final[dict[Data, tuple[str, ...]]] = {
-    data: tuple(tables.silver(venue, data).name for venue in VENUES) for data in DATA
-}
-"""What each gold table is made of."""
-DATA_OF: Final[dict[str, Data]] = {GOLD[data].name: data for data in DATA}
+_DATA_OF: Final[dict[str, Data]] = {spec.name: data for data, spec in GOLD.items()}
 _LEASE_WAIT_S: Final = 60.0
 _BESIDE_OTHERS: Final = 2  # attempts of a rebuild before it asks others to wait
 Outcome = refresh_rows.Outcome | refresh_candles.Outcome
@@ -38,6 +32,11 @@ class GoldDay:
     lake: Lake
     table: str
     day: date
+
+    @property
+    def spec(self) -> TableSpec:
+        """The table's declaration."""
+        return GOLD_TABLES[self.table]
 
     def take_in_news(self) -> Outcome:
         """Take in what the layer below has and this one has not.
@@ -76,7 +75,7 @@ class GoldDay:
 
     def nothing_done(self) -> Outcome:
         """Return the outcome of a refresh that found no news."""
-        return refresh_rows.Outcome() if self.table in DATA_OF else refresh_candles.Outcome()
+        return refresh_rows.Outcome() if self.spec.timeframe is None else refresh_candles.Outcome()
 
     def is_leased(self) -> bool:
         """Tell whether another run rebuilds the day now, or needs that nobody commits to the table meanwhile."""
@@ -96,7 +95,7 @@ class GoldDay:
         Raises:
             UnfitTrades: one is.
         """
-        if self.table != GOLD_OHLCV_1M.name:
+        if self.spec.timeframe is None:
             return
         found = fitness(self.lake, self.day, whole=whole)
         if found.unfit:
@@ -105,6 +104,6 @@ class GoldDay:
 
     def _refresh(self) -> GoldRefresh | CandlesRefresh:
         catalog, namespace = self.lake.catalog(), self.lake.namespace
-        if data := DATA_OF.get(self.table):
-            return GoldRefresh(catalog, namespace, SILVER[data], self.day, data)
-        return CandlesRefresh(catalog, namespace, GOLD_OHLCV_1M, TIMEFRAMES["1m"], self.day)
+        if self.spec.timeframe is None:
+            return GoldRefresh(catalog, namespace, self.spec.made_from, self.day, _DATA_OF[self.table])
+        return CandlesRefresh(catalog, namespace, self.spec, self.day)

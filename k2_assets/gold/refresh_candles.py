@@ -21,7 +21,6 @@ from k2_assets.lake.source_files import LakeFile, Seen, live_files, oldest_batch
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_TRADES
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
@@ -41,11 +40,13 @@ class Outcome:
 class CandlesRefresh:
     """One day's run of one timeframe."""
 
-    def __init__(self, catalog: Catalog, namespace: str, spec: TableSpec, width_us: int, day: date) -> None:
+    def __init__(self, catalog: Catalog, namespace: str, spec: TableSpec, day: date) -> None:
         self._catalog = catalog
         self._namespace = namespace
         self._spec = spec
-        self._width_us = width_us
+        assert spec.timeframe is not None  # noqa: S101  # of candles
+        self._width_us = spec.timeframe.width_us
+        (self._source,) = spec.made_from
         self._day = day
         self._schema = arrow_schema(spec)
         self._outcome = Outcome()
@@ -86,7 +87,7 @@ class CandlesRefresh:
         return self._catalog.load_table((self._namespace, self._spec.name))
 
     def _touched_windows(self, table: Table) -> Change | None:
-        gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        gold = self._catalog.load_table((self._namespace, self._source))
         if self._day in Taken.of(table).behind(gold):
             return self._whole_day(table)
         files = live_files(gold, "timestamp")
@@ -104,7 +105,7 @@ class CandlesRefresh:
         return self._recomputed(table, gold, files, touched, remember)
 
     def _whole_day(self, table: Table) -> Change | None:
-        gold = self._catalog.load_table((self._namespace, GOLD_TRADES.name))
+        gold = self._catalog.load_table((self._namespace, self._source))
         files = live_files(gold, "timestamp")
         of_day = [each for each in files if each.day == self._day]
         standing = live_files(table, "window_start", day=self._day)

@@ -24,6 +24,7 @@ from k2_assets.lake.source_files import LakeFile, Seen, live_files, oldest_batch
 from k2_assets.reference.epoch_register import epochs_table, read_epochs, write_epochs
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
+from k2_core.lake.tables import derived_from
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
@@ -195,7 +196,7 @@ class GoldRefresh:
             ids: BooleanExpression = _in("message_id", beaten["message_id"].to_list())
             replace = ids if replace is None else Or(replace, ids)
             days += beaten["timestamp"].dt.date().unique().to_list()
-        followers = [self._load(name) for name in self._kind.followers] if days else []
+        followers = [self._load(name) for name in derived_from(self._kind.spec.name)] if days else []
         read, register = self._read, _state(taken_in.epochs)
         then = copy(gold)  # a commit that fails brings the table that it was given up to date
 

@@ -10,6 +10,7 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.source_files import live_files, read_files
 from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import all_tables
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
@@ -40,7 +41,7 @@ class Lake:
         """Load a table's newest state."""
         return self.catalog().load_table((self.namespace, name))
 
-    def rows_of_day(self, name: str, time_column: str, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
+    def rows_of_day(self, spec: TableSpec, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
         """Read some columns of one day of a table's newest state."""
-        table = self.table(name)
-        return read_files(table, live_files(table, time_column, day=day), columns)
+        table = self.table(spec.name)
+        return read_files(table, live_files(table, spec.partition_by, day=day), columns)

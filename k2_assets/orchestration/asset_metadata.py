@@ -30,7 +30,7 @@ def spec_metadata(spec: TableSpec) -> dict[str, Any]:
     return {
         COLUMN_SCHEMA: dg.TableSchema(columns=columns),
         "dagster/table_name": f"market_data.{spec.name}",
-        "partitioned by": f"day({spec.partition_by})",
+        "partitioned by": f"{spec.partition_unit}({spec.partition_by})",
     }
 
 

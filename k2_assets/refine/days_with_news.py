@@ -6,7 +6,6 @@ from typing import Final
 
 from pyiceberg.table import Table
 
-from k2_assets.gold.gold_day import SILVER
 from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.rebuilt_days import Taken
@@ -14,14 +13,9 @@ from k2_assets.lake.source_files import Seen, live_files
 from k2_assets.reference.epoch_register import epochs_table
 from k2_core import clock
 from k2_core.lake.catalog import pointers
-from k2_core.lake.tables import GOLD, GOLD_OHLCV_1M, GOLD_TRADES, REFERENCE_EPOCHS
+from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES, REFERENCE_EPOCHS
 
-SOURCES: Final = {
-    GOLD_TRADES.name: SILVER["trades"],
-    GOLD_OHLCV_1M.name: (GOLD_TRADES.name,),
-    GOLD["quotes"].name: SILVER["quotes"],
-}
-"""What each table of gold is made from, in the order in which a day's are refreshed."""
+_SILVER: Final = {name for spec in GOLD_TABLES.values() for name in spec.made_from} - GOLD_TABLES.keys()
 
 
 class News:
@@ -46,7 +40,7 @@ class News:
             SQLAlchemyError: the catalog cannot be read.
         """
         before, found = self._sighted, pointers(self._lake.catalog(), self._lake.namespace)
-        self._sighted = {name: found[name] for names in SILVER.values() for name in names if name in found}
+        self._sighted = {name: found[name] for name in _SILVER if name in found}
         return self._sighted != before
 
     def days(self) -> dict[str, set[date]]:
@@ -62,9 +56,9 @@ class News:
             self._tables.pop(name, None)
         if self._today != (today := clock.now().date()):
             self.last = {}  # a day that was still to come may have rows already
-        for name, sources in SOURCES.items():
-            if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *sources}):
-                self.last[name] = self._behind(name, sources)
+        for name, spec in GOLD_TABLES.items():
+            if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *spec.made_from}):
+                self.last[name] = self._behind(name, spec.made_from)
         self._pointers, self._today = found, today
         return self.last
 

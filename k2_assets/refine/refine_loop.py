@@ -15,9 +15,10 @@ from k2_assets.kept_runs.heartbeat import WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration import wait_reasons
-from k2_assets.refine.days_with_news import SOURCES, News
+from k2_assets.refine.days_with_news import News
 from k2_core import clock
 from k2_core.errors import K2Error
+from k2_core.lake.tables import GOLD_TABLES
 from k2_core.logs import logger
 
 log = logger(__name__)
@@ -122,7 +123,7 @@ class Refine:
 
     def _refreshed(self, day: date) -> Iterator[Refreshed]:
         """Refresh the tables that have news of a day; candles also when its trades have just changed."""
-        for table in SOURCES:
+        for table in GOLD_TABLES:
             news = self.news.days().get(table, set())
             trouble = self._troubles.get((table, day))
             if day not in news or self._stop.is_set() or (trouble and trouble.again_at > clock.monotonic()):

@@ -10,10 +10,10 @@ from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day_report import facts, sequences
 from k2_assets.gold.gold_day import GoldDay, Outcome
 from k2_assets.orchestration.check_evaluations import evaluation
-from k2_assets.refine.days_with_news import SOURCES
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_core import clock
 from k2_core.crash_points import reach
+from k2_core.lake.tables import GOLD_TABLES
 from k2_core.logs import logger
 
 log = logger(__name__)
@@ -84,7 +84,7 @@ class Reporter:
         if self._reported is None:
             return
         try:
-            for table in SOURCES:
+            for table in GOLD_TABLES:
                 known = self._reported(table)
                 for day, sequence in sequences(self._refine.lake, table).items():
                     if known.get(day, 0) not in {sequence, None}:

@@ -69,11 +69,11 @@ def sentence(rows: int, faults: int, which: str) -> str:
 
 def silver_check(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """Return the check of a venue's silver; the drain evaluates it for every batch it commits as well."""
-    name = tables.silver(venue, data).name
+    spec = tables.silver(venue, data)
     known = ", known sides" if data == "trades" else " where a side is there"
 
     @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too
-        asset=name,
+        asset=spec.name,
         name=NAME,
         partitions_def=days,
         description=f"Schema, ids, positive prices and sizes{known}. The drain judges every batch; run by hand, it "
@@ -81,7 +81,7 @@ def silver_check(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.As
     )
     def schema_and_ranges(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.Output[None]:
         def judge(day: date) -> dg.AssetCheckResult:
-            rows = lake.rows_of_day(name, "timestamp", day, tuple(JUDGED[data]))
+            rows = lake.rows_of_day(spec, day, tuple(JUDGED[data]))
             return silver_result(rows, day, data)
 
         return evaluate_each(context, judge)

@@ -30,7 +30,7 @@ from k2_assets.topic_tables.frames_of_day import frames_at, frames_of_day, origi
 from k2_assets.topic_tables.layers import Layers, Rows, made
 from k2_assets.topic_tables.row_differences import FRAME
 from k2_core.errors import DoubledRows
-from k2_core.lake import tables
+from k2_core.lake.tables import derived_from
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
 
@@ -184,7 +184,7 @@ class _Rebuild:
         added = [*self._silver.missing, *self._silver.changed]
         taken = {} if self._epochs is None else self._taken(self._silver.table)
         if added or self._silver.rows_stale:
-            followers = [self._load(tables.GOLD[self._layers.data].name)]  # it takes in the marks of a rebuild
+            followers = [self._load(name) for name in derived_from(self._silver.table.name()[-1])]
             remember = marked(self._silver.table, self._silver.days, followers) | taken
             self._replace(self._silver, lease, added, removed=True, remember=remember)
         elif taken:

@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final, Literal
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.transforms import DayTransform
+from pyiceberg.transforms import DayTransform, MonthTransform, Transform
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
+
+from k2_core.timeframes import Timeframe
+
+PartitionUnit = Literal["day", "month"]
 
 LIST_OF_TEXTS: Final = "list of strings"
 MAP_OF_TEXTS: Final = "map of strings"
 
+_TRANSFORMS: Final[dict[PartitionUnit, Transform[Any, Any]]] = {"day": DayTransform(), "month": MonthTransform()}
 _METRICS: Final = "write.metadata.metrics"
 _KEEP_SNAPSHOTS: Final = {
     "format-version": "2",
@@ -60,7 +65,19 @@ class Column:
 class TableSpec:
     """Everything about one table that its writers and readers must agree on.
 
-    ``sort_by`` is the order of the rows in a file that maintenance has made of small ones, as readers ask for them.
+    Args:
+        name: in the lake's namespace.
+        doc: what a row is, in a sentence.
+        columns: in order.
+        partition_by: the column of time that partitions the table.
+        properties: of the Iceberg table.
+        sort_by: the order of rows in a file that maintenance has joined, as readers ask for them.
+        made_from: the tables that its rows are computed from, by name. Assets depend on them, refine follows them, and
+            their marks of rebuilt days are for this table.
+        timeframe: of candles.
+        partition_unit: what of ``partition_by`` makes a partition.
+        retention_days: for how long a home that does not keep everything would keep a row; None: always. Nothing
+            removes rows yet.
     """
 
     name: str
@@ -69,6 +86,10 @@ class TableSpec:
     partition_by: str
     properties: dict[str, str] = field(default_factory=dict)
     sort_by: tuple[str, ...] = ()
+    made_from: tuple[str, ...] = ()
+    timeframe: Timeframe | None = None
+    partition_unit: PartitionUnit = "day"
+    retention_days: int | None = None
 
     @cached_property
     def schema(self) -> Schema:
@@ -82,9 +103,10 @@ class TableSpec:
 
     @cached_property
     def partition_spec(self) -> PartitionSpec:
-        """Daily partitions of ``partition_by``."""
+        """Partitions of ``partition_by`` by ``partition_unit``."""
         source = self.schema.find_field(self.partition_by).field_id
-        return PartitionSpec(PartitionField(source, 5000, DayTransform(), f"{self.partition_by}_day"))
+        name = f"{self.partition_by}_{self.partition_unit}"
+        return PartitionSpec(PartitionField(source, 5000, _TRANSFORMS[self.partition_unit], name))
 
 
 def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:

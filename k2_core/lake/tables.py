@@ -15,8 +15,10 @@ from pyiceberg.types import (
 )
 
 from k2_core.lake.table_spec import DRAINED, LIST_OF_TEXTS, MAP_OF_TEXTS, Column, TableSpec, counted, uncounted
+from k2_core.timeframes import ONE_MINUTE, TIMEFRAMES, Timeframe
 from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
+from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
 
 DATA: Final[tuple[Data, ...]] = get_args(Data)
@@ -92,6 +94,9 @@ _UNREAD: Final = (
 )
 
 
+_BRONZE_DAYS: Final = {"binance": 7}
+
+
 def bronze(venue: str, data: Data) -> TableSpec:
     """Return the table of a venue's frames on its topic of trades or quotes, byte for byte."""
     one = data.removesuffix("s")
@@ -123,6 +128,7 @@ def bronze(venue: str, data: Data) -> TableSpec:
             **uncounted("payload"),
         },
         sort_by=_FRAME,
+        retention_days=_BRONZE_DAYS.get(venue, 14),
     )
 
 
@@ -140,6 +146,8 @@ def silver(venue: str, data: Data) -> TableSpec:
         "timestamp",
         DRAINED,
         sort_by=("timestamp", *_PLACE),
+        made_from=(bronze(venue, data).name,),
+        retention_days=30,
     )
 
 
@@ -169,6 +177,8 @@ def silver_rejected(venue: str) -> TableSpec:
         "ingestion_timestamp",
         {**DRAINED, **counted("error"), **uncounted("payload")},
         sort_by=_PLACE,
+        made_from=tuple(bronze(venue, data).name for data in DATA),
+        retention_days=90,
     )
 
 
@@ -179,6 +189,7 @@ GOLD_TRADES = TableSpec(
     "timestamp",
     DRAINED,
     sort_by=("symbol", "exchange", "timestamp", "source_sequence", "trade_id"),
+    made_from=tuple(silver(venue, "trades").name for venue in VENUES),
 )
 
 GOLD_QUOTES = TableSpec(
@@ -188,6 +199,7 @@ GOLD_QUOTES = TableSpec(
     "timestamp",
     DRAINED,
     sort_by=("symbol", "exchange", "source_sequence", "timestamp", "quote_id"),
+    made_from=tuple(silver(venue, "quotes").name for venue in VENUES),
 )
 
 GOLD: Final[dict[Data, TableSpec]] = {"trades": GOLD_TRADES, "quotes": GOLD_QUOTES}
@@ -215,36 +227,53 @@ BRONZE_FEED_EVENTS = TableSpec(
     "ingestion_timestamp",
     {**DRAINED, **counted("key", "venue", "kind", "symbol", "connection_id"), **uncounted("payload")},
     sort_by=_FRAME,
+    retention_days=365,
 )
 
-GOLD_OHLCV_1M = TableSpec(
-    "gold_ohlcv_1m",
-    "One-minute candles of gold_crypto_trades; a minute without a trade has none.",
-    (
-        Column("symbol", _TEXT, "base + quote: BTCUSDT"),
-        Column("exchange", _TEXT, "the market"),
-        Column("window_start", _TIME, "start of the window, inclusive (UTC)"),
-        Column("window_end", _TIME, "end of the window, exclusive (UTC)"),
-        Column("window_date", DateType(), "UTC date of window_start"),
-        Column("open_price", _PRICE, "price of the first trade by (timestamp, source_sequence, trade_id)"),
-        Column("high_price", _PRICE, "highest price"),
-        Column("low_price", _PRICE, "lowest price"),
-        Column("close_price", _PRICE, "price of the last trade by (timestamp, source_sequence, trade_id)"),
-        Column("volume", DecimalType(38, 8), "Σ quantity, exact"),
-        Column("quote_volume", DecimalType(38, 20), "Σ price × quantity, exact; null from 10^18", required=False),
-        Column("trade_count", _LONG, "number of trades"),
-        Column("vwap", _PRICE, "quote_volume / volume, rounded once, half even, within [low, high]"),
-        Column("first_trade_id", _TEXT, "trade_id of the open"),
-        Column("last_trade_id", _TEXT, "trade_id of the close"),
-        Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
-        Column("missing_trades", _LONG, "ids between the bounding trades that do not stand in gold"),
-        Column("created_at", _TIME, "when the candle was first written (UTC)"),
-        Column("updated_at", _TIME, "when its content last changed (UTC)"),
-    ),
-    "window_start",
-    DRAINED,
-    sort_by=("symbol", "exchange", "window_start"),
+_CANDLE_COLUMNS: Final = (
+    Column("symbol", _TEXT, "base + quote: BTCUSDT"),
+    Column("exchange", _TEXT, "the market"),
+    Column("window_start", _TIME, "start of the window, inclusive (UTC)"),
+    Column("window_end", _TIME, "end of the window, exclusive (UTC)"),
+    Column("window_date", DateType(), "UTC date of window_start"),
+    Column("open_price", _PRICE, "price of the first trade by (timestamp, source_sequence, trade_id)"),
+    Column("high_price", _PRICE, "highest price"),
+    Column("low_price", _PRICE, "lowest price"),
+    Column("close_price", _PRICE, "price of the last trade by (timestamp, source_sequence, trade_id)"),
+    Column("volume", DecimalType(38, 8), "Σ quantity, exact"),
+    Column("quote_volume", DecimalType(38, 20), "Σ price × quantity, exact; null from 10^18", required=False),
+    Column("trade_count", _LONG, "number of trades"),
+    Column("vwap", _PRICE, "quote_volume / volume, rounded once, half even, within [low, high]"),
+    Column("first_trade_id", _TEXT, "trade_id of the open"),
+    Column("last_trade_id", _TEXT, "trade_id of the close"),
+    Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
+    Column("missing_trades", _LONG, "ids between the bounding trades that do not stand in gold"),
+    Column("created_at", _TIME, "when the candle was first written (UTC)"),
+    Column("updated_at", _TIME, "when its content last changed (UTC)"),
 )
+_CANDLES_DAYS: Final = {ONE_MINUTE: 90}
+
+
+def candles(timeframe: Timeframe) -> TableSpec:
+    """Return the table of the candles of a timeframe."""
+    words = f"{timeframe.words.capitalize()} candles of {GOLD_TRADES.name}"
+    return TableSpec(
+        f"gold_ohlcv_{timeframe.name}",
+        f"{words}; a window without a trade has none.",
+        _CANDLE_COLUMNS,
+        "window_start",
+        DRAINED,
+        sort_by=("symbol", "exchange", "window_start"),
+        made_from=(GOLD_TRADES.name,),
+        timeframe=timeframe,
+        retention_days=_CANDLES_DAYS[timeframe],
+    )
+
+
+CANDLES: Final = tuple(candles(timeframe) for timeframe in TIMEFRAMES)
+(GOLD_OHLCV_1M,) = CANDLES
+GOLD_TABLES: Final = {spec.name: spec for spec in (GOLD_TRADES, *CANDLES, GOLD_QUOTES)}
+"""The tables of gold by name, in the order in which a day of them is refreshed."""
 
 REFERENCE_INSTRUMENTS = TableSpec(
     "reference_instruments",
@@ -294,10 +323,13 @@ def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
         REFERENCE_INSTRUMENTS,
         REFERENCE_EPOCHS,
         BRONZE_FEED_EVENTS,
-        GOLD_TRADES,
-        GOLD_QUOTES,
-        GOLD_OHLCV_1M,
+        *GOLD_TABLES.values(),
     ]
+
+
+def derived_from(name: str) -> tuple[str, ...]:
+    """Return the names of the tables that are computed from this one."""
+    return tuple(spec.name for spec in all_tables(tuple(VENUES)) if name in spec.made_from)
 
 
 def _tables_of(venue: str) -> list[TableSpec]:

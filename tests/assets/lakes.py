@@ -21,7 +21,6 @@ from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
 from k2_core.settings import Settings
-from k2_core.timeframes import MINUTE_US
 from k2_core.trades import message_id
 from tests.assets import empty_lakes
 
@@ -154,7 +153,7 @@ class SmallLake:
         return GoldRefresh(self.catalog, self.namespace, (SILVER_QUOTES.name,), day, "quotes")
 
     def candles_refresh(self, day: date = DAY) -> CandlesRefresh:
-        return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, MINUTE_US, day)
+        return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, day)
 
     def gold(self) -> dict[str, Row]:
         """Gold's trades by message id; fails when one stands twice."""

@@ -8,8 +8,7 @@ import pytest
 
 from k2_assets.build_definitions import build_definitions
 from k2_assets.orchestration.daily_partitions import daily
-from k2_assets.refine.days_with_news import SOURCES
-from k2_core.lake.tables import DATA
+from k2_core.lake.tables import DATA, GOLD_TABLES
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
 
@@ -80,10 +79,10 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *REFINED})
 
 
-def test_refine_keeps_every_asset_of_gold(definitions: dg.Definitions) -> None:
+def test_every_table_of_gold_is_an_asset(definitions: dg.Definitions) -> None:
     graph = definitions.get_repository_def().asset_graph
     gold = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).group_name == "gold"}
-    assert set(SOURCES) == gold == REFINED
+    assert set(GOLD_TABLES) == gold == REFINED
 
 
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:

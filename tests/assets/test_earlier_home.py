@@ -16,7 +16,6 @@ from k2_core.lake import tables
 from k2_core.lake.catalog import ensure_tables, format_of, open_catalog
 from k2_core.lake.table_changes import changes
 from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES, all_tables
-from k2_core.timeframes import MINUTE_US
 from k2_core.venues import VENUES
 from tests.assets.drained import KnownSchemas
 from tests.homes.facts import NAMESPACE, digest_of, facts_of, rows_of
@@ -70,7 +69,7 @@ def test_a_rebuilt_day_has_the_same_rows_and_message_ids(packed: PackedHome, cat
         sources = tuple(tables.silver(venue, data).name for venue in VENUES)
         GoldRefresh(catalog, NAMESPACE, sources, day, data).append_new()
         GoldRefresh(catalog, NAMESPACE, sources, day, data).replace_day()
-    CandlesRefresh(catalog, NAMESPACE, GOLD_OHLCV_1M, MINUTE_US, day).recompute_day()
+    CandlesRefresh(catalog, NAMESPACE, GOLD_OHLCV_1M, day).recompute_day()
 
     for name, stood in before.items():
         if name.startswith(("bronze", "silver")):

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from k2_core import clock, topics
 from k2_core.instruments import instrument, split_by_suffix
 from k2_core.offsets import PROPERTY, Offsets
-from k2_core.timeframes import MINUTE_US, window_start_us
 
 KEYS = st.tuples(st.sampled_from(["topic-a", "topic-b", "topic-c"]), st.integers(0, 12))
 VECTORS = st.dictionaries(KEYS, st.integers(0, 1 << 62)).map(Offsets)
@@ -85,11 +84,3 @@ def test_instrument_is_spelled_in_modern_codes(base: str, quote: str, symbol: st
 def test_split_takes_the_longest_quote_that_leaves_a_base() -> None:
     assert split_by_suffix("ETHFDUSD", ("USD", "FDUSD")) == instrument("ETH", "FDUSD")
     assert split_by_suffix("FDUSD", ("USD", "FDUSD")) == instrument("FD", "USD")
-
-
-@given(st.integers(0, 1 << 60))
-def test_window_start_begins_the_half_open_window_that_holds_the_time(timestamp_us: int) -> None:
-    start = window_start_us(timestamp_us, MINUTE_US)
-
-    assert start % MINUTE_US == 0
-    assert start <= timestamp_us < start + MINUTE_US

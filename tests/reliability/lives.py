@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,15 +16,13 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from sqlalchemy.exc import OperationalError
 
 from k2_assets.drain.drain_loop import drain
-from k2_assets.gold import gold_day
 from k2_assets.kafka.topic_reader import KafkaReader
 from k2_assets.lake import commits
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.refine import days_with_news
 from k2_assets.refine.refine_job import refine_job
 from k2_assets.refine.refine_loop import Refine
 from k2_assets.topic_tables import layers
-from k2_core.lake.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Settings
 from k2_core.topics import raw_topic
 from k2_core.trades import BadTrade, VenueTrade
@@ -81,19 +79,24 @@ def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_
             stop.set()
 
 
+def _make_trades_from(silver: str) -> None:
+    """Have gold's trades made from the one table of silver that the lake of a test has."""
+    GOLD_TABLES[GOLD_TRADES.name] = replace(GOLD_TRADES, made_from=(silver,))
+
+
 def refine_gold(settings: Settings, silver: str, conditions: Conditions, until_done: bool = False) -> None:
     """Refine as a run of the platform does, until SIGTERM; or until gold has taken in all of ``silver``."""
     conditions.arrange()
-    gold_day.SILVER["trades"] = days_with_news.SOURCES[GOLD_TRADES.name] = (silver,)
+    _make_trades_from(silver)
     refine = Refine(Lake(settings), f"child {os.getpid()}", _stop_at_sigterm())
     for refreshed in refine.steps():
-        if until_done and refreshed is None and all(refine.is_caught_up(table) for table in days_with_news.SOURCES):
+        if until_done and refreshed is None and all(refine.is_caught_up(table) for table in GOLD_TABLES):
             return
 
 
 def refine_and_report(settings: Settings, silver: str, dagster: str) -> None:
     """Refine as a run of Dagster, which reports to the instance in the folder ``dagster``, until SIGTERM."""
-    gold_day.SILVER["trades"] = days_with_news.SOURCES[GOLD_TRADES.name] = (silver,)
+    _make_trades_from(silver)
     print(READY, flush=True)  # noqa: T201  # into the child's log
     with dg.DagsterInstance.local_temp(dagster) as instance:
         run = refine_job(settings).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
