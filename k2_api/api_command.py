@@ -1,4 +1,4 @@
-"""``k2 api``: serve the API until told to stop."""
+"""``k2 api``: serve the API until SIGTERM or Ctrl-C."""
 
 import click
 

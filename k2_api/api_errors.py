@@ -1,4 +1,4 @@
-"""What the API refuses or fails to answer: one table from error to HTTP status. Routes have no try/except.
+"""The API's errors, and one table from error to HTTP status. Routes have no try/except.
 
 ApiError
 ├── NoKey              the request carries no key

@@ -1,8 +1,8 @@
 """Build the application from settings."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,7 +28,7 @@ log = logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the API over the lake that the settings name. The lake may still be away, or empty."""
+    """Return the API over the lake that the settings name. The lake may be empty, or not be reachable yet."""
     app = FastAPIOffline(title="K2 market data", version=VERSION, description=openapi.DESCRIPTION, lifespan=_lifespan)
     app.state.services = Services(settings, LakeReader(settings), load_cursors(settings.home))
     for module in (trades, ohlcv, symbols, system):
@@ -56,7 +56,12 @@ async def _api_error(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
-    details = _details(error.errors())
+    details = []
+    for each in error.errors():
+        parameter = ".".join(str(part) for part in each["loc"] if part != "query") or "query"
+        unknown = each.get("type") == "extra_forbidden"
+        words = "is not a parameter of this route" if unknown else str(each["msg"]).removeprefix("Value error, ")
+        details.append({"parameter": parameter, "problem": words})
     message = "; ".join(f"{each['parameter']}: {each['problem']}" for each in details)
     return problem(422, HTTP_CODES[422], message, details)
 
@@ -67,18 +72,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
     answer = problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
     return answer
-
-
-def _details(errors: Sequence[Any]) -> list[dict[str, str]]:
-    return [{"parameter": _parameter(error), "problem": _words(error)} for error in errors]
-
-
-def _parameter(error: Any) -> str:
-    names = [str(part) for part in error["loc"] if part != "query"]
-    return ".".join(names) or "query"
-
-
-def _words(error: Any) -> str:
-    if error.get("type") == "extra_forbidden":
-        return "is not a parameter of this route"
-    return str(error["msg"]).removeprefix("Value error, ")

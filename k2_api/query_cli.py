@@ -1,4 +1,4 @@
-"""The ``k2-query`` command: questions to the lake from a shell, read-only."""
+"""The ``k2-query`` command: read-only queries of the lake from a shell."""
 
 from typing import Final
 
@@ -16,4 +16,4 @@ _COMMANDS: Final = {
 )
 @click.version_option(package_name="k2-lakehouse")
 def main() -> None:
-    """Ask K2's lake. K2_HOME is the folder that holds it."""
+    """Query K2's lake. K2_HOME is the folder that holds it."""

@@ -1,4 +1,4 @@
-"""Times as callers write them. Answers write them with :func:`k2_core.clock.iso`."""
+"""Read times as callers write them. Answers write theirs with :func:`k2_core.clock.iso`."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,9 +12,9 @@ _MOMENT: Final = re.compile(
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the aware UTC datetime of an RFC 3339 time; one without a zone is UTC, a date alone its midnight.
+    """Return the aware UTC datetime of an RFC 3339 time; without a zone it is UTC, a date alone means its midnight.
 
-    A ``+`` that was not escaped in a URL arrives as a space, and is read as the ``+`` it was.
+    A ``+`` that was not escaped in a URL arrives as a space, and is read as the ``+`` that it was.
 
     >>> parse_moment("2024-08-09T01:55:00 02:00").isoformat()
     '2024-08-08T23:55:00+00:00'

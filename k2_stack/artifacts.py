@@ -1,4 +1,4 @@
-"""The Java artifacts of the lock beside this file: fetched through jgo, used only if their SHA-256 is the locked."""
+"""The Java artifacts of artifacts.lock: fetched through jgo, and used only if their SHA-256 is the locked one."""
 
 import hashlib
 import os
@@ -60,7 +60,7 @@ def parse(line: str) -> Artifact:
 
 
 def download_with_jgo(artifact: Artifact, folder: Path) -> Path:
-    """Fetch one artifact into ``folder``, by itself: jgo's resolution of dependencies is not asked.
+    """Fetch one artifact into ``folder``, without its dependencies: the lock names these too.
 
     Raises:
         DownloadError: no answer, or no such artifact.
@@ -97,7 +97,12 @@ def fetch(
     """
     wanted = list(artifacts)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [artifact for artifact in wanted if not _is_verified(artifact, folder / artifact.file_name)]
+    missing = []
+    for artifact in wanted:
+        path = folder / artifact.file_name
+        if not path.is_file() or sha256_of(path) != artifact.sha256:
+            path.unlink(missing_ok=True)
+            missing.append(artifact)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         work = pool.map(partial(_fetch_one, folder=folder, download=download), missing)
         try:
@@ -110,7 +115,7 @@ def fetch(
 
 
 def _fetch_one(artifact: Artifact, folder: Path, download: Download) -> Path:
-    """Fetch into a folder of our own and move what is verified, so that no other process sees half a file."""
+    """Fetch into a temporary folder, and move the file once it is verified: no other process sees half a file."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as staging:
         path = download(artifact, Path(staging))
         found = sha256_of(path)
@@ -123,17 +128,8 @@ def _fetch_one(artifact: Artifact, folder: Path, download: Download) -> Path:
         return path.replace(folder / artifact.file_name)
 
 
-def _is_verified(artifact: Artifact, path: Path) -> bool:
-    if not path.is_file():
-        return False
-    if sha256_of(path) == artifact.sha256:
-        return True
-    path.unlink()
-    return False
-
-
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -141,7 +137,8 @@ def sha256_of(path: Path) -> str:
 def unpacked(artifact: Artifact, folder: Path, *, download: Download = download_with_jgo) -> Path:
     """Return the folder that holds the content of a ``tar.gz`` artifact; fetch and unpack it if it is missing.
 
-    The archive goes once its content stands there: the folder appears whole or not at all, under the archive's hash.
+    The folder is named after the archive's hash, and appears whole or not at all; then the archive is removed. Several
+    processes may do this at the same time.
     """
     target = folder / f"{artifact.name}-{artifact.version}-{artifact.sha256[:16]}"
     if target.is_dir():
@@ -150,26 +147,14 @@ def unpacked(artifact: Artifact, folder: Path, *, download: Download = download_
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as staging:
         content = Path(staging) / "content"
         try:
-            _extract(archive, content)
-        except FileNotFoundError:
-            if target.is_dir():  # another process was first, and has removed the archive
-                return target
-            raise
-        _move_once(content, target)
+            with tarfile.open(archive) as tar:
+                if hasattr(tarfile, "data_filter"):  # Debian's Python 3.11.2 has none; the archive is verified anyway
+                    tar.extraction_filter = tarfile.data_filter
+                tar.extractall(content)  # noqa: S202  # its SHA-256 is the locked one
+            os.rename(content, target)  # noqa: PTH104  # fails on a folder that is not empty; Path.replace need not
+        except OSError:
+            # If the folder is there, another process was first: it moved the same content and removed the archive.
+            if not target.is_dir():
+                raise
     archive.unlink(missing_ok=True)
     return target
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
-        if hasattr(tarfile, "data_filter"):  # Debian 12's Python 3.11.2 has none; the content is verified anyway
-            tar.extraction_filter = tarfile.data_filter
-        tar.extractall(folder)  # noqa: S202  # its SHA-256 is the locked one
-
-
-def _move_once(content: Path, target: Path) -> None:
-    try:
-        os.rename(content, target)  # noqa: PTH104  # fails on a folder that is not empty, which Path.replace need not
-    except OSError:
-        if not target.is_dir():  # otherwise another process was first, with the same content
-            raise

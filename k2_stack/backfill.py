@@ -1,4 +1,4 @@
-"""Rebuild days of an asset: a Dagster backfill, launched as its pages do, and waited for."""
+"""Rebuild days of an asset: launch a Dagster backfill as its pages do, and wait for its end."""
 
 import time
 from datetime import date, timedelta
@@ -13,7 +13,7 @@ from k2_core import clock
 from k2_core.errors import PartAway, PartError
 from k2_core.settings import Settings
 from k2_stack import stack_state
-from k2_stack.dagster_graphql import Asset, DagsterPages, Failure, Progress
+from k2_stack.dagster_graphql import DagsterPages, Failure, Progress
 
 _POLL_S: Final = 1.0
 _AWAY_S: Final = 600.0
@@ -25,40 +25,30 @@ def backfill(settings: Settings, asset: str, first: date, last: date, *, with_do
 
     Raises:
         UsageError: there is no such asset, or no such day of it.
-        PartError: no platform runs from this home, Dagster does not answer, or not every partition was made.
+        PartError: no platform runs from this home, Dagster does not answer, or not every partition was rebuilt.
     """
     pages = DagsterPages(stack_state.running(settings).url("dagster-webserver"))
     assets = pages.assets()
     if asset not in assets:
         msg = f"there is no asset {asset} with days; there are: {', '.join(sorted(assets))}"
         raise click.UsageError(msg)
-    days = _days(pages, asset, first, last)
-    chosen = _with_followers(asset, assets) if with_downstream else [asset]
+    known = pages.days(asset)
+    days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+    if unknown := sorted(set(days) - set(known)):
+        msg = f"{asset} has no day {unknown[0]}: there are {known[0]} to {known[-1]}"
+        raise click.UsageError(msg)
+    chosen = [asset]
+    for name in chosen if with_downstream else ():  # the list grows while it is walked through
+        chosen += [each for each in assets[name].followers if each in assets and each not in chosen]
     backfill_id = pages.launch(chosen, days)
     click.echo(f"{', '.join(chosen)}: {_counted(len(days), 'day')}; {pages.url}/runs/b/{backfill_id}")
     _report(pages, backfill_id, _wait(settings, pages, backfill_id))
 
 
-def _days(pages: DagsterPages, asset: str, first: date, last: date) -> list[str]:
-    known = pages.days(asset)
-    wanted = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
-    if unknown := sorted(set(wanted) - set(known)):
-        msg = f"{asset} has no day {unknown[0]}: there are {known[0]} to {known[-1]}"
-        raise click.UsageError(msg)
-    return wanted
-
-
-def _with_followers(asset: str, assets: dict[str, Asset]) -> list[str]:
-    chosen = [asset]
-    for name in chosen:
-        chosen += [each for each in assets[name].followers if each in assets and each not in chosen]
-    return chosen
-
-
 def _wait(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
     """Show progress until the backfill has ended: a bar on a terminal, a line for each change in a pipe."""
     console = Console(highlight=False)
-    began, said = clock.monotonic(), ""
+    began, printed = clock.monotonic(), ""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting", total=None)
@@ -67,19 +57,19 @@ def _wait(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress
             text = f"{now.done + now.failed} of {_counted(now.targeted, 'partition')} done"
             text += f", {now.failed} failed" if now.failed else ""
             bar.update(task, description=text, completed=now.done + now.failed, total=now.targeted or None)
-            if not console.is_terminal and text != said:
+            if not console.is_terminal and text != printed:
                 click.echo(f"[{clock.monotonic() - began:7.1f} s] {text}")
-                said = text
+                printed = text
             if now.ended:
                 return now
             time.sleep(_POLL_S)
 
 
 def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
-    """Ask until Dagster answers: the supervisor starts a webserver that died again.
+    """Ask until Dagster answers, for ten minutes at most: the supervisor restarts a webserver that died.
 
     Raises:
-        PartError: the platform of this home has ended meanwhile, or Dagster answers with an error, or not for long.
+        PartError: the platform of this home has ended meanwhile, or Dagster answers with an error, or not in time.
     """
     gives_up_at = clock.monotonic() + _AWAY_S
     while True:
@@ -93,24 +83,19 @@ def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Pro
 
 
 def _report(pages: DagsterPages, backfill_id: str, ended: Progress) -> None:
-    """Say how it ended.
-
-    Raises:
-        PartError: not every partition was made.
-    """
     if ended.status in {"COMPLETED_SUCCESS", "COMPLETED"} and not ended.failed and ended.done == ended.targeted:
-        click.echo(f"{_counted(ended.done, 'partition')} made")
+        click.echo(f"{_counted(ended.done, 'partition')} rebuilt")
         return
     failures = pages.failures(backfill_id)
     for failure in failures[1:_SHOWN]:
-        click.echo(f"k2: also {_told(failure)}", err=True)
-    why = _told(failures[0]) if failures else ended.error or f"the backfill is {ended.status.lower()}"
-    not_made = f"{ended.targeted - ended.done} of {_counted(ended.targeted, 'partition')} not made"
-    msg = f"{not_made}; why: {why}; see {pages.url}/runs/b/{backfill_id}"
+        click.echo(f"k2: also {_sentence(failure)}", err=True)
+    why = _sentence(failures[0]) if failures else ended.error or f"the backfill is {ended.status.lower()}"
+    missing = f"{ended.targeted - ended.done} of {_counted(ended.targeted, 'partition')} not rebuilt"
+    msg = f"{missing}; why: {why}; see {pages.url}/runs/b/{backfill_id}"
     raise PartError(msg)
 
 
-def _told(failure: Failure) -> str:
+def _sentence(failure: Failure) -> str:
     return f"{failure.step or 'the run'} of {failure.days}: {failure.reason}"
 
 

@@ -30,39 +30,34 @@ def banner(settings: Settings, now: StackState, *, detached: bool = False) -> st
         f"  logs         {settings.home / 'logs'}, or: {_command(settings, 'logs PART')}",
         f"  state        {_command(settings, 'status')}",
         f"  stop         {'' if detached else 'Ctrl-C here, or: '}{_command(settings, 'down')}",
-        *_troubles(now),
+        *(["", f"  ! {warning}"] if (warning := trouble(now)) else []),
         "─" * _WIDTH,
     ]
     return "\n".join(lines)
 
 
 def api_key(settings: Settings) -> str | None:
-    """Return the key when it is the known one of development; a key of your own is never printed."""
+    """Return the development key; None for a key of the user's own, which is never printed."""
     key = settings.api.key.get_secret_value()
     return key if key == DEVELOPMENT_API_KEY else None
 
 
 def curl(settings: Settings, api: str, symbol: str) -> str:
-    """Return one line for a shell that shows the newest candles of ``symbol``, which is spelled as the API does."""
+    """Return a shell command that shows the newest candles of ``symbol``, in the API's spelling."""
     key = api_key(settings) or "$K2_API__KEY"
     return f'curl -H "X-API-Key: {key}" "{api}/v1/ohlcv/1m?symbol={quote(symbol)}&limit=5"'
 
 
 def trouble(now: StackState) -> str | None:
-    """Return what is wrong with the source and what to do, when a part that serves says so."""
+    """Return a sentence when the feed serves but has no connection; None when all is well."""
     feed = now.part("feed")
     if feed is None or not feed.trouble:
         return None
     return f"The feed has no connection yet and keeps trying: {feed.message}"
 
 
-def _troubles(now: StackState) -> list[str]:
-    said = trouble(now)
-    return ["", f"  ! {said}"] if said else []
-
-
 def _symbol(settings: Settings) -> str:
-    """Return a symbol that the feed really asks for, as the API spells it."""
+    """Return a symbol that the feed has subscribed to, in the API's spelling."""
     try:
         fed = probes.feed_symbols(settings.ports.feed_health)
     except (probes.NotYet, LookupError):
@@ -72,7 +67,7 @@ def _symbol(settings: Settings) -> str:
 
 
 def _command(settings: Settings, arguments: str) -> str:
-    """Return a line for a shell that works where the user is now."""
+    """Return a shell command that works in the user's current folder."""
     home = "" if settings.home == Path(".k2").absolute() else f"K2_HOME={shlex.quote(str(settings.home))} "
     program = Path(sys.executable).with_name("k2")
     inside = program.is_relative_to(Path.cwd())

@@ -1,6 +1,7 @@
 """Install the locked environment into ``.venv``: ``python3 -m k2_stack.bootstrap``, with any Python that a system has.
 
-Only the standard library is there when this runs, and the Python may be too old: it must still be told so in words.
+Only the standard library is there when this runs. The Python may be too old: this file must still run there, so that
+the user reads a sentence and no traceback.
 """
 
 import hashlib
@@ -17,32 +18,32 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / ".k2-installed"
-SAID = ROOT / ".k2-install.log"
+OUTPUT = ROOT / ".k2-install.log"
 
 
 class CannotInstall(Exception):
-    """One sentence that says what to do."""
+    """Its text is one sentence that names what to do."""
 
 
 def main() -> int:
-    """Bring ``.venv`` to what the lock says; do nothing when it is that already."""
+    """Install what the lock names; do nothing when ``.venv`` holds it already."""
     try:
         if not is_installed():
             require_python()
             install()
     except CannotInstall as error:
-        sys.stderr.write("k2: {}\n".format(error))  # noqa: UP032  # also an old Python must say it
+        sys.stderr.write("k2: {}\n".format(error))  # noqa: UP032  # an old Python knows no f-strings
         return 1
     return 0
 
 
 def is_installed() -> bool:
-    """Tell whether ``.venv`` stands for this lock, this Python and this folder."""
+    """Return whether ``.venv`` was installed from this lock, with this Python, in this folder."""
     return PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint()
 
 
 def fingerprint() -> str:
-    """Return what an installation depends on."""
+    """Return a hash of everything that an installation depends on."""
     parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
 
@@ -73,7 +74,13 @@ def install() -> None:
         CannotInstall: one of these steps failed.
     """
     STAMP.unlink() if STAMP.exists() else None
-    if not _same_python():
+    try:  # keep a .venv that runs, with the same version of Python
+        ask = [str(PYTHON), "-c", "import sys; print(sys.version)"]
+        answer = subprocess.run(ask, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, timeout=30)
+        usable = answer.stdout.decode().strip() == sys.version.strip()
+    except OSError:
+        usable = False
+    if not usable:
         shutil.rmtree(VENV, ignore_errors=True)
         step("making .venv", [sys.executable, "-m", "venv", str(VENV)])
     uv = find_uv()
@@ -84,21 +91,11 @@ def install() -> None:
     project = ["--quiet", "--python", str(PYTHON), "--no-deps", "--no-build-isolation", "--offline", "-e", str(ROOT)]
     step("installing K2 itself", [uv, "pip", "install", *project])
     STAMP.write_text(fingerprint())
-    SAID.unlink() if SAID.exists() else None
-
-
-def _same_python() -> bool:
-    """Tell whether ``.venv`` can be used: it runs, and is of this Python's version."""
-    ask = [str(PYTHON), "-c", "import sys; print(sys.version)"]
-    try:
-        answer = subprocess.run(ask, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, timeout=30)
-    except OSError:
-        return False
-    return answer.stdout.decode().strip() == sys.version.strip()
+    OUTPUT.unlink() if OUTPUT.exists() else None
 
 
 def find_uv() -> str:
-    """Return uv: of the system, or of ``.venv``, where pip installs the locked version of it.
+    """Return the path of uv: the system's, or the one of ``.venv``, where pip installs its locked version.
 
     Raises:
         CannotInstall: it could not be fetched, or is not what the lock says.
@@ -125,11 +122,11 @@ def locked_lines(package: str) -> str:
     return found.group()
 
 
-def step(what: str, command: list[str], hint: str = "its own words are in that file") -> None:
+def step(what: str, command: list[str], hint: str = "that file holds its output") -> None:
     """Run a command, and show how long it takes.
 
     Raises:
-        CannotInstall: it failed; what it printed is kept in a file that the sentence names.
+        CannotInstall: it failed; its output is kept in a file that the sentence names.
     """
     done = threading.Event()
     shown = threading.Thread(target=_show, args=(what, done), daemon=True)
@@ -138,10 +135,10 @@ def step(what: str, command: list[str], hint: str = "its own words are in that f
     done.set()
     shown.join()
     if answer.returncode:
-        SAID.write_bytes(answer.stdout)
+        OUTPUT.write_bytes(answer.stdout)
         if b"hash" in answer.stdout.lower():
             hint = "a package is not what the lock says; if it happens twice, do not trust this network"
-        msg = f"{what} failed ({SAID}): {hint}."
+        msg = f"{what} failed ({OUTPUT}): {hint}."
         raise CannotInstall(msg)
 
 

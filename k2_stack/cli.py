@@ -8,18 +8,18 @@ from k2_core.lazy_group import LazyGroup
 
 _COMMANDS: Final = {
     "up": ("k2_stack.platform_commands:up", "Start the platform."),
-    "down": ("k2_stack.platform_commands:down", "End the platform, and whatever an earlier one left."),
-    "status": ("k2_stack.platform_commands:status", "Say how each part is, and what the lake holds."),
+    "down": ("k2_stack.platform_commands:down", "End the platform, and whatever an earlier one left behind."),
+    "status": ("k2_stack.platform_commands:status", "Show the state of each part, and what the lake holds."),
     "logs": ("k2_stack.platform_commands:logs", "Show a part's log."),
     "demo": ("k2_stack.platform_commands:demo", "Show the platform at work on a simulated market, and break things."),
     "backfill": ("k2_stack.platform_commands:backfill", "Rebuild days of an asset, and what is derived from it."),
     "maintain": (
         "k2_assets.maintenance.maintain_command:maintain",
-        "Thin history, join small files, remove what nothing names.",
+        "Thin history, join small files, remove files that no snapshot names.",
     ),
     "tables": ("k2_stack.table_commands:tables", "Show the lake's tables, and change those of an earlier K2."),
-    "drain": ("k2_stack.drain_commands:drain", "Decide what a drain does not decide by itself."),
-    "rejected": ("k2_assets.silver.rejected_commands:rejected", "Judge again what was rejected for a fault of ours."),
+    "drain": ("k2_stack.drain_commands:drain", "Make the decisions that a drain leaves to people."),
+    "rejected": ("k2_assets.silver.rejected_commands:rejected", "Judge again rows that a fault of K2 rejected."),
     "feed": ("k2_feeds.feed_commands:feed", "Feed a venue's frames to Kafka, record them, or simulate a venue."),
     "api": ("k2_api.api_command:api", "Serve the REST API."),
 }

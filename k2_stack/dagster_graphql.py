@@ -1,4 +1,4 @@
-"""Ask Dagster's webserver what its pages ask it: which assets there are, launch a backfill, how far it is."""
+"""Ask Dagster's webserver by the GraphQL of its pages: list assets, launch a backfill, follow its progress."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import httpx
 
 from k2_core.errors import PartAway, PartError
 
-_TIMEOUT_S: Final = 300.0  # on a busy machine; who is not there at all is noticed at once
+_TIMEOUT_S: Final = 300.0  # on a busy machine; a server that is not there refuses at once
 _ASSETS: Final = """
 query { assetNodes { assetKey { path } isMaterializable isPartitioned dependedByKeys { path } } }
 """
@@ -62,7 +62,7 @@ query ($run: ID!, $after: String) {
 MAX_RETRIES: Final = "dagster/max_retries"
 _RETRIES: Final = 2  # of a run that did not start, or whose process was killed
 MARKED_FAILED: Final = "This run has been marked as failed from outside the execution context."
-"""What Dagster says of a run that it could not start, or whose process ended; why is in an event before."""
+"""Dagster's message for a run that it could not start, or whose process ended; an earlier event holds the reason."""
 _CRASH: Final = re.compile(r"Run execution process for \S+ (was terminated by signal \d+ \(\w+\)|.* code -?\d+)")
 
 
@@ -86,7 +86,6 @@ class Progress:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
         return self.status.startswith("COMPLETED") or self.status in {"FAILED", "CANCELED"}
 
 
@@ -139,7 +138,11 @@ class DagsterPages:
         return backfill_id
 
     def progress(self, backfill_id: str) -> Progress:
-        """Return how far a backfill is."""
+        """Return how far a backfill is.
+
+        Raises:
+            PartError: Dagster does not know it.
+        """
         found = self._ask(_PROGRESS, id=backfill_id)["partitionBackfillOrError"]
         if found["__typename"] != "PartitionBackfill":
             msg = f"Dagster knows no backfill {backfill_id}: somebody has deleted it"
@@ -153,20 +156,16 @@ class DagsterPages:
         return Progress(found["status"], targeted, done, failed, error)
 
     def failures(self, backfill_id: str) -> list[Failure]:
-        """Return why the failed runs of a backfill failed, by their days; not of those that were started again."""
-        runs = self._ask(_FAILED, id=backfill_id)["partitionBackfillOrError"]["runs"]
-        tagged = [(run, {tag["key"]: tag["value"] for tag in run["tags"]}) for run in runs]
-        failed = [
-            self._failure(run, tags)
-            for run, tags in tagged
-            if run["status"] in {"FAILURE", "CANCELED"} and "dagster/auto_retry_run_id" not in tags
-        ]
+        """Return why the runs of a backfill failed, in order of their days; without those that were started again."""
+        failed = []
+        for run in self._ask(_FAILED, id=backfill_id)["partitionBackfillOrError"]["runs"]:
+            tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+            if run["status"] not in {"FAILURE", "CANCELED"} or "dagster/auto_retry_run_id" in tags:
+                continue
+            first, last = (tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
+            days = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
+            failed.append(_failure_of(self._events(run["id"]), days, run["status"].lower()))
         return sorted(failed, key=lambda failure: failure.days)
-
-    def _failure(self, run: dict[str, Any], tags: dict[str, str]) -> Failure:
-        first, last = (tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
-        days = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
-        return _failure_of(self._events(run["id"]), days, run["status"].lower())
 
     def _events(self, run_id: str) -> list[dict[str, Any]]:
         """Return a run's events, page by page: the log of many days has thousands, and why it failed comes last."""
@@ -195,7 +194,11 @@ class DagsterPages:
 
 
 def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure:
-    """Return why a run failed: its step's error, its own, what kept it from starting, or what was said of its end."""
+    """Return why a run failed, from the most telling of its events.
+
+    In this order: the error of a step, the error of the run, the end of its process, the error that kept it from
+    starting, the message of its end.
+    """
     steps, ends, engine = (
         [event for event in events if event["__typename"] == name]
         for name in ("ExecutionStepFailureEvent", "RunFailureEvent", "EngineEvent")
@@ -204,13 +207,13 @@ def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure
         return Failure(days, step["stepKey"], _deepest(step))
     if ends and ends[-1]["error"]:
         return Failure(days, "", _deepest(ends[-1]))
-    said = ends[-1]["message"] if ends else MARKED_FAILED
-    if said == MARKED_FAILED:
+    message = ends[-1]["message"] if ends else MARKED_FAILED
+    if message == MARKED_FAILED:
         if found := next(filter(None, (_CRASH.search(event["message"]) for event in reversed(engine))), None):
             return Failure(days, "", f"its process {found[1]}")
         if unstarted := [event for event in engine if event["error"]]:
             return Failure(days, "", f"it was not started: {_deepest(unstarted[-1])}")
-    return Failure(days, "", _sentence(said if ends else status))
+    return Failure(days, "", _sentence(message if ends else status))
 
 
 def _deepest(event: dict[str, Any]) -> str:

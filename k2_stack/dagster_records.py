@@ -35,7 +35,7 @@ class FailedRun(NamedTuple):
 class FailingCheck(NamedTuple):
     """A check whose newest evaluation failed; ``partition`` is the day that it judged, None when it judged no day.
 
-    ``only_warns`` tells that it was evaluated with the severity WARN, ``judged_at_s`` when (seconds since 1970).
+    ``only_warns``: its severity is WARN. ``judged_at_s``: the time of the evaluation, seconds since 1970.
     """
 
     asset: str
@@ -53,18 +53,17 @@ def failed_runs(dagster_home: Path, since_s: float) -> list[FailedRun]:
     """
     history = dagster_home / "history"
     with _opened(history / "runs.db") as runs, _opened(history / "runs" / "index.db") as events:
-        if runs is None:
-            return []
-        return [
-            FailedRun(run_id, job, _assets(events, run_id), ended)
-            for run_id, job, ended in runs.execute(_FAILED, (since_s,))
-        ]
+        found = []
+        for run_id, job, ended in runs.execute(_FAILED, (since_s,)) if runs else ():
+            assets = events.execute(_ASSETS, (run_id,)).fetchall() if events else []
+            found.append(FailedRun(run_id, job, tuple(sorted(_name(asset) for (asset,) in assets)), ended))
+    return found
 
 
 def failing_checks(dagster_home: Path) -> list[FailingCheck]:
     """Return the checks that fail now: of each day the newest evaluation counts.
 
-    One without a day counts until the check has judged a day after it: it judged whatever was newest then.
+    An evaluation without a day judged whatever was newest then. It counts until the check has judged a day later on.
 
     Raises:
         sqlite3.Error: the records cannot be read.
@@ -74,23 +73,14 @@ def failing_checks(dagster_home: Path) -> list[FailingCheck]:
     newest: dict[tuple[str, str], int] = {}
     for asset, check, _, at, _ in judged:
         newest[asset, check] = max(newest.get((asset, check), 0), at or 0)
-    return [
-        FailingCheck(_name(asset), check, partition, *_judgement(failure))
-        for asset, check, partition, at, failure in judged
-        if failure is not None and (partition is not None or (at or 0) >= newest[asset, check])
-    ]
-
-
-def _judgement(event: str) -> tuple[bool, float]:
-    """Return whether an evaluation only warns, and when it was made, from the event as Dagster stores it."""
-    entry = json.loads(event)
-    severity = entry["dagster_event"]["event_specific_data"]["severity"]["__enum__"]
-    return severity == "AssetCheckSeverity.WARN", float(entry["timestamp"])
-
-
-def _assets(events: sqlite3.Connection | None, run_id: str) -> tuple[str, ...]:
-    found = [] if events is None else events.execute(_ASSETS, (run_id,)).fetchall()
-    return tuple(sorted(_name(asset) for (asset,) in found))
+    failing = []
+    for asset, check, partition, at, failure in judged:
+        if failure is not None and (partition is not None or (at or 0) >= newest[asset, check]):
+            entry = json.loads(failure)
+            severity = entry["dagster_event"]["event_specific_data"]["severity"]["__enum__"]
+            only_warns = severity == "AssetCheckSeverity.WARN"
+            failing.append(FailingCheck(_name(asset), check, partition, only_warns, float(entry["timestamp"])))
+    return failing
 
 
 def _name(asset_key: str) -> str:

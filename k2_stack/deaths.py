@@ -13,17 +13,20 @@ _COUNTERS: Final = (
 
 
 class Deaths:
-    """Tells why a process ended; call :meth:`look` now and then while it lives."""
+    """Finds out why a process ended; call :meth:`look` now and then while it lives.
+
+    The kernel does not record which process it killed for want of memory, but it counts them. A SIGKILL is put down to
+    it when the count has grown since the look before the newest one, which may have come after the kill.
+    """
 
     def __init__(self) -> None:
         self._before = self._newest = out_of_memory_kills()
 
     def look(self) -> None:
-        """Note how often the kernel has killed for want of memory; the process lived at the look before this one."""
         self._before, self._newest = self._newest, out_of_memory_kills()
 
     def sentence(self, code: int) -> str:
-        """Say what ended a process of which ``code`` is the return code, as subprocess gives it."""
+        """Return why a process ended, in words; ``code`` is its return code as subprocess gives it."""
         if code != -signal.SIGKILL:
             return f"it was {cause(code)}" if code < 0 else f"it ended by itself ({cause(code)})"
         if out_of_memory_kills() > self._before:
@@ -40,7 +43,7 @@ def cause(code: int) -> str:
 
 
 def out_of_memory_kills() -> int:
-    """Return what the kernel's counters of processes killed for want of memory add up to: only its growth tells."""
+    """Return the sum of the kernel's counters of out-of-memory kills; only its growth means anything."""
     total = 0
     for counter in _COUNTERS:
         try:

@@ -1,11 +1,11 @@
-"""The commands ``k2 drain …``: what a person decides about a drain."""
+"""The commands ``k2 drain …``: the decisions that a drain leaves to people."""
 
 import click
 
 
 @click.group()
 def drain() -> None:
-    """Decide what a drain does not decide by itself."""
+    """Make the decisions that a drain leaves to people."""
 
 
 @drain.command("accept-loss")
@@ -13,10 +13,10 @@ def drain() -> None:
 @click.argument("partition", type=click.IntRange(0))
 @click.option("--yes", is_flag=True, help="do not ask")
 def accept_loss(topic: str, partition: int, yes: bool) -> None:
-    """Go on behind messages of TOPIC's PARTITION that Kafka has deleted before a drain had read them.
+    """Skip messages of TOPIC's PARTITION that Kafka has deleted before a drain had read them.
 
-    Shows what is lost and asks. The lost range is recorded in the feed events; a drain that runs goes on by itself
-    within seconds. Refused while Kafka still has the next message.
+    Shows what is lost, and asks first. Records the lost range in the feed events; a running drain then goes on by
+    itself within seconds. Refuses while Kafka still has the next message.
 
     \b
     Example:
@@ -34,9 +34,9 @@ def accept_loss(topic: str, partition: int, yes: bool) -> None:
     catalog = open_catalog(settings)
     loss = find_loss(settings, catalog, topic, partition)
     where = f"offsets {loss.first} to {loss.end - 1} of {topic} partition {partition}"
-    click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has them no more, and the lake never had them.")
+    click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has deleted them, and the lake never had them.")
     if not yes:
         click.confirm("Go on without them?", abort=True)
-    publish_accepted_loss(settings, loss.venue, loss.details())  # first: no loss is without its record
+    publish_accepted_loss(settings, loss.venue, loss.details())  # before moving on, so that every loss has its record
     moved = accept(settings, catalog, loss)
     click.echo(f"Recorded in {FEED_EVENTS}; moved on: {', '.join(moved)}. A drain that runs goes on within seconds.")

@@ -1,4 +1,4 @@
-"""The parts that run on Java: Kafka's broker and the Apicurio schema registry. Here are their commands and settings."""
+"""The parts that run on Java, Kafka's broker and the Apicurio schema registry: their commands and settings."""
 
 import base64
 import secrets
@@ -16,7 +16,7 @@ _JVM: Final = (
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",  # 3 million messages cost the broker less CPU than with C2, and the start half
     "-XX:+ExitOnOutOfMemoryError",
-    "--enable-native-access=ALL-UNNAMED",  # what Java 25 would otherwise warn of: compression in native code
+    "--enable-native-access=ALL-UNNAMED",  # else Java 25 warns of compression in native code
     "--sun-misc-unsafe-memory-access=allow",
 )
 _FORMAT_TIMEOUT_S: Final = 60
@@ -53,7 +53,7 @@ def artifacts_folder() -> Path:
 
 
 def fetch_all(report: Report) -> None:
-    """Bring everything that Java runs onto this machine; needs no network when it is there.
+    """Fetch everything that Java runs; what is on this machine already is not fetched again.
 
     Raises:
         DownloadError: something could not be fetched or is not what the lock says.
@@ -76,11 +76,9 @@ def prepare_broker(settings: Settings) -> None:
     if (folder / "data" / "meta.properties").exists():
         return
     cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-    _format_storage(settings, cluster if not cluster.startswith("-") else f"K{cluster[1:]}")
-
-
-def _format_storage(settings: Settings, cluster_id: str) -> None:
-    tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(_properties_file(settings)))
+    if cluster.startswith("-"):  # the tool would read it as an option
+        cluster = f"K{cluster[1:]}"
+    tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(_properties_file(settings)))
     done = subprocess.run(
         _kafka(tool, "-Xmx128m"), capture_output=True, text=True, check=False, timeout=_FORMAT_TIMEOUT_S
     )
@@ -96,7 +94,7 @@ def broker_command(settings: Settings) -> list[str]:
 
 
 def broker_properties(settings: Settings) -> dict[str, str]:
-    """Return the settings of a broker that is alone on one machine."""
+    """Return the settings of a single broker on one machine."""
     broker, controller = settings.ports.kafka, settings.ports.kafka_controller
     return {
         "process.roles": "broker,controller",
@@ -120,8 +118,8 @@ def broker_properties(settings: Settings) -> dict[str, str]:
         "num.network.threads": "2",
         "num.io.threads": "4",
         "log.cleaner.dedupe.buffer.size": "16777216",
-        "metadata.max.idle.interval.ms": "5000",  # else the metadata log gets a record of nothing twice a second
-        "broker.session.timeout.ms": "2000",  # after a kill it is back in 3 s instead of 11
+        "metadata.max.idle.interval.ms": "5000",  # else the metadata log gets an empty record twice a second
+        "broker.session.timeout.ms": "2000",  # it serves 3 s after a kill instead of 11 s
         "broker.heartbeat.interval.ms": "500",
     }
 
@@ -142,7 +140,7 @@ def registry_command(settings: Settings) -> list[str]:
         "apicurio.datasource.jdbc.min-size": 1,
     }
     flags = [f"-D{name}={value}" for name, value in system.items()]
-    # Young heaps are small: else they grow to what is allowed before anything is collected, 50 MB more of each.
+    # A small young generation: else the heap grows to its limit before anything is collected, 50 MB more.
     return [str(java()), "-Xmx256m", "-Xmn24m", *_JVM, *flags, "-jar", str(home / "quarkus-run.jar")]
 
 

@@ -1,9 +1,8 @@
-"""How many messages wait in Kafka for a drain, and since when the oldest of them does. Asks Kafka, changes nothing."""
+"""How many messages wait in Kafka for a drain, and for how long. Asks Kafka, and changes nothing."""
 
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from k2_assets.kafka import topic_bounds
 from k2_assets.kafka.kafka_topic import NoTopic, admin_client, describe_topic
@@ -16,7 +15,7 @@ _AT_ONCE: Final = 100
 
 
 class Waiting(NamedTuple):
-    """What a topic holds beyond the committed offsets, and what is wrong with these.
+    """What a topic holds beyond the committed offsets; ``wrong`` reports offsets that lie outside Kafka's log.
 
     ``oldest_at_s`` is when Kafka got the oldest waiting message, seconds since 1970; None when none waits.
     """
@@ -29,8 +28,6 @@ class Waiting(NamedTuple):
 def waiting(bootstrap_servers: str, committed: dict[str, Offsets]) -> dict[str, Waiting]:
     """Return what waits in each topic; one that is missing is left out.
 
-    Where a committed offset lies outside Kafka's log, a sentence says so: that is no lag, and not the absence of one.
-
     Args:
         bootstrap_servers: Kafka's address.
         committed: topic → what is committed of it.
@@ -38,26 +35,20 @@ def waiting(bootstrap_servers: str, committed: dict[str, Offsets]) -> dict[str, 
     Raises:
         KafkaException, TopicError: Kafka does not answer.
     """
-    admin, found, places = admin_client(bootstrap_servers), {}, {}
+    admin, found, places = admin_client(bootstrap_servers), {}, []
     for name, vector in committed.items():
         try:
-            found[name], places[name] = _of_topic(admin, bootstrap_servers, name, vector)
+            topic = describe_topic(bootstrap_servers, name, admin)
+            bounds = topic_bounds.ask(admin, topic)
         except NoTopic:
             continue
-    oldest = _oldest(bootstrap_servers, [place for each in places.values() for place in each])
+        outside = topic_bounds.outside(topic, vector, bounds)
+        beyond = topic_bounds.waiting(topic, vector, bounds)
+        messages = sum(count for _, count in beyond.values())
+        found[name] = Waiting(messages, None, tuple(each.sentence() for each in outside.values()))
+        places += [TopicPartition(name, partition, first) for partition, (first, _) in beyond.items()]
+    oldest = _oldest(bootstrap_servers, places)
     return {name: each._replace(oldest_at_s=oldest.get(name)) for name, each in found.items()}
-
-
-def _of_topic(
-    admin: AdminClient, bootstrap_servers: str, name: str, vector: Offsets
-) -> tuple[Waiting, list[TopicPartition]]:
-    topic = describe_topic(bootstrap_servers, name, admin)
-    bounds = topic_bounds.ask(admin, topic)
-    outside = topic_bounds.outside(topic, vector, bounds)
-    beyond = topic_bounds.waiting(topic, vector, bounds)
-    readable = [TopicPartition(name, partition, first) for partition, (first, _) in beyond.items()]
-    messages = sum(count for _, count in beyond.values())
-    return Waiting(messages, None, tuple(each.sentence() for each in outside.values())), readable
 
 
 def _oldest(bootstrap_servers: str, places: list[TopicPartition]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from k2_core import clock
@@ -11,6 +10,7 @@ from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import parts, processes, stack_state
 from k2_stack.deaths import Deaths, cause
+from k2_stack.logfiles import last_line, log_of
 from k2_stack.parts import Part
 from k2_stack.probes import Answer, NotYet, Silent
 from k2_stack.stack_state import PartState
@@ -22,7 +22,7 @@ LOOK_S: Final = 0.2
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LAST_S: Final = 30.0
 SETTLED_S: Final = 60.0
-FAILURES_UNTIL_SAID: Final = 3
+FAILURES_UNTIL_REPORTED: Final = 3
 END_ONE_S: Final = 5.0
 TAKE_OVER: Final = "--take-over"
 
@@ -30,7 +30,7 @@ _PYTHON: Final = {
     "PYTHONUNBUFFERED": "1",
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "MALLOC_ARENA_MAX": "2",  # API 144 MB instead of 175, daemon 118 instead of 145
-    "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # gives back what it does not use: all parts 2,179 MB instead of 2,311
+    "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",  # returns unused memory to the system: all parts 2,179 MB instead of 2,311
 }
 
 Process = subprocess.Popen[bytes]
@@ -78,7 +78,7 @@ class Keeper:
 
     async def _start(self) -> None:
         self._now.state, self._now.message, self._now.trouble = stack_state.STARTING, "", False
-        if self._part.command is None:
+        if self._part.command is None:  # the user's own broker or registry is only asked
             return
         if self._part.is_step:
             self._log.unlink(missing_ok=True)  # its last line is its message
@@ -89,18 +89,16 @@ class Keeper:
     async def _launch(self, *more: str) -> Process:
         """Start a process of the part; ``more`` arguments follow its command's own."""
         assert self._part.command is not None  # noqa: S101  # the part is not the user's own
+        home = str(self._settings.home)
+        own = {"K2_HOME": home, "DAGSTER_HOME": str(parts.dagster_home(self._settings)), processes.MARK: home}
         try:
+            # Both may read files and ask other parts, for which the event loop must not wait.
             extra = await asyncio.to_thread(self._part.environment)
             command = await asyncio.to_thread(self._part.command)
-            environment = {**self._environment(), **extra}
+            environment = {**child_environment(**_PYTHON, **own), **extra}
             return processes.start([*command, *more], log=self._log, env=environment, cwd=self._settings.home)
         except (NotYet, OSError) as reason:
             raise PartError(f"the {self._part.name} cannot be started: {reason}.") from None
-
-    def _environment(self) -> dict[str, str]:
-        home = str(self._settings.home)
-        own = {"K2_HOME": home, "DAGSTER_HOME": str(parts.dagster_home(self._settings)), processes.MARK: home}
-        return child_environment(**_PYTHON, **own)
 
     def _keep_process(self, process: Process) -> None:
         self.process = process
@@ -117,8 +115,10 @@ class Keeper:
         self._now.state, self._now.message, self._now.pid = stack_state.READY, last_line(self._log), None
 
     async def _await_ready(self) -> None:
+        """Ask the part until it serves; raise PartError if it ends, or does not serve within three minutes."""
         deadline = clock.monotonic() + READY_WITHIN_S
         while True:
+            # Look for an end before asking: if the process had ended by then, another process gave the answer.
             died = self._exited()
             try:
                 answer = await self._ask()
@@ -128,16 +128,23 @@ class Keeper:
                     raise PartError(self._why_not(died, str(reason))) from None
                 await asyncio.sleep(ASK_STARTING_S)
             else:
-                if died is not None:  # whoever answered, it was not ours
+                if died is not None:
                     raise PartError(self._why_not(died, "another process answers in its place"))
                 self._serves(answer)
                 return
 
     async def _watch(self) -> str:
-        """Return why the part is to be started again: it exited, or answered nothing for long; ask it now and then."""
+        """Ask the part every two seconds while it runs; return why it must be started again.
+
+        It must when its process has ended and no successor has taken over, or when it has been silent for too long. A
+        part that answers with an error, or that it waits, is not silent: a restart would not help it.
+        """
         failures, heard_at = 0, clock.monotonic()
-        while not await self._exits_within(ASK_READY_S) or self._succeeded():
-            self._limit_log()
+        while not await self._ends_within(ASK_READY_S) or self._succeeded():
+            try:
+                processes.limit_log(self._log)
+            except OSError:  # a full disk: remove the copy, and limit the log once there is space
+                self._log.with_suffix(".log.1").unlink(missing_ok=True)
             self._deaths.look()
             await self._hand_over_if_asked()
             try:
@@ -146,31 +153,42 @@ class Keeper:
             except NotYet as reason:
                 failures += 1
                 heard_at = heard_at if isinstance(reason, Silent) else clock.monotonic()
-                if failures >= FAILURES_UNTIL_SAID:
+                if failures >= FAILURES_UNTIL_REPORTED:
                     self._now.state, self._now.message = stack_state.FAILING, f"it does not answer: {reason}"
                     self._publish()
             silent_s = clock.monotonic() - heard_at
-            asked_often = failures > FAILURES_UNTIL_SAID  # a machine that slept was silent too
+            # The time alone is no proof: it passes also while the machine sleeps, and then nobody has asked.
+            asked_often = failures > FAILURES_UNTIL_REPORTED
             if self.process and asked_often and silent_s > self._settings.supervisor.silent_after_s:
                 return f"it gave no sign of life for {silent_s:.0f} s"
         return self._deaths.sentence(self._exited() or 0)
 
+    async def _ends_within(self, seconds: float) -> bool:
+        for _ in range(int(seconds / LOOK_S)):
+            if self._exited() is None:
+                await asyncio.sleep(LOOK_S)
+        return self._exited() is not None
+
+    # A hand-over, so that the feed misses nothing while its version changes: whoever wants one writes the request
+    # file. The keeper then starts a successor beside the process. The successor subscribes, takes the feed over, and
+    # ends the process. From then on the keeper keeps the successor, and counts no restart. If the successor ends
+    # first, the process goes on.
+
     async def _hand_over_if_asked(self) -> None:
-        """Start a successor beside the process when somebody asked for one; that ends the process when it is ready."""
         request = self._part.handover
         if request is None or not request.exists():
             return
         request.unlink()
         if self._successor is not None and self._successor.poll() is None:
-            return
+            return  # one is already under way
         try:
             self._successor = await self._launch(TAKE_OVER)
-        except PartError as error:  # the present process goes on; whoever asked is sent to this log
+        except PartError as error:  # the present process goes on; whoever asked reads this log
             with self._log.open("a") as log:
                 log.write(f"no successor: {error}\n")
 
     def _succeeded(self) -> bool:
-        """Keep the successor in the place of the process that has ended; tell whether there is one."""
+        """Keep the successor in the place of the process that has ended; return whether there is one."""
         successor, self._successor = self._successor, None
         if successor is None or successor.poll() is not None:
             return False
@@ -178,21 +196,12 @@ class Keeper:
         self._keep_process(successor)
         return True
 
-    def _limit_log(self) -> None:
-        try:
-            processes.limit_log(self._log)
-        except OSError:  # a disk without space: the log is limited when there is some
-            self._log.with_suffix(".log.1").unlink(missing_ok=True)
-
-    async def _exits_within(self, seconds: float) -> bool:
-        for _ in range(int(seconds / LOOK_S)):
-            if self._exited() is not None:
-                return True
-            await asyncio.sleep(LOOK_S)
-        return self._exited() is not None
-
     async def _restart(self, why: str) -> None:
-        """Start the part again, and again with longer pauses, until it serves."""
+        """Start the part again, and again with longer pauses, until it serves.
+
+        The pause is 1 s for a part that had run for a minute. For one that dies sooner it doubles with every restart,
+        up to 30 s, so that a part that cannot run does not keep the machine busy.
+        """
         self._died = why
         settled = clock.now_s() - self._started_s > SETTLED_S
         pause = BACKOFF_FIRST_S if settled else min(BACKOFF_FIRST_S * 2 ** min(self._now.restarts, 10), BACKOFF_LAST_S)
@@ -200,7 +209,9 @@ class Keeper:
             self._now.state, self._now.restarts = stack_state.RESTARTING, self._now.restarts + 1
             self._now.message = f"{why}; restart {self._now.restarts} in {pause:.0f} s; log: {self._log}"
             self._publish()
-            await self._end_rest()
+            if self._now.identity:
+                # A process that hangs, or a descendant, may hold the port that the next one needs.
+                await asyncio.to_thread(processes.end, [self._now.identity], END_ONE_S)
             if self._succeeded():
                 return
             await asyncio.sleep(pause)
@@ -211,11 +222,6 @@ class Keeper:
                 why, pause = str(error), min(pause * 2, BACKOFF_LAST_S)
             else:
                 return
-
-    async def _end_rest(self) -> None:
-        """End what is left of the session, as a process that hangs: it may hold the port that the next one needs."""
-        if self._now.identity:
-            await asyncio.to_thread(processes.end, [self._now.identity], END_ONE_S)
 
     async def _ask(self) -> Answer:
         assert self._part.probe is not None  # noqa: S101  # only steps have none, and nobody asks them
@@ -241,19 +247,3 @@ class Keeper:
         if died is None:
             return f"the {name} did not serve within {READY_WITHIN_S:.0f} s ({reason}): see {self._log}."
         return f"the {name} ended while starting ({cause(died)}): {last_line(self._log)} (log: {self._log})."
-
-
-def log_of(settings: Settings, name: str) -> Path:
-    """Return the log file of a part."""
-    return settings.home / "logs" / f"{name}.log"
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log, even if it is empty; an empty text when there is no log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return lines[-1].strip() if lines else ""

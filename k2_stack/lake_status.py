@@ -1,10 +1,9 @@
-"""What ``k2 status`` tells of the lake's rows: the newest candle, and ids that feeds missed. Reads, changes nothing."""
+"""What ``k2 status`` reports of the lake's rows: the newest candle, and ids that feeds missed. Nothing here writes."""
 
 import datetime as dt
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ GAPS_OF_S: Final = 86_400.0
 _CANDLE: Final = """
     SELECT symbol, exchange, epoch_us(window_start), close_price::VARCHAR, trade_count, is_complete
     FROM read_parquet($files) WHERE epoch_us(window_start) = $newest ORDER BY symbol, exchange LIMIT 1"""
-_TOLD: Final = """
+_GAPS_AND_RECOVERIES: Final = """
     SELECT venue, symbol, kind, details['first_missing'], details['last_missing']
     FROM read_parquet($files)
     WHERE epoch_us(ingestion_timestamp) >= $since
@@ -33,7 +32,7 @@ Ids = tuple[int, int]
 def newest_candle(tables: dict[str, LakeTable]) -> dict[str, Any] | None:
     """Return the newest 1-minute candle; of several symbols the first by name. None when there is no candle.
 
-    The files' own upper bounds tell where it is, so that only those files are read.
+    Only the files whose upper bound is the newest time are read.
     """
     table = tables.get(CANDLES)
     newest, files = _newest(table, "window_start", 0) if table else (0, [])
@@ -54,23 +53,27 @@ def newest_candle(tables: dict[str, LakeTable]) -> dict[str, Any] | None:
 
 
 def open_gaps(tables: dict[str, LakeTable], now: dt.datetime) -> dict[tuple[str, str], list[Ids]]:
-    """Return the ids that feeds missed within the last day and that did not come after all, by (venue, symbol)."""
+    """Return the ids that feeds missed within the last day and that did not come late, by (venue, symbol).
+
+    A gap event adds ids, a recovery removes them. Two feeds that overlap in a hand-over may both report the same gap,
+    so a gap first takes the place of what it overlaps.
+    """
     table, since = tables.get(EVENTS), clock.to_us(now) - int(GAPS_OF_S * clock.US_PER_SECOND)
     _, files = _newest(table, "ingestion_timestamp", since) if table else (0, [])
     if table is None or not files:
         return {}
     found: dict[tuple[str, str], list[Ids]] = {}
-    for venue, symbol, kind, first, last in _query(table, files, _TOLD, since=since):
+    for venue, symbol, kind, first, last in _query(table, files, _GAPS_AND_RECOVERIES, since=since):
         if not (str(first).isdecimal() and str(last).isdecimal()):  # an event of another version of the feed
             continue
-        told = int(first), int(last)
-        left = without(found.get((venue, symbol), []), told)  # two feeds may tell of the same ids
-        found[venue, symbol] = [*left, told] if kind == "gap" else left
+        ids = int(first), int(last)
+        left = without(found.get((venue, symbol), []), ids)
+        found[venue, symbol] = [*left, ids] if kind == "gap" else left
     return {instrument: gaps for instrument, gaps in found.items() if gaps}
 
 
 def without(gaps: Iterable[Ids], ids: Ids) -> list[Ids]:
-    """Return ``gaps`` without ``ids``; one that they part becomes two."""
+    """Return ``gaps`` without ``ids``; a gap becomes two when they lie in its middle."""
     first, last = ids
     parts = [part for low, high in gaps for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
     whole = [gap for gap in gaps if gap[1] < first or gap[0] > last]
@@ -90,15 +93,9 @@ def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[Liv
 
 
 def _query(table: LakeTable, files: list[LiveFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
+    """Run SQL over data files; files of a warehouse that is not on this machine are copied first."""
     import duckdb  # noqa: PLC0415  # takes a quarter of a second; a lake without rows needs none
 
-    with _on_this_machine(table, files) as paths, duckdb.connect(config={"threads": 1}) as connection:
-        return connection.execute(sql, {"files": paths, **values}).fetchall()
-
-
-@contextmanager
-def _on_this_machine(table: LakeTable, files: list[LiveFile]) -> Iterator[list[str]]:
-    """Give the paths of data files; of a warehouse that is elsewhere, those of copies."""
     with tempfile.TemporaryDirectory(prefix="k2-status-") as folder:
         paths = []
         for number, file in enumerate(files):
@@ -108,4 +105,5 @@ def _on_this_machine(table: LakeTable, files: list[LiveFile]) -> Iterator[list[s
                 copy.write_bytes(found)
                 found = str(copy)
             paths.append(found)
-        yield paths
+        with duckdb.connect(config={"threads": 1}) as connection:
+            return connection.execute(sql, {"files": paths, **values}).fetchall()

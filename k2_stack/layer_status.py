@@ -1,15 +1,17 @@
-"""How each layer of the lake is: how old its newest row is, and what lies below it that it has not taken in. Pure.
+"""How each layer of the lake is: how old its newest row is, and what it has not taken in of the layer below. Pure.
 
 A layer is *behind* when the oldest row below it that it has not taken in has waited for longer than the limit. Only the
 times of receipt and of commits count: those of a recording's trades may be years ago, and a quiet market is not behind.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, NamedTuple, TypedDict
 
+from k2_core import clock
 from k2_core.lake.source_memory import oldest_remembered, seen_days
 from k2_core.topics import FEED_EVENTS, raw_topic
-from k2_stack.iceberg_metadata import LakeTable, LiveFile
+from k2_stack.dagster_records import FailedRun, FailingCheck
+from k2_stack.iceberg_metadata import LakeTable
 from k2_stack.lake_status import CANDLES, EVENTS
 
 LAYERS: Final = ("bronze", "silver", "gold_trades", "gold_quotes", "candles")
@@ -20,7 +22,7 @@ _REFINE_JOB: Final = "gold_refine"
 
 
 class Layer(TypedDict):
-    """One layer. Times are in seconds; ``None`` means that there is nothing to tell, or that nobody could be asked.
+    """One layer. Times are in seconds; ``None`` means that nothing is known.
 
     ``age_s``: since a commit last added rows. ``lag``: messages or rows below that are not taken in yet;
     ``oldest_waiting_s``: for how long the oldest of them has waited; ``behind``: for longer than the limit.
@@ -46,6 +48,43 @@ class Below(NamedTuple):
 NOTHING: Final = Below(0, None)
 
 
+def layers(
+    tables: dict[str, LakeTable],
+    below: dict[str, Below],
+    *,
+    failed: Iterable[FailedRun],
+    failing: Iterable[FailingCheck],
+    open_gaps: int,
+    behind_after_s: float,
+) -> dict[str, Layer]:
+    """Return every layer, in the order in which data flows."""
+    now_s, newest = clock.now_s(), newest_at_s(tables)
+    found: dict[str, Layer] = {}
+    for name in LAYERS:
+        at_s, waiting = newest.get(name), below.get(name)
+        since_s = waiting.oldest_at_s if waiting else None
+        waits = None if since_s is None else round(max(now_s - since_s, 0.0), 3)
+        found[name] = {
+            "age_s": None if at_s is None else round(max(now_s - at_s, 0.0), 3),
+            "lag": None if waiting is None else waiting.waiting,
+            "oldest_waiting_s": waits,
+            "behind": waits is not None and waits > behind_after_s,
+            "failed_runs": 0,
+            "failing_checks": [],
+            "open_gaps": 0 if name == "gold_quotes" else open_gaps,  # quotes carry no ids that could be missed
+        }
+    for run in failed:
+        for name in layers_of_run(run.job, run.assets):
+            found[name]["failed_runs"] += 1
+    for check in failing:
+        layer = layer_of(check.asset)
+        if layer and (shown := f"{check.asset}:{check.check}") not in found[layer]["failing_checks"]:
+            found[layer]["failing_checks"].append(shown)
+    for each in found.values():
+        each["failing_checks"].sort()
+    return found
+
+
 def layer_of(asset: str) -> str | None:
     """Return the layer that a table belongs to; None for one beside them, such as the register of instruments."""
     for name, prefix in {"bronze": "bronze_", "silver": "silver_", **GOLD, "candles": "gold_ohlcv_"}.items():
@@ -55,7 +94,7 @@ def layer_of(asset: str) -> str | None:
 
 
 def layers_of_run(job: str, assets: Iterable[str]) -> set[str]:
-    """Return the layers that a run was to make: kept runs make several, and say of no asset that they will."""
+    """Return the layers that a run works on: a kept run works on several, and its record names no assets."""
     if job.endswith(_DRAIN_JOB):
         return {"bronze", "silver"}
     if job == _REFINE_JOB:
@@ -88,22 +127,24 @@ def newest_at_s(tables: dict[str, LakeTable]) -> dict[str, float]:
 
 def below(tables: dict[str, LakeTable]) -> dict[str, Below]:
     """Return what each layer above bronze has not taken in of the one below it."""
-    return {
-        "silver": _joined(_of_silver(tables)),
-        **{layer: _of_derived(tables, name, _silver(tables, name)) for layer, name in GOLD.items()},
-        "candles": _of_derived(tables, CANDLES, [GOLD["gold_trades"]]),
-    }
-
-
-def _of_silver(tables: dict[str, LakeTable]) -> Iterator[Below]:
-    for name, bronze in tables.items():
-        silver = tables.get(name.replace("bronze_", "silver_", 1)) if name.startswith("bronze_") else None
-        if silver is not None:
-            yield _behind_bronze(bronze, silver)
+    silver = [
+        _behind_bronze(bronze, tables[twin])
+        for name, bronze in tables.items()
+        if name.startswith("bronze_") and (twin := name.replace("bronze_", "silver_", 1)) in tables
+    ]
+    found = {"silver": _sum(silver)}
+    for layer, name in GOLD.items():
+        data = name.rpartition("_")[2]
+        sources = [each for each in tables if each.startswith("silver_") and each.endswith(f"_{data}")]
+        found[layer] = _behind_sources(tables, name, sources)
+    return {**found, "candles": _behind_sources(tables, CANDLES, [GOLD["gold_trades"]])}
 
 
 def _behind_bronze(bronze: LakeTable, silver: LakeTable) -> Below:
-    """Compare vectors; the first kept commit of bronze beyond silver's tells since when."""
+    """Compare committed offsets: silver lacks the messages between its own and those of bronze.
+
+    They have waited since the first commit of bronze, among those that its history keeps, that went beyond silver's.
+    """
     taken = silver.offsets
     count = sum(max(following - (taken.get(*place) or 0), 0) for place, following in bronze.offsets.items())
     if not count:
@@ -114,34 +155,30 @@ def _behind_bronze(bronze: LakeTable, silver: LakeTable) -> Below:
     return Below(count, None)
 
 
-def _silver(tables: dict[str, LakeTable], gold: str) -> list[str]:
-    data = gold.rpartition("_")[2]
-    return [name for name in tables if name.startswith("silver_") and name.endswith(f"_{data}")]
+def _behind_sources(tables: dict[str, LakeTable], name: str, sources: Iterable[str]) -> Below:
+    """Count the rows in files of the sources that the derived table has not taken in.
 
-
-def _of_derived(tables: dict[str, LakeTable], name: str, sources: Iterable[str]) -> Below:
-    """Count the rows in files of the sources that came after what the table remembers of their day."""
+    The table remembers, for each day of each source, the sequence number up to which it has taken the source's commits
+    in. A file with a higher one is new to it, unless its day is older than all that it remembers: it forgets old days.
+    """
     derived = tables.get(name)
     if derived is None:
         return NOTHING
-    seen = seen_days(derived.properties)
-    return _joined(_not_seen(tables[each], seen.get(tables[each].uuid, {})) for each in sources if each in tables)
+    seen, found = seen_days(derived.properties), []
+    for source in (tables[each] for each in sources if each in tables):
+        days = seen.get(source.uuid, {})
+        oldest_day = oldest_remembered(days)
+        new = []
+        for file in source.files():
+            day = file.day.isoformat() if file.day else ""
+            if day >= oldest_day and file.sequence > days.get(day, 0):
+                new.append(file)
+        if new:
+            oldest_at_s = source.committed_at_s(min(file.sequence for file in new))
+            found.append(Below(sum(file.rows for file in new), oldest_at_s))
+    return _sum(found)
 
 
-def _not_seen(source: LakeTable, days: dict[str, int]) -> Below:
-    oldest_day = oldest_remembered(days)
-    new = [file for file in source.files() if _is_new(file, days, oldest_day)]
-    if not new:
-        return NOTHING
-    return Below(sum(file.rows for file in new), source.committed_at_s(min(file.sequence for file in new)))
-
-
-def _is_new(file: LiveFile, days: dict[str, int], oldest_day: str) -> bool:
-    day = file.day.isoformat() if file.day else ""
-    return file.sequence > days.get(day, 0) and day >= oldest_day
-
-
-def _joined(found: Iterable[Below]) -> Below:
-    each = list(found)
-    times = [below.oldest_at_s for below in each if below.oldest_at_s is not None]
-    return Below(sum(below.waiting for below in each), min(times, default=None))
+def _sum(found: list[Below]) -> Below:
+    times = [below.oldest_at_s for below in found if below.oldest_at_s is not None]
+    return Below(sum(below.waiting for below in found), min(times, default=None))

@@ -1,4 +1,4 @@
-"""Read the end of a part's log, and follow it; put a time before each line of the supervisor's own."""
+"""Where logs are. Read the end of a part's log, and follow it; put a time before each line of the supervisor's own."""
 
 import io
 import os
@@ -10,12 +10,29 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from k2_core import clock
+from k2_core.settings import Settings
 
 LOOK_S: Final = 0.2
 
 
+def log_of(settings: Settings, name: str) -> Path:
+    """Return the log file of a part."""
+    return settings.home / "logs" / f"{name}.log"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log, even if it is empty; an empty text when there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1].strip() if lines else ""
+
+
 def tail(log: Path, lines: int, *, follow: bool) -> Iterator[str]:
-    """Yield the last ``lines`` lines; with ``follow`` also what comes, for ever, over a change of the file."""
+    """Yield the last ``lines`` lines; with ``follow`` also new ones, for ever, even when the file is replaced."""
     file = log.open(errors="replace")
     try:
         yield from deque(file, maxlen=lines)
@@ -32,7 +49,7 @@ def tail(log: Path, lines: int, *, follow: bool) -> Iterator[str]:
 
 
 def _is_another(log: Path, descriptor: int, position: int) -> bool:
-    """Tell whether the name now belongs to another file, or the file has become shorter."""
+    """Return whether the name now belongs to another file, or the file has become shorter."""
     try:
         now = log.stat()
     except FileNotFoundError:
@@ -75,6 +92,5 @@ class Stamped(io.RawIOBase):
         """Return the descriptor of the stream that is written to."""
         return self._out.fileno()
 
-    def writable(self) -> bool:
-        """It is there to be written to."""
+    def writable(self) -> bool:  # a TextIOWrapper asks
         return True

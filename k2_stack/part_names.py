@@ -1,4 +1,4 @@
-"""What the platform's parts are called. Imports nothing, so that commands can name parts without loading any."""
+"""The names of the platform's parts. Imports nothing, so that commands can name parts without loading any."""
 
 from typing import Final
 

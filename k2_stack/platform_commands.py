@@ -1,4 +1,4 @@
-"""The commands of the platform, as a shell sees them: what each does is imported when it is called."""
+"""The commands of the platform, as a shell sees them. Each imports what it needs when it is called."""
 
 import sys
 import time
@@ -47,14 +47,6 @@ def up(kind: Kind, speed: str | None, rate: float | None, detach: bool, files: t
 
     FILES are recordings, for --source recording: FILE or VENUE=FILE.
     """
-    from k2_core.settings import load_settings
-    from k2_stack import run
-
-    source = _source(kind, speed, rate, files)
-    (run.detached if detach else run.foreground)(load_settings(), source)
-
-
-def _source(kind: Kind, speed: str | None, rate: float | None, files: tuple[str, ...]) -> Source:
     if bool(files) != (kind == "recording"):
         msg = "name the recordings: k2 up --source recording FILE…" if not files else "FILES need --source recording"
         raise click.UsageError(msg)
@@ -66,12 +58,15 @@ def _source(kind: Kind, speed: str | None, rate: float | None, files: tuple[str,
         if not path_of(file).is_file():
             msg = f"there is no recording {file}"
             raise click.UsageError(msg)
-    return Source(kind, files, speed, rate)
+    from k2_core.settings import load_settings
+    from k2_stack import run
+
+    (run.detached if detach else run.foreground)(load_settings(), Source(kind, files, speed, rate))
 
 
 @click.command()
 def down() -> None:
-    """End the platform of this home, and whatever a supervisor that was killed left behind."""
+    """End the platform of this home, and whatever a killed supervisor left behind."""
     from k2_core.settings import load_settings
     from k2_stack import run
 
@@ -80,11 +75,11 @@ def down() -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="for programs")
-@click.option("--watch", is_flag=True, help="look again every 2 s, until Ctrl-C")
+@click.option("--watch", is_flag=True, help="look again every 2 s until Ctrl-C")
 def status(as_json: bool, watch: bool) -> None:
-    """Say how each part and each layer of the lake is, and what it holds.
+    """Show the state of each part and of each layer of the lake, and what the lake holds.
 
-    Ends with 0 when all is ready, 1 when it is not, and 3 when it is ready and there are warnings.
+    The exit status is 0 when all is ready, 1 when it is not, and 3 when it is ready with warnings.
     """
     from k2_core.settings import load_settings
     from k2_stack import status as facts
@@ -106,7 +101,7 @@ def status(as_json: bool, watch: bool) -> None:
 
 @click.command()
 @click.argument("part", type=click.Choice(LOGS))
-@click.option("-f", "--follow", is_flag=True, help="go on with what is written from now on")
+@click.option("-f", "--follow", is_flag=True, help="go on with new lines")
 @click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="how many lines")
 def logs(part: str, follow: bool, lines: int) -> None:
     """Show the end of PART's log."""
@@ -138,7 +133,7 @@ class Day(click.ParamType[date]):
 @click.argument("asset")
 @click.option("--from", "first", type=Day(), required=True, help="first day (UTC)")
 @click.option("--to", "last", type=Day(), required=True, help="last day, inclusive")
-@click.option("--with-downstream", is_flag=True, help="and everything that is derived from ASSET, in order")
+@click.option("--with-downstream", is_flag=True, help="also rebuild everything that is derived from ASSET, in order")
 def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None:
     """Rebuild the days of ASSET: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
 
@@ -161,8 +156,8 @@ def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None
 def demo(keep: bool, rate: float) -> None:
     """Show the platform at work: a simulated market of all venues, candles, and what happens when things break.
 
-    It takes about two minutes and a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
-    gets among real ones. When one of your ports is taken, as by your own platform, it takes free ones.
+    It takes about two minutes. It has a home of its own beside yours (K2_HOME with -demo), so that no simulated trade
+    gets among real ones. When one of your ports is taken, for example by your own platform, it uses free ones.
     """
     from k2_core.settings import load_settings
     from k2_stack import demo as tour

@@ -1,4 +1,4 @@
-"""Find out, before anything starts, whether ports are free, and find others that are."""
+"""Check before anything starts that ports are free, and find other ports that are."""
 
 import socket
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 def require_free(plan: list[Part], host: str = LOOPBACK) -> None:
-    """Check every port that a part of ours will listen on.
+    """Check every port that a part which K2 starts will listen on.
 
     Raises:
         PartError: names the port, the part, the process that holds it if it can be seen, and the setting.
@@ -30,28 +30,27 @@ def require_free(plan: list[Part], host: str = LOOPBACK) -> None:
 
 
 def free_beside(wanted: Ports) -> Ports:
-    """Return ``wanted`` when nobody listens on any of them, else other ports that are free.
+    """Return ``wanted`` when all of these ports are free, else other ports, none of which is among them.
 
-    All others, since a platform that holds some may be starting the parts again that hold the rest.
+    If one is taken, all are replaced: a platform that holds it may be restarting the parts that hold the rest.
     """
     if all(is_free(port, LOOPBACK) for _, port in wanted):
         return wanted
+    avoided, found = {port for _, port in wanted}, {}
     with ExitStack() as held:
-        return Ports(**{name: _any_free(held, {port for _, port in wanted}) for name, _ in wanted})
-
-
-def _any_free(held: ExitStack, taken: set[int]) -> int:
-    """Return a port that the kernel gives out; it is held until all are found, so that none comes twice."""
-    while True:
-        probe = held.enter_context(socket.socket())
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        if port not in taken:
-            return port
+        for name, _ in wanted:
+            port = None
+            while port is None or port in avoided:
+                # The kernel chooses. Each socket stays open until all ports are found, so that none appears twice.
+                probe = held.enter_context(socket.socket())
+                probe.bind((LOOPBACK, 0))
+                port = probe.getsockname()[1]
+            found[name] = port
+    return Ports(**found)
 
 
 def is_free(port: int, host: str) -> bool:
-    """Tell whether a server could listen on the port now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do; else closed connections count
         try:
@@ -62,11 +61,11 @@ def is_free(port: int, host: str) -> bool:
 
 
 def holder(port: int) -> str:
-    """Describe the process that listens on the port, as far as this user may see."""
+    """Return the name and the pid of the process that listens on the port, if this user may see it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
-        pass  # another user's process: then it has no name for us
+        pass  # another user's process
     return "another program"

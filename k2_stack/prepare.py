@@ -1,7 +1,7 @@
 """The steps before parts can start, each in a process of its own: ``python -m k2_stack.prepare STEP``.
 
-They load much (pyiceberg, Dagster) that the supervisor, which lives as long as the platform, need not keep in memory.
-The last line that a step prints is what users see of it; what a step returns is that line once it has ended.
+They load large libraries (pyiceberg, Dagster), which the supervisor then need not keep in memory for as long as the
+platform runs. Users see the last line that a step prints; when it has ended, that is what its function returns.
 """
 
 import shutil
@@ -18,23 +18,23 @@ from k2_stack import artifacts, java, parts
 
 def kafka_files(settings: Settings) -> str:
     """Fetch Kafka's jars, and format the broker's storage the first time."""
-    artifacts.fetch(java.jars(), java.artifacts_folder(), report=_say)
-    _say("formatting the storage")
+    artifacts.fetch(java.jars(), java.artifacts_folder(), report=_print)
+    _print("formatting the storage")
     java.prepare_broker(settings)
     return ""
 
 
 def registry_files(_: Settings) -> str:
     """Fetch and unpack the schema registry."""
-    _say(f"fetching {java.registry_archive().file_name}")
+    _print(f"fetching {java.registry_archive().file_name}")
     artifacts.unpacked(java.registry_archive(), java.artifacts_folder())
     return ""
 
 
 def tables(settings: Settings) -> str:
-    """Make the catalog and its tables, bring those of an earlier K2 to their specs, and return what more they need.
+    """Create the catalog and its tables, and set the first day of which Dagster shows a partition.
 
-    Then settle from which day Dagster shows partitions.
+    Tables of an earlier K2 get the changes that a start may make; the sentence returned names those that they need.
     """
     from k2_assets.lake.first_partition import FirstPartition  # noqa: PLC0415
     from k2_core.lake.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
@@ -45,11 +45,9 @@ def tables(settings: Settings) -> str:
     left = ensure_tables(catalog, namespace, all_tables(tuple(VENUES)))
     FirstPartition(catalog, namespace).settle()
     todo = "; ".join(f"{name}: {change.what}" for name, changes in left.items() for change in changes)
-    return (
-        f"run `k2 tables migrate --dry-run`, tables of an earlier K2 need more than a start does: {todo}"
-        if todo
-        else ""
-    )
+    if not todo:
+        return ""
+    return f"run `k2 tables migrate --dry-run`, tables of an earlier K2 need changes that a start does not make: {todo}"
 
 
 def dagster_home(settings: Settings) -> str:
@@ -72,7 +70,7 @@ def dagster_home(settings: Settings) -> str:
     return ""
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -86,14 +84,14 @@ _WORK: Final[dict[str, Callable[[Settings], str]]] = {
 
 
 def main(step: str) -> int:
-    """Do one step; on failure, the last line on standard output is its reason."""
+    """Run one step and return an exit status; on failure, the last line on standard output is the reason."""
     try:
-        _say(_WORK[step](load_settings()))
+        _print(_WORK[step](load_settings()))
     except K2Error as error:
-        _say(str(error))
+        _print(str(error))
         return 1
     except OSError as error:
-        _say(str(PartError(f"{step} failed: {error}.")))
+        _print(str(PartError(f"{step} failed: {error}.")))
         return 1
     return 0
 

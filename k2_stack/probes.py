@@ -1,4 +1,4 @@
-"""Ask a part whether it serves. A probe returns what the part says of itself, or raises NotYet with the reason."""
+"""Ask a part whether it serves. A probe returns the part's own message, or raises NotYet with the reason."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +13,6 @@ from k2_core.registry import COMPATIBILITY
 
 _TIMEOUT_S: Final = 2.0
 _NO_HEARTBEAT_S: Final = 120.0
-
-
 _LOCATIONS: Final = """{ workspaceOrError { __typename ... on Workspace { locationEntries {
     name locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 _DAEMONS: Final = """{ instance { daemonHealth { allDaemonStatuses {
@@ -23,18 +21,18 @@ _DAEMONS: Final = """{ instance { daemonHealth { allDaemonStatuses {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a part that serves says of itself. ``trouble``: it serves, but its message is a warning."""
+    """The answer of a part that serves, with its own message. ``trouble``: the message is a warning."""
 
     message: str = ""
     trouble: bool = False
 
 
 class NotYet(Exception):  # the usual answer of a part that is starting, not an error of K2
-    """The part does not serve yet; the text says why."""
+    """The part does not serve yet; the text is the reason."""
 
 
 class Silent(NotYet):
-    """The part gave no sign of life at all; one that serves an error, or says that it waits, does."""
+    """The part gave no sign of life at all. An error, or a message that it waits, is a sign of life."""
 
 
 def broker(bootstrap_servers: str) -> Answer:
@@ -56,7 +54,7 @@ def registry(url: str) -> Answer:
 
 
 def own_registry(url: str) -> Answer:
-    """Ask the registry for its subjects, and see to it that schemas stay BACKWARD compatible: its default is NONE."""
+    """Ask the registry for its subjects, and make it require BACKWARD compatibility: its default is NONE."""
     registry(url)
     if _get(f"{url}/config").get("compatibilityLevel") != COMPATIBILITY:
         _request("PUT", f"{url}/config", json={"compatibility": COMPATIBILITY})
@@ -64,26 +62,26 @@ def own_registry(url: str) -> Answer:
 
 
 def simulator(port: int) -> Answer:
-    """Ask the simulator what it plays, how far it is, and whether frames of a recording reached nobody."""
+    """Ask the simulator what it plays, how far it has come, and whether frames of a recording reached nobody."""
     status = _get(f"http://127.0.0.1:{port}/status")
     return Answer(str(status.get("message") or ""), trouble=bool(status.get("trouble")))
 
 
 def simulated_venues(port: int) -> dict[str, list[str]]:
-    """Return the symbols that the simulator has of each venue that it speaks for."""
+    """Return the symbols of each venue that the simulator simulates."""
     venues = _get(f"http://127.0.0.1:{port}/status")["venues"]
     return {str(venue): [str(symbol) for symbol in symbols] for venue, symbols in venues.items()}
 
 
 def feed(port: int, otherwise: str = "") -> Answer:
-    """Ask the feed how its connection is; it serves also while it has none: then ``otherwise`` says what else to do."""
+    """Ask the feed for its connections. Without one it still serves; ``otherwise`` is then added to its message."""
     health = _get(f"http://127.0.0.1:{port}/health", any_status=True)
     message, connected = str(health.get("message") or ""), bool(health.get("connected"))
     return Answer(message if connected or not otherwise else f"{message}; {otherwise}", trouble=not connected)
 
 
 def feed_symbols(port: int) -> dict[str, list[str]]:
-    """Return the symbols that the feed asks each of its venues for, in the venue's spelling."""
+    """Return the symbols of each venue that the feed subscribes to, in the venue's spelling."""
     venues = _get(f"http://127.0.0.1:{port}/health", any_status=True)["venues"]
     return {str(venue): [str(symbol) for symbol in state["symbols"]] for venue, state in venues.items()}
 
@@ -115,9 +113,9 @@ def dagster_webserver(port: int) -> Answer:
 
 
 def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
-    """Ask for the heartbeats of Dagster's daemons: all that are required, since the process was started, and of late.
+    """Ask for the heartbeats of Dagster's daemons: each required one must have one since the start, and a recent one.
 
-    Dagster itself calls a daemon healthy for half an hour after its last heartbeat; it writes one every 30 s.
+    A daemon writes a heartbeat every 30 s; Dagster itself calls it healthy for half an hour after the last one.
     """
     try:
         statuses = _graphql(webserver_port, _DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
@@ -136,7 +134,7 @@ def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
 
 
 def api(url: str) -> Answer:
-    """Ask the API whether it can read the catalog; one that has to wait for the catalog still answers for itself."""
+    """Ask the API whether it can read the catalog. If that takes too long, ask whether the API itself is alive."""
     try:
         _get(f"{url}/ready")
     except Silent as reason:
@@ -146,14 +144,13 @@ def api(url: str) -> Answer:
 
 
 def _graphql(port: int, query: str) -> Any:
-    return _json(_request("POST", f"http://127.0.0.1:{port}/graphql", json={"query": query}))["data"]
+    return _get(f"http://127.0.0.1:{port}/graphql", query=query)["data"]
 
 
-def _get(url: str, *, any_status: bool = False) -> Any:  # whatever JSON the service speaks
-    return _json(_request("GET", url, any_status=any_status))
-
-
-def _json(answer: httpx.Response) -> Any:
+def _get(url: str, *, any_status: bool = False, query: str | None = None) -> Any:
+    """Return the JSON that a service answers; with ``query``, ask by POST."""
+    body = None if query is None else {"query": query}
+    answer = _request("GET" if body is None else "POST", url, any_status=any_status, json=body)
     try:
         return answer.json()
     except ValueError:
@@ -162,9 +159,9 @@ def _json(answer: httpx.Response) -> Any:
 
 @cache
 def _client() -> httpx.Client:
-    """Return the one client of this process: making it builds a TLS context, which costs more than a probe.
+    """Return the one client of this process: to create one builds a TLS context, which costs more than a probe.
 
-    It keeps no connection: one that its server is just closing would look like silence.
+    It keeps no connection open: one that its server is just closing would look like silence.
     """
     return httpx.Client(timeout=_TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 

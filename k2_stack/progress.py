@@ -25,38 +25,38 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._said: dict[str, tuple[str, int]] = {}
+        self._shown: dict[str, tuple[str, int]] = {}
         self._spinners: dict[str, Spinner] = {}
 
     def __call__(self, now: StackState) -> None:
         """Show what changed."""
         if now.phase == "starting" and self._console.is_terminal:
-            self._show(now)
+            if self._live is None:
+                self._live = Live(console=self._console, auto_refresh=False)
+                self._live.start()
+            self._live.update(self._table(now), refresh=True)
             return
         if now.phase != "starting":
             self.close()
-        self._say(now)
+        if now.phase in {"starting", "running"}:
+            self._print_changes(now)
 
     def close(self) -> None:
-        """Leave the last picture standing."""
+        """End the live table; its last state stays on the terminal."""
         if self._live:
             self._live.stop()
             self._live = None
-
-    def _show(self, now: StackState) -> None:
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False)
-            self._live.start()
-        self._live.update(self._table(now), refresh=True)
 
     def _table(self, now: StackState) -> Table:
         title = Text(f"K2 starts, source {now.source} · {now.elapsed_s:.0f} s")
         table = Table(box=None, show_header=False, title=title, title_justify="left", title_style="bold")
         for part in now.parts:
-            seconds = part.took_s if part.took_s is not None else _running_s(part, now)
+            seconds = part.took_s
+            if seconds is None and part.began_s is not None:
+                seconds = max(0.0, now.elapsed_s - part.began_s)
             took = f"{seconds:.1f} s" if seconds is not None else ""
             table.add_row(self._mark(part), title_of(part), Text(took, justify="right"), Text(_detail(part), "dim"))
-            self._said[part.name] = (part.state, part.restarts)
+            self._shown[part.name] = (part.state, part.restarts)
         return table
 
     def _mark(self, part: PartState) -> Text | Spinner:
@@ -66,26 +66,18 @@ class Progress:
             return Text("·", "dim")
         return self._spinners.setdefault(part.name, Spinner("dots"))
 
-    def _say(self, now: StackState) -> None:
-        """Print a line for each part whose state changed; nothing while all of them end."""
-        if now.phase not in {"starting", "running"}:
-            return
+    def _print_changes(self, now: StackState) -> None:
+        """Print a line for each part that has another state, or was started again, since it was last shown."""
         for part in now.parts:
-            before, self._said[part.name] = self._said.get(part.name), (part.state, part.restarts)
-            if before != self._said[part.name] and part.state != stack_state.WAITING:
+            before, self._shown[part.name] = self._shown.get(part.name), (part.state, part.restarts)
+            if before != self._shown[part.name] and part.state != stack_state.WAITING:
                 line = f"[{now.elapsed_s:7.1f} s] {title_of(part)}: {part.state}"
-                self._console.print(
-                    f"{line}{', ' if _detail(part) else ''}{_detail(part)}", markup=False, highlight=False
-                )
+                self._console.print(f"{line}{', ' if _detail(part) else ''}{_detail(part)}")
 
 
 def title_of(part: PartState) -> str:
-    """Return how users are told of a part."""
+    """Return the name of a part as users see it."""
     return _STEPS.get(part.name, part.name)
-
-
-def _running_s(part: PartState, now: StackState) -> float | None:
-    return None if part.began_s is None else max(0.0, now.elapsed_s - part.began_s)
 
 
 def _detail(part: PartState) -> str:

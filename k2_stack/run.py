@@ -15,15 +15,15 @@ from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
 from k2_core.settings import Settings, child_environment
 from k2_stack import banner, logfiles, parts, ports, processes, stack_state, supervisor
-from k2_stack.keeper import log_of
+from k2_stack.logfiles import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
 from k2_stack.stack_state import Lock, StackState
 from k2_stack.supervisor import Supervisor
+from k2_stack.terminal import open_console
 from k2_stack.trade_sources import Source, absolute
 
 LOOK_S: Final = 0.1
-PIPE_WIDTH: Final = 200
 END_WITHIN_S: Final = 18.5
 
 
@@ -40,14 +40,13 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
         PartError: it is already running, a port is taken, or something did not start; then nothing is left behind.
         NewerHome: this K2 does not know the home's format.
     """
-    require_known_home(settings)
-    _require_space(settings)
-    lock = Lock(settings)
+    lock = _lock_of_usable_home(settings)
     if not lock.acquire():
-        raise _already(settings, lock)
+        raise _already_running(settings, lock)
     try:
-        console = _console()
-        _clear(settings, console)
+        console = open_console()
+        if left := _end_orphans(settings):
+            console.print(f"Ended {left} processes that an earlier run had left.")
         ports.require_free(plan, settings.api.host)
         asyncio.run(_run(settings, plan, source, console))
     finally:
@@ -57,20 +56,17 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
 async def _run(settings: Settings, plan: list[Part], source: str, console: Console) -> None:
     progress, shown = Progress(console), False
 
-    def changed(now: StackState) -> None:
-        with contextlib.suppress(OSError):  # what is shown may go into a file on a full disk
-            show(now)
-
     def show(now: StackState) -> None:
         nonlocal shown
-        progress(now)
-        if now.phase == "running" and not shown:
-            shown = True
-            console.print(banner.banner(settings, now), soft_wrap=True, markup=False)
-        if now.phase == "stopping":
-            console.print("Ending all parts …")
+        with contextlib.suppress(OSError):  # the output may be a file on a full disk
+            progress(now)
+            if now.phase == "running" and not shown:
+                shown = True
+                console.print(banner.banner(settings, now), soft_wrap=True)
+            if now.phase == "stopping":
+                console.print("Ending all parts …")
 
-    platform = Supervisor(settings, plan, source, changed)
+    platform = Supervisor(settings, plan, source, show)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, platform.stop)
@@ -82,15 +78,8 @@ async def _run(settings: Settings, plan: list[Part], source: str, console: Conso
         console.print("K2 has ended; `k2 up` goes on where it stopped.")
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    return console
-
-
 def detached(settings: Settings, source: Source, **variables: str) -> None:
-    """Start a supervisor of its own session, show how it gets on, and return when the platform is ready.
+    """Start a supervisor in a session of its own, show its progress, and return when the platform is ready.
 
     Home and ports are those of ``settings``; the rest comes from the environment with ``variables`` on top.
 
@@ -98,85 +87,71 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
         PartError: it is already running, or did not start.
         NewerHome: this K2 does not know the home's format.
     """
-    require_known_home(settings)
-    _require_space(settings)
-    lock = Lock(settings)
+    lock = _lock_of_usable_home(settings)
     if lock.holder() is not None:
-        raise _already(settings, lock)
+        raise _already_running(settings, lock)
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
-    command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
+    command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind]
+    command += ["--speed", source.speed] if source.speed else []
+    command += ["--rate", str(source.rate)] if source.rate else []
+    command += map(absolute, source.files)
     listen = {f"K2_PORTS__{name.upper()}": str(port) for name, port in settings.ports}
     environment = child_environment(**{**variables, **listen, "K2_HOME": str(settings.home)})
     child = processes.start(command, log=log, env=environment, cwd=settings.home)
-    console = _console()
-    progress = Progress(console)
+    console = open_console()
+    now = _wait_until_running(settings, child, Progress(console))
+    if now is None:
+        with log.open(errors="replace") as file:
+            file.seek(began)
+            last = [line.partition(" k2: ")[2] for line in file if logfiles.unstamped(line).startswith("k2: ")][-1:]
+        raise PartError(last[0].strip() if last else f"the platform did not start: see {log}.")
+    console.print(banner.banner(settings, now, detached=True), soft_wrap=True)
+
+
+def _wait_until_running(settings: Settings, child: subprocess.Popen[bytes], progress: Progress) -> StackState | None:
+    """Return the state once the platform runs; None when its supervisor has ended. Ctrl-C ends the supervisor."""
     try:
-        now = _watch(settings, child, progress)
+        while child.poll() is None:
+            now = stack_state.read(settings)
+            if now is not None and now.pid == child.pid:
+                progress(now)
+                if now.phase == "running":
+                    child.returncode = 0  # it lives on: without this, Popen warns that nobody waited for it
+                    return now
+            time.sleep(LOOK_S)
     except KeyboardInterrupt:
         child.terminate()
         child.wait()
         raise
     finally:
         progress.close()
-    if now is None:
-        with log.open(errors="replace") as file:
-            file.seek(began)
-            last = [line.partition(" k2: ")[2] for line in file if logfiles.unstamped(line).startswith("k2: ")][-1:]
-        raise PartError(last[0].strip() if last else f"the platform did not start: see {log}.")
-    console.print(banner.banner(settings, now, detached=True), soft_wrap=True, markup=False)
-
-
-def _options(source: Source) -> list[str]:
-    speed = ["--speed", source.speed] if source.speed else []
-    rate = ["--rate", str(source.rate)] if source.rate else []
-    return [*speed, *rate, *map(absolute, source.files)]
-
-
-def _watch(settings: Settings, child: subprocess.Popen[bytes], progress: Progress) -> StackState | None:
-    """Return the state once the platform runs; None when its supervisor has ended."""
-    while child.poll() is None:
-        now = stack_state.read(settings)
-        if now is not None and now.pid == child.pid:
-            progress(now)
-            if now.phase == "running":
-                child.returncode = 0  # it lives on by itself: nothing here will wait for it
-                return now
-        time.sleep(LOOK_S)
     return None
 
 
 def end(settings: Settings) -> str:
-    """End the platform of this home within 20 s, and say in a sentence what was ended."""
+    """End the platform of this home within 20 s, and return a sentence that names what was ended."""
     lock = Lock(settings)
     holder = lock.holder()
-    if holder is not None:
-        _end_supervisor(holder)
-    if not lock.exists():  # nothing is made in a mistyped home; but one that was deleted may have processes
-        return _said(settings, holder, processes.end_marked(settings.home, supervisor.END_REST_S))
-    with_lock = lock.acquire()
-    try:
-        left = _end_orphans(settings) if with_lock else 0
-    finally:
-        lock.release()
-    return _said(settings, holder, left)
-
-
-def _said(settings: Settings, holder: int | None, left: int) -> str:
+    leader = processes.identity(holder) if holder is not None else None
+    if leader is not None:
+        # The supervisor ends the parts itself. It is killed only when it does not come to an end.
+        processes.terminate(leader)
+        deadline = clock.monotonic() + END_WITHIN_S
+        while processes.is_running(leader) and clock.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        processes.kill(leader)
+    if lock.exists():
+        acquired = lock.acquire()
+        try:
+            left = _end_orphans(settings) if acquired else 0
+        finally:
+            lock.release()
+    else:  # no lock: a mistyped home, where nothing is created, or a deleted one, which may have left processes
+        left = processes.end_marked(settings.home, supervisor.END_REST_S)
     if holder is None and not left:
         return f"Nothing of {settings.home} is running."
     return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."
-
-
-def _end_supervisor(pid: int) -> None:
-    leader = processes.identity(pid)
-    if leader is None:
-        return
-    processes.terminate(leader)
-    deadline = clock.monotonic() + END_WITHIN_S
-    while processes.is_running(leader) and clock.monotonic() < deadline:
-        time.sleep(LOOK_S)
-    processes.kill(leader)
 
 
 def _end_orphans(settings: Settings) -> int:
@@ -191,18 +166,15 @@ def _end_orphans(settings: Settings) -> int:
     return count
 
 
-def _clear(settings: Settings, console: Console) -> None:
-    if left := _end_orphans(settings):
-        console.print(f"Ended {left} processes that an earlier run had left.")
-
-
-def _require_space(settings: Settings) -> None:
+def _lock_of_usable_home(settings: Settings) -> Lock:
+    require_known_home(settings)
     full = [disk for disk in disk_space.disks(settings) if disk.is_full]
     if full:
         raise PartError(f"the disk of {full[0].folder} is full: free some space, and start again.")
+    return Lock(settings)
 
 
-def _already(settings: Settings, lock: Lock) -> PartError:
+def _already_running(settings: Settings, lock: Lock) -> PartError:
     return PartError(
         f"K2 is already running in {settings.home} (pid {lock.holder()}): see `k2 status`, or end it with `k2 down`."
     )

@@ -1,4 +1,4 @@
-"""Put together what ``k2 status`` says: the supervisor's state, and what the lake, Kafka, Dagster and processes say.
+"""Put together what ``k2 status`` reports: the state of parts, and of the lake, Kafka and Dagster.
 
 :func:`gather` is cheap enough to be called every second from a program. Nothing here loads pyiceberg or Dagster.
 """
@@ -12,38 +12,23 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from confluent_kafka import KafkaException
 
-from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, Beat, read_beat
-from k2_assets.kept_runs.kept_run import KeptRun, kept_runs
 from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
 from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
-from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, processes, stack_state, warning_sentences
+from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable, read_tables
 from k2_stack.kafka_lag import Waiting
 from k2_stack.layer_status import Below, Layer
-from k2_stack.stack_state import PartState, StackState
+from k2_stack.part_status import KEPT, PartStatus, part_statuses
+from k2_stack.stack_state import StackState
 
 READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
 FAILED_WITHIN_S: Final = 3600.0
-_KEPT: Final = ("drain", "refine")
 _FEED_WAIT_S: Final = 1.0
 _CATALOG_WAIT_S: Final = 1.0
-
-
-class PartStatus(TypedDict):
-    """One part. Memory in MB is the PSS of all processes of its session; kept runs are counted on their own."""
-
-    name: str
-    state: str
-    pid: int | None
-    port: int | None
-    url: str | None
-    rss_mb: float
-    restarts: int
-    message: str
 
 
 class Status(TypedDict):
@@ -72,154 +57,90 @@ def gather(settings: Settings) -> Status:
     Raises:
         NewerHome: this K2 does not know the home's format.
     """
-    seen = _Lake(settings)
+    lake = _Lake(settings)
     now = stack_state.read(settings)
     running = stack_state.Lock(settings).holder() is not None
-    parts = _parts(settings, now, running=running) if now else []
-    ready = bool(now and running and now.ready) and not any(
-        each["state"] == stack_state.RESTARTING for each in _own(parts)
-    )
+    parts = part_statuses(settings, now, running=running) if now else []
+    # Kept runs do not count: one is replaced by the next every quarter of an hour.
+    own = [part for part in parts if part["name"] not in KEPT]
+    restarting = any(part["state"] == stack_state.RESTARTING for part in own)
     serving = {part["name"]: part["url"] for part in parts if part["state"] == stack_state.READY}
-    seen.look(serving.get("broker"))
+    lake.look(serving.get("broker"))
     records = _Records(settings)
-    wrong = [*(disk.sentence() for disk in disk_space.low_disks(settings)), *seen.wrong, *records.wrong]
-    found_layers = _layers(settings, seen, records)
+    wrong = dict.fromkeys([*(disk.sentence() for disk in disk_space.low_disks(settings)), *lake.wrong, *records.wrong])
+    layers = layer_status.layers(
+        lake.tables,
+        lake.below,
+        failed=records.failed,
+        failing=records.failing,
+        open_gaps=sum(map(len, lake.gaps.values())),
+        behind_after_s=settings.supervisor.behind_after_s,
+    )
+    key = settings.api.key.get_secret_value()
     found: Status = {
-        "ready": ready,
+        "ready": bool(now and running and now.ready and not restarting),
         "source": now.source if now else None,
-        "api_key": _shown_api_key(settings),
+        "api_key": key if key == DEVELOPMENT_API_KEY else None,  # a key of the user's own is never shown
         "home": str(settings.home),
         "parts": parts,
-        "lag": {topic: each.messages for topic, each in seen.waiting.items()},
-        "tables": {name: table.rows for name, table in seen.tables.items()},
-        "newest_candle": seen.newest_candle,
-        "layers": found_layers,
+        "lag": {topic: each.messages for topic, each in lake.waiting.items()},
+        "tables": {name: table.rows for name, table in lake.tables.items()},
+        "newest_candle": lake.newest_candle,
+        "layers": layers,
         "warnings": [
             *(_of_parts(now, parts) if now and running else []),
             *(_of_feed(now) if now and "feed" in serving else []),
-            *warning_sentences.of_layers(found_layers, settings.supervisor.behind_after_s),
+            *warning_sentences.of_layers(layers, settings.supervisor.behind_after_s),
             *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
             *warning_sentences.of_checks(records.failing, clock.now_s()),
-            *warning_sentences.of_gaps(seen.gaps),
-            *dict.fromkeys(wrong),
+            *warning_sentences.of_gaps(lake.gaps),
+            *wrong,
         ],
     }
     if wrong:
-        found["message"] = "; ".join(dict.fromkeys(wrong))
+        found["message"] = "; ".join(wrong)
     return found
 
 
 def exit_code(found: Status) -> int:
-    """Return what ``k2 status`` ends with: 0 ready, 1 not ready, 3 ready with warnings."""
+    """Return the exit status of ``k2 status``: 0 ready, 1 not ready, 3 ready with warnings."""
     if not found["ready"]:
         return NOT_READY
     return READY_WITH_WARNINGS if found["warnings"] else READY
 
 
-def _shown_api_key(settings: Settings) -> str | None:
-    """Return the key when it is the known one of development; a key of your own is never shown."""
-    key = settings.api.key.get_secret_value()
-    return key if key == DEVELOPMENT_API_KEY else None
+def _of_parts(now: StackState, parts: list[PartStatus]) -> Iterator[str]:
+    """Warn of parts that serve and report trouble, and of kept runs that fail."""
+    for part in now.parts:
+        if part.state == stack_state.READY and part.trouble:
+            yield f"{part.name}: {part.message}"
+    for each in parts:
+        if each["name"] in KEPT and each["state"] == stack_state.FAILING:
+            yield f"{each['name']}: {each['message']}"
 
 
-def _own(parts: list[PartStatus]) -> list[PartStatus]:
-    """Leave out the kept runs: they are replaced every quarter of an hour."""
-    return [part for part in parts if part["name"] not in _KEPT]
-
-
-def _of_parts(now: StackState, parts: list[PartStatus]) -> list[str]:
-    """Warn of parts that serve and say that something is wrong, and of kept runs."""
-    troubled = [part for part in now.parts if part.state == stack_state.READY and part.trouble]
-    kept = [part for part in parts if part["name"] in _KEPT and part["state"] == stack_state.FAILING]
-    return [f"{part.name}: {part.message}" for part in troubled] + [
-        f"{part['name']}: {part['message']}" for part in kept
-    ]
-
-
-def _parts(settings: Settings, now: StackState, *, running: bool) -> list[PartStatus]:
-    kept = [part for each in kept_runs(settings) if (part := _kept(each, settings))] if running else []
-    apart = {part["pid"] for part in kept}
-    left = processes.sessions(part.identity for part in now.parts if part.identity)
-    parts = [
-        _part(part, left.get(part.identity, []) if part.identity else [], running=running, apart=apart)
-        for part in now.parts
-        if not part.step
-    ]
-    return [*parts, *kept]
-
-
-def _part(part: PartState, left: list[processes.Process], *, running: bool, apart: set[int | None]) -> PartStatus:
-    said, message = part.state, part.message
-    if not running:
-        said, message = stack_state.STOPPED, ""
-        if left:
-            said, message = "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
-    elif (
-        part.own and not left and said in {stack_state.READY, stack_state.FAILING}
-    ):  # newer than what the supervisor could write
-        said, message = stack_state.RESTARTING, "it has ended, and is started again"
-    return {
-        "name": part.name,
-        "state": said,
-        "pid": part.pid if left else None,
-        "port": part.port,
-        "url": part.url,
-        "rss_mb": processes.memory_mb(each for each in left if each.pid not in apart),
-        "restarts": part.restarts,
-        "message": message,
-    }
-
-
-def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
-    """Read a kept run's own heartbeat; None before the first."""
+def _of_feed(now: StackState) -> Iterator[str]:
+    """Warn of what the feed of this platform reports, which may listen on another port than the settings name."""
+    feed = now.part("feed")
+    if feed is None or feed.port is None:
+        return
+    connection = http.client.HTTPConnection("127.0.0.1", feed.port, timeout=_FEED_WAIT_S)
     try:
-        beat = read_beat(kept.store, kept.name)
-    except sqlite3.Error:
-        return None
-    if beat is None:
-        return None
-    silent_s = clock.now_s() - beat.beat_at
-    if beat.phase == STOPPED or not beat.process_lives():
-        return _between_runs(kept, beat, silent_s, settings)
-    troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot do
-    said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"
-    if silent_s > kept.dead_after_s:
-        troubled = True
-        said = f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {said}"
-    return _kept_part(kept, stack_state.FAILING if troubled else stack_state.READY, said, beat.pid)
-
-
-def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings) -> PartStatus:
-    """Return a kept run between two; an error that ended the last one will most likely end the next one too."""
-    failed = beat.phase == STOPPED and bool(beat.detail)
-    if failed:
-        why = f"its run was ended by an error that the {kept.label} does not know, {beat.detail}"
-    elif beat.phase == STOPPED:
-        why = "its run has ended"
-    else:
-        why = f"its process {beat.pid} ended while {beat.phase} and said nothing: it was killed, or crashed"
-    late = silent_s > settings.supervisor.behind_after_s
-    then = "the sensor starts the next one"
-    if late:
-        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.label}` and `k2 logs dagster-daemon`"
-    return _kept_part(kept, stack_state.FAILING if failed or late else stack_state.RESTARTING, f"{why}; {then}", None)
-
-
-def _kept_part(kept: KeptRun, said: str, message: str, pid: int | None) -> PartStatus:
-    return {
-        "name": kept.label,
-        "state": said,
-        "pid": pid,
-        "port": None,
-        "url": None,
-        "rss_mb": processes.process_memory_mb(pid) if pid else 0.0,
-        "restarts": 0,
-        "message": message,
-    }
+        connection.request("GET", "/health")
+        health = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return  # it does not answer, which the supervisor reports
+    finally:
+        connection.close()
+    if isinstance(health, dict):
+        yield from warning_sentences.of_feed(health, recorded=now.recorded)
 
 
 class _Lake:
-    """What the lake and Kafka say; what cannot be had is told in ``wrong``."""
+    """What the lake and Kafka hold; ``wrong`` names what cannot be read.
+
+    The tables are read at once, rows and Kafka by :meth:`look`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.tables: dict[str, LakeTable] = {}
@@ -237,14 +158,14 @@ class _Lake:
             asked = beside.submit(kafka_lag.waiting, broker, self._committed()) if broker else None
             self._try(self._read_rows)
             if asked is not None:
-                self._try(lambda: self._take(asked.result()))
+                self._try(lambda: self._keep_lag(asked.result()))
 
     def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
         except NewerHome:
             raise
-        except Exception as error:  # noqa: BLE001  # a lake of which anything is wrong must not hide how the parts are
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a lake must not hide how the parts are
             self.wrong.append(_why(error, self._settings))
 
     def _read_tables(self) -> None:
@@ -259,7 +180,7 @@ class _Lake:
     def _committed(self) -> dict[str, Offsets]:
         return {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
 
-    def _take(self, waiting: dict[str, Waiting]) -> None:
+    def _keep_lag(self, waiting: dict[str, Waiting]) -> None:
         self.waiting = waiting
         self.wrong += [sentence for each in waiting.values() for sentence in each.wrong]
         times = [each.oldest_at_s for each in waiting.values() if each.oldest_at_s is not None]
@@ -267,7 +188,7 @@ class _Lake:
 
 
 class _Records:
-    """What Dagster has recorded; a record that cannot be read is told in ``wrong``."""
+    """What Dagster has recorded; ``wrong`` names what cannot be read."""
 
     def __init__(self, settings: Settings) -> None:
         self.failed: list[FailedRun] = []
@@ -281,60 +202,11 @@ class _Records:
             self.wrong.append(f"failed runs and checks are not known, since Dagster's records cannot be read ({error})")
 
 
-def _layers(settings: Settings, seen: _Lake, records: _Records) -> dict[str, Layer]:
-    now_s, newest = clock.now_s(), layer_status.newest_at_s(seen.tables)
-    found = {name: _layer(newest.get(name), seen.below.get(name), now_s, settings) for name in layer_status.LAYERS}
-    for run in records.failed:
-        for name in layer_status.layers_of_run(run.job, run.assets):
-            found[name]["failed_runs"] += 1
-    for check in records.failing:
-        if layer := layer_status.layer_of(check.asset):
-            found[layer]["failing_checks"].append(f"{check.asset}:{check.check}")
-    for name in layer_status.LAYERS:
-        found[name]["failing_checks"] = sorted(set(found[name]["failing_checks"]))
-        if name != "gold_quotes":  # quotes carry no ids that could be missed
-            found[name]["open_gaps"] = sum(map(len, seen.gaps.values()))
-    return found
-
-
-def _layer(newest_at_s: float | None, below: Below | None, now_s: float, settings: Settings) -> Layer:
-    waits = None if below is None or below.oldest_at_s is None else round(max(now_s - below.oldest_at_s, 0.0), 3)
-    return {
-        "age_s": None if newest_at_s is None else round(max(now_s - newest_at_s, 0.0), 3),
-        "lag": None if below is None else below.waiting,
-        "oldest_waiting_s": waits,
-        "behind": waits is not None and waits > settings.supervisor.behind_after_s,
-        "failed_runs": 0,
-        "failing_checks": [],
-        "open_gaps": 0,
-    }
-
-
 def _why(error: Exception, settings: Settings) -> str:
-    """Return why the lake's figures cannot be had, in a sentence."""
+    """Return a sentence that explains why the lake's figures are missing."""
     if isinstance(error, TopicError | KafkaException):
         return f"the lag is not known: {error.args[0].str() if isinstance(error, KafkaException) else error}"
 
     from k2_assets.orchestration import wait_reasons  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
 
     return f"the lake cannot be read: {wait_reasons.sentence(error, settings)}"
-
-
-def _of_feed(now: StackState) -> Iterator[str]:
-    """Warn of what the feed of this platform says, which may listen on another port than the settings name."""
-    feed = now.part("feed")
-    if feed is not None and feed.port is not None:
-        yield from warning_sentences.of_feed(_feed_health(feed.port), recorded=now.recorded)
-
-
-def _feed_health(port: int) -> dict[str, Any]:
-    """Ask the feed how its venues are; empty when it does not answer, which the supervisor tells."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_FEED_WAIT_S)
-    try:
-        connection.request("GET", "/health")
-        found = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()
-    return found if isinstance(found, dict) else {}

@@ -2,27 +2,28 @@
 
 import json
 from contextlib import ExitStack
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from k2_stack import stack_state
 from k2_stack.layer_status import Layer
-from k2_stack.status import PartStatus, Status
+from k2_stack.part_status import PartStatus
+from k2_stack.status import Status
+from k2_stack.terminal import open_console
 
 _NUMBERS: Final = {"pid", "port", "MB", "restarts", "newest row", "lag", "oldest waits", "failed runs", "gaps"}
-_SAID: Final = {"address and message", "failing checks"}
+_TEXTS: Final = {"address and message", "failing checks"}
 _STYLES: Final = {
     stack_state.READY: "green",
     stack_state.STOPPED: "dim",
     stack_state.FAILING: "bold red",
     "orphaned": "bold red",
 }
-_PIPE_WIDTH: Final = 200
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
@@ -34,9 +35,7 @@ class Screen:
 
     def __init__(self, *, as_json: bool, watch: bool) -> None:
         self._as_json, self._watch = as_json, watch
-        self._console = Console(highlight=False)
-        if not self._console.is_terminal:
-            self._console.width = _PIPE_WIDTH
+        self._console = open_console()
         self._live: Live | None = None
         self._opened = ExitStack()
 
@@ -60,10 +59,15 @@ class Screen:
 
 def render(found: Status) -> RenderableType:
     """Return the status for people."""
+    candle = found["newest_candle"]
+    newest = "no candle yet"
+    if candle is not None:
+        complete = "complete" if candle["is_complete"] else "not complete yet"
+        newest = f"{candle['symbol']} {candle['window_start']} close {candle['close_price']} ({complete})"
     lines = [
         *(f"lag     {topic}: {lag:,} messages" for topic, lag in found["lag"].items()),
         *(f"rows    {table}: {rows:,}" for table, rows in found["tables"].items()),
-        f"newest  {_candle(found['newest_candle'])}",
+        f"newest  {newest}",
     ]
     warnings = Text("\n".join(f"warning {sentence}" for sentence in found["warnings"]), "yellow")
     tables: tuple[RenderableType, ...] = (_parts(found["parts"]), Text(), _layers(found["layers"]), Text())
@@ -71,30 +75,27 @@ def render(found: Status) -> RenderableType:
 
 
 def _headline(found: Status) -> Text:
-    count = len(found["warnings"])
-    if not found["ready"]:
-        said, style = f"not ready: {_why_not(found)}", "bold red"
-    elif count:
-        said, style = f"ready, with {count} warning{'s' if count > 1 else ''}", "bold yellow"
+    count, parts = len(found["warnings"]), found["parts"]
+    if found["ready"]:
+        state, style = "ready", "bold green"
+        if count:
+            state, style = f"ready, with {count} warning{'s' if count > 1 else ''}", "bold yellow"
     else:
-        said, style = "ready", "bold green"
-    return Text(f"{said} · source {found['source'] or '–'} · {found['home']}", style)
-
-
-def _why_not(found: Status) -> str:
-    away = [f"{part['name']} is {part['state']}" for part in found["parts"] if part["state"] != stack_state.READY]
-    if not found["parts"] or all(part["state"] == stack_state.STOPPED for part in found["parts"]):
-        return "nothing runs here, `k2 up` starts it"
-    return ", ".join(away) or "it is starting"
+        away = [f"{part['name']} is {part['state']}" for part in parts if part["state"] != stack_state.READY]
+        why = ", ".join(away) or "it is starting"
+        if all(part["state"] == stack_state.STOPPED for part in parts):
+            why = "nothing runs here, `k2 up` starts it"
+        state, style = f"not ready: {why}", "bold red"
+    return Text(f"{state} · source {found['source'] or '–'} · {found['home']}", style)
 
 
 def _parts(parts: list[PartStatus]) -> Table:
     table = _table("part", "state", "pid", "port", "MB", "restarts", "address and message")
     for part in parts:
-        said = " · ".join(text for text in (part["url"], part["message"]) if text)
+        text = " · ".join(each for each in (part["url"], part["message"]) if each)
         numbers = (str(part["pid"] or ""), str(part["port"] or ""), f"{part['rss_mb']:.0f}", str(part["restarts"]))
         shown = Text(part["state"], _STYLES.get(part["state"], "yellow"))
-        table.add_row(part["name"], shown, *numbers, Text(said))
+        table.add_row(part["name"], shown, *numbers, Text(text))
     table.add_row("all", "", "", "", f"{sum(part['rss_mb'] for part in parts):.0f}", "", "")
     return table
 
@@ -103,41 +104,27 @@ def _layers(layers: dict[str, Layer]) -> Table:
     table = _table("layer", "newest row", "lag", "oldest waits", "failed runs", "gaps", "failing checks")
     for name, layer in layers.items():
         lag = "?" if layer["lag"] is None else f"{layer['lag']:,}"
-        table.add_row(
-            name,
-            _ago(layer["age_s"]),
-            lag,
-            Text(_ago(layer["oldest_waiting_s"]), "yellow" if layer["behind"] else ""),
-            _trouble(layer["failed_runs"]),
-            _trouble(layer["open_gaps"]),
-            Text(", ".join(layer["failing_checks"]), "yellow"),
+        runs, gaps = (
+            Text(f"{count:,}", "yellow" if count else "") for count in (layer["failed_runs"], layer["open_gaps"])
         )
+        waits = Text(_span(layer["oldest_waiting_s"]), "yellow" if layer["behind"] else "")
+        checks = Text(", ".join(layer["failing_checks"]), "yellow")
+        table.add_row(name, _span(layer["age_s"]), lag, waits, runs, gaps, checks)
     return table
 
 
 def _table(*titles: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for title in titles:
-        table.add_column(title, justify="right" if title in _NUMBERS else "left", no_wrap=title not in _SAID)
+        table.add_column(title, justify="right" if title in _NUMBERS else "left", no_wrap=title not in _TEXTS)
     return table
 
 
-def _trouble(count: int) -> Text:
-    return Text(f"{count:,}", "yellow" if count else "")
-
-
-def _ago(seconds: float | None) -> str:
-    """Return a span of time in the unit that says most."""
+def _span(seconds: float | None) -> str:
+    """Return a span of time in the largest unit of which it holds two."""
     if seconds is None:
         return "–"
     for unit, length in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _candle(candle: dict[str, Any] | None) -> str:
-    if candle is None:
-        return "no candle yet"
-    complete = "complete" if candle["is_complete"] else "not complete yet"
-    return f"{candle['symbol']} {candle['window_start']} close {candle['close_price']} ({complete})"

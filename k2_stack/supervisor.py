@@ -42,7 +42,16 @@ class Supervisor:
         self._stopping = asyncio.Event()
         own = processes.identity(os.getpid())
         assert own  # noqa: S101  # this very process
-        states = [_first_state(part) for part in plan]
+        states = [
+            PartState(
+                part.name,
+                step=part.is_step,
+                own=part.command is not None,
+                port=next(iter(part.ports), None),
+                url=part.url,
+            )
+            for part in plan
+        ]
         self.state = StackState(str(settings.home), source, own.pid, own.started, states)
         self._keepers = {
             part.name: Keeper(part, now, settings, self._publish) for part, now in zip(plan, states, strict=True)
@@ -60,39 +69,41 @@ class Supervisor:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                work = [group.create_task(self._keep(part)) for part in self._plan]
-                work += [group.create_task(self._announce()), group.create_task(self._count_seconds())]
-                work.append(group.create_task(self._catch_up_writing()))
-                group.create_task(self._cancel_when_stopping(work))
+                # Each part waits only for those that it needs, so that independent ones start side by side.
+                work = [
+                    self._keepers[part.name].keep([self._keepers[name].ready for name in part.after], self._elapsed)
+                    for part in self._plan
+                ]
+                work += [self._announce(), self._count_seconds(), self._catch_up_writing()]
+                tasks = [group.create_task(each) for each in work]
+                await self._stopping.wait()  # a part that does not come up cancels this, and all other tasks
+                for task in tasks:
+                    task.cancel()
         except* K2Error as errors:
             self.state.error = str(errors.exceptions[0])
         finally:
-            self._end()
+            self.state.phase = "stopping"
+            self._publish()
+            end_all(self._settings, self.state)
+            for keeper in self._keepers.values():
+                if keeper.process:
+                    keeper.process.wait()
+            self.state.phase = "failed" if self.state.error else "stopped"
+            self._publish()
         if self.state.error:
             raise PartError(self.state.error)
-
-    async def _keep(self, part: Part) -> None:
-        await self._keepers[part.name].keep([self._keepers[name].ready for name in part.after], self._elapsed)
-
-    async def _cancel_when_stopping(self, work: list[asyncio.Task[None]]) -> None:
-        await self._stopping.wait()
-        for task in work:
-            task.cancel()
 
     async def _announce(self) -> None:
         for keeper in self._keepers.values():
             await keeper.ready.wait()
-        await self._first_connection()
-        self.state.phase, self.state.ready_after_s = "running", self._elapsed()
-        self._publish()
-
-    async def _first_connection(self) -> None:
-        """Give the feed the time for its first try, so that the banner can say how that went."""
+        # The feed serves before it is connected. Wait a little for its first try, so that the banner can report it.
         feed, waited = self.state.part("feed"), 0.0
         first = feed.message if feed else ""
         while feed and feed.trouble and feed.message == first and waited < FIRST_CONNECT_S:
             await asyncio.sleep(LOOK_S)
             waited += LOOK_S
+        self.state.phase, self.state.ready_after_s = "running", self._elapsed()
+        self._publish()
 
     async def _count_seconds(self) -> None:
         while self.state.phase == "starting":
@@ -111,31 +122,21 @@ class Supervisor:
                 self._publish()
 
     def _publish(self) -> None:
-        """Tell the state; a disk without space must not end the one who waits for space."""
+        """Write and show the state. A full disk must not end the supervisor: it goes on until there is space again."""
         self.state.elapsed_s = self._elapsed()
         try:
             stack_state.write(self._settings, self.state)
             self._written = True
         except OSError:
-            self._written = False  # k2 status looks at disks and processes itself
+            self._written = False  # until then `k2 status` looks at disks and processes itself
         self._changed(self.state)
-
-    def _end(self) -> None:
-        self.state.phase = "stopping"
-        self._publish()
-        end_all(self._settings, self.state)
-        for keeper in self._keepers.values():
-            if keeper.process:
-                keeper.process.wait()
-        self.state.phase = "failed" if self.state.error else "stopped"
-        self._publish()
 
 
 def end_all(settings: Settings, found: StackState) -> int:
     """End every part that the state names and whatever else this home's supervisors started; return how many were left.
 
-    Dagster's daemon goes first: it would launch runs, and call those failed that end while they start. Broker and
-    registry go last: the others write to them while they end.
+    Dagster's daemon ends first: it would launch more runs, and mark runs as failed that end while they start. Broker
+    and registry end last: the other parts write to them while they end.
     """
     leaders = {part.name: part.identity for part in found.parts if part.identity}
     first = [leaders.pop(name) for name in parts.FIRST_TO_END if name in leaders]
@@ -148,8 +149,3 @@ def end_all(settings: Settings, found: StackState) -> int:
         part.state, part.pid, part.process_started, part.trouble = stack_state.STOPPED, None, None, False
         part.message = "" if part.message.startswith("it ") else part.message
     return rest
-
-
-def _first_state(part: Part) -> PartState:
-    port = next(iter(part.ports), None)
-    return PartState(part.name, step=part.is_step, own=part.command is not None, port=port, url=part.url)

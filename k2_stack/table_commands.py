@@ -1,6 +1,6 @@
-"""The commands ``k2 tables …``: what the lake's tables hold, and how they differ from what this K2 makes."""
+"""The commands ``k2 tables …``: what the lake's tables hold, and how they differ from the specs of this K2."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from k2_core.lake.table_spec import TableSpec
     from k2_core.settings import Settings
 
-_PIPE_WIDTH: Final = 200
-
 
 @click.group()
 def tables() -> None:
@@ -26,17 +24,17 @@ def tables() -> None:
 
 @tables.command("list")
 def show() -> None:
-    """Show each table's rows, its version of Iceberg's format, and what differs from what this K2 makes.
+    """Show each table's rows, its version of Iceberg's format, and how it differs from its spec in this K2.
 
-    The next `k2 up` makes the changes that are marked so, `k2 tables migrate` makes all. Columns and properties that
-    you added yourself are no difference.
+    The next `k2 up` makes the changes marked with it, `k2 tables migrate` makes all. Columns and properties that you
+    added yourself do not count as differences.
     """
-    from rich.console import Console
     from rich.table import Table as Drawn
 
     from k2_core.home_format import FORMAT
     from k2_core.lake.catalog import format_of
     from k2_core.settings import load_settings
+    from k2_stack.terminal import open_console
 
     settings = load_settings()
     catalog = _opened(settings)
@@ -48,21 +46,22 @@ def show() -> None:
             drawn.add_row(spec.name, "", "", "it does not exist yet: `k2 up` creates it")
         else:
             differs = "; ".join(f"{change.what} (`k2 up`)" if change.small else change.what for change in differing)
-            drawn.add_row(spec.name, f"{_rows(table):,}", str(table.metadata.format_version), differs)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
+            snapshot = table.current_snapshot()
+            summary = snapshot.summary if snapshot else None
+            rows = int(summary.additional_properties.get("total-records", 0)) if summary else 0
+            drawn.add_row(spec.name, f"{rows:,}", str(table.metadata.format_version), differs)
+    console = open_console()
     console.print(f"{settings.home}: format {format_of(catalog)}; this version of K2 makes format {FORMAT}")
     console.print(drawn)
 
 
 @tables.command()
-@click.option("--dry-run", is_flag=True, help="say what would be done, and change nothing")
+@click.option("--dry-run", is_flag=True, help="show what would be done, and change nothing")
 def migrate(dry_run: bool) -> None:
-    """Change the tables that an earlier K2 made to what this K2 makes, beside a running platform or without one.
+    """Change the tables of an earlier K2 to the specs of this K2, beside a running platform or without one.
 
-    Adds columns, sets properties, widens types, lets columns be null, and partitions new rows in another way. Rows,
-    snapshots and tags stay as they are. What Iceberg cannot change in place is refused.
+    Adds columns, sets properties, widens types, makes columns nullable, and partitions new rows in another way. Rows,
+    snapshots and tags stay as they are. Refuses what Iceberg cannot change in place.
     """
     from k2_core.lake.catalog import change_table
     from k2_core.settings import load_settings
@@ -86,12 +85,6 @@ def migrate(dry_run: bool) -> None:
         raise TableDiffers(msg)
     done = "would be made" if dry_run else "made"
     click.echo(f"{count} changes {done}." if count else "There is nothing to do: all tables are what this K2 makes.")
-
-
-def _rows(table: "Table") -> int:
-    snapshot = table.current_snapshot()
-    summary = snapshot.summary if snapshot else None
-    return int(summary.additional_properties.get("total-records", 0)) if summary else 0
 
 
 def _opened(settings: "Settings") -> "Catalog":

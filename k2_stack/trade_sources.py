@@ -1,4 +1,4 @@
-"""Where the trades come from: the venue itself, our simulator, or recordings that the simulator plays."""
+"""Where trades come from: the venues, the simulator's random market, or recordings that the simulator plays."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ Kind = Literal["live", "simulator", "recording"]
 
 @dataclass(frozen=True)
 class Source:
-    """What ``k2 up`` was asked to feed. ``speed`` is a factor of the recording's own timing, or ``max``."""
+    """The arguments of ``k2 up``. ``speed`` is a factor of the recording's own timing, or ``max``."""
 
     kind: Kind = "live"
     files: tuple[str, ...] = ()
@@ -17,12 +17,12 @@ class Source:
     rate: float | None = None
 
     def __str__(self) -> str:
-        """Return what a user would write after ``--source``."""
+        """Return it as a user writes it after ``--source``."""
         return " ".join((self.kind, *(Path(file).name for file in self.files)))
 
     @property
     def simulated(self) -> bool:
-        """Whether our own venue server stands in for the venue."""
+        """Whether the simulator takes the place of the venues."""
         return self.kind != "live"
 
     def simulator_arguments(self) -> list[str]:

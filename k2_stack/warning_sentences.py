@@ -1,4 +1,4 @@
-"""What ``k2 status`` warns of, in sentences that say where to look. Pure."""
+"""The warnings of ``k2 status``: sentences that name the place to look at. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,21 +21,19 @@ _SHOWN: Final = 3
 
 
 def of_feed(health: Mapping[str, Any], *, recorded: bool) -> Iterator[str]:
-    """Warn of what a feed says is wrong with a venue, such as one that acknowledges and sends nothing.
+    """Warn of trouble that a feed reports of a venue, such as one that acknowledges and sends nothing.
 
     A symbol that is quiet may be an illiquid one, so only a whole channel's silence counts. The times of a recording
-    say nothing of its feed, and at its end it is silent.
+    are no sign of trouble with its feed, and at its end it is silent.
     """
     for venue, state in health.get("venues", {}).items():
-        states = {**state.get("states", {}), "silence": _silent_channels(state)}
-        for name, texts in states.items():
+        silent = [text for each in state.get("connections", []) for text in each.get("silent", {}).values()]
+        for name, texts in {**state.get("states", {}), "silence": silent}.items():
             if recorded and name in _OF_TIME:
                 continue
-            yield from _shortened([f"feed: {venue}: {text}" for text in texts], f"feed: {venue}: and {{}} more like it")
-
-
-def _silent_channels(state: Mapping[str, Any]) -> list[str]:
-    return [text for each in state.get("connections", []) for text in each.get("silent", {}).values()]
+            yield from (f"feed: {venue}: {text}" for text in texts[:_SHOWN])
+            if len(texts) > _SHOWN:
+                yield f"feed: {venue}: and {len(texts) - _SHOWN} more like it"
 
 
 def of_layers(layers: Mapping[str, Layer], limit_s: float) -> Iterator[str]:
@@ -86,7 +84,3 @@ def of_gaps(gaps: Mapping[tuple[str, str], list[Ids]]) -> Iterator[str]:
         f"gaps of the last day that are open: {sum(map(len, gaps.values()))}; trades that were missed: {missing:,} "
         f"({', '.join(names[:_SHOWN])}{more})"
     )
-
-
-def _shortened(texts: list[str], more: str) -> list[str]:
-    return texts if len(texts) <= _SHOWN else [*texts[:_SHOWN], more.format(len(texts) - _SHOWN)]

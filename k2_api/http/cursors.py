@@ -1,4 +1,8 @@
-"""Cursors: where a page ended and which snapshots it showed, signed, and bound to the key and the query. Pure."""
+"""Cursors: where a page ended and which snapshots it showed, signed, and bound to the key and the query.
+
+The server keeps no state of a paging caller: the cursor holds all of it. The signature (HMAC-SHA-256 over the key, the
+query and the position) makes it unusable with another key, another query, or a position that the API did not write.
+"""
 
 import base64
 import binascii
@@ -27,7 +31,7 @@ class Position(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Cursors:
-    """Make and read cursors with one secret."""
+    """Write and read cursors with one secret."""
 
     secret: bytes = field(repr=False)
 
@@ -52,19 +56,17 @@ class Cursors:
         return msgspec.json.decode(body, type=Position)
 
     def _signature(self, body: bytes, key: str, query: str) -> bytes:
+        # Each part is hashed by itself: joined as they are, a byte could move from the end of one to the next.
         bound = b"".join(hashlib.sha256(part).digest() for part in (key.encode(), query.encode(), body))
         return hmac.digest(self.secret, bound, "sha256")[:_SIGNATURE_BYTES]
 
 
 def load_cursors(home: Path) -> Cursors:
-    """Return the cursors of this home; their secret is made at the first start and readable by its owner alone."""
+    """Return the cursors of this home. The first start creates their secret, which only its owner can read."""
     path = home / "keys" / "cursor.key"
-    if not path.exists():
-        _make_secret(path)
-    return Cursors(path.read_bytes())
-
-
-def _make_secret(path: Path) -> None:
+    if path.exists():
+        return Cursors(path.read_bytes())
+    # Written whole under another name, then linked: of several processes that start at once, one provides the secret.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -72,10 +74,11 @@ def _make_secret(path: Path) -> None:
         file.write(secrets.token_bytes(_SECRET_BYTES))
     try:
         path.hardlink_to(draft)
-    except FileExistsError:  # another process was first, and its secret stands
-        return
+    except FileExistsError:
+        pass  # another process was first: its secret is read below
     finally:
         draft.unlink()
+    return Cursors(path.read_bytes())
 
 
 _REFUSED: Final = (

@@ -1,4 +1,4 @@
-"""What routes ask for: the caller's key, the lake, cursors. Each is one named alias."""
+"""The dependencies of routes: the caller's key, the lake, cursors. Each is one named alias."""
 
 import hashlib
 import hmac
@@ -23,7 +23,7 @@ _HEADER = APIKeyHeader(
 
 @dataclass(frozen=True)
 class Services:
-    """What lives as long as the application."""
+    """The objects that live as long as the application."""
 
     settings: Settings
     lake: LakeReader
@@ -31,7 +31,6 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """Return the application's services."""
     found: Services = request.app.state.services
     return found
 
@@ -46,6 +45,7 @@ def caller(request: Request, key: Annotated[str | None, Security(_HEADER)]) -> s
     if not key:
         raise NoKey("send your key in the header X-API-Key")
     expected = services(request).settings.api.key.get_secret_value()
+    # Digests have one length: the time of the comparison depends neither on the key's length nor on its first bytes.
     digests = (hashlib.sha256(text.encode()).digest() for text in (key, expected))
     if not hmac.compare_digest(*digests):
         raise WrongKey("the key in X-API-Key is not known here")
@@ -53,7 +53,7 @@ def caller(request: Request, key: Annotated[str | None, Security(_HEADER)]) -> s
 
 
 def once_each(request: Request) -> None:
-    """Refuse a parameter that is given twice, of which one would silently be dropped.
+    """Refuse a parameter that appears twice: one of the two would silently be dropped.
 
     Raises:
         RequestValidationError: naming the parameters.
@@ -66,7 +66,7 @@ def once_each(request: Request) -> None:
 
 @dataclass(frozen=True)
 class Reading:
-    """One request's way to the lake: pages, and the answer that the caller already has."""
+    """One request's access to the lake and to cursors."""
 
     services: Services
     key: str = field(repr=False)
@@ -81,7 +81,7 @@ class Reading:
         return self.services.cursors.write(position, self.key, self._bound(query))
 
     def answer(self, compute: Callable[[], Response]) -> Response:
-        """Return ``compute()``; once more from the start if maintenance removed files under it."""
+        """Return ``compute()``; call it once more if maintenance removed files while it read them."""
         return self.services.lake.consistently(compute)
 
     def _bound(self, query: str) -> str:
@@ -91,7 +91,6 @@ class Reading:
 def reading(
     found: Annotated[Services, Depends(services)], key: Annotated[str, Depends(caller)], request: Request
 ) -> Reading:
-    """Return this request's way to the lake."""
     return Reading(found, key, request)
 
 

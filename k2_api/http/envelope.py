@@ -1,4 +1,4 @@
-"""Write the envelope around every answer. Its fields are described in answers.py."""
+"""Write the envelope around every answer. response_models.py describes its fields."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from structlog.contextvars import get_contextvars
 
 from k2_api.http.response_models import MAX_GAPS
 from k2_api.lake.lake_reader import PinnedTable
-from k2_api.queries.missing_ids import Hole, Verdict
+from k2_api.queries.missing_ids import Verdict
 from k2_core.clock import from_us, iso, now
 
 
@@ -27,16 +27,24 @@ def page_of(
 
 
 def pagination(limit: int | None, next_cursor: str | None) -> dict[str, Any]:
-    """Return the envelope's pagination."""
     return {"limit": limit, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 
 
 def completeness(verdict: Verdict, data_until: str | None) -> dict[str, Any]:
-    """Return the envelope's completeness."""
     return {
         "status": verdict.status,
         "missing_trades": verdict.missing_trades,
-        "gaps": [_gap(hole) for hole in verdict.holes[:MAX_GAPS]],
+        "gaps": [
+            {
+                "exchange": hole.exchange,
+                "symbol": hole.symbol,
+                "start": iso(from_us(hole.start_us)),
+                "end": iso(from_us(hole.end_us)),
+                "missing": hole.missing,
+                "state": "open",
+            }
+            for hole in verdict.holes[:MAX_GAPS]
+        ],
         "data_until": data_until,
     }
 
@@ -49,16 +57,5 @@ def problem(status: int, code: str, message: str, details: object = None) -> Res
 
 
 def error_meta() -> dict[str, Any]:
-    """Return what the meta of every answer holds."""
+    """Return the part of ``meta`` that every answer has, errors included."""
     return {"correlation_id": get_contextvars().get("correlation_id", ""), "timestamp": iso(now())}
-
-
-def _gap(hole: Hole) -> dict[str, Any]:
-    return {
-        "exchange": hole.exchange,
-        "symbol": hole.symbol,
-        "start": iso(from_us(hole.start_us)),
-        "end": iso(from_us(hole.end_us)),
-        "missing": hole.missing,
-        "state": "open",
-    }

@@ -1,4 +1,4 @@
-"""Around every request: a correlation id, a log line, metrics, and the last resort for errors nobody expected."""
+"""Around every request: a correlation id, a log line, metrics, and an answer for errors that nobody expected."""
 
 import re
 import uuid
@@ -22,34 +22,30 @@ log = logger(__name__)
 
 
 class Observed:
-    """ASGI middleware that observes every HTTP request and makes sure that it is answered in the envelope."""
+    """ASGI middleware that logs and counts every HTTP request, and answers in the envelope whatever happens."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(HEADER, "")
         correlation_id = given if _ACCEPTED.fullmatch(given) else str(uuid.uuid4())
+        # Callers choose ids and methods: both are held to a known form before they get into logs and metrics' labels.
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        answer, started = _Answer(send, correlation_id), monotonic()
         with bound_contextvars(correlation_id=correlation_id), HTTP_IN_PROGRESS.labels(method).track_inprogress():
-            await self._observe(scope, receive, _Answer(send, correlation_id), method)
-
-    async def _observe(self, scope: Scope, receive: Receive, answer: "_Answer", method: str) -> None:
-        started = monotonic()
-        try:
-            await self._app(scope, receive, answer.send)
-        except Exception:  # the process's edge: whatever it was, the caller gets an envelope and the log the cause
-            log.exception("request failed", method=method, path=scope["path"])
-            if not answer.status:
-                await problem(500, HTTP_CODES[500], "something failed here; its log names this correlation id")(
-                    scope, receive, answer.send
-                )
-        finally:
-            _record(scope, answer, method, monotonic() - started)
+            try:
+                await self._app(scope, receive, answer.send)
+            except Exception:  # the process's edge: whatever it was, the caller gets an envelope and the log the cause
+                log.exception("request failed", method=method, path=scope["path"])
+                if not answer.status:
+                    failed = problem(500, HTTP_CODES[500], "something failed here; its log names this correlation id")
+                    await failed(scope, receive, answer.send)
+            finally:
+                _record(scope, answer, method, monotonic() - started)
 
 
 class _Answer:
@@ -62,7 +58,6 @@ class _Answer:
         self.size = 0
 
     async def send(self, message: Message) -> None:
-        """Send one ASGI message."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)[HEADER] = self._correlation_id

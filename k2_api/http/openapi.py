@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the routes' own words."""
+"""The texts of OpenAPI that belong to no single route: the introduction, and what each status means."""
 
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ _WORDS: Final = {
     401: "no key",
     403: "the key is not known",
     404: "`as_of` names no snapshot or tag of this table",
-    410: "no longer kept; `details.earliest` says what is",
+    410: "no longer kept; `details.earliest` is the first that is",
     413: "the query needs too much memory",
     422: "a parameter is unknown, missing or out of bounds",
     503: "the lake cannot be read at the moment",

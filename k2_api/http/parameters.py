@@ -1,4 +1,4 @@
-"""Query parameters of the routes: their forms, defaults and bounds. Whatever is not named here is refused."""
+"""Query parameters of the routes: their forms, defaults and bounds. Any other parameter is refused."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -78,7 +78,6 @@ class TradesParameters(_Parameters):
         return self
 
     def where(self) -> Filter:
-        """Return what rows are asked for."""
         return _filter(self.symbol, self.exchange, self.start_time, self.end_time)
 
 
@@ -100,7 +99,6 @@ class CandlesParameters(_Parameters):
         return self
 
     def where(self) -> Filter:
-        """Return what rows are asked for."""
         return _filter(self.symbol, self.exchange, self.start, self.end)
 
 
@@ -112,7 +110,6 @@ class SymbolsParameters(_Parameters):
     format: Format = "json"
 
     def where(self) -> Filter:
-        """Return what rows are asked for."""
         return Filter(exchange=self.exchange)
 
 

@@ -1,4 +1,4 @@
-"""What answers look like, for OpenAPI and for tests. Answers themselves are written by envelope.py."""
+"""The shapes of answers, for OpenAPI and for tests. envelope.py writes the answers themselves."""
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -11,7 +11,7 @@ Time = Annotated[str, Field(description="RFC 3339, UTC, microseconds", examples=
 
 
 class Trade(BaseModel):
-    """One trade of gold; each stands there once."""
+    """One trade of gold, where each appears once."""
 
     message_id: str = Field(description="UUIDv5 of (exchange, symbol, trade_id)")
     trade_id: str
@@ -84,7 +84,7 @@ class Gap(BaseModel):
 
 
 class Completeness(BaseModel):
-    """What the answer lacks. `unknown`: nothing is known to be missing, but not everything is proven to be there."""
+    """What the answer lacks. `unknown`: no trade is known to be missing, but it is not proved that all are there."""
 
     status: Literal["complete", "partial", "unknown"]
     missing_trades: int = Field(description="ids known to be missing, each counted once")
@@ -95,12 +95,12 @@ class Completeness(BaseModel):
 class ErrorMeta(BaseModel):
     """Where to look when something went wrong."""
 
-    correlation_id: str = Field(description="of X-Correlation-ID; it stands in every log line of the request")
+    correlation_id: str = Field(description="of X-Correlation-ID; every log line of the request carries it")
     timestamp: Time
 
 
 class Meta(ErrorMeta):
-    """What the answer was read from."""
+    """The table and the snapshot that the answer was read from."""
 
     table: str
     snapshot_id: str | None = Field(description="null while the table has no rows")

@@ -1,4 +1,4 @@
-"""The WHERE clause of a filter, with named parameters. Values never stand in the SQL text."""
+"""The WHERE clause of a filter, with named parameters. The SQL text never contains values."""
 
 from dataclasses import replace
 
@@ -34,7 +34,11 @@ def where_clause(clauses: list[str]) -> str:
 
 
 def beyond(where: Filter, after: Key | None, *, newest: bool) -> Filter:
-    """Return the filter without the times that lie before a page's start; rows at the key's own time remain."""
+    """Return the filter without the times that earlier pages covered.
+
+    The row of the key ``after`` was the last of the page before. Rows of the same microsecond may be left, so that this
+    time stays in; the query compares the whole key. The filter only spares reading files.
+    """
     if after is None:
         return where
     moment = int(after[0])

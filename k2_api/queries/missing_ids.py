@@ -1,14 +1,15 @@
-"""Trade ids that are missing from gold between ids that stand there, and the verdict that follows from them.
+"""Trade ids that gold lacks between ids that it holds, and the verdict on an answer that follows from them.
 
-Only venues whose ids rise by one per symbol are served so far; there, a hole in the ids is a trade that is missing.
-Where ids begin again, each epoch is judged by itself. Ids that fall by more than what comes unordered make no hole.
+The rule: all venues so far number the trades of a symbol one by one, so an id that is missing between two others is a
+trade that is missing. Some venues begin their ids again: then each epoch is judged by itself, and what happened between
+two epochs is not known. An id that is lower than one from much earlier marks such a break, and no hole.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Final, Literal
 
 from k2_api.lake.duckdb_engine import ROWS, Row
@@ -23,11 +24,11 @@ Market = tuple[str, str]
 """Exchange and symbol."""
 
 FAR_OUT_OF_ORDER_US: Final = 24 * 60 * MINUTE_US
-"""An id is looked for among trades up to a day before and after its neighbours: venues publish ids a little out of
-order by their own clock, never by days."""
+"""A missing id is looked for among trades up to a day before and after its neighbours: venues number trades a little
+out of order of their times, never by days."""
 
 _NO_END: Final = 2**62
-_MERGED_WITHIN_US: Final = 30 * MINUTE_US
+_MERGED_WITHIN_US: Final = 30 * MINUTE_US  # windows this close are searched by one query
 _NO_LOWER, _NO_UPPER = -1, 2**63 - 1
 
 
@@ -50,7 +51,7 @@ class Hole:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an answer lacks. ``missing_trades`` may exceed what the holes say while candles lag behind a repair."""
+    """What an answer lacks. ``missing_trades`` may exceed the sum of the holes while candles lag behind a repair."""
 
     status: Status
     missing_trades: int
@@ -65,7 +66,7 @@ class Ids:
     epochs: Epochs = NO_EPOCHS
 
     def epoch(self, market: Market, moment_us: int) -> tuple[int, int]:
-        """Return from when until when, in µs, the ids of a moment's epoch run."""
+        """Return the start and the end, in µs, of the epoch that a moment belongs to."""
         starts = self.epochs.starts(*market)
         place = bisect_right(starts, moment_us)
         return (starts[place - 1] if place else 0), (starts[place] if place < len(starts) else _NO_END)
@@ -74,43 +75,53 @@ class Ids:
 def judge_trades(ids: Ids, rows: Sequence[Row], beyond: Row | None) -> Verdict:
     """Judge a page of trades by the ids of its rows, up to the row that begins the next page.
 
-    Over a place where ids begin again nothing is missing for certain, and nothing is complete.
+    ``partial``: gold lacks an id between two of the page. ``unknown``: it lacks none, but the page goes over a place
+    where ids begin again, or has no rows. Else ``complete``.
     """
     if not rows:
         return Verdict("unknown", 0, ())
-    found: defaultdict[tuple[Market, tuple[int, int]], list[tuple[int, int]]] = defaultdict(list)
+    pages: defaultdict[tuple[Market, tuple[int, int]], list[tuple[int, int]]] = defaultdict(list)
     for row in [*rows, beyond] if beyond else rows:
         market = row["exchange"], row["symbol"]
         epoch = ids.epoch(market, row["timestamp_us"])
-        found[market, epoch].append((row["source_sequence"], row["timestamp_us"]))
-    holes = [hole for (market, epoch), pairs in sorted(found.items()) for hole in _of_page(ids, market, epoch, pairs)]
+        pages[market, epoch].append((row["source_sequence"], row["timestamp_us"]))
+    holes: list[Hole] = []
+    for (market, epoch), pairs in sorted(pages.items()):
+        # An id that is not on the page is no hole yet: ids are a little out of order of the times that pages follow, so
+        # it may be on a page before or after. Gold is asked for the ids between those that the page has not in a row.
+        open_ids = [(low, high) for (low, _), (high, _) in pairwise(sorted(pairs)) if high - low > 1]
+        if open_ids:
+            times = [moment for _, moment in pairs]
+            reach = (open_ids[0][0], open_ids[-1][1])
+            holes += _holes_between(ids.trades, market, reach, (min(times), max(times)), epoch)
     missing = sum(hole.missing for hole in holes)
-    over_a_break = len(found) > len({market for market, _ in found})
+    over_a_break = len(pages) > len({market for market, _ in pages})
     return Verdict("partial" if missing else "unknown" if over_a_break else "complete", missing, tuple(holes))
 
 
 def judge_candles(ids: Ids, candles: Sequence[Row]) -> Verdict:
-    """Judge candles by what they say of themselves; count what is missing from the ids around their windows.
+    """Judge candles by their own counts of missing trades; count each missing id once.
 
-    A hole on a boundary marks two candles and is counted once. The count is never below what a single candle says, even
-    when gold has been repaired since the candle was built.
+    A candle counts the ids that are missing between its bounding trades: the last trade before its window and the first
+    one after it. A hole on the boundary of two windows is therefore in the count of both. So the holes themselves are
+    searched for and counted. The sum is never below the count of a single candle, even when gold has been repaired
+    since the candle was built.
     """
-    lacking = [candle for candle in candles if candle["missing_trades"] > 0]
+    lacking: defaultdict[Market, list[Row]] = defaultdict(list)
+    for candle in candles:
+        if candle["missing_trades"] > 0:
+            lacking[candle["exchange"], candle["symbol"]].append(candle)
     holes: set[Hole] = set()
     missing = 0
-    for market, group in groupby(sorted(lacking, key=_market), key=_market):
-        own = list(group)
-        found = _holes_of_candles(ids, market, own)
+    for market, own in lacking.items():
+        spans = _merged((candle["start_us"], candle["end_us"]) for candle in own)
+        found = {hole for span in spans for hole in _holes_around(ids, market, span)}
         holes |= found
         missing += max(sum(hole.missing for hole in found), *(candle["missing_trades"] for candle in own))
     if missing:
         return Verdict("partial", missing, tuple(sorted(holes)))
-    proven = bool(candles) and all(candle["is_complete"] for candle in candles)
-    return Verdict("complete" if proven else "unknown", 0, ())
-
-
-def _market(candle: Row) -> tuple[str, str]:
-    return candle["exchange"], candle["symbol"]
+    proved = bool(candles) and all(candle["is_complete"] for candle in candles)
+    return Verdict("complete" if proved else "unknown", 0, ())
 
 
 def _merged(windows: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -123,22 +134,8 @@ def _merged(windows: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return spans
 
 
-def _of_page(ids: Ids, market: Market, epoch: tuple[int, int], pairs: list[tuple[int, int]]) -> list[Hole]:
-    ordered = sorted(pairs)
-    open_ids = [(low, high) for (low, _), (high, _) in pairwise(ordered) if high - low > 1]
-    if not open_ids:
-        return []
-    times = [moment for _, moment in pairs]
-    return _holes_between(ids.trades, market, (open_ids[0][0], open_ids[-1][1]), (min(times), max(times)), epoch)
-
-
-def _holes_of_candles(ids: Ids, market: Market, candles: Sequence[Row]) -> set[Hole]:
-    spans = _merged((candle["start_us"], candle["end_us"]) for candle in candles)
-    return {hole for span in spans for hole in _holes_around(ids, market, span)}
-
-
 def _holes_around(ids: Ids, market: Market, span: tuple[int, int]) -> Iterator[Hole]:
-    """Return the holes from the trade before a span to the one after it, in each epoch by itself."""
+    """Yield the holes between the bounding trades of a span, in each epoch by itself."""
     exchange, symbol = market
     start_us, end_us = span
     before = _bounding_trade(ids.trades, Filter(symbol, exchange, end_us=start_us), newest=True)
@@ -146,6 +143,8 @@ def _holes_around(ids: Ids, market: Market, span: tuple[int, int]) -> Iterator[H
     low, first_us = before or (_NO_LOWER, start_us)
     high, last_us = after or (_NO_UPPER, end_us)
     epoch = ids.epoch(market, first_us)
+    # Only the first epoch has a lowest id, and only the last one a highest: those of the bounding trades. An epoch that
+    # begins or ends between them is searched from its first trade or up to its last one.
     while epoch[1] <= last_us:
         yield from _holes_between(ids.trades, market, (low, _NO_UPPER), (first_us, epoch[1]), epoch)
         epoch = ids.epoch(market, epoch[1])
@@ -168,7 +167,7 @@ def _bounding_trade(trades: PinnedTable, where: Filter, *, newest: bool) -> tupl
 def _holes_between(
     trades: PinnedTable, market: Market, ids: tuple[int, int], times: tuple[int, int], epoch: tuple[int, int]
 ) -> list[Hole]:
-    """Return the holes in the ids from ``ids[0]`` to ``ids[1]`` that gold holds of an epoch around those times."""
+    """Return the holes between the ids from ``ids[0]`` to ``ids[1]`` that gold holds of an epoch around those times."""
     exchange, symbol = market
     first_us, end_us = max(times[0] - FAR_OUT_OF_ORDER_US, epoch[0]), min(times[1] + FAR_OUT_OF_ORDER_US, epoch[1])
     where = Filter(symbol, exchange, first_us, end_us)
@@ -179,6 +178,8 @@ def _holes_between(
     return [Hole(exchange, symbol, **row) for row in rows]
 
 
+# Each id is compared with the next higher one that gold holds. If that one is earlier by more than trades come out of
+# order, the ids have begun again between the two, without anybody having recorded an epoch: no trade is missing there.
 _HOLES: Final = f"""
     SELECT before, after, least(start_us, end_us) AS start_us, greatest(start_us, end_us) AS end_us FROM (
         SELECT source_sequence AS before, lead(source_sequence) OVER by_id AS after,

@@ -1,4 +1,4 @@
-"""What was rejected: the filter of a question, the newest rows, and counts by reason. Pure; Arrow in and out."""
+"""Rejected rows: the filter of a query, the newest rows, and counts by reason. Pure; Arrow in and out."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def condition(start: datetime | None, end: datetime | None, reasons: Sequence[str]) -> str | BooleanExpression:
-    """Return the filter of rows ingested in [start, end) for one of our reasons; none mean all."""
+    """Return the filter of rows ingested in [start, end) with one of the reasons; with no reasons, all rows match."""
     clauses = [f"{TIME} >= '{start.isoformat()}'"] if start is not None else []
     if end is not None:
         clauses.append(f"{TIME} < '{end.isoformat()}'")
@@ -69,7 +69,7 @@ def shown(row: Row, exchange: str) -> Row:
 
 
 def readable(payload: bytes) -> tuple[str, str]:
-    """Return bytes as text and say in which form: ``utf-8``, or ``hex`` for what is no UTF-8."""
+    """Return bytes as text, and the form of the text: ``utf-8``, or ``hex`` for what is not UTF-8."""
     try:
         return payload.decode(), "utf-8"
     except UnicodeDecodeError:

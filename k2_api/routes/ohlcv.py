@@ -14,7 +14,6 @@ from k2_api.http.parameters import CandlesParameters
 from k2_api.http.response_models import Candle, Envelope
 from k2_api.lake.file_groups import CANDLES_1M, TRADES
 from k2_api.lake.file_index import Filter
-from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.candle_pages import candles_page
 from k2_api.queries.missing_ids import Ids, judge_candles
 
@@ -30,40 +29,33 @@ def get_candles(query: Annotated[CandlesParameters, Query()], reading: TheReadin
     A minute without a trade has no candle.
 
     **Completeness**: `complete` when every candle of the answer is; `partial` when trades are known to be missing;
-    `unknown` when nothing is known to be missing but a candle is not proven complete, such as the newest one, or when
-    there are no candles. `missing_trades` counts each missing id once: a hole on the boundary of two windows stands in
-    the `missing_trades` of both candles. `data_until` is the newest trade that these candles could be built from.
+    `unknown` when no trade is known to be missing but a candle is not proved complete, such as the newest one, or when
+    there are no candles. `missing_trades` counts each missing id once; a hole on the boundary of two windows is in the
+    `missing_trades` of both candles. `data_until` is the newest trade that these candles could be built from.
     """
     return reading.answer(lambda: _answer(query, reading))
 
 
 def _answer(query: CandlesParameters, reading: Reading) -> Response:
-    position = reading.position(query.cursor, query.canonical())
-    candles, trades = _pin(query, reading, position)
-    pinned = (candles, trades)
-    return conditional(reading.request, pinned, 5, lambda: _body(query, reading, pinned, position))
-
-
-def _pin(query: CandlesParameters, reading: Reading, position: Position | None) -> tuple[PinnedTable, PinnedTable]:
-    lake = reading.services.lake
+    lake, position = reading.services.lake, reading.position(query.cursor, query.canonical())
+    # Candles are judged by the trades that they could be built from: those of the same moment, on every page.
     if position is not None:
         of_candles, of_trades = position.snapshots
-        return lake.pin_id(CANDLES_1M, of_candles), lake.pin_id(TRADES, of_trades)
-    candles = lake.pin(CANDLES_1M, query.as_of)
-    return candles, lake.pin_beside(TRADES, candles)
+        candles, trades = lake.pin_id(CANDLES_1M, of_candles), lake.pin_id(TRADES, of_trades)
+    else:
+        candles = lake.pin(CANDLES_1M, query.as_of)
+        trades = lake.pin_beside(TRADES, candles)
 
+    def body() -> bytes:
+        after = position.last if position else None
+        page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
+        verdict = judge_candles(Ids(trades, lake.epochs()), page.rows)
+        cursor = None
+        if page.last is not None:
+            cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), query.canonical())
+        until = lake.data_until(trades, Filter(query.symbol, query.exchange))
+        for row in page.rows:
+            del row["start_us"], row["end_us"]
+        return page_of(page.rows, pagination(query.limit, cursor), candles, completeness(verdict, until))
 
-def _body(
-    query: CandlesParameters, reading: Reading, pinned: tuple[PinnedTable, PinnedTable], position: Position | None
-) -> bytes:
-    candles, trades = pinned
-    after = position.last if position else None
-    page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
-    verdict = judge_candles(Ids(trades, reading.services.lake.epochs()), page.rows)
-    cursor = None
-    if page.last is not None:
-        cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), query.canonical())
-    until = reading.services.lake.data_until(trades, Filter(query.symbol, query.exchange))
-    for row in page.rows:
-        del row["start_us"], row["end_us"]
-    return page_of(page.rows, pagination(query.limit, cursor), candles, completeness(verdict, until))
+    return conditional(reading.request, (candles, trades), 5, body)

@@ -12,7 +12,6 @@ from k2_api.http.openapi import READ_ERRORS
 from k2_api.http.parameters import SymbolsParameters
 from k2_api.http.response_models import Envelope, Symbol
 from k2_api.lake.file_groups import TRADES
-from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.missing_ids import Verdict
 from k2_api.queries.traded_symbols import list_symbols
 
@@ -29,11 +28,12 @@ def get_symbols(query: Annotated[SymbolsParameters, Query()], reading: TheReadin
 
 
 def _answer(query: SymbolsParameters, reading: Reading) -> Response:
-    trades = reading.services.lake.pin(TRADES, query.as_of)
-    return conditional(reading.request, [trades], 300, lambda: _body(query, reading, trades))
+    lake = reading.services.lake
+    trades = lake.pin(TRADES, query.as_of)
 
+    def body() -> bytes:
+        rows = list_symbols(trades, query.where())
+        until = lake.data_until(trades, query.where())
+        return page_of(rows, pagination(None, None), trades, completeness(Verdict("unknown", 0, ()), until))
 
-def _body(query: SymbolsParameters, reading: Reading, trades: PinnedTable) -> bytes:
-    rows = list_symbols(trades, query.where())
-    until = reading.services.lake.data_until(trades, query.where())
-    return page_of(rows, pagination(None, None), trades, completeness(Verdict("unknown", 0, ()), until))
+    return conditional(reading.request, [trades], 300, body)

@@ -1,4 +1,4 @@
-"""Routes for operators and their machines; none needs a key."""
+"""Routes for operators and their monitoring; none needs a key."""
 
 import msgspec
 from fastapi import APIRouter
@@ -16,21 +16,21 @@ router = APIRouter(tags=["system"])
 
 @router.get("/", include_in_schema=False)
 def get_root() -> Response:
-    """Lead people to the documentation."""
+    """Redirect to the documentation."""
     return RedirectResponse("docs")
 
 
 @router.get("/health", summary="Is the process alive")
 def get_health() -> Response:
-    """Answer as long as the process serves; nothing else is asked."""
+    """Answer 200 as long as the process serves; the lake is not read."""
     return _success({"status": "ok", "version": VERSION})
 
 
 @router.get("/ready", summary="Can the lake be read", responses={503: {"model": ErrorEnvelope}})
 def get_ready(services: TheServices) -> Response:
-    """Answer 200 when the catalog can be read and the tables exist; otherwise 503, naming what is missing.
+    """Answer 200 when the catalog can be read and the tables exist, else 503 with the names of missing tables.
 
-    Tables without rows are ready: their routes answer with no rows.
+    A table without rows counts as ready: its routes answer with no rows.
     """
     missing = services.lake.missing_tables()
     if missing:

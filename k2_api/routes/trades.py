@@ -14,7 +14,6 @@ from k2_api.http.parameters import TradesParameters
 from k2_api.http.response_models import Envelope, Trade
 from k2_api.lake.file_groups import TRADES
 from k2_api.lake.file_index import Filter
-from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.missing_ids import Ids, judge_trades
 from k2_api.queries.trade_pages import trades_page
 
@@ -23,34 +22,33 @@ router = APIRouter(prefix="/v1", tags=["trades"], dependencies=[Depends(once_eac
 
 @router.get("/trades", response_model=Envelope[Trade], responses=READ_ERRORS, summary="Trades, newest first")
 def get_trades(query: Annotated[TradesParameters, Query()], reading: TheReading) -> Response:
-    """Return trades of gold, where each stands once.
+    """Return trades of gold, where each appears once.
 
     They are ordered by `timestamp`, then by the venue's sequence. An unknown symbol or exchange has no trades.
 
     **Completeness** is judged per symbol and exchange from the venue's trade ids, which rise by one: `complete` when
-    every id between the smallest and the largest of the answer stands in gold, up to the first trade of the next page;
-    `partial` when some do not, with `missing_trades` and `gaps` saying how many and where; `unknown` for no rows.
-    Nothing is said of what lies before the first or after the last trade of the range: `data_until` tells how far the
-    data reach.
+    gold holds every id between the smallest and the largest of the answer, up to the first trade of the next page;
+    `partial` when it lacks some: `missing_trades` and `gaps` give their number and places; `unknown` for no rows, and
+    where the venue's ids begin again. The verdict does not cover what lies before the first or after the last trade of
+    the range; `data_until` is the time of the newest trade.
     """
     return reading.answer(lambda: _answer(query, reading))
 
 
 def _answer(query: TradesParameters, reading: Reading) -> Response:
-    position = reading.position(query.cursor, query.canonical())
-    lake = reading.services.lake
+    lake, position = reading.services.lake, reading.position(query.cursor, query.canonical())
     trades = lake.pin_id(TRADES, position.snapshots[0]) if position else lake.pin(TRADES, query.as_of)
-    return conditional(reading.request, [trades], 5, lambda: _body(query, reading, trades, position))
 
+    def body() -> bytes:
+        after = position.last if position else None
+        page = trades_page(trades, query.where(), after, query.limit, newest=query.order == "desc")
+        verdict = judge_trades(Ids(trades, lake.epochs()), page.rows, page.beyond)
+        cursor = None
+        if page.beyond is not None:
+            cursor = reading.next_cursor(Position((trades.number,), page.keys[-1]), query.canonical())
+        until = lake.data_until(trades, Filter(query.symbol, query.exchange))
+        for row in page.rows:
+            del row["timestamp_us"]
+        return page_of(page.rows, pagination(query.limit, cursor), trades, completeness(verdict, until))
 
-def _body(query: TradesParameters, reading: Reading, trades: PinnedTable, position: Position | None) -> bytes:
-    after = position.last if position else None
-    page = trades_page(trades, query.where(), after, query.limit, newest=query.order == "desc")
-    verdict = judge_trades(Ids(trades, reading.services.lake.epochs()), page.rows, page.beyond)
-    cursor = None
-    if page.beyond is not None:
-        cursor = reading.next_cursor(Position((trades.number,), page.keys[-1]), query.canonical())
-    until = reading.services.lake.data_until(trades, Filter(query.symbol, query.exchange))
-    for row in page.rows:
-        del row["timestamp_us"]
-    return page_of(page.rows, pagination(query.limit, cursor), trades, completeness(verdict, until))
+    return conditional(reading.request, [trades], 5, body)

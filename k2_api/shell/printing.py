@@ -1,6 +1,6 @@
-"""Rows on standard output: a table for people, JSON or CSV for programs. Knows no lake.
+"""Print rows on standard output: a table for people, JSON or CSV for programs. Knows nothing of the lake.
 
-What is printed may come from anybody: control characters, which could drive a terminal, are written as escapes.
+Anybody may have sent what is printed here: control characters, which could drive a terminal, become escapes.
 """
 
 import csv
@@ -35,9 +35,15 @@ def print_rows(
     """
     found = list(rows)
     if form == "json":
-        click.echo(_escaped_json(found))
+        text = json.dumps(found, ensure_ascii=False, indent=2)
+        # json escapes the first 32 control characters itself; the line breaks that are left are its own.
+        click.echo(re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda each: f"\\u{ord(each.group()):04x}", text))
     elif form == "csv":
-        click.echo(_as_csv(found, columns), nl=False)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_harmless(row[name]) for name in columns] for row in found)
+        click.echo(out.getvalue(), nl=False)
     elif Console().is_terminal:
         Console(highlight=False).print(_drawn(found, drawn or columns))
     else:
@@ -50,35 +56,20 @@ def _drawn(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=max((len(str(row[name])) for row in rows), default=0) <= _WORD)
     for row in rows:
-        table.add_row(*(Text(_shortened(_cell(row[name]))) for name in columns))
+        cells = (_cell(row[name]) for name in columns)
+        table.add_row(
+            *(
+                Text(cell if len(cell) <= _LONGEST_CELL else f"{cell[:_LONGEST_CELL]}… ({len(cell):,} characters)")
+                for cell in cells
+            )
+        )
     return table
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else _CONTROLS.sub(_escape, str(value))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}… ({len(text):,} characters)"
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found.group().encode("unicode_escape").decode()
-
-
-def _escaped_json(rows: list[Mapping[str, Any]]) -> str:
-    text = json.dumps(
-        rows, ensure_ascii=False, indent=2
-    )  # escapes the first 32 itself, and its own line breaks are real
-    return re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
-def _as_csv(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_harmless(row[name]) for name in columns] for row in rows)
-    return out.getvalue()
+    if value is None:
+        return ""
+    return _CONTROLS.sub(lambda each: each.group().encode("unicode_escape").decode(), str(value))
 
 
 def _harmless(value: object) -> object:

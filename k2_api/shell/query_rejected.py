@@ -1,7 +1,6 @@
-"""Read the rows that could not become silver, and print them."""
+"""Read rejected rows from the lake, and print them."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 import pyarrow as pa
@@ -35,28 +34,28 @@ def show(
         SettingsError: there is no lake in the home.
         LakeUnavailable: the lake cannot be read.
     """
+    require_lake(settings)
     where = query.condition(start, end, reasons)
-    with _tables(settings, exchange) as tables:
-        if summary:
-            print_rows(_counted(tables, where), query.SUMMARY_COLUMNS, form)
-        else:
-            print_rows(_newest(tables, where, limit), query.COLUMNS, form, query.DRAWN)
-
-
-def _counted(tables: dict[str, Table], where: str | BooleanExpression) -> list[query.Row]:
-    return [
-        {"exchange": exchange, **row}
-        for exchange, table in tables.items()
-        for row in query.counted(_batches(table, where, (query.TIME, "reason")))
-    ]
-
-
-def _newest(tables: dict[str, Table], where: str | BooleanExpression, limit: int) -> list[query.Row]:
-    rows = []
-    for exchange, table in tables.items():
-        found = query.newest(_batches(table, where, query.READ), limit)
-        rows += [query.shown(row, exchange) for row in (found.to_pylist() if found is not None else [])]
-    return sorted(rows, key=lambda row: row[query.TIME], reverse=True)[:limit]
+    pointer = CatalogPointer(settings)
+    rows: list[query.Row] = []
+    try:
+        for name in [exchange] if exchange else VENUES:
+            table = pointer.table(silver_rejected(name).name)
+            if table is None:  # nobody has created it yet
+                continue
+            if summary:
+                counted = query.counted(_batches(table, where, (query.TIME, "reason")))
+                rows += [{"exchange": name, **row} for row in counted]
+            else:
+                newest = query.newest(_batches(table, where, query.READ), limit)
+                rows += [query.shown(row, name) for row in (newest.to_pylist() if newest is not None else [])]
+    finally:
+        pointer.close()
+    if summary:
+        print_rows(rows, query.SUMMARY_COLUMNS, form)
+        return
+    rows.sort(key=lambda row: row[query.TIME], reverse=True)
+    print_rows(rows[:limit], query.COLUMNS, form, query.DRAWN)
 
 
 def _batches(table: Table, where: str | BooleanExpression, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
@@ -66,15 +65,3 @@ def _batches(table: Table, where: str | BooleanExpression, columns: Iterable[str
         raise FilesGone("files of the lake were removed while they were read; ask again") from error
     except OSError as error:
         raise LakeUnavailable(f"the files of the lake cannot be read: {error}") from error
-
-
-@contextmanager
-def _tables(settings: Settings, exchange: str | None) -> Iterator[dict[str, Table]]:
-    """Open the tables of rejected rows by exchange; those that nobody has made yet are left out."""
-    require_lake(settings)
-    pointer = CatalogPointer(settings)
-    try:
-        found = {name: pointer.table(silver_rejected(name).name) for name in ([exchange] if exchange else VENUES)}
-        yield {name: table for name, table in found.items() if table is not None}
-    finally:
-        pointer.close()

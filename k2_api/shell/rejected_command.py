@@ -1,4 +1,4 @@
-"""``k2-query rejected``, as a shell sees it."""
+"""The command ``k2-query rejected``."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +39,7 @@ class Moment(click.ParamType[datetime]):
     "-n", "--limit", type=click.IntRange(min=1, max=100_000), default=20, show_default=True, help="Most rows."
 )
 @click.option("-o", "--output", "form", type=click.Choice(_FORMS), default="table", show_default=True)
-@click.option("--summary", is_flag=True, help="Count by reason instead.")
+@click.option("--summary", is_flag=True, help="Count rows by reason instead.")
 def rejected(
     *,
     exchange: str | None,
@@ -52,7 +52,7 @@ def rejected(
 ) -> None:
     """Show what could not become a row of silver: the newest first, each with its reason and its bytes.
 
-    A payload that is UTF-8 is shown as text, any other in hexadecimal; payload_form says which.
+    A payload that is UTF-8 is shown as text, any other in hexadecimal; payload_form is its form.
     """
     if start is not None and end is not None and start >= end:
         msg = f"--start {start.isoformat()} is not before --end {end.isoformat()}"

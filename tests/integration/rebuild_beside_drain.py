@@ -198,7 +198,7 @@ def reconcile_bronze(platform: Platform, lake: Lake, vector: Offsets, days: list
     said = platform.k2("backfill", BRONZE, "--from", days[0], "--to", days[-1])
 
     count = (date.fromisoformat(days[-1]) - date.fromisoformat(days[0])).days + 1
-    assert said.splitlines()[-1] == f"{count} partition{'s' if count > 1 else ''} made"
+    assert said.splitlines()[-1] == f"{count} partition{'s' if count > 1 else ''} rebuilt"
     assert lake.picture(BRONZE, vector) == before
 
 

@@ -90,7 +90,7 @@ def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why
         fails = beside.submit(a_backfill_that_fails, earlier.platform, lake)
         rebuild_days(earlier.platform, lake)
         said = fails.result()
-    assert re.search(r"\d of 1 partition not made; why: .*holds 3 messages twice", said), said
+    assert re.search(r"\d of 1 partition not rebuilt; why: .*holds 3 messages twice", said), said
 
 
 def offsets_of(table: Table) -> dict[tuple[str, int], list[int]]:

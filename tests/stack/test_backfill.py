@@ -149,7 +149,7 @@ def test_progress_is_told_line_by_line_in_a_pipe(dagster: type[Dagster]) -> None
         "0 of 0 partitions done",
         "1 of 2 partitions done",
         "2 of 2 partitions done",
-        "2 partitions made",
+        "2 partitions rebuilt",
     ]
     assert dagster.launched == [
         {
@@ -179,7 +179,7 @@ def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> 
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         "k2: also the run of 2024-08-10: Run timed out.",
-        f"k2: 2 of 3 partitions not made; why: {SILVER} of 2024-08-09: bronze holds 3 messages twice: mend it first; "
+        f"k2: 2 of 3 partitions not rebuilt; why: {SILVER} of 2024-08-09: bronze holds 3 messages twice: mend it first; "
         f"see {done.stdout.splitlines()[0].split('; ')[1]}",
     ]
 

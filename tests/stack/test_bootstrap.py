@@ -14,7 +14,7 @@ def run_bootstrap(folder: Path, before: str) -> subprocess.CompletedProcess[str]
     """Run the bootstrap with its .venv elsewhere, by a Python that ``before`` has changed."""
     program = (
         f"import sys, pathlib; {before}; from k2_stack import bootstrap as b; b.VENV = pathlib.Path({str(folder)!r}); "
-        "b.PYTHON = b.VENV / 'bin' / 'python'; b.STAMP = b.VENV / 'stamp'; b.SAID = b.VENV / 'said'; sys.exit(b.main())"
+        "b.PYTHON = b.VENV / 'bin' / 'python'; b.STAMP = b.VENV / 'stamp'; b.OUTPUT = b.VENV / 'said'; sys.exit(b.main())"
     )
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -54,7 +54,7 @@ def test_install_does_nothing_when_the_stamp_is_this_lock(tmp_path: Path) -> Non
 def test_step_keeps_what_a_tool_said_when_it_fails(
     said: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "SAID", tmp_path / "said")
+    monkeypatch.setattr(bootstrap, "OUTPUT", tmp_path / "said")
 
     with pytest.raises(CannotInstall, match=hint):
         bootstrap.step("fetching", [sys.executable, "-c", f"raise SystemExit({said!r})"], "connect this machine")

@@ -512,7 +512,7 @@ def settings_of_catalog(file: Path) -> CatalogSettings:
     return CatalogSettings(uri=f"sqlite:///{file}")
 
 
-def test_a_drain_that_died_without_a_word_is_said(settings: Settings) -> None:
+def test_a_drain_that_died_without_a_word_is_reported(settings: Settings) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     with Heart(kept_drain(settings), "run"):
@@ -523,7 +523,7 @@ def test_a_drain_that_died_without_a_word_is_said(settings: Settings) -> None:
         found = status.gather(settings)
 
     (warning,) = found["warnings"]
-    assert f"its process {ended.pid} ended while reading and said nothing: it was killed, or crashed" in warning
+    assert f"its process {ended.pid} ended while reading and left no message: it was killed, or crashed" in warning
     assert "no other has begun for 400 s" in warning
 
 
