@@ -19,14 +19,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple, cast
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from real_parts import machine, real_parts
 
-from k2_assets.drain import drain_loop as drains
+from k2_assets.drain.drain_loop import drain
 from k2_assets.lake.lake_resource import Lake
 from k2_core import topics
 from k2_core.lake.catalog import open_catalog
@@ -34,6 +34,7 @@ from k2_core.raw_frame import Encoder
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Settings
 from k2_core.venues import binance
+from k2_core.venues.venue_protocol import Venue
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 CLEAN, POISONED = "binance", "binance_poisoned"
@@ -74,11 +75,9 @@ class Run(NamedTuple):
     cpu_us: float
 
 
-def venue_called(name: str) -> ModuleType:
-    """Binance's module under another name: its topic and its tables are others."""
-    venue = ModuleType(name)
-    venue.__dict__.update(vars(binance) | {"VENUE": name})
-    return venue
+def venue_called(name: str) -> Venue:
+    """Binance under another name: its topic and its tables are others."""
+    return cast(Venue, SimpleNamespace(**vars(binance) | {"VENUE": name}))
 
 
 def fill(settings: Settings, venue: str, messages: int, poison: float) -> int:
@@ -125,12 +124,12 @@ def spoiled(index: int, poison: float) -> int | None:
     return number if number > int(index * poison) else None
 
 
-def drain_once(settings: Settings, messages: int) -> float:
+def drain_once(settings: Settings, venue: Venue, messages: int) -> float:
     """Drain until every message is read; the end of the run commits the rest without waiting for the interval."""
     stop = threading.Event()
     done = 0
     began = time.perf_counter()
-    for lane, committed in drains.drain(Lake(settings), "benchmark", stop):
+    for lane, committed in drain(Lake(settings), [venue], "benchmark", stop):
         if committed is not None:
             done += committed.batch.bronze.num_rows
             print(f"  {done:>9,} committed, the last commit took {committed.seconds:.2f} s", flush=True)
@@ -185,12 +184,11 @@ def tell(rates: list[float], messages: int, size: int, poison: float) -> None:
 
 def measure(parts: Settings, venue: str, home: Path, options: argparse.Namespace) -> Run:
     settings = parts.model_copy(update={"home": home, "drain": Drain(work_minutes=30)})
-    drains.VENUES = {venue: venue_called(venue)}  # type: ignore[attr-defined]
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
     cpu = time.process_time()
-    seconds = drain_once(settings, options.messages)
+    seconds = drain_once(settings, venue_called(venue), options.messages)
     cpu = time.process_time() - cpu
     profile.disable()
     if options.profile:

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from real_parts import machine
 
 from k2_core.venues import VENUES
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.trade_ids.gap_tracker import GapTracker
 
 Read = Callable[[bytes], object]
@@ -83,7 +83,7 @@ def rfc3339(seconds: str) -> str:
     return f"{datetime.fromtimestamp(int(whole), UTC):%Y-%m-%dT%H:%M:%S}.{fraction[:6].ljust(6, '0')}Z"
 
 
-def gap_check(venue: ModuleType) -> Read:
+def gap_check(venue: Venue) -> Read:
     tracker = GapTracker()
     route, see = venue.route, tracker.see
 
@@ -96,7 +96,7 @@ def gap_check(venue: ModuleType) -> Read:
     return check
 
 
-def both(venue: ModuleType) -> Read:
+def both(venue: Venue) -> Read:
     parse, check = venue.parse, gap_check(venue)
 
     def read(payload: bytes) -> None:
@@ -106,17 +106,17 @@ def both(venue: ModuleType) -> Read:
     return read
 
 
-def parse_trades(venue: ModuleType) -> Read:
+def parse_trades(venue: Venue) -> Read:
     read: Read = venue.parse
     return read
 
 
-def parse_quotes(venue: ModuleType) -> Read:
+def parse_quotes(venue: Venue) -> Read:
     read: Read = venue.parse_quotes
     return read
 
 
-def measure(venue: ModuleType, make: Callable[[ModuleType], Read], frames: list[bytes], items: int, runs: int) -> None:
+def measure(venue: Venue, make: Callable[[Venue], Read], frames: list[bytes], items: int, runs: int) -> None:
     rates, chunks_us = [], []
     for _ in range(runs):
         read, spent = make(venue), 0.0

@@ -33,15 +33,17 @@ from k2_core.venues import VENUES
 def build_definitions(settings: Settings, first: date) -> dg.Definitions:
     """Return the definitions for a platform with these settings, whose first partition is ``first``."""
     lake, days = Lake(settings), daily(first)
-    drain, refine, maintain, refresh = drain_job(settings), refine_job(settings), maintain_job(), register_job()
+    venues = tuple(VENUES.values())
+    drain, refine = drain_job(settings, venues), refine_job(settings)
+    maintain, refresh = maintain_job(), register_job()
     kept = [keeping_sensor(kept_drain(settings), drain, f"{settings.drain.name}_feed_sensor")]
     if settings.refine.enabled:
         kept.append(keeping_sensor(kept_refine(settings), refine, "refine_sensor"))
-    drained = [spec for venue in VENUES for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
+    drained = [spec for venue in venues for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
     return dg.Definitions(
         assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
         asset_checks=[
-            *(silver_check(venue, data, days) for venue in VENUES for data in DATA),
+            *(silver_check(venue, data, days) for venue in venues for data in DATA),
             *gold_checks(days),
             one_version_at_a_time,
         ],

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Annotated, Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -70,40 +70,43 @@ class Catalog(_Section):
     properties: dict[str, str] = Field(default_factory=dict, description="passed to pyiceberg, such as s3.endpoint")
 
 
-class Binance(_Section):
+_Url = Annotated[WebSocketUrl, Field(description="WebSocket server, without a path")]
+_RestUrl = Annotated[str, Field(description="REST server, for the list of instruments")]
+_Symbols = Annotated[tuple[str, ...], Field(description="the venue's own symbols")]
+
+
+class VenueFeed(_Section):
+    """What is fed of a venue, and from where: the base of each venue's section, which gives the defaults."""
+
+    url: _Url
+    rest_url: _RestUrl
+    symbols: _Symbols
+    trades: bool = Field(True, description="feed trades")
+    quotes: bool = Field(True, description="feed the best bid and offer")
+
+
+class Binance(VenueFeed):
     """Binance spot: public market data, no key."""
 
-    url: WebSocketUrl = Field("wss://stream.binance.com:9443", description="WebSocket server, without a path")
-    rest_url: str = Field("https://api.binance.com", description="REST server, for the list of instruments")
-    symbols: tuple[str, ...] = Field(
-        ("BTCUSDT", "ETHUSDT", "BNBUSDT", *(f"{base}USDT" for base in _BASES)), description="the venue's own symbols"
-    )
-    trades: bool = Field(True, description="feed trades")
-    quotes: bool = Field(True, description="feed the best bid and offer")
+    url: _Url = "wss://stream.binance.com:9443"
+    rest_url: _RestUrl = "https://api.binance.com"
+    symbols: _Symbols = ("BTCUSDT", "ETHUSDT", "BNBUSDT", *(f"{base}USDT" for base in _BASES))
 
 
-class Kraken(_Section):
+class Kraken(VenueFeed):
     """Kraken spot: public market data, no key."""
 
-    url: WebSocketUrl = Field("wss://ws.kraken.com", description="WebSocket server, without a path")
-    rest_url: str = Field("https://api.kraken.com", description="REST server, for the list of instruments")
-    symbols: tuple[str, ...] = Field(
-        ("BTC/USD", "ETH/USD", "ETH/BTC", *(f"{base}/USD" for base in _BASES)), description="the venue's own symbols"
-    )
-    trades: bool = Field(True, description="feed trades")
-    quotes: bool = Field(True, description="feed the best bid and offer")
+    url: _Url = "wss://ws.kraken.com"
+    rest_url: _RestUrl = "https://api.kraken.com"
+    symbols: _Symbols = ("BTC/USD", "ETH/USD", "ETH/BTC", *(f"{base}/USD" for base in _BASES))
 
 
-class Coinbase(_Section):
+class Coinbase(VenueFeed):
     """Coinbase Advanced Trade, spot: public market data, no key."""
 
-    url: WebSocketUrl = Field("wss://advanced-trade-ws.coinbase.com", description="WebSocket server, without a path")
-    rest_url: str = Field("https://api.exchange.coinbase.com", description="REST server, for the list of instruments")
-    symbols: tuple[str, ...] = Field(
-        ("BTC-USD", "ETH-USD", "ETH-BTC", *(f"{base}-USD" for base in _BASES)), description="the venue's own symbols"
-    )
-    trades: bool = Field(True, description="feed trades")
-    quotes: bool = Field(True, description="feed the best bid and offer")
+    url: _Url = "wss://advanced-trade-ws.coinbase.com"
+    rest_url: _RestUrl = "https://api.exchange.coinbase.com"
+    symbols: _Symbols = ("BTC-USD", "ETH-USD", "ETH-BTC", *(f"{base}-USD" for base in _BASES))
 
 
 class Feeds(_Section):
@@ -135,6 +138,11 @@ class Feeds(_Section):
     kafka_away_after_s: float = Field(
         5.0, gt=0, description="a full buffer of which Kafka acknowledged nothing for so long is no longer waited for"
     )
+
+    def of(self, venue: str) -> VenueFeed:
+        """Return the section of a venue, which has its name."""
+        section: VenueFeed = getattr(self, venue)
+        return section
 
 
 class Reference(_Section):

@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from types import ModuleType
 from typing import Final
 
 from k2_core import clock, topics
@@ -10,6 +9,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
 from k2_core.venues.routing import QUOTE, IdRun
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.kafka.acknowledgements import Mark
 from k2_feeds.kafka.dropped_frames import Drops
 from k2_feeds.kafka.feed_events import EventEncoder, FeedEvent, Kind
@@ -39,7 +39,7 @@ class Feed:
 
     def __init__(
         self,
-        venue: ModuleType,
+        venue: Venue,
         provisioned: Provisioned,
         publisher: Publisher,
         *,

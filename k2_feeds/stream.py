@@ -1,7 +1,6 @@
 """The frames of one connection on their way to Kafka: which topic, which ids, the envelope."""
 
 import hashlib
-from types import ModuleType
 from typing import Final, Protocol
 
 from k2_core import clock
@@ -10,6 +9,7 @@ from k2_core.logs import logger
 from k2_core.quotes import VenueQuote
 from k2_core.raw_frame import MAX_FRAME_BYTES, UNREADABLE, Encoder
 from k2_core.venues.routing import QUOTE, TRADE, IdRun, is_snapshot
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.kafka.acknowledgements import Place
 from k2_feeds.kafka.feed_events import HEAD_BYTES, FeedEvent, Kind
 from k2_feeds.kafka.provision import Provisioned
@@ -52,7 +52,7 @@ class StreamOwner(Protocol):
 class FeedStream:
     """Take one connection's frames in the order they came, and publish each verbatim."""
 
-    def __init__(self, feed: StreamOwner, venue: ModuleType, connection_id: str) -> None:
+    def __init__(self, feed: StreamOwner, venue: Venue, connection_id: str) -> None:
         self.heard: dict[tuple[str, str], int] = {}
         self.frames = 0
         self.last_received_ns = 0
@@ -135,7 +135,7 @@ class FeedStream:
         self.note("oversized", bytes=str(len(payload)), sha256=digest, head=head)
 
 
-def _quotes_of(venue: ModuleType, payload: bytes) -> list[VenueQuote]:
+def _quotes_of(venue: Venue, payload: bytes) -> list[VenueQuote]:
     try:
         quotes = venue.parse_quotes(payload)
     except MalformedFrame:

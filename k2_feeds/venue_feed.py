@@ -116,7 +116,7 @@ class VenueFeed:
         return Publisher(self._settings.bootstrap_servers, buffer_mb=buffer_mb, away_after_s=feeds.kafka_away_after_s)
 
     def _feed(self, provisioned: Provisioned, publisher: Publisher) -> Feed:
-        watermarks = Watermarks(self._settings, self._source.venue, provisioned)
+        watermarks = Watermarks(self._settings, self._source.venue, self._source.url, provisioned)
         grace_s = self._settings.feeds.gap_grace_s
         return Feed(self._source.venue, provisioned, publisher, watermarks=watermarks, grace_s=grace_s)
 
@@ -192,7 +192,8 @@ class VenueFeed:
         waiter.add_done_callback(lambda _: ended.set())
         try:
             async with self._provisioning:
-                return await asyncio.to_thread(provision, self._settings, self._source.venue, self.health.waits, ended)
+                venue, data = self._source.venue, self._source.data
+                return await asyncio.to_thread(provision, self._settings, venue, data, self.health.waits, ended)
         except Stopped:
             return None
         finally:

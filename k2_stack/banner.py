@@ -61,7 +61,7 @@ def _symbol(settings: Settings) -> str:
     try:
         fed = probes.feed_symbols(settings.ports.feed_health)
     except (probes.NotYet, LookupError):
-        fed = {venue: getattr(settings.feeds, venue).symbols for venue in settings.feeds.venues}
+        fed = {venue: list(settings.feeds.of(venue).symbols) for venue in settings.feeds.venues}
     found = (VENUES[venue].instrument_of(symbol) for venue, symbols in fed.items() for symbol in symbols)
     return next((each.symbol for each in found if each), "BTCUSDT")
 

@@ -26,13 +26,14 @@ def accept_loss(topic: str, partition: int, yes: bool) -> None:
     from k2_core.lake.catalog import open_catalog, require_lake
     from k2_core.settings import load_settings
     from k2_core.topics import FEED_EVENTS
+    from k2_core.venues import VENUES
     from k2_feeds.kafka.loss_events import publish_accepted_loss
     from k2_stack import stack_state
 
     settings = stack_state.bound(load_settings())
     require_lake(settings)
     catalog = open_catalog(settings)
-    loss = find_loss(settings, catalog, topic, partition)
+    loss = find_loss(settings, catalog, VENUES.values(), topic, partition)
     where = f"offsets {loss.first} to {loss.end - 1} of {topic} partition {partition}"
     click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has deleted them, and the lake never had them.")
     if not yes:

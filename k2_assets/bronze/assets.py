@@ -13,13 +13,13 @@ from k2_core import topics
 from k2_core.lake import tables
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, DATA
 from k2_core.registry import Registry
-from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _SAME_AS_KAFKA: Final = "same_as_kafka"
 
 
-def bronze_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def bronze_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's topics and bronze tables as assets."""
     return [each for data in DATA for each in (_topic(venue, data), _reconciled(venue, data, days))]
 
@@ -41,10 +41,12 @@ def feed_event_assets(days: dg.PartitionsDefinition) -> list[dg.AssetSpec]:
     return [_kafka(topics.FEED_EVENTS, doc), written]
 
 
-def _topic(venue: str, data: Data) -> dg.AssetSpec:
-    topic = topics.raw_topic("crypto", data, venue)
+def _topic(venue: Venue, data: Data) -> dg.AssetSpec:
+    topic = topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
     carries = "trades, and whatever is not a quote" if data == "trades" else "quotes"
-    return _kafka(topic, f"Kafka topic `{topic}`: {venue}'s WebSocket frames, verbatim, in Avro envelopes: {carries}.")
+    return _kafka(
+        topic, f"Kafka topic `{topic}`: {venue.VENUE}'s WebSocket frames, verbatim, in Avro envelopes: {carries}."
+    )
 
 
 def _kafka(topic: str, description: str) -> dg.AssetSpec:
@@ -55,8 +57,8 @@ def _key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace(".", "_")])
 
 
-def _reconciled(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    spec = tables.bronze(venue, data)
+def _reconciled(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    spec = tables.bronze(venue.VENUE, data)
 
     def bronze(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # beside a check Dagster takes it without a type only
         settings, day = lake.settings, date.fromisoformat(context.partition_key)
@@ -65,7 +67,7 @@ def _reconciled(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.Ass
                 lake.catalog(),
                 lake.namespace,
                 settings.bootstrap_servers,
-                venue=VENUES[venue],
+                venue=venue,
                 day=day,
                 schemas=SchemaLookup(registry),
                 data=data,
@@ -79,7 +81,7 @@ def _reconciled(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.Ass
 
     as_asset = dg.asset(
         key=spec.name,
-        deps=[_key(topics.raw_topic("crypto", data, venue))],
+        deps=[_key(topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))],
         description=f"{spec.doc} Written by the drain; a run adds what Kafka still has of its day and bronze lacks.",
         group_name="bronze",
         kinds={"iceberg", "parquet"},

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -30,6 +29,7 @@ from k2_core.errors import TopicError
 from k2_core.lake import tables
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _GROUP: Final = "k2-reconcile"
 _LOCK_WAIT_S: Final = 900.0
@@ -59,7 +59,7 @@ def reconcile_day(
     namespace: str,
     servers: str,
     *,
-    venue: ModuleType,
+    venue: Venue,
     day: date,
     schemas: SchemaLookup,
     data: Data = "trades",
@@ -72,7 +72,7 @@ def reconcile_day(
         catalog: of the lake.
         namespace: of its tables.
         servers: Kafka's address.
-        venue: a module of :mod:`k2_core.venues`.
+        venue: whose topic it is.
         day: UTC day at which the frames were received. Kafka is searched from an hour before it to bronze's vector: a
             feed whose Kafka was away publishes late.
         schemas: what the registry says.

@@ -1,7 +1,7 @@
 """Frames to trades or quotes, one by one, and why a frame cannot be read. Pure, but that faults of ours are logged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, Final
 
 from k2_assets.decode.bronze_rows import Frames
@@ -11,6 +11,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.quotes import BadQuote
 from k2_core.trades import BadTrade
+from k2_core.venues.venue_protocol import Venue
 
 log = logger(__name__)
 
@@ -31,7 +32,7 @@ class Parsed:
     frames_read: int = 0
 
 
-def parse_some(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
+def parse_some(frames: Frames, venue: Venue, rules: Rules) -> Parsed:
     """Parse frames until they have become many rows; one that cannot be read, or breaks the parser, is rejected."""
     out, broken_frames = Parsed(), 0
     parse, bad, rows, positions, indexes = rules.parser(venue), rules.bad, out.rows, out.frames, out.indexes
@@ -59,7 +60,7 @@ def parse_some(frames: Frames, venue: ModuleType, rules: Rules) -> Parsed:
             out.control_frames += 1
             continue
         for index, row in enumerate(found):
-            if type(row) is bad:
+            if isinstance(row, bad):
                 _keep_bad(out, position, index, row)
                 continue
             rows.append(row)
@@ -73,7 +74,7 @@ def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[s
     if error.reason != "unknown_event":
         return error.reason, error.detail
     try:
-        found = other_parser(payload) or []
+        found: Iterable[object] = other_parser(payload) or ()
     except MalformedFrame as other:
         found = [] if other.reason == "unknown_event" else [other]
     except Exception:  # noqa: BLE001  # a fault of the other parser; this frame is refused all the same
@@ -83,7 +84,7 @@ def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[s
     return error.reason, error.detail + other_says
 
 
-def _keep_bad(out: Parsed, position: int, index: int, row: Any) -> None:
+def _keep_bad(out: Parsed, position: int, index: int, row: BadTrade | BadQuote) -> None:
     out.rejects.add(position, index, row.reason, row.detail)
     if row.event_us is not None:
         out.bad_times.append((position, row.event_us))

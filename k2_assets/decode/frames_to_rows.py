@@ -7,7 +7,6 @@ A frame on which our own code breaks is rejected like any other bad one: it must
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.errors import MalformedFrame
 from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, exact, plain
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 NO_TIME: Final = np.iinfo(np.int64).min
 _LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999: later times are no time at all
@@ -53,7 +53,7 @@ class Refined:
 
 def refine(
     frames: Frames,
-    venue: ModuleType,
+    venue: Venue,
     silver_schema: pa.Schema,
     rejected_schema: pa.Schema,
     data: Data = "trades",
@@ -68,7 +68,7 @@ def refine(
 
     Args:
         frames: of one topic.
-        venue: a module of :mod:`k2_core.venues`.
+        venue: whose frames they are.
         silver_schema: Arrow schema of the silver table.
         rejected_schema: Arrow schema of the rejected table.
         data: what the frames carry.
@@ -120,7 +120,7 @@ def joined(parts: Sequence[Refined]) -> Refined:
 class _Context:
     """By what frames are judged."""
 
-    venue: ModuleType
+    venue: Venue
     rules: Rules
     instruments: Instruments
     late_clock: Sequence[Span]

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +12,13 @@ import pyarrow as pa
 from k2_core import quotes, trades
 from k2_core.instruments import Instrument
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
-from k2_core.venues.routing import Data
+from k2_core.venues.routing import Data, Quotes, Trades
+from k2_core.venues.venue_protocol import Venue
 
 Numbers = Mapping[str, list[str | None]]
 """Numbers as plain text by field; None is a missing side of a quote."""
 Columns = dict[str, pa.Array]
-Parser = Callable[[bytes], list[Any] | None]
+Parser = Callable[[bytes], Trades | Quotes | None]
 
 _PRICE: Final = (PRICE_PRECISION, PRICE_SCALE)
 _QUANTITY: Final = (QUANTITY_PRECISION, QUANTITY_SCALE)
@@ -30,7 +29,7 @@ class Rules:
     """What a row of silver needs to know of its kind of data.
 
     Args:
-        parser: returns a venue module's function from a frame to rows.
+        parser: returns a venue's function from a frame to rows.
         other_parser: that of the other kind of data.
         bad: the class of rows that the parser could not read.
         id_name: the field, and the column, of the venue's id.
@@ -41,9 +40,9 @@ class Rules:
         vendor_data: texts by key of many rows; None where a row has none.
     """
 
-    parser: Callable[[ModuleType], Parser]
-    other_parser: Callable[[ModuleType], Parser]
-    bad: type
+    parser: Callable[[Venue], Parser]
+    other_parser: Callable[[Venue], Parser]
+    bad: type[trades.BadTrade] | type[quotes.BadQuote]
     id_name: str
     numbers: Mapping[str, tuple[int, int]]
     check: Callable[[Any, Instrument | None, int], None]
@@ -101,8 +100,8 @@ def conditions(bids: pl.Series, asks: pl.Series) -> list[str | None]:
 
 RULES: Final[dict[Data, Rules]] = {
     "trades": Rules(
-        attrgetter("parse"),
-        attrgetter("parse_quotes"),
+        lambda venue: venue.parse,
+        lambda venue: venue.parse_quotes,
         trades.BadTrade,
         "trade_id",
         {"price": _PRICE, "quantity": _QUANTITY},
@@ -112,8 +111,8 @@ RULES: Final[dict[Data, Rules]] = {
         _vendor_data_of_trades,
     ),
     "quotes": Rules(
-        attrgetter("parse_quotes"),
-        attrgetter("parse"),
+        lambda venue: venue.parse_quotes,
+        lambda venue: venue.parse,
         quotes.BadQuote,
         "quote_id",
         {"bid_price": _PRICE, "bid_quantity": _QUANTITY, "ask_price": _PRICE, "ask_quantity": _QUANTITY},

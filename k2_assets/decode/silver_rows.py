@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from k2_assets.decode.row_rules import Numbers, Rules
 from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.errors import readable
 from k2_core.instruments import Instrument
+from k2_core.venues.venue_protocol import Venue
 
 # Bytes of all copies of one frame: of 1 MiB with half a million bad items they would be 500 GB.
 _MOST_COPIED: Final = 256 * 1024
@@ -51,7 +51,7 @@ class Rejects:
 
 
 def silver_rows(
-    kept: Kept, frames: Frames, venue: ModuleType, rules: Rules, schema: pa.Schema, *, epochs: Epochs = NO_EPOCHS
+    kept: Kept, frames: Frames, venue: Venue, rules: Rules, schema: pa.Schema, *, epochs: Epochs = NO_EPOCHS
 ) -> pa.Table:
     """Return the rows of silver."""
     rows, count = kept.rows, len(kept.rows)

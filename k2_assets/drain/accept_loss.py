@@ -1,5 +1,6 @@
 """Accept that Kafka has lost messages which no drain had read: the lost range, and the step over it in every layer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -16,7 +17,7 @@ from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
 from k2_core.topics import venue_of
-from k2_core.venues import VENUES
+from k2_core.venues.venue_protocol import Venue
 
 log = logger(__name__)
 
@@ -30,6 +31,8 @@ class Loss:
     partition: int
     first: int
     end: int
+    tables: tuple[TableSpec, ...]
+    """That drains fill from the topic, bronze first."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -53,18 +56,20 @@ class Loss:
         return {**texts, **{name: str(number) for name, number in numbers.items()}, "messages": str(self.messages)}
 
 
-def find_loss(settings: Settings, catalog: Catalog, topic: str, partition: int) -> Loss:
-    """Return what a stopped partition has lost.
+def find_loss(settings: Settings, catalog: Catalog, venues: Iterable[Venue], topic: str, partition: int) -> Loss:
+    """Return what a stopped partition has lost, of a topic of the feeds' events or of one of these venues.
 
     Raises:
         OffsetError: nothing is lost that could be accepted; the sentence says why.
         TopicError: Kafka does not answer, or has no such topic.
     """
-    bronze_spec, *_ = _tables_of(topic)
+    known = drained_from(venues)
+    if topic not in known:
+        raise OffsetError(f"no drain reads a topic {topic}: there is {', '.join(sorted(known))}")
     described = describe_topic(settings.bootstrap_servers, topic)
     if partition not in described.partitions:
         raise OffsetError(f"{topic} has no partition {partition}: it has {len(described.partitions)}, from 0")
-    bronze = _load(catalog, settings, bronze_spec)
+    bronze = _load(catalog, settings, known[topic][0])
     offset = Offsets.from_properties(bronze.properties).get(described.topic_id, partition)
     reader = KafkaReader(settings.bootstrap_servers, described, "k2-accept-loss")
     try:
@@ -81,7 +86,7 @@ def find_loss(settings: Settings, catalog: Catalog, topic: str, partition: int) 
         )
     if offset >= low:
         raise OffsetError(f"{where}, and the committed offset {offset} lies in it: there is nothing to accept")
-    return Loss(topic, described.topic_id, partition, offset, low)
+    return Loss(topic, described.topic_id, partition, offset, low, known[topic])
 
 
 def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
@@ -94,7 +99,7 @@ def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
     Raises:
         CommitConflict: a drain has moved bronze meanwhile; look again at what is lost.
     """
-    bronze, *others = _tables_of(loss.topic)
+    bronze, *others = loss.tables
     _step(catalog, settings, bronze, loss)
     moved = [bronze.name]
     for spec in others:
@@ -114,10 +119,3 @@ def _step(catalog: Catalog, settings: Settings, spec: TableSpec, loss: Loss) -> 
 
 def _load(catalog: Catalog, settings: Settings, spec: TableSpec) -> Table:
     return catalog.load_table((settings.catalog.namespace, spec.name))
-
-
-def _tables_of(topic: str) -> tuple[TableSpec, ...]:
-    known = drained_from(VENUES)
-    if topic not in known:
-        raise OffsetError(f"no drain reads a topic {topic}: there is {', '.join(sorted(known))}")
-    return known[topic]

@@ -1,7 +1,8 @@
 """The drain as a kept run, which tells Dagster of what it commits."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import dagster as dg
 
@@ -12,20 +13,23 @@ from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake.lake_resource import Lake
 from k2_core.logs import logger
 from k2_core.settings import Settings
+from k2_core.venues.venue_protocol import Venue
 
 log = logger(__name__)
 
 
-def drain_job(settings: Settings) -> dg.JobDefinition:
-    """Return the job of the drain that the settings name."""
+def drain_job(settings: Settings, venues: Collection[Venue]) -> dg.JobDefinition:
+    """Return the job of the drain that the settings name, which reads these venues' topics."""
     does = "Reads Kafka in large batches and commits bronze, rejected and silver, each with its offsets"
-    return kept_job(kept_drain(settings), _drain_until, does)
+    return kept_job(kept_drain(settings), partial(_drain_until, venues), does)
 
 
-def _drain_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Event) -> Callable[[], None]:
+def _drain_until(
+    venues: Collection[Venue], context: dg.OpExecutionContext, lake: Lake, stop: threading.Event
+) -> Callable[[], None]:
     """Drain, and tell Dagster at once of what was committed: an op that yields could be broken off between two."""
     reporter = Reporter(lake.settings.drain.report_interval_s)
-    for lane, committed in drain(lake, context.run_id, stop):
+    for lane, committed in drain(lake, venues, context.run_id, stop):
         if committed is not None:
             reporter.add(lane, committed)
             frames, seconds = committed.batch.bronze.num_rows, round(committed.seconds, 3)

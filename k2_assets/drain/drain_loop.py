@@ -3,7 +3,7 @@
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -27,7 +27,7 @@ from k2_core.lake.tables import DATA
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
-from k2_core.venues import VENUES
+from k2_core.venues.venue_protocol import Venue
 
 log = logger(__name__)
 
@@ -43,11 +43,14 @@ _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
 
-def drain(lake: Lake, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane, Committed | None]]:
+def drain(
+    lake: Lake, venues: Collection[Venue], run_id: str, stop: threading.Event
+) -> Iterator[tuple[Lane, Committed | None]]:
     """Drain until ``stop`` is set; what was read is committed before the end.
 
     Args:
         lake: that it fills.
+        venues: whose topics it reads, beside the feeds' events.
         run_id: who drains, for the beat.
         stop: set to end.
 
@@ -56,7 +59,7 @@ def drain(lake: Lake, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane
     """
     settings = lake.settings
     with Heart(kept_drain(settings), run_id) as heart, Registry(settings.registry_url) as registry:
-        worker = _Worker(lake, registry, heart, stop)
+        worker = _Worker(lake, venues, registry, heart, stop)
         while not stop.is_set():
             yield from worker.work()
 
@@ -64,8 +67,10 @@ def drain(lake: Lake, run_id: str, stop: threading.Event) -> Iterator[tuple[Lane
 class _Worker:
     """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
 
-    def __init__(self, lake: Lake, registry: Registry, heart: Heart, stop: threading.Event) -> None:
-        self._lake = lake
+    def __init__(
+        self, lake: Lake, venues: Collection[Venue], registry: Registry, heart: Heart, stop: threading.Event
+    ) -> None:
+        self._lake, self._venues = lake, venues
         self._settings = settings = lake.settings
         self._schemas = SchemaLookup(registry)
         self._absent: dict[str, tuple[DrainedTables, str]] = {}
@@ -115,7 +120,7 @@ class _Worker:
         quiet_s = self._settings.drain.quiet_interval_s
         raw = [
             Layers(catalog, namespace, venue, data, recent=recent.read, quiet_s=quiet_s)
-            for venue in VENUES.values()
+            for venue in self._venues
             for data in DATA
         ]
         return [EventLayers(catalog, namespace), *raw]

@@ -1,7 +1,6 @@
 """Read the register and the subscriptions of a venue from the lake, anew when they may have changed."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, Final
 
 import polars as pl
@@ -18,6 +17,7 @@ from k2_core import clock
 from k2_core.epochs import NO_EPOCHS
 from k2_core.instruments import Instrument
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, REFERENCE_EPOCHS, REFERENCE_INSTRUMENTS
+from k2_core.venues.venue_protocol import Venue
 
 RELOAD_S: Final = 30.0
 """Far less than the time after which a new version holds: no frame is judged by a register without it."""
@@ -30,14 +30,14 @@ class RegisterReader:
     """The register of one venue, and the epochs of its instruments, kept fresh. Not safe for threads."""
 
     def __init__(
-        self, catalog: Catalog, namespace: str, venue: ModuleType, recent: Callable[[Table], pl.DataFrame] | None = None
+        self, catalog: Catalog, namespace: str, venue: Venue, recent: Callable[[Table], pl.DataFrame] | None = None
     ) -> None:
         """Read nothing yet.
 
         Args:
             catalog: of the lake.
             namespace: of its tables.
-            venue: a module of :mod:`k2_core.venues`.
+            venue: whose symbols are looked up.
             recent: returns the subscriptions that came after those in the table of events, by :data:`EVENT_COLUMNS`.
         """
         self.epochs = NO_EPOCHS

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from types import ModuleType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.logs import logger
 from k2_core.settings import Settings
 from k2_core.venues.listings import Listings
+from k2_core.venues.venue_protocol import Venue
 
 log = logger(__name__)
 
@@ -31,9 +31,7 @@ _is_null: Final[Any] = IsNull
 class VenueRefresh:
     """One venue's part of the register."""
 
-    def __init__(
-        self, catalog: Catalog, settings: Settings, venue: ModuleType, fetch_list: Fetch | None = None
-    ) -> None:
+    def __init__(self, catalog: Catalog, settings: Settings, venue: Venue, fetch_list: Fetch | None = None) -> None:
         self._catalog = catalog
         self._settings = settings
         self._venue = venue
@@ -48,7 +46,7 @@ class VenueRefresh:
             MalformedFrame: the answer is no list of instruments.
             CommitConflict: other writers were first again and again.
         """
-        feed = getattr(self._settings.feeds, self._venue.VENUE)
+        feed = self._settings.feeds.of(self._venue.VENUE)
         url = self._venue.instruments_url(feed.rest_url)
         body = self._fetch(url)
         source = Source(self._venue.VENUE, self._venue.ASSET_CLASS, url, clock.now(), frozenset(feed.symbols))

@@ -6,13 +6,13 @@ holds nothing of the venue yet, symbols mean what they spell.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from k2_core.instruments import Instrument, unsplit
+from k2_core.venues.venue_protocol import Venue
 
 _ALWAYS: Final = -(1 << 63)
 _FOR_EVER: Final = (1 << 63) - 1
@@ -40,13 +40,13 @@ class _Steps(NamedTuple):
 class Register:
     """The register of one venue as it was read; what it says of a moment never depends on when it is asked."""
 
-    def __init__(self, versions: Iterable[Version], subscribed_ns: Mapping[str, int], venue: ModuleType) -> None:
+    def __init__(self, versions: Iterable[Version], subscribed_ns: Mapping[str, int], venue: Venue) -> None:
         """Keep what was read.
 
         Args:
             versions: of the venue, in any order.
             subscribed_ns: when a feed first subscribed to a symbol.
-            venue: a module of :mod:`k2_core.venues`.
+            venue: whose symbols are looked up.
         """
         self._versions: dict[str, list[Version]] = {}
         for version in versions:

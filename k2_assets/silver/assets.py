@@ -14,15 +14,15 @@ from k2_core.lake import tables
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import DATA
 from k2_core.registry import Registry
-from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _DAYS_A_RUN: Final = 7
 
 
-def silver_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def silver_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's silver and rejected tables as assets."""
-    rejected = tables.silver_rejected(venue)
+    rejected = tables.silver_rejected(venue.VENUE)
     description = f"{rejected.doc} Written by the drain, and anew with a day of silver."
     return [
         *(_rebuilt(venue, data, days) for data in DATA),
@@ -32,15 +32,15 @@ def silver_assets(venue: str, days: dg.PartitionsDefinition) -> list[dg.AssetSpe
     ]
 
 
-def _rebuilt(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    spec = tables.silver(venue, data)
+def _rebuilt(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    spec = tables.silver(venue.VENUE, data)
 
     def silver(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         with Registry(lake.settings.registry_url) as registry:
             schemas = SchemaLookup(registry)
 
             def rebuild(day: date) -> dict[str, Any]:
-                outcome = rebuild_day(lake.catalog(), lake.namespace, VENUES[venue], day, schemas, data=data)
+                outcome = rebuild_day(lake.catalog(), lake.namespace, venue, day, schemas, data=data)
                 if outcome.frames_without_bronze:
                     context.log.warning(
                         "%d frames of %s are not in bronze any more: left as they stood",
@@ -61,8 +61,8 @@ def _rebuilt(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.Assets
     return made
 
 
-def _bronze(venue: str, data: Data) -> str:
-    return tables.bronze(venue, data).name
+def _bronze(venue: Venue, data: Data) -> str:
+    return tables.bronze(venue.VENUE, data).name
 
 
 def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -> dict[str, Any]:

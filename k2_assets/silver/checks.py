@@ -15,6 +15,7 @@ from k2_assets.orchestration.check_evaluations import evaluate_each
 from k2_core.lake import tables
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 NAME: Final = "schema_and_ranges"
 _UUID5: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -67,9 +68,9 @@ def sentence(rows: int, faults: int, which: str) -> str:
     return f"{counted(rows, 'row')} {which}: {counted(faults, 'fault')}."
 
 
-def silver_check(venue: str, data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def silver_check(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """Return the check of a venue's silver; the drain evaluates it for every batch it commits as well."""
-    spec = tables.silver(venue, data)
+    spec = tables.silver(venue.VENUE, data)
     known = ", known sides" if data == "trades" else " where a side is there"
 
     @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too

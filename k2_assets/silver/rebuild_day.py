@@ -6,7 +6,6 @@ what the parser makes of it. Where nothing differs, nothing is committed.
 
 from dataclasses import dataclass
 from datetime import date
-from types import ModuleType
 from typing import Final
 
 import polars as pl
@@ -33,6 +32,7 @@ from k2_core.errors import DoubledRows
 from k2_core.lake.tables import derived_from
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _LOCK_WAIT_S: Final = 900.0
 
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def rebuild_day(
-    catalog: Catalog, namespace: str, venue: ModuleType, day: date, schemas: SchemaLookup, *, data: Data = "trades"
+    catalog: Catalog, namespace: str, venue: Venue, day: date, schemas: SchemaLookup, *, data: Data = "trades"
 ) -> Outcome:
     """Make ``day`` of a venue's silver what its parser makes of bronze now.
 
@@ -60,7 +60,7 @@ def rebuild_day(
     Args:
         catalog: of the lake.
         namespace: of its tables.
-        venue: a module of :mod:`k2_core.venues`.
+        venue: whose day it is.
         day: UTC.
         schemas: to say again why an envelope could not be decoded.
         data: trades or quotes.

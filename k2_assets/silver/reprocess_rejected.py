@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from types import ModuleType
 from typing import Any, Final
 
 import polars as pl
@@ -20,6 +19,7 @@ from k2_assets.topic_tables.row_differences import FRAME, as_frame
 from k2_core import clock, topics
 from k2_core.lake import tables
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _REASON: Final = "timestamp_in_future"
 _equal: Final[Any] = EqualTo
@@ -40,12 +40,12 @@ class Reprocess:
     Args:
         catalog: of the lake.
         namespace: of its tables.
-        venue: a module of :mod:`k2_core.venues`.
+        venue: whose frames they are.
         data: trades or quotes.
         span: the frames, and up to when their times may be.
     """
 
-    def __init__(self, catalog: Catalog, namespace: str, venue: ModuleType, data: Data, span: Span) -> None:
+    def __init__(self, catalog: Catalog, namespace: str, venue: Venue, data: Data, span: Span) -> None:
         self._catalog = catalog
         self._namespace = namespace
         self._venue = venue

@@ -5,7 +5,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Final
 
 import polars as pl
@@ -42,6 +41,7 @@ from k2_core.lake import tables
 from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _CATCH_UP_OFFSETS: Final = 250_000
 _NO_SCHEMAS: Final[Mapping[int, WriterSchema]] = {}
@@ -298,7 +298,7 @@ class Layers(DrainedTables):
         self,
         catalog: Catalog,
         namespace: str,
-        venue: ModuleType,
+        venue: Venue,
         data: Data = "trades",
         *,
         recent: Callable[[Table], pl.DataFrame] | None = None,
@@ -309,7 +309,7 @@ class Layers(DrainedTables):
         Args:
             catalog: of the lake.
             namespace: of its tables.
-            venue: a module of :mod:`k2_core.venues`.
+            venue: whose trades or quotes they hold.
             data: trades or quotes.
             recent: see :class:`k2_assets.reference.register_reader.RegisterReader`.
             quiet_s: for so long rejected may be left out of commits while no row is.

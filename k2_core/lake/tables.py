@@ -20,6 +20,7 @@ from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 DATA: Final[tuple[Data, ...]] = get_args(Data)
 """What each venue has a topic, a bronze and a silver table of."""
@@ -340,11 +341,11 @@ def _tables_of(venue: str) -> list[TableSpec]:
     ]
 
 
-def drained_from(venues: Iterable[str]) -> dict[str, tuple[TableSpec, ...]]:
+def drained_from(venues: Iterable[Venue]) -> dict[str, tuple[TableSpec, ...]]:
     """Return the tables that a drain fills from each topic of these venues' feeds, in the order of their commits."""
-    raw = {
-        raw_topic("crypto", data, venue): (bronze(venue, data), silver_rejected(venue), silver(venue, data))
-        for venue in venues
-        for data in DATA
-    }
-    return {**raw, FEED_EVENTS: (BRONZE_FEED_EVENTS,)}
+    found: dict[str, tuple[TableSpec, ...]] = {FEED_EVENTS: (BRONZE_FEED_EVENTS,)}
+    for venue in venues:
+        for data in DATA:
+            name, topic = venue.VENUE, raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
+            found[topic] = (bronze(name, data), silver_rejected(name), silver(name, data))
+    return found

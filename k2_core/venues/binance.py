@@ -13,16 +13,28 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import Instrument, Listing, Status, split_by_suffix
 from k2_core.quotes import BadQuote, VenueQuote, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
-from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
+from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
 from k2_core.venues.replies import Reply, Subscription, texts_of
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
 ASSET_CLASS: Final = "crypto"
-LIMITS: Final = limits.BINANCE
+LIMITS: Final = Limits(
+    streams_per_connection=1024,
+    connection_attempts=300,
+    connection_attempts_period_s=300,
+    messages_per_s=5,
+    subscribe_within_s=None,
+    lifetime_s=24 * 3600,
+    ping_every_s=20,
+    pong_within_s=60,
+    heartbeat_s=20,  # the ping; streams themselves may be silent
+    idle_s=None,
+)
+"""Source: Binance's "WebSocket Streams", general information and limits."""
 QUOTE_ASSETS: Final = (
     *("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USDP", "BTC", "ETH", "BNB", "EUR"),
     *("GBP", "AUD", "USD", "TRY", "ZAR", "UAH", "NGN", "BRL", "JPY"),

@@ -10,9 +10,9 @@ import msgspec
 from k2_core.instruments import Instrument, Listing, Status, instrument
 from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
-from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
 from k2_core.venues.json_text import decode_as
+from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
 from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
@@ -20,7 +20,19 @@ from k2_core.venues.venue_times import canonical_time, microseconds
 
 VENUE: Final = "coinbase"
 ASSET_CLASS: Final = "crypto"
-LIMITS: Final = limits.COINBASE
+LIMITS: Final = Limits(
+    streams_per_connection=None,
+    connection_attempts=8,  # some pages of the documentation say 750
+    connection_attempts_period_s=1,
+    messages_per_s=8,  # per IP address, unauthenticated
+    subscribe_within_s=5,
+    lifetime_s=None,
+    ping_every_s=None,
+    pong_within_s=None,
+    heartbeat_s=1,  # on the channel heartbeats
+    idle_s=60,  # a channel closes after 60 to 90 s without updates unless heartbeats are subscribed to
+)
+"""Source: Coinbase's "Advanced Trade WebSocket Rate Limits", "WebSocket Overview" and "WebSocket Channels"."""
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b""  # its heartbeats keep a connection open
 SERVED_AS: Final = {"-USDC": "-USD"}  # the order book is one; the venue may send either name's data as the other's

@@ -11,9 +11,9 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import MODERN_CODES, Instrument, Listing, Status, instrument
 from k2_core.quotes import BadQuote, VenueQuote, canonical, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
-from k2_core.venues import limits
 from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
+from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, power_of_ten, read_listings
 from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import Data, Quotes, Route, Trades, route_of_any, route_of_quotes, route_of_trades
@@ -21,7 +21,19 @@ from k2_core.venues.venue_times import canonical_time, microseconds
 
 VENUE: Final = "kraken"
 ASSET_CLASS: Final = "crypto"
-LIMITS: Final = limits.KRAKEN
+LIMITS: Final = Limits(
+    streams_per_connection=None,
+    connection_attempts=150,  # "approximately"; beyond it the address is banned for 10 minutes
+    connection_attempts_period_s=600,
+    messages_per_s=None,  # there is one, "Exceeded msg rate", that depends on the venue's load and is not published
+    subscribe_within_s=None,
+    lifetime_s=None,
+    ping_every_s=None,  # the client pings, in WebSocket's way or with {"method":"ping"}
+    pong_within_s=None,
+    heartbeat_s=1,  # on any subscription, while no channel has anything else
+    idle_s=60,  # "approximately one minute of inactivity"
+)
+"""Source: Kraken's "Spot WebSocket Introduction", general considerations; "Heartbeat"."""
 ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b'{"method":"ping"}'
 SERVED_AS: Final[dict[str, str]] = {}

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -21,6 +20,8 @@ from k2_core.errors import IncompatibleSchema, RegistryError, TopicError
 from k2_core.logs import logger
 from k2_core.registry import Registry
 from k2_core.settings import Settings
+from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 
 _TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 1.0
@@ -52,8 +53,10 @@ class Stopped(Exception):  # not an error: the process was asked to end while it
     """The wait was ended from outside."""
 
 
-def provision(settings: Settings, venue: ModuleType, report: Report, stop: threading.Event) -> Provisioned:
-    """Wait for Kafka and the registry, then make or check a venue's topics and schemas.
+def provision(
+    settings: Settings, venue: Venue, data: Iterable[Data], report: Report, stop: threading.Event
+) -> Provisioned:
+    """Wait for Kafka and the registry, then make or check a venue's topics of ``data``, trades first, and schemas.
 
     ``report`` is told in one sentence what is waited for.
 
@@ -62,7 +65,7 @@ def provision(settings: Settings, venue: ModuleType, report: Report, stop: threa
         IncompatibleSchema: a subject holds a schema that ours would break.
         Stopped: ``stop`` was set meanwhile.
     """
-    names = _raw_topics(settings, venue)
+    names = [topics.raw_topic(venue.ASSET_CLASS, kind, venue.VENUE) for kind in data]
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
     _await_kafka(admin, settings.bootstrap_servers, report, stop)
     for name in (*names, topics.FEED_EVENTS):
@@ -71,13 +74,6 @@ def provision(settings: Settings, venue: ModuleType, report: Report, stop: threa
         raw_ids = {name: _register(registry, name, topics.raw_frame_schema(), report, stop) for name in names}
         event_id = _register(registry, topics.FEED_EVENTS, topics.feed_event_schema(), report, stop)
     return Provisioned(names[0], names[-1], settings.kafka.topic_partitions, raw_ids, event_id)
-
-
-def _raw_topics(settings: Settings, venue: ModuleType) -> list[str]:
-    """Return the topics of what the settings ask for, that of trades first."""
-    source = getattr(settings.feeds, venue.VENUE, None)  # a venue of a test has no settings: all of it is wanted
-    wanted = [kind for kind in ("trades", "quotes") if getattr(source, kind, True)]
-    return [topics.raw_topic(venue.ASSET_CLASS, kind, venue.VENUE) for kind in wanted or ("trades",)]
 
 
 def ensure_topic(admin: AdminClient, topic: str, settings: Settings) -> None:

@@ -27,7 +27,7 @@ def fed_streams(symbols: Mapping[str, Iterable[str]], feeds: Feeds) -> dict[str,
     """Return the streams that the feed of each venue subscribes to when it is given these symbols."""
     found = {}
     for venue, names in symbols.items():
-        wanted = getattr(feeds, venue).trades, getattr(feeds, venue).quotes
+        wanted = feeds.of(venue).trades, feeds.of(venue).quotes
         kinds = [zip(wanted, DIALECTS[venue].streams(name), strict=True) for name in names]
         found[venue] = frozenset(stream for pairs in kinds for fed, (stream,) in pairs if fed)
     return found

@@ -74,6 +74,11 @@ class BinanceSession:
         return body
 
 
+def session(path: str, board: Board) -> BinanceSession:
+    """Return the conversation with one client."""
+    return BinanceSession(path, board)
+
+
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     """Yield the messages that tell of events: one for each trade and each quote."""
     for event in events:

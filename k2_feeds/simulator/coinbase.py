@@ -26,7 +26,7 @@ _NUMBER: Final = re.compile(rb'("sequence_num"\s*:\s*)(\d{1,19})(?!\d)')
 class CoinbaseSession:
     """One client's subscriptions and its counter of messages, which rises by one over all channels."""
 
-    def __init__(self, _path: str, board: Board) -> None:
+    def __init__(self, board: Board) -> None:
         self._channels: dict[str, dict[str, None]] = {}
         self._streams: set[str] = set()
         self._refused: set[str] = set()
@@ -131,6 +131,11 @@ class CoinbaseSession:
         return f'{envelope},"sequence_num":{sequence},"events":{events}}}'.encode()
 
 
+def session(path: str, board: Board) -> CoinbaseSession:  # noqa: ARG001  # as its twins
+    """Return the conversation with one client."""
+    return CoinbaseSession(board)
+
+
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     """Yield the messages that tell of events: one for all trades of a product, newest first, one for each quote."""
     together: dict[str, Trades] = {}
@@ -195,9 +200,9 @@ def _envelope(channel: str, at_us: int, number: int = 0) -> str:
 
 
 @cache
-def streams(product: str) -> tuple[tuple[str], tuple[str]]:
+def streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
     """Return the streams of a product's trades and of its quotes; the venue tells upper from lower case."""
-    return (f"market_trades:{product}",), (f"ticker:{product}",)
+    return (f"market_trades:{symbol}",), (f"ticker:{symbol}",)
 
 
 def _product(listing: Listing) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The venues' protocols side by side, so that the server need not know which is which."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
 
 from k2_feeds.simulator import binance, coinbase, kraken
 from k2_feeds.simulator.board import Board, Message, Session
@@ -11,51 +11,37 @@ from k2_feeds.simulator.simulated_listings import Listing
 Texts = tuple[str, str]
 
 
-class Dialect(NamedTuple):
-    """How one venue speaks, and what it expects of its clients."""
+class Dialect(Protocol):
+    """How one venue speaks, and what it expects of its clients; its module of this package implements it."""
 
-    session: Callable[[str, Board], Session]
-    streams: Callable[[str], tuple[tuple[str], tuple[str]]]
-    messages: Callable[[Iterable[Event], int], Iterator[Message]]
-    instruments: Callable[[Iterable[Listing], int], bytes]
-    trade_texts: Callable[[Listing, Trade], Texts]
-    side_texts: Callable[[Listing, Side | None], Texts]
-    requests_a_second: int | None
-    subscribe_within_s: float | None
+    @property
+    def REQUESTS_A_SECOND(self) -> int | None:  # noqa: N802  # modules have constants
+        """The most requests that a client may send, if there is a limit."""
+
+    @property
+    def SUBSCRIBE_WITHIN_S(self) -> float | None:  # noqa: N802
+        """A client that has not subscribed by then is disconnected."""
+
+    def session(self, path: str, board: Board) -> Session:
+        """Return the conversation with a client that connected at ``path``."""
+
+    def streams(self, symbol: str) -> tuple[tuple[str], tuple[str]]:
+        """Return the streams of a symbol's trades and of its quotes."""
+
+    def messages(self, events: Iterable[Event], published_us: int) -> Iterator[Message]:
+        """Yield what the venue sends of events."""
+
+    def instruments(self, listings: Iterable[Listing], now_us: int) -> bytes:
+        """Return the venue's list of instruments."""
+
+    def trade_texts(self, listing: Listing, trade: Trade) -> Texts:
+        """Return price and quantity as the venue writes them."""
+
+    def side_texts(self, listing: Listing, side: Side | None) -> Texts:
+        """Return price and quantity of a side of the book as the venue writes them."""
 
 
-DIALECTS: Final = {
-    "binance": Dialect(
-        binance.BinanceSession,
-        binance.streams,
-        binance.messages,
-        binance.instruments,
-        binance.trade_texts,
-        binance.side_texts,
-        binance.REQUESTS_A_SECOND,
-        binance.SUBSCRIBE_WITHIN_S,
-    ),
-    "kraken": Dialect(
-        kraken.KrakenSession,
-        kraken.streams,
-        kraken.messages,
-        kraken.instruments,
-        kraken.trade_texts,
-        kraken.side_texts,
-        kraken.REQUESTS_A_SECOND,
-        kraken.SUBSCRIBE_WITHIN_S,
-    ),
-    "coinbase": Dialect(
-        coinbase.CoinbaseSession,
-        coinbase.streams,
-        coinbase.messages,
-        coinbase.instruments,
-        coinbase.trade_texts,
-        coinbase.side_texts,
-        coinbase.REQUESTS_A_SECOND,
-        coinbase.SUBSCRIBE_WITHIN_S,
-    ),
-}
+DIALECTS: Final[Mapping[str, Dialect]] = {"binance": binance, "kraken": kraken, "coinbase": coinbase}
 _INSTRUMENT_PATHS: Final = {
     "/api/v3/exchangeInfo": "binance",
     "/0/public/AssetPairs": "kraken",

@@ -24,7 +24,7 @@ _PREFIXED: Final = {"BTC": "XXBT", "ETH": "XETH", "XRP": "XXRP", "LTC": "XLTC", 
 class KrakenSession:
     """One client's subscriptions: ``channel:symbol``."""
 
-    def __init__(self, _path: str, board: Board) -> None:
+    def __init__(self, board: Board) -> None:
         self._streams: dict[str, None] = {}
         self._refused: set[str] = set()
         self._board = board
@@ -116,6 +116,11 @@ class KrakenSession:
             yield _trades(listing, trades, "snapshot")
         if channel == "ticker" and quote is not None:
             yield _ticker(quote, "snapshot")
+
+
+def session(path: str, board: Board) -> KrakenSession:  # noqa: ARG001  # as its twins
+    """Return the conversation with one client."""
+    return KrakenSession(board)
 
 
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:  # noqa: ARG001  # as its twins

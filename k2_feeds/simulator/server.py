@@ -127,7 +127,7 @@ class Hub:
             venue.truth.fault(venue.name, "client_left", client=number, unsent=len(client.unsent))
 
     async def _answer(self, venue: Venue, client: Client) -> None:
-        limit = venue.dialect.requests_a_second
+        limit = venue.dialect.REQUESTS_A_SECOND
         asked: deque[float] = deque(maxlen=limit)
         async for message in client.socket:
             now = clock.monotonic()
@@ -153,7 +153,7 @@ class Hub:
 
 async def _hurry(venue: Venue, client: Client) -> None:
     """End a connection that does not subscribe within the venue's time."""
-    seconds = venue.dialect.subscribe_within_s
+    seconds = venue.dialect.SUBSCRIBE_WITHIN_S
     if seconds is not None:
         await asyncio.sleep(seconds)
         if not client.session.subscribed:

@@ -69,9 +69,8 @@ def default_symbols(settings: Settings) -> tuple[str, ...]:
     if settings.simulator.symbols:
         return settings.simulator.symbols
     feeds = settings.feeds
-    fed = {"binance": feeds.binance.symbols, "kraken": feeds.kraken.symbols, "coinbase": feeds.coinbase.symbols}
     venues = [venue for venue in VENUES if venue in feeds.venues]
-    return tuple(dict.fromkeys(symbol for venue in venues for symbol in (*fed[venue], *_MORE[venue])))
+    return tuple(dict.fromkeys(symbol for venue in venues for symbol in (*feeds.of(venue).symbols, *_MORE[venue])))
 
 
 @cache

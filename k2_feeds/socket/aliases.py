@@ -1,14 +1,15 @@
 """Symbols that a venue acknowledges or serves under another name than it was asked for. Pure."""
 
 from collections.abc import Set
-from types import ModuleType
+
+from k2_core.venues.venue_protocol import Venue
 
 
-def served_as(venue: ModuleType, lost: Set[str], names: Set[str], asked: Set[str]) -> dict[str, str]:
+def served_as(venue: Venue, lost: Set[str], names: Set[str], asked: Set[str]) -> dict[str, str]:
     """Return under which name each symbol comes that came under no name of its own.
 
     Args:
-        venue: its module; it tells the aliases that the venue documents.
+        venue: which documents some aliases.
         lost: symbols that were asked for and that nothing named.
         names: those that an acknowledgement, or data, did name.
         asked: all that were asked for.
@@ -28,13 +29,13 @@ def served_as(venue: ModuleType, lost: Set[str], names: Set[str], asked: Set[str
     return found
 
 
-def _documented(venue: ModuleType, symbol: str) -> str:
+def _documented(venue: Venue, symbol: str) -> str:
     for ending, other in venue.SERVED_AS.items():
         if symbol.endswith(ending):
-            return symbol.removesuffix(ending) + str(other)
+            return symbol.removesuffix(ending) + other
     return ""
 
 
-def _have_one_base(venue: ModuleType, symbol: str, other: str) -> bool:
+def _have_one_base(venue: Venue, symbol: str, other: str) -> bool:
     one, two = venue.instrument_of(symbol), venue.instrument_of(other)
     return one is not None and two is not None and one.base == two.base

@@ -5,7 +5,6 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Awaitable
-from types import ModuleType
 from typing import Final
 
 from websockets.exceptions import WebSocketException
@@ -15,6 +14,7 @@ from k2_core.logs import logger
 from k2_core.settings import Feeds
 from k2_core.venues.replies import Subscription
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.socket.backoff import Backoff
 from k2_feeds.socket.pacing import Paces
 from k2_feeds.socket.session import Session
@@ -47,7 +47,7 @@ class Connection:
 
     def __init__(
         self,
-        venue: ModuleType,
+        venue: Venue,
         base_url: str,
         symbols: tuple[str, ...],
         settings: Feeds,

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from types import ModuleType
 from typing import NamedTuple
 
 from k2_core.errors import SettingsError
 from k2_core.settings import Feeds
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.socket.connection import Connection
 from k2_feeds.socket.pacing import Paces
 from k2_feeds.socket.sink import Sink
@@ -17,7 +17,7 @@ from k2_feeds.socket.sink import Sink
 class Source(NamedTuple):
     """What the settings say of one venue."""
 
-    venue: ModuleType
+    venue: Venue
     url: str
     rest_url: str
     symbols: tuple[str, ...]
@@ -34,9 +34,10 @@ def source_of(feeds: Feeds, name: str) -> Source:
     if venue is None:
         msg = f"K2 does not know a venue {name!r}; it knows {', '.join(sorted(VENUES))}."
         raise SettingsError(msg)
-    section, prefix = getattr(feeds, name), f"K2_FEEDS__{name.upper()}__"
+    section, prefix = feeds.of(name), f"K2_FEEDS__{name.upper()}__"
     if not section.symbols or "" in section.symbols:
-        msg = f'{prefix}SYMBOLS must name at least one symbol, such as ["{type(section)().symbols[0]}"], none empty.'
+        example = Feeds().of(name).symbols[0]
+        msg = f'{prefix}SYMBOLS must name at least one symbol, such as ["{example}"], none empty.'
         raise SettingsError(msg)
     kinds: tuple[Data, ...] = ("trades", "quotes")
     data = tuple(kind for kind in kinds if getattr(section, kind))

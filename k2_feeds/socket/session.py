@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Iterable, Set
-from types import ModuleType
 from typing import Final
 
 from websockets.exceptions import ConnectionClosed
@@ -12,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from k2_core import clock
 from k2_core.venues.replies import Reply, Subscription
 from k2_core.venues.routing import CHANNELS, Data
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.socket.aliases import served_as
 from k2_feeds.socket.backoff import Backoff
 from k2_feeds.socket.pacing import Pace
@@ -38,7 +38,7 @@ class Session:
 
     def __init__(
         self,
-        venue: ModuleType,
+        venue: Venue,
         socket: VenueSocket,
         wanted: Iterable[Subscription],
         *,

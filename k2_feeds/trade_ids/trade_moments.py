@@ -1,14 +1,14 @@
 """When the trades of a frame happened, for the few frames of which one must know it. Pure."""
 
 from collections.abc import Callable
-from types import ModuleType
 
 from k2_core.errors import MalformedFrame
 from k2_core.trades import VenueTrade
 from k2_core.venues.routing import is_snapshot
+from k2_core.venues.venue_protocol import Venue
 
 
-def moment_of(venue: ModuleType) -> Callable[[bytes, str], int | None]:
+def moment_of(venue: Venue) -> Callable[[bytes, str], int | None]:
     """Return the function that tells the newest event time, in µs, of a symbol's trades in a frame of ``venue``.
 
     It is None for a snapshot, which repeats what was before, and where it cannot be read.

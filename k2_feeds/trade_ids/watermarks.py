@@ -8,8 +8,6 @@ what came from one, and what other sources have left in Kafka is passed over.
 import hashlib
 import threading
 from collections.abc import Iterable
-from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 import msgspec
@@ -20,6 +18,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
 from k2_core.settings import Settings
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.kafka.feed_events import FeedEvent, read_event
 from k2_feeds.kafka.partitioner import partition_of
 from k2_feeds.kafka.provision import Provisioned, Stopped
@@ -44,12 +43,10 @@ class Remembered(msgspec.Struct):
 class Watermarks:
     """One venue's file of one source, ``<home>/run/feed/<venue>.<source>.json``, and its topics."""
 
-    def __init__(self, settings: Settings, venue: ModuleType, provisioned: Provisioned) -> None:
-        section = getattr(settings.feeds, venue.VENUE, None)
-        self._source = settings.feeds.source
-        self._url: str = venue.stream_url(section.url) if section else ""
+    def __init__(self, settings: Settings, venue: Venue, base_url: str, provisioned: Provisioned) -> None:
+        self._source, self._url = settings.feeds.source, venue.stream_url(base_url)
         name = hashlib.sha256((self._source or self._url).encode()).hexdigest()[:8]
-        self.path: Path = settings.home / "run" / "feed" / f"{venue.VENUE}.{name}.json"
+        self.path = settings.home / "run" / "feed" / f"{venue.VENUE}.{name}.json"
         self._servers, self._venue = settings.bootstrap_servers, venue
         self._frames = [(provisioned.trades_topic, partition) for partition in range(provisioned.partitions)]
         self._events = [(topics.FEED_EVENTS, partition_of(venue.VENUE, provisioned.partitions))]
@@ -116,7 +113,7 @@ class Watermarks:
                 continue
             if event.kind == "connect":
                 source, url = event.details.get("source", ""), event.details.get("url", "")
-                is_ours = source == self._source if source else not self._url or url == self._url
+                is_ours = source == self._source if source else url == self._url
                 if not is_ours:
                     foreign.add(event.connection_id)
             if is_ours:

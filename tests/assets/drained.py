@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from types import ModuleType
 from typing import Any
 
 from k2_assets.kafka.schema_lookup import SchemaLookup
@@ -17,6 +16,7 @@ from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets
 from k2_core.venues import binance
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from tests.assets.frames import NOON_MS, SCHEMAS, TOPIC, a_frame, an_envelope
 from tests.assets.lakes import DAY, SmallLake
 
@@ -34,13 +34,6 @@ class KnownSchemas(SchemaLookup):
 
     def of(self, values: list[bytes]) -> dict[int, WriterSchema]:  # noqa: ARG002
         return dict(SCHEMAS)
-
-
-def a_parser(**changes: Any) -> ModuleType:
-    """Binance's module with some of its functions changed."""
-    venue = ModuleType("binance")
-    venue.__dict__.update(vars(binance) | changes)
-    return venue
 
 
 def received(payload: bytes, at_ms: int = NOON_MS) -> bytes:
@@ -61,7 +54,7 @@ class DrainedLake(SmallLake):
         *values: bytes,
         partition: int = 0,
         topic_id: str = TOPIC.topic_id,
-        venue: ModuleType = binance,
+        venue: Venue = binance,
         data: Data = "trades",
     ) -> None:
         """Commit Kafka values behind those of the same partition, as a drain with ``venue``'s parser does."""
@@ -75,7 +68,7 @@ class DrainedLake(SmallLake):
         start = Offsets({(topic_id, partition): first} if first is not None else {})
         layers.commit(Batch(start, read.following(topic_id), rows))
 
-    def rebuild(self, day: date = DAY, venue: ModuleType = binance, data: Data = "trades") -> Outcome:
+    def rebuild(self, day: date = DAY, venue: Venue = binance, data: Data = "trades") -> Outcome:
         """Make a day of silver anew."""
         return rebuild_day(self.catalog, self.namespace, venue, day, KnownSchemas(), data=data)
 

@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import fastavro
@@ -19,6 +18,7 @@ from k2_core import topics
 from k2_core.lake import tables
 from k2_core.raw_frame import Encoder
 from k2_core.venues import binance
+from k2_core.venues.venue_protocol import Venue
 
 TOPIC = Topic("market.crypto.trades.binance.raw", "topic-uuid", (0, 1, 2, 3))
 OURS, EVOLVED, UNKNOWN = 1, 2, 9
@@ -101,7 +101,7 @@ def refined(*values: bytes, schemas: Mapping[int, WriterSchema] = SCHEMAS) -> tu
     return bronze_rows(read, frames, envelopes, times, BRONZE), made
 
 
-def refine_all(frames: Frames, venue: ModuleType) -> Refined:
+def refine_all(frames: Frames, venue: Venue) -> Refined:
     """Return what becomes of frames with trades, as many at once as :func:`refine` reads."""
     parts = [refine(frames, venue, SILVER, REJECTED)]
     while (read := sum(part.frames for part in parts)) < len(frames):
@@ -126,7 +126,7 @@ def a_quote_frame(update_id: int = 1, **fields: Any) -> bytes:
     return json.dumps({"stream": "btcusdt@bookTicker", "data": data | fields}).encode()
 
 
-def refined_quotes(*payloads: bytes, venue: ModuleType = binance, received_ns: int = NOON_NS) -> Refined:
+def refined_quotes(*payloads: bytes, venue: Venue = binance, received_ns: int = NOON_NS) -> Refined:
     values = [an_envelope(payload, seq, received_ns + seq) for seq, payload in enumerate(payloads)]
     frames, _ = decode_messages(messages(*values), replace(TOPIC, name=TOPIC.name.replace("trades", "quotes")), SCHEMAS)
     return refine(frames, venue, SILVER_QUOTES, REJECTED, "quotes")

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -27,23 +26,15 @@ from k2_core.lake.tables import all_tables
 from k2_core.offsets import Offsets
 from k2_core.registry import Registry
 from k2_core.settings import Settings
-from k2_core.venues import binance
 from k2_core.venues.routing import Data
 from tests.assets.frames import NOON_NS, a_frame, a_quote_frame, an_envelope
+from tests.venue_builder import a_venue
 
 Origin = tuple[str, int, int, int]
 TRADE, BAD, CONTROL = "trade", "bad", "control"
 NEVER_S = 1e9  # lanes commit at multiples of their interval: this one is decades away
 LAYERS = ("bronze", "rejected", "silver")
 SUBJECT = "frames of all rooms"  # one for all: a drain that starts asks the registry about every subject
-
-
-def a_venue(name: str) -> ModuleType:
-    """Binance's module under another name, so that topic and tables are a test's own."""
-    venue = ModuleType(name)
-    venue.__dict__.update(vars(binance))
-    venue.VENUE = name  # type: ignore[attr-defined]
-    return venue
 
 
 @dataclass
@@ -59,7 +50,7 @@ class Room:
     produced: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.venue = self.beside.venue if self.beside else a_venue(f"venue_{uuid.uuid4().hex[:8]}")
+        self.venue = self.beside.venue if self.beside else a_venue(VENUE=f"venue_{uuid.uuid4().hex[:8]}")
         if self.beside:
             self.beside.beside = self
         self.settings = Settings(home=self.home)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from k2_core.venues import binance
-from tests.assets.drained import REJECTED, SILVER, DrainedLake, a_parser, received
+from tests.assets.drained import REJECTED, SILVER, DrainedLake, received
 from tests.assets.frames import a_frame
+from tests.venue_builder import a_venue
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def breaks_on_odd_ids(payload: bytes) -> Any:
 def test_frames_on_which_a_parser_broke_come_into_silver_once_it_is_mended(lake: DrainedLake) -> None:
     values = [received(a_frame(number)) for number in range(10)]
 
-    lake.drain(*values, venue=a_parser(parse=breaks_on_odd_ids))
+    lake.drain(*values, venue=a_venue(parse=breaks_on_odd_ids))
 
     assert lake.ids() == [0, 2, 4, 6, 8]
     rejected = lake.rows(REJECTED)

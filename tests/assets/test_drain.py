@@ -24,14 +24,11 @@ import sys, threading
 from k2_assets.drain.drain_loop import drain
 from k2_assets.lake.lake_resource import Lake
 from k2_core.settings import Settings
-from k2_core.venues import VENUES
-from tests.assets.rooms import a_venue
+from tests.venue_builder import a_venue
 
 settings = Settings.model_validate_json(sys.argv[1])
-VENUES.clear()
-VENUES[sys.argv[2]] = a_venue(sys.argv[2])
 print("ready", flush=True)
-for lane, committed in drain(Lake(settings), "child", threading.Event()):
+for lane, committed in drain(Lake(settings), [a_venue(VENUE=sys.argv[2])], "child", threading.Event()):
     if committed is not None:
         print("committed", flush=True)
 """
@@ -71,18 +68,17 @@ def await_a_commit(process: "subprocess.Popen[str]") -> None:
     assert process.stdout.readline() == "committed\n", process.stderr and process.stderr.read()
 
 
-def drain_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def drain_the_rest(room: Room) -> None:
     """Drain in this process until nothing more arrives, and end as a run does."""
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(Lake(settings_of(room)), "the last", stop):
+    for lane, _ in drain(Lake(settings_of(room)), [room.venue], "the last", stop):
         if room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
         assert time.monotonic() < deadline, room.vectors()  # noqa: TID251
 
 
-def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room) -> None:
     store = kept_drain(settings_of(room)).store
     room.produce(500)
     with a_drain(room) as process:
@@ -94,7 +90,7 @@ def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room, m
     process.wait()
     assert not beat.process_lives()
 
-    drain_the_rest(room, monkeypatch)
+    drain_the_rest(room)
 
     last = read_beat(store, "main")
     assert last is not None
@@ -116,9 +112,8 @@ def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monk
 
     producing = threading.Thread(target=produce_when_it_is_there)
     producing.start()
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     stop = threading.Event()
-    for lane, _ in drain(Lake(settings_of(room)), "patient", stop):
+    for lane, _ in drain(Lake(settings_of(room)), [room.venue], "patient", stop):
         if room_is_back.is_set() and room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
     producing.join()

@@ -30,15 +30,12 @@ from k2_assets.drain.drain_job import drain_job
 from k2_assets.lake.lake_resource import Lake
 from k2_core import logs
 from k2_core.settings import Settings
-from k2_core.venues import VENUES
-from tests.assets.rooms import a_venue
+from tests.venue_builder import a_venue
 
 logs.configure("dagster")
 settings = Settings.model_validate_json(sys.argv[1])
-VENUES.clear()
-VENUES[sys.argv[2]] = a_venue(sys.argv[2])
 with dg.DagsterInstance.local_temp(sys.argv[3]) as instance:
-    job = drain_job(settings)
+    job = drain_job(settings, [a_venue(VENUE=sys.argv[2])])
     done = job.execute_in_process(instance=instance, resources={"lake": Lake(settings)}, raise_on_error=False)
     print(instance.get_run_by_id(done.run_id).status.value, flush=True)
 """

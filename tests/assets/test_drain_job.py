@@ -16,6 +16,7 @@ from k2_core.raw_frame import CONTROL, Encoder
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
+from k2_core.venues import binance
 
 TOPIC = topics.raw_topic("crypto", "trades", "binance")
 RECEIVED_NS = 1_723_161_255_400_000_000
@@ -51,7 +52,7 @@ def a_run_that_reports(settings: Settings, instance: dg.DagsterInstance) -> dg.E
     """Run a drain, and another while the machine was too busy for one to begin within its time."""
     silver = dg.AssetKey("silver_binance_trades")
     while True:
-        run = drain_job(settings).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
+        run = drain_job(settings, [binance]).execute_in_process(instance=instance, resources={"lake": Lake(settings)})
         if not run.success or silver in {event.asset_key for event in run.get_asset_materialization_events()}:
             return run
 

@@ -158,7 +158,6 @@ def a_topic(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_events_are_drained_once_across_lives_of_the_drain(
     broker: str, registry: str, tmp_path: Path, events_topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {})
     settings = Settings(
         home=tmp_path,
         kafka=Kafka(bootstrap_servers=broker),
@@ -189,7 +188,7 @@ def produce(broker: str, topic: str, values: list[bytes]) -> None:
 
 def drain_all(settings: Settings, topic: str) -> None:
     stop, deadline = threading.Event(), time.monotonic() + 60  # noqa: TID251
-    for lane, _ in drain(Lake(settings), "a life", stop):
+    for lane, _ in drain(Lake(settings), (), "a life", stop):
         assert lane.reader.topic.name == topic
         if lane.reader.lag(lane.layers.drained) == 0:
             stop.set()

@@ -22,6 +22,7 @@ from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.orchestration.run_processes import fail_orphaned_runs, process_of
 from k2_core import clock
 from k2_core.settings import Drain, Settings
+from k2_core.venues import binance
 
 
 @pytest.fixture(name="instance")
@@ -37,7 +38,7 @@ def some_settings(home: Path, **drain: float) -> Settings:
 def tick(
     settings: Settings, instance: dg.DagsterInstance, cursor: str | None = None
 ) -> dg.SensorResult | dg.SkipReason:
-    job = drain_job(settings)
+    job = drain_job(settings, [binance])
     with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
         result = keeping_sensor(kept_drain(settings), job, "main_feed_sensor")(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
@@ -51,7 +52,7 @@ def a_run(
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
 ) -> dg.DagsterRun:
     """Make a run of the drain that process ``pid`` works on, as Dagster's launcher notes it."""
-    run = instance.create_run_for_job(drain_job(settings), status=status)
+    run = instance.create_run_for_job(drain_job(settings, [binance]), status=status)
     if pid is not None:
         instance.report_engine_event("Waited in the queue.", run)
         instance.report_engine_event(f"Started process for run (pid: {pid}).", run, EngineEventData.in_process(pid))
@@ -98,7 +99,7 @@ def test_no_drain_asks_for_one_with_the_next_generation(tmp_path: Path, instance
 
 def test_drain_that_has_not_started_yet_is_waited_for(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     settings = some_settings(tmp_path)
-    instance.create_run_for_job(drain_job(settings), status=dg.DagsterRunStatus.NOT_STARTED)
+    instance.create_run_for_job(drain_job(settings, [binance]), status=dg.DagsterRunStatus.NOT_STARTED)
     assert isinstance(tick(settings, instance), dg.SkipReason)
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from itertools import count
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from k2_core.lake.tables import all_tables, bronze, silver, silver_rejected
 from k2_core.raw_frame import Encoder
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from tests.assets.drained import DrainedLake
 from tests.assets.frames import NOON_NS, OURS
 
@@ -175,7 +175,7 @@ partitions = count()
 
 @pytest.mark.parametrize(("venue", "data"), FRAMES, ids=str)
 def test_every_message_is_stored(lake: DrainedLake, venue: str, data: Data) -> None:
-    module: ModuleType = VENUES[venue]
+    module: Venue = VENUES[venue]
 
     @given(st.lists(envelope(FRAMES[venue, data]), min_size=40, max_size=40))
     @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))

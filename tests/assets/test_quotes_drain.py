@@ -43,15 +43,12 @@ def settings_of(room: Room) -> Settings:
     )
 
 
-def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
-    trades: Room, quotes: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(trades: Room, quotes: Room) -> None:
     trades.produce(1_500)
     quotes.produce(1_500, seed=1)
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {trades.venue.VENUE: trades.venue})
     stop, behind = threading.Event(), {trades.topic_name, quotes.topic_name}
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(Lake(settings_of(trades)), "both", stop):
+    for lane, _ in drain(Lake(settings_of(trades)), [trades.venue], "both", stop):
         if lane.reader.topic.name in behind and lane.reader.lag(lane.layers.drained) == 0:
             behind.remove(lane.reader.topic.name)
         if not behind:
@@ -65,13 +62,12 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(
 def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keeps_nobody_from_working(
     trades: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {trades.venue.VENUE: trades.venue})
     monkeypatch.setattr("k2_assets.drain.drain_loop._LOOK_S", 0.5)
     monkeypatch.setattr("k2_assets.drain.drain_loop._Worker._wait_out", fail_at_once)
     trades.produce(200)
     quotes, stop = None, threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(Lake(settings_of(trades)), "patient", stop):
+    for lane, _ in drain(Lake(settings_of(trades)), [trades.venue], "patient", stop):
         if quotes is None and trades.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             quotes = Room(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
             quotes.produce(200, seed=1)

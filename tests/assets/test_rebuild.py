@@ -17,9 +17,10 @@ from k2_core.errors import DoubledRows, MalformedFrame
 from k2_core.lake.tables import GOLD_TRADES
 from k2_core.trades import BadTrade, VenueTrade
 from k2_core.venues import binance
-from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, a_parser, at, received
+from tests.assets.drained import BRONZE, REJECTED, SILVER, DrainedLake, at, received
 from tests.assets.frames import NOON_MS, a_frame
 from tests.assets.lakes import DAY
+from tests.venue_builder import a_venue
 
 HOUR_MS = 3_600_000
 MIDNIGHT_MS = NOON_MS + 12 * HOUR_MS
@@ -187,7 +188,7 @@ def test_a_mended_parser_turns_rejected_frames_good_wherever_they_were_ingested(
     fill(lake)
     lake.drain(received(CUT_OFF, MIDNIGHT_MS + 30 * HOUR_MS))
 
-    outcome = lake.rebuild(venue=a_parser(parse=parse_generously))
+    outcome = lake.rebuild(venue=a_venue(parse=parse_generously))
 
     assert [n for n in lake.ids() if n == 77] == [77, 77]
     assert CUT_OFF not in [row["payload"] for row in lake.rows(REJECTED)]
@@ -204,7 +205,7 @@ def test_a_mended_parser_turns_rejected_frames_good_wherever_they_were_ingested(
 def test_frames_that_turn_good_for_another_day_stand_in_that_day_at_once(lake: DrainedLake) -> None:
     fill(lake)
 
-    outcome = lake.rebuild(DAY - timedelta(days=300), a_parser(parse=parse_generously))
+    outcome = lake.rebuild(DAY - timedelta(days=300), a_venue(parse=parse_generously))
 
     assert outcome.days_changed == (DAY,)
     assert 77 in lake.ids()
@@ -214,7 +215,7 @@ def test_frames_that_turn_good_for_another_day_stand_in_that_day_at_once(lake: D
 def test_a_stricter_parser_turns_good_frames_bad(lake: DrainedLake) -> None:
     fill(lake)
 
-    outcome = lake.rebuild(venue=a_parser(parse=parse_strictly))
+    outcome = lake.rebuild(venue=a_venue(parse=parse_strictly))
 
     assert 11 not in lake.ids()
     assert [row["error"] for row in lake.rows(REJECTED)].count("eleven") == 2
@@ -224,7 +225,7 @@ def test_a_stricter_parser_turns_good_frames_bad(lake: DrainedLake) -> None:
 
 def test_a_parser_that_reads_other_times_moves_trades_between_days(lake: DrainedLake) -> None:
     fill(lake)
-    earlier = a_parser(parse=parse_eleven_hours_earlier)
+    earlier = a_venue(parse=parse_eleven_hours_earlier)
 
     outcome = lake.rebuild(NEXT, earlier)  # trades of the next day's first hours happened today
 
@@ -329,7 +330,7 @@ def test_a_frame_with_a_time_of_no_day_comes_back_with_the_day_it_was_received_o
 
 def test_a_crowd_of_bad_items_is_made_anew_as_it_was(lake: DrainedLake) -> None:
     bad = BadTrade("wrong_type", "no trade at all", NOON_MS * 1000)
-    crowd = a_parser(parse=lambda payload: [bad] * 70 if len(payload) > 4000 else binance.parse(payload))
+    crowd = a_venue(parse=lambda payload: [bad] * 70 if len(payload) > 4000 else binance.parse(payload))
     lake.drain(received(b"x" * 4001), at(NOON_MS, 1), venue=crowd)
     before = stands(lake)
     lake.table(REJECTED).delete(EqualTo("kafka_partition", 0))

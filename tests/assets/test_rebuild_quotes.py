@@ -9,9 +9,10 @@ import pytest
 from k2_core.lake import tables
 from k2_core.lake.tables import GOLD_QUOTES
 from k2_core.venues import binance
-from tests.assets.drained import REJECTED, SILVER, DrainedLake, a_parser, at, received
+from tests.assets.drained import REJECTED, SILVER, DrainedLake, at, received
 from tests.assets.frames import NOON_MS, a_quote_frame
 from tests.assets.lakes import DAY
+from tests.venue_builder import a_venue
 
 QUOTES = tables.silver("binance", "quotes")
 OF_QUOTES = "topic-of-quotes"
@@ -27,7 +28,7 @@ def a_lake(tmp_path: Path) -> Iterator[DrainedLake]:
 
 def drain_both(lake: DrainedLake, **parser: Any) -> None:
     """Drain trades and quotes of two days, some of them bad, a reply among them."""
-    venue = a_parser(**parser)
+    venue = a_venue(**parser)
     lake.drain(at(NOON_MS, 1), at(NOON_MS, 2, p="-1"), venue=venue)
     values = [received(a_quote_frame(n), NOON_MS + n) for n in range(1, 5)]
     values += [received(a_quote_frame(5, b="-1"), NOON_MS), b"no envelope", received(b'{"result":null,"id":1}')]

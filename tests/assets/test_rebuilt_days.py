@@ -16,10 +16,11 @@ from k2_core.errors import MalformedFrame
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.venues import binance
 from tests.assets.by_hand import candles_by_hand, contents
-from tests.assets.drained import SILVER, DrainedLake, a_parser, at
+from tests.assets.drained import SILVER, DrainedLake, at
 from tests.assets.frames import NOON_MS
 from tests.assets.lakes import DAY
 from tests.assets.test_news import of
+from tests.venue_builder import a_venue
 
 MINUTE_MS = 60_000
 MIDNIGHT_MS = NOON_MS + 720 * MINUTE_MS
@@ -50,7 +51,7 @@ def refuses(*numbers: int) -> Any:
             raise MalformedFrame("unknown_event", "refused")
         return found
 
-    return a_parser(parse=parse)
+    return a_venue(parse=parse)
 
 
 def assert_gold_is_silver(lake: DrainedLake) -> None:

@@ -21,7 +21,6 @@ from k2_core import clock
 from k2_core.registry import Registry
 from k2_core.settings import Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
-from k2_core.venues import VENUES
 from tests.assets.frames import a_frame, an_envelope
 from tests.assets.lakes import Row, to_arrow
 from tests.assets.rooms import Room
@@ -199,14 +198,11 @@ def _stop(reached: str, point: str) -> None:
 def test_a_run_of_the_day_ends_in_a_check_that_says_what_it_found(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     produce(room, 3)
     room.drain()
-    monkeypatch.setitem(VENUES, room.venue.VENUE, room.venue)
     settings = Settings(
         home=room.home, kafka=Kafka(bootstrap_servers=room.broker), registry=RegistrySettings(url=room.registry_url)
     )
     spec, key = room.layers.specs["bronze"], today().isoformat()
-    bronze = [
-        each for each in bronze_assets(room.venue.VENUE, daily(today())) if each.key.to_user_string() == spec.name
-    ]
+    bronze = [each for each in bronze_assets(room.venue, daily(today())) if each.key.to_user_string() == spec.name]
 
     with dg.DagsterInstance.ephemeral() as instance:
 

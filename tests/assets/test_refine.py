@@ -1,5 +1,4 @@
 from decimal import Decimal
-from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -16,6 +15,7 @@ from k2_assets.silver import checks
 from k2_core.errors import MalformedFrame
 from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS, REASONS, check_number, exact, message_id
 from k2_core.venues import binance
+from k2_core.venues.venue_protocol import Venue
 from tests.assets.frames import (
     NOON_MS,
     NOON_NS,
@@ -31,6 +31,7 @@ from tests.assets.frames import (
     refined,
     refined_frames,
 )
+from tests.venue_builder import a_venue
 
 CONTROL = b'{"result":null,"id":1}'
 BAD = {
@@ -187,8 +188,8 @@ def test_one_poisonous_message_does_not_keep_others_from_bronze() -> None:
     assert made.rejected.num_rows == len(poison)
 
 
-def breaking(fault: str) -> ModuleType:
-    """Binance's module, but with a fault that frames of the symbol ODDUSDT or the price 13 bring out."""
+def breaking(fault: str) -> Venue:
+    """Binance, but with a fault that frames of the symbol ODDUSDT or the price 13 bring out."""
 
     def parse(payload: bytes) -> Any:
         found = binance.parse(payload)
@@ -204,9 +205,7 @@ def breaking(fault: str) -> ModuleType:
             raise ZeroDivisionError
         return binance.instrument_of(symbol)
 
-    venue = ModuleType("breaking")
-    venue.__dict__.update(vars(binance) | {"parse": parse, "instrument_of": instrument_of})
-    return venue
+    return a_venue(parse=parse, instrument_of=instrument_of)
 
 
 @pytest.mark.parametrize("fault", ["parse", "trade", "answer", "symbol"])

@@ -15,6 +15,7 @@ from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.run_days import days_of
 from k2_assets.silver.assets import silver_assets
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.venues import kraken
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade
 
 DAYS = [DAY + timedelta(days=number) for number in range(4)]
@@ -135,7 +136,7 @@ def test_a_run_has_the_days_that_its_tags_say_partitions_or_not() -> None:
 def test_a_backfill_takes_a_month_of_gold_or_a_week_of_silver_into_a_run() -> None:
     found = {
         each.key.to_user_string(): each.backfill_policy.max_partitions_per_run
-        for each in [*gold_assets(PARTITIONS), *silver_assets("kraken", PARTITIONS)]
+        for each in [*gold_assets(PARTITIONS), *silver_assets(kraken, PARTITIONS)]
         if isinstance(each, dg.AssetsDefinition) and each.backfill_policy
     }
 

@@ -14,6 +14,7 @@ from k2_assets.maintenance.maintain_job import maintain_job
 from k2_assets.orchestration.run_tags import REBUILD_TAGS
 from k2_assets.reference.assets import register_job
 from k2_core.settings import Settings
+from k2_core.venues import binance
 from k2_stack import parts
 from k2_stack.dagster_graphql import MARKED_FAILED, MAX_RETRIES
 from k2_stack.trade_sources import Source
@@ -72,7 +73,7 @@ def test_a_run_that_failed_by_itself_is_not_started_again(instance: dg.DagsterIn
 
 @pytest.mark.parametrize(
     "tags",
-    [REBUILD_TAGS, drain_job(Settings()).tags, maintain_job().tags, register_job().tags],
+    [REBUILD_TAGS, drain_job(Settings(), [binance]).tags, maintain_job().tags, register_job().tags],
     ids=["gold", "drain", "maintenance", "register"],
 )
 def test_a_run_that_a_sensor_or_schedule_replaces_has_no_other_owner(

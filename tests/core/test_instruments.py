@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.instruments import Listing, letters_and_digits, unsplit
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES, binance, coinbase, kraken
+from k2_core.venues.venue_protocol import Venue
 
 EVERY_VENUE = pytest.mark.parametrize("venue", [pytest.param(module, id=name) for name, module in VENUES.items()])
 BINANCE = {
@@ -55,13 +55,13 @@ ONE: dict[str, tuple[dict[str, Any], Callable[..., bytes]]] = {
 }
 
 
-def listed(venue: ModuleType, **fields: Any) -> Listing:
+def listed(venue: Venue, **fields: Any) -> Listing:
     one, list_of = ONE[venue.VENUE]
     (found,) = venue.parse_instruments(list_of({k: v for k, v in (one | fields).items() if v is not ...}))
     return found  # type: ignore[no-any-return]  # a module's
 
 
-def reason(venue: ModuleType, body: bytes) -> str:
+def reason(venue: Venue, body: bytes) -> str:
     with pytest.raises(MalformedFrame) as refused:
         venue.parse_instruments(body)
     assert refused.value.reason in REASONS
@@ -129,12 +129,12 @@ def test_binance_without_filters_has_no_sizes() -> None:
 
 
 @EVERY_VENUE
-def test_a_list_without_any_instrument_is_refused_so_that_none_counts_as_delisted(venue: ModuleType) -> None:
+def test_a_list_without_any_instrument_is_refused_so_that_none_counts_as_delisted(venue: Venue) -> None:
     assert reason(venue, ONE[venue.VENUE][1]()) == "missing_field"
 
 
 @EVERY_VENUE
-def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told(venue: ModuleType) -> None:
+def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told(venue: Venue) -> None:
     one, list_of = ONE[venue.VENUE]
 
     repeated = venue.parse_instruments(list_of(one, one))
@@ -146,7 +146,7 @@ def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told
 
 @EVERY_VENUE
 @pytest.mark.parametrize("wrong", [None, 5, ["x"], "\N{ROCKET}", ""])
-def test_one_bad_entry_costs_that_entry(venue: ModuleType, wrong: object) -> None:
+def test_one_bad_entry_costs_that_entry(venue: Venue, wrong: object) -> None:
     one, list_of = ONE[venue.VENUE]
     name, id_name = {
         "binance": ("baseAsset", "symbol"),
@@ -163,7 +163,7 @@ def test_one_bad_entry_costs_that_entry(venue: ModuleType, wrong: object) -> Non
 
 
 @EVERY_VENUE
-def test_numbers_where_texts_belong_are_refused_and_never_pass_a_float(venue: ModuleType) -> None:
+def test_numbers_where_texts_belong_are_refused_and_never_pass_a_float(venue: Venue) -> None:
     number = {"binance": "baseAsset", "kraken": "tick_size", "coinbase": "quote_increment"}[venue.VENUE]
     one, list_of = ONE[venue.VENUE]
 
@@ -172,19 +172,19 @@ def test_numbers_where_texts_belong_are_refused_and_never_pass_a_float(venue: Mo
 
 @EVERY_VENUE
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"\xff", b"<html>", b"[" * 5000, b'{"symbols":[1]}'])
-def test_what_is_no_list_is_refused(venue: ModuleType, body: bytes) -> None:
+def test_what_is_no_list_is_refused(venue: Venue, body: bytes) -> None:
     assert reason(venue, body)
 
 
 @EVERY_VENUE
-def test_every_instrument_is_what_its_symbol_says_where_that_can_be_split(venue: ModuleType) -> None:
+def test_every_instrument_is_what_its_symbol_says_where_that_can_be_split(venue: Venue) -> None:
     found = listed(venue)
 
     assert venue.instrument_of(found.venue_symbol) == (found.symbol, found.base, found.quote)
 
 
 @EVERY_VENUE
-def test_the_list_is_asked_for_below_any_base(venue: ModuleType) -> None:
+def test_the_list_is_asked_for_below_any_base(venue: Venue) -> None:
     assert venue.instruments_url("http://localhost:1/") == venue.instruments_url("http://localhost:1")
     assert venue.instruments_url("http://localhost:1").startswith("http://localhost:1/")
 
@@ -204,7 +204,7 @@ JSON = st.recursive(
 @EVERY_VENUE
 @given(data=st.data())
 @settings(max_examples=300)
-def test_any_bytes_and_any_value_put_in_are_read_or_refused(venue: ModuleType, data: st.DataObject) -> None:
+def test_any_bytes_and_any_value_put_in_are_read_or_refused(venue: Venue, data: st.DataObject) -> None:
     one, list_of = ONE[venue.VENUE]
     name = data.draw(st.sampled_from(sorted(one)))
     whole = bytearray(list_of(one | {name: data.draw(JSON)}))
@@ -214,7 +214,7 @@ def test_any_bytes_and_any_value_put_in_are_read_or_refused(venue: ModuleType, d
         hold(venue, body)
 
 
-def hold(venue: ModuleType, body: bytes) -> None:
+def hold(venue: Venue, body: bytes) -> None:
     """Assert what must hold of any reply whatever."""
     try:
         found = venue.parse_instruments(body)

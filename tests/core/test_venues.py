@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from k2_core.errors import MalformedFrame
 from k2_core.quotes import BadQuote, VenueQuote
 from k2_core.trades import REASONS, BadTrade, VenueTrade
 from k2_core.venues import VENUES
+from k2_core.venues.venue_protocol import Venue
 from tests.core.venue_frames import (
     COINBASE_QUOTE,
     COINBASE_TRADE,
@@ -64,7 +64,7 @@ FRAMES = {
 """A frame of trades and one of quotes of each venue."""
 
 
-def hold_all(venue: ModuleType, payload: bytes) -> None:
+def hold_all(venue: Venue, payload: bytes) -> None:
     """Assert what must hold of any payload whatever."""
     route = venue.route(payload)
     route.symbol.encode()
@@ -131,14 +131,14 @@ def _hold_bad(item: BadTrade | BadQuote) -> None:
 
 @EVERY_VENUE
 @given(payload=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_and_any_json_are_read_or_refused(venue: ModuleType, payload: bytes) -> None:
+def test_any_bytes_and_any_json_are_read_or_refused(venue: Venue, payload: bytes) -> None:
     hold_all(venue, payload)
 
 
 @EVERY_VENUE
 @given(data=st.data())
 @settings(max_examples=300)
-def test_frames_with_any_value_put_in_are_read_or_refused(venue: ModuleType, data: st.DataObject) -> None:
+def test_frames_with_any_value_put_in_are_read_or_refused(venue: Venue, data: st.DataObject) -> None:
     frame = json.loads(data.draw(st.sampled_from(FRAMES[venue.VENUE])))
     for _ in range(data.draw(st.integers(1, 2))):
         holder, key = data.draw(st.sampled_from(places(frame)))
@@ -157,7 +157,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 @given(data=st.data())
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_real_frames_with_bytes_changed_are_read_or_refused(
-    venue: ModuleType, recordings: Path, data: st.DataObject
+    venue: Venue, recordings: Path, data: st.DataObject
 ) -> None:
     frame = bytearray(data.draw(st.sampled_from(recorded(recordings, venue.VENUE))))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -167,7 +167,7 @@ def test_real_frames_with_bytes_changed_are_read_or_refused(
 
 
 @EVERY_VENUE
-def test_each_reading_agrees_on_every_real_frame(venue: ModuleType, recordings: Path) -> None:
+def test_each_reading_agrees_on_every_real_frame(venue: Venue, recordings: Path) -> None:
     frames = recorded(recordings, venue.VENUE)
 
     assert len(frames) >= 3
@@ -177,7 +177,7 @@ def test_each_reading_agrees_on_every_real_frame(venue: ModuleType, recordings: 
 
 
 @EVERY_VENUE
-def test_other_venues_frames_are_never_mistaken_for_this_ones(venue: ModuleType, recordings: Path) -> None:
+def test_other_venues_frames_are_never_mistaken_for_this_ones(venue: Venue, recordings: Path) -> None:
     others = [frame for name in VENUES if name != venue.VENUE for frame in recorded(recordings, name)]
     others += [path.read_bytes() for path in sorted(recordings.glob("bybit_*.json"))]
 
@@ -188,7 +188,7 @@ def test_other_venues_frames_are_never_mistaken_for_this_ones(venue: ModuleType,
 
 @EVERY_VENUE
 @pytest.mark.parametrize("depth", [150, 201, 5_000, 100_000])
-def test_a_frame_that_nests_deep_is_refused_and_never_overflows(venue: ModuleType, depth: int) -> None:
+def test_a_frame_that_nests_deep_is_refused_and_never_overflows(venue: Venue, depth: int) -> None:
     for frame in FRAMES[venue.VENUE]:
         deep = frame[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
         hold_all(venue, deep)
@@ -210,7 +210,7 @@ def test_a_bad_item_never_hides_its_neighbours(name: str) -> None:
 
 
 @EVERY_VENUE
-def test_a_subscription_names_every_symbol_once_for_each_kind_of_data(venue: ModuleType) -> None:
+def test_a_subscription_names_every_symbol_once_for_each_kind_of_data(venue: Venue) -> None:
     for data, count in ((("trades",), 1), (("quotes",), 1), (("trades", "quotes"), 2)):
         text = b"".join(venue.subscribe_frames(("AAA1", "BBB2"), data)).lower()
         assert (text.count(b"aaa1"), text.count(b"bbb2")) == (count, count)

@@ -7,26 +7,29 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
 from k2_core import topics
-from k2_core.venues import binance
+from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.feed import Feed
 from k2_feeds.kafka.feed_events import FeedEvent
 from k2_feeds.kafka.provision import Provisioned
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.simulator.frame_sources import Source
 from k2_feeds.simulator.server import Hub, serve_venue
+from tests.venue_builder import a_venue
 
 EVENT_SCHEMA = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
 RAW_SCHEMA = fastavro.parse_schema(json.loads(topics.raw_frame_schema()))
 
 
 WITHIN_S = 240
+DATA: tuple[Data, ...] = ("trades", "quotes")
+URL = "ws://127.0.0.1:1"
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -45,7 +48,7 @@ class Stored(NamedTuple):
 class Told(Feed):
     """A feed that keeps what it tells."""
 
-    def __init__(self, venue: ModuleType, publisher: Publisher) -> None:
+    def __init__(self, venue: Venue, publisher: Publisher) -> None:
         super().__init__(venue, Provisioned("trades", "quotes", 4, {"trades": 1, "quotes": 1}, 2), publisher)
         self.events: list[FeedEvent] = []
 
@@ -53,12 +56,9 @@ class Told(Feed):
         self.events.append(event)
 
 
-def a_venue() -> ModuleType:
-    """Binance's module under a name of its own, so that a test's topics are its own."""
-    venue = ModuleType("venue")
-    venue.__dict__.update(vars(binance))
-    venue.VENUE = f"binance_{uuid.uuid4().hex[:8]}"  # type: ignore[attr-defined]
-    return venue
+def a_fed_venue() -> Venue:
+    """Return a venue whose name, and so its topics, are the test's own."""
+    return a_venue(VENUE=f"binance_{uuid.uuid4().hex[:8]}")
 
 
 def a_trade_frame(trade_id: int, symbol: str = "BTCUSDT", price: str = "61837.63000000") -> bytes:

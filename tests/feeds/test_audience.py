@@ -1,7 +1,6 @@
 import asyncio
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import httpx
@@ -11,6 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from k2_core.settings import Feeds, Kraken
 from k2_core.venues import VENUES
 from k2_core.venues.routing import Data
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.simulator.audience import Audience, fed_streams
 from k2_feeds.simulator.frame_sources import Player
 from k2_feeds.simulator.recording import recording_of, survey
@@ -41,7 +41,7 @@ def a_player(folder: Path, within_s: float = WITHIN_S, speed: float | None = Non
     return Player(recordings, contents, speed, Audience(fed, wait_for_all=True, within_s=within_s))
 
 
-async def subscribe(socket: ClientConnection, venue: ModuleType, *symbols: str, data: tuple[Data, ...] = BOTH) -> None:
+async def subscribe(socket: ClientConnection, venue: Venue, *symbols: str, data: tuple[Data, ...] = BOTH) -> None:
     for frame in venue.subscribe_frames(symbols, data):
         await socket.send(frame, text=True)
 

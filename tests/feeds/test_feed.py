@@ -2,35 +2,35 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from k2_core.raw_frame import MAX_FRAME_BYTES
 from k2_core.settings import Settings
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.feed import Feed
 from k2_feeds.kafka import publisher as publishing
 from k2_feeds.kafka.partitioner import partition_of
 from k2_feeds.kafka.provision import Provisioned, provision
 from k2_feeds.kafka.publisher import Publisher
-from tests.feeds.rooms import a_trade_frame, a_venue, events_of, frames_of, stored
+from tests.feeds.rooms import DATA, a_fed_venue, a_trade_frame, events_of, frames_of, stored
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def venue() -> ModuleType:
-    return a_venue()
+def venue() -> Venue:
+    return a_fed_venue()
 
 
 @pytest.fixture
-def provisioned(broker: str, registry: str, parts_settings: Settings, venue: ModuleType) -> Provisioned:
-    return provision(parts_settings, venue, lambda _: None, threading.Event())
+def provisioned(broker: str, registry: str, parts_settings: Settings, venue: Venue) -> Provisioned:
+    return provision(parts_settings, venue, DATA, lambda _: None, threading.Event())
 
 
 @pytest.fixture
-def publish(broker: str, venue: ModuleType, provisioned: Provisioned) -> Callable[[list[bytes]], Feed]:
+def publish(broker: str, venue: Venue, provisioned: Provisioned) -> Callable[[list[bytes]], Feed]:
     def run(frames: list[bytes]) -> Feed:
         publisher = Publisher(broker)
         feed = Feed(venue, provisioned, publisher)
@@ -76,7 +76,7 @@ def test_keys_and_partitions_follow_the_symbol(
 
 
 def test_a_missing_id_gives_exactly_one_gap_event(
-    broker: str, venue: ModuleType, publish: Callable[[list[bytes]], Feed]
+    broker: str, venue: Venue, publish: Callable[[list[bytes]], Feed]
 ) -> None:
     feed = publish([a_trade_frame(n) for n in range(100, 200) if n != 150])
 
@@ -88,7 +88,7 @@ def test_a_missing_id_gives_exactly_one_gap_event(
 
 
 def test_an_oversized_frame_is_told_of_and_not_published(
-    broker: str, venue: ModuleType, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
+    broker: str, venue: Venue, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
 ) -> None:
     large = b'{"stream":"\xff' + b"x" * MAX_FRAME_BYTES
     publish([a_trade_frame(1), large, b"y" * MAX_FRAME_BYTES, a_trade_frame(2)])
@@ -116,7 +116,7 @@ def test_nothing_is_lost_or_reordered_when_the_producers_queue_is_always_full(
 
 
 def test_a_frame_that_kafka_refuses_is_counted_and_recorded_as_a_gap(
-    broker: str, venue: ModuleType, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
+    broker: str, venue: Venue, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
 ) -> None:
     admin = AdminClient({"bootstrap.servers": broker})
     smaller = ConfigEntry("max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET)
@@ -166,7 +166,7 @@ def test_quotes_go_to_a_topic_of_their_own_and_all_else_to_that_of_trades(
 
 
 def test_streams_are_numbered_alone_and_their_ids_are_followed_together(
-    broker: str, venue: ModuleType, provisioned: Provisioned
+    broker: str, venue: Venue, provisioned: Provisioned
 ) -> None:
     feed = Feed(venue, provisioned, Publisher(broker))
     one, two = feed.open("one"), feed.open("two")

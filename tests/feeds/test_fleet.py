@@ -4,13 +4,13 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from k2_core.errors import SettingsError
 from k2_core.settings import Feeds
 from k2_core.venues import VENUES, binance
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.kafka.feed_events import Kind
 from k2_feeds.simulator.frame_sources import MarketSource
 from k2_feeds.socket.fleet import Fleet, most_symbols, source_of, spread
@@ -29,7 +29,7 @@ class Lines:
 
     full = False
 
-    def __init__(self, venue: ModuleType) -> None:
+    def __init__(self, venue: Venue) -> None:
         self.venue = venue
         self.streams: list[Line] = []
         self.events: list[tuple[str, str, dict[str, str]]] = []

@@ -4,17 +4,17 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from types import ModuleType
 
 import pytest
 
 from k2_core.raw_frame import decode
 from k2_core.settings import Kafka, Ports, Registry, Settings
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.feed import Feed
 from k2_feeds.kafka.provision import Provisioned, provision
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.trade_ids.watermarks import Watermarks
-from tests.feeds.rooms import a_trade_frame, a_venue, events_of, stored
+from tests.feeds.rooms import DATA, URL, a_fed_venue, a_trade_frame, events_of, stored
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 
 pytestmark = pytest.mark.integration
@@ -35,11 +35,11 @@ def own(
 class Fed:
     """A feed whose source sends one id after the other, as fast as it is let."""
 
-    def __init__(self, settings: Settings, venue: ModuleType, *, away_after_s: float = 1.0) -> None:
+    def __init__(self, settings: Settings, venue: Venue, *, away_after_s: float = 1.0) -> None:
         self.broker, self.venue = settings.bootstrap_servers, venue
-        self.provisioned: Provisioned = provision(settings, venue, lambda _: None, threading.Event())
+        self.provisioned: Provisioned = provision(settings, venue, DATA, lambda _: None, threading.Event())
         self.publisher = Publisher(self.broker, buffer_mb=1, away_after_s=away_after_s)
-        self.watermarks = Watermarks(settings, venue, self.provisioned)
+        self.watermarks = Watermarks(settings, venue, URL, self.provisioned)
         self.feed = Feed(venue, self.provisioned, self.publisher, watermarks=self.watermarks, grace_s=0.2)
         self.feed.recall(threading.Event())
         self.stream = self.feed.open("one")
@@ -81,7 +81,7 @@ async def until_told(fed: Fed) -> None:
 
 
 async def test_a_feed_goes_on_while_kafka_stands_still_and_tells_exactly_what_it_dropped(own: OwnBroker) -> None:
-    fed = Fed(own.settings, a_venue())
+    fed = Fed(own.settings, a_fed_venue())
     await fed.send(500)
     await fed.tend(lambda: fed.known_until() == 500)
     assert own.process is not None
@@ -111,7 +111,7 @@ async def test_a_feed_goes_on_while_kafka_stands_still_and_tells_exactly_what_it
 
 
 async def test_a_broker_that_is_killed_and_comes_back_costs_only_what_is_told(own: OwnBroker) -> None:
-    fed = Fed(own.settings, a_venue())
+    fed = Fed(own.settings, a_fed_venue())
     await fed.send(3_000)
     own.kill()
     await fed.send(20_000)
@@ -128,7 +128,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_only_what_is_told(ow
 
 async def test_a_kafka_that_is_only_slower_than_the_source_is_waited_for(own: OwnBroker) -> None:
     # On a busy machine a broker may answer nothing for a second.
-    fed = Fed(own.settings, a_venue(), away_after_s=WITHIN_S)
+    fed = Fed(own.settings, a_fed_venue(), away_after_s=WITHIN_S)
     await fed.send(50_000)
     assert fed.feed.finish(60) == 0
 
@@ -138,7 +138,7 @@ async def test_a_kafka_that_is_only_slower_than_the_source_is_waited_for(own: Ow
 
 
 async def test_a_short_absence_that_the_buffer_holds_costs_nothing(own: OwnBroker) -> None:
-    fed = Fed(own.settings, a_venue())
+    fed = Fed(own.settings, a_fed_venue())
     await fed.send(500)
     assert own.process is not None
     own.process.send_signal(signal.SIGSTOP)

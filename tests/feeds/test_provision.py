@@ -11,7 +11,7 @@ from k2_core.errors import IncompatibleSchema, TopicError
 from k2_core.registry import Registry, forbidden_change
 from k2_core.settings import Kafka, Ports, Settings
 from k2_feeds.kafka.provision import Stopped, ensure_topic, provision
-from tests.feeds.rooms import a_venue, free_port
+from tests.feeds.rooms import DATA, a_fed_venue, free_port
 
 
 def a_topic() -> str:
@@ -37,10 +37,10 @@ def a_decimal(scale: int) -> dict[str, object]:
 def test_provision_makes_topics_and_schemas_and_finds_them_again(
     broker: str, registry: str, parts_settings: Settings
 ) -> None:
-    venue, said = a_venue(), list[str]()
+    venue, said = a_fed_venue(), list[str]()
 
-    first = provision(parts_settings, venue, said.append, threading.Event())
-    second = provision(parts_settings, venue, said.append, threading.Event())
+    first = provision(parts_settings, venue, DATA, said.append, threading.Event())
+    second = provision(parts_settings, venue, DATA, said.append, threading.Event())
 
     assert first == second
     assert said == []
@@ -87,14 +87,14 @@ def test_a_topic_that_kafka_cannot_make_is_said(broker: str) -> None:
 
 @pytest.mark.integration
 def test_an_incompatible_schema_is_refused_with_the_registrys_reason(registry: str, parts_settings: Settings) -> None:
-    venue = a_venue()
+    venue = a_fed_venue()
     subject = topics.subject(topics.raw_topic("crypto", "trades", venue.VENUE))
     with Registry(registry) as client:
         client.register(
             subject, json.dumps({"type": "record", "name": "RawFrame", "namespace": "market", "fields": []})
         )
     with pytest.raises(IncompatibleSchema, match=f"{subject}.*received_ns"):
-        provision(parts_settings, venue, lambda _: None, threading.Event())
+        provision(parts_settings, venue, DATA, lambda _: None, threading.Event())
 
 
 @pytest.mark.integration
@@ -117,7 +117,7 @@ def test_provision_says_what_it_waits_for_until_it_is_stopped() -> None:
 
     settings = Settings(ports=Ports(kafka=port))
     with pytest.raises(Stopped):
-        provision(settings, a_venue(), report, stop)
+        provision(settings, a_fed_venue(), DATA, report, stop)
     assert said[0].startswith(f"waiting for Kafka at 127.0.0.1:{port}: ")
 
 

@@ -20,7 +20,7 @@ from k2_feeds.socket.connection import Connection
 from k2_feeds.socket.fleet import Fleet, source_of
 from k2_feeds.socket.listed_symbols import Listed
 from k2_feeds.socket.silence import Silence
-from tests.feeds.rooms import WITHIN_S, Told, a_venue, free_port, until
+from tests.feeds.rooms import WITHIN_S, Told, a_fed_venue, free_port, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
 PAIRS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
@@ -150,7 +150,7 @@ def test_a_renewal_stays_due_while_the_channel_is_silent_on_the_same_connection(
 
 
 async def test_a_feed_that_has_ended_is_counted_to_its_end_and_has_no_state() -> None:
-    module, feeds = a_venue(), Feeds()
+    module, feeds = a_fed_venue(), Feeds()
     source = source_of(feeds, "binance")._replace(venue=module)
     feed = Told(module, Publisher(f"127.0.0.1:{free_port()}"))
     fleet, listed, health = Fleet(source, feeds, feed), Listed(source, feeds), VenueHealth(source)

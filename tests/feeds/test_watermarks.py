@@ -3,17 +3,17 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from k2_core.settings import Kafka, Registry, Settings
+from k2_core.venues.venue_protocol import Venue
 from k2_feeds.feed import Feed
 from k2_feeds.kafka.provision import Provisioned, Stopped, provision
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.stream import FeedStream
 from k2_feeds.trade_ids.watermarks import Watermarks
-from tests.feeds.rooms import a_trade_frame, a_venue, events_of
+from tests.feeds.rooms import DATA, URL, a_fed_venue, a_trade_frame, events_of
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -22,8 +22,8 @@ Begin = Callable[[], Feed]
 
 
 @pytest.fixture
-def venue() -> ModuleType:
-    return a_venue()
+def venue() -> Venue:
+    return a_fed_venue()
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def settings(broker: str, registry: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def watermarks(settings: Settings, venue: ModuleType, provisioned: Provisioned) -> Watermarks:
-    return Watermarks(settings, venue, provisioned)
+def watermarks(settings: Settings, venue: Venue, provisioned: Provisioned) -> Watermarks:
+    return Watermarks(settings, venue, URL, provisioned)
 
 
 @pytest.fixture
-def provisioned(settings: Settings, venue: ModuleType) -> Provisioned:
-    return provision(settings, venue, lambda _: None, threading.Event())
+def provisioned(settings: Settings, venue: Venue) -> Provisioned:
+    return provision(settings, venue, DATA, lambda _: None, threading.Event())
 
 
 @pytest.fixture
-def begin(broker: str, venue: ModuleType, provisioned: Provisioned, watermarks: Watermarks) -> Begin:
+def begin(broker: str, venue: Venue, provisioned: Provisioned, watermarks: Watermarks) -> Begin:
     """Begin a feed as a process does that has not recalled anything yet."""
 
     def feed() -> Feed:
@@ -74,7 +74,7 @@ def killed(feed: Feed) -> None:
     assert feed.publisher.flush(30) == 0
 
 
-def missing(broker: str, venue: ModuleType) -> list[int]:
+def missing(broker: str, venue: Venue) -> list[int]:
     gaps = [event["details"] for event in events_of(broker, venue.VENUE) if event["kind"] == "gap"]
     return [each for gap in gaps for each in range(int(gap["first_missing"]), int(gap["last_missing"]) + 1)]
 
@@ -85,7 +85,7 @@ def knows(watermarks: Watermarks, expected: int) -> bool:
 
 
 def test_what_came_before_a_kill_is_known_and_what_was_lost_in_it_is_a_gap(
-    broker: str, venue: ModuleType, begin: Begin, watermarks: Watermarks
+    broker: str, venue: Venue, begin: Begin, watermarks: Watermarks
 ) -> None:
     first = begin()
     give(stream := recalled(first), *range(100))
@@ -103,7 +103,7 @@ def test_what_came_before_a_kill_is_known_and_what_was_lost_in_it_is_a_gap(
 
 
 def test_without_a_file_kafka_alone_tells_what_came(
-    broker: str, venue: ModuleType, begin: Begin, watermarks: Watermarks
+    broker: str, venue: Venue, begin: Begin, watermarks: Watermarks
 ) -> None:
     first = begin()
     give(recalled(first), *range(100), *range(5, 9))
@@ -118,7 +118,7 @@ def test_without_a_file_kafka_alone_tells_what_came(
     assert second.gaps.duplicates == 10
 
 
-def test_with_an_empty_kafka_nothing_is_known(broker: str, venue: ModuleType, begin: Begin) -> None:
+def test_with_an_empty_kafka_nothing_is_known(broker: str, venue: Venue, begin: Begin) -> None:
     feed = begin()
     give(recalled(feed), 5_000)
 
@@ -127,7 +127,7 @@ def test_with_an_empty_kafka_nothing_is_known(broker: str, venue: ModuleType, be
 
 
 def test_a_gap_that_was_told_before_a_kill_is_not_told_again(
-    broker: str, venue: ModuleType, begin: Begin, watermarks: Watermarks
+    broker: str, venue: Venue, begin: Begin, watermarks: Watermarks
 ) -> None:
     first = begin()
     give(stream := recalled(first), *range(10))
@@ -146,7 +146,7 @@ def test_a_gap_that_was_told_before_a_kill_is_not_told_again(
 
 
 def test_a_hole_that_was_open_at_a_kill_is_told_by_the_next_process_unless_it_is_filled(
-    broker: str, venue: ModuleType, begin: Begin
+    broker: str, venue: Venue, begin: Begin
 ) -> None:
     first = begin()
     give(recalled(first), 1, 2, 7)
@@ -161,7 +161,7 @@ def test_a_hole_that_was_open_at_a_kill_is_told_by_the_next_process_unless_it_is
 
 
 def test_a_successor_judges_the_seam_only_when_its_predecessor_is_gone(
-    broker: str, venue: ModuleType, begin: Begin, watermarks: Watermarks
+    broker: str, venue: Venue, begin: Begin, watermarks: Watermarks
 ) -> None:
     predecessor, successor = begin(), begin()
     give(old := recalled(predecessor), *range(100))
@@ -204,15 +204,15 @@ def test_a_file_that_cannot_be_read_is_as_none(begin: Begin, watermarks: Waterma
 
 
 def test_what_another_source_brought_tells_nothing_and_what_this_one_brought_is_known_again(
-    broker: str, venue: ModuleType, settings: Settings, provisioned: Provisioned
+    broker: str, venue: Venue, settings: Settings, provisioned: Provisioned
 ) -> None:
     def fed(source: str, *ids: int) -> None:
         feeds = settings.feeds.model_copy(update={"source": source})
-        mine = Watermarks(settings.model_copy(update={"feeds": feeds}), venue, provisioned)
+        mine = Watermarks(settings.model_copy(update={"feeds": feeds}), venue, URL, provisioned)
         feed = Feed(venue, provisioned, Publisher(broker), watermarks=mine, grace_s=GRACE_S)
         feed.recall(threading.Event())
         stream = feed.open(source or "live")
-        stream.note("connect", url="ws://127.0.0.1:1/stream", **({"source": source} if source else {}))
+        stream.note("connect", url=venue.stream_url(URL), **({"source": source} if source else {}))
         give(stream, *ids)
         assert feed.finish(30) == 0
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from k2_assets.drain.drain_loop import drain
@@ -62,16 +61,15 @@ class Draining:
     def run(self, stop: threading.Event) -> None:
         """Drain; an error that ends the drain is kept for the test."""
         try:
-            for _ in drain(Lake(self.settings), "beside", stop):
+            for _ in drain(Lake(self.settings), [self.room.venue], "beside", stop):
                 pass
         except BaseException as error:  # noqa: BLE001  # shown by the test
             self.failed.append(error)
 
 
 @contextmanager
-def draining(room: Room, monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None) -> Iterator[Draining]:
+def draining(room: Room, settings: Settings | None = None) -> Iterator[Draining]:
     """Drain a room's topic while the block runs; the drain must not end by an error."""
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", {room.venue.VENUE: room.venue})
     works, stop = Draining(room, settings or settings_of(room)), threading.Event()
     thread = threading.Thread(target=works.run, args=(stop,))
     thread.start()

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -26,9 +25,10 @@ from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Settings
 from k2_core.topics import raw_topic
 from k2_core.trades import BadTrade, VenueTrade
-from k2_core.venues import VENUES, binance
-from tests.assets.rooms import a_venue
+from k2_core.venues import binance
+from k2_core.venues.venue_protocol import Venue
 from tests.reliability.crashes import READY
+from tests.venue_builder import a_venue
 
 _READ_S = "k2_assets.drain.drain_loop:_READ_S"
 
@@ -55,7 +55,7 @@ class Conditions:
             self.lost_answers.arrange()
 
 
-def a_venue_of_several(name: str) -> ModuleType:
+def a_venue_of_several(name: str) -> Venue:
     """A venue whose frames may carry several trades, a line each; otherwise Binance's."""
 
     def parse(payload: bytes) -> list[VenueTrade | BadTrade] | None:
@@ -63,18 +63,14 @@ def a_venue_of_several(name: str) -> ModuleType:
             return binance.parse(payload)
         return [trade for line in payload.split(b"\n") for trade in binance.parse(line) or []]
 
-    venue = a_venue(name)
-    venue.parse = parse  # type: ignore[attr-defined]
-    return venue
+    return a_venue(VENUE=name, parse=parse)
 
 
 def drain_a_venue(settings: Settings, venue: str, conditions: Conditions, until_drained: bool = False) -> None:
     """Drain as a run of the platform does, until SIGTERM; or until Kafka holds nothing beyond silver."""
     conditions.arrange()
-    VENUES.clear()
-    VENUES[venue] = a_venue_of_several(venue)
     stop, topic = _stop_at_sigterm(), raw_topic("crypto", "trades", venue)
-    for lane, _ in drain(Lake(settings), f"child {os.getpid()}", stop):
+    for lane, _ in drain(Lake(settings), [a_venue_of_several(venue)], f"child {os.getpid()}", stop):
         if until_drained and lane.reader.topic.name == topic and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
 

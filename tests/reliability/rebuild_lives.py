@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 from k2_assets.gold import gold_day as day_module
@@ -22,9 +21,11 @@ from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.offsets import Offsets
 from k2_core.trades import VenueTrade
 from k2_core.venues import binance
-from tests.assets.drained import SILVER, DrainedLake, KnownSchemas, a_parser, received
+from k2_core.venues.venue_protocol import Venue
+from tests.assets.drained import SILVER, DrainedLake, KnownSchemas, received
 from tests.assets.frames import NOON_MS, TOPIC, a_frame
 from tests.assets.lakes import DAY
+from tests.venue_builder import a_venue
 
 HOUR_MS: Final = 3_600_000
 MIDNIGHT_MS: Final = NOON_MS + 12 * HOUR_MS
@@ -70,8 +71,8 @@ def parse_otherwise(payload: bytes) -> Any:
     return found
 
 
-def venue_of(parser: str) -> ModuleType:
-    return a_parser(parse=parse_otherwise) if parser == "other" else binance
+def venue_of(parser: str) -> Venue:
+    return a_venue(parse=parse_otherwise) if parser == "other" else binance
 
 
 def is_trade(parser: str, place: Place) -> bool:

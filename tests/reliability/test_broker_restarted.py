@@ -31,14 +31,13 @@ def test_a_broker_killed_under_load_comes_back_and_nothing_is_lost(
     registry: str,
     tmp_path: Path,
     *,
-    monkeypatch: pytest.MonkeyPatch,
     reliability: Faults,
     rng: random.Random,
     soak: bool,
 ) -> None:
     room = Room(own_broker.settings.bootstrap_servers, registry, tmp_path / "home")
     for absence_s in (0.0, 5.0, 40.0, 0.0, 40.0) if soak else (rng.choice([0.0, 5.0]),):
-        with draining(room, monkeypatch) as drain:
+        with draining(room) as drain:
             room.produce(SOME, kinds=(TRADE,))
             standing = len(room.produced)
             load = threading.Thread(target=room.produce, args=(20_000, 1, (TRADE,)))

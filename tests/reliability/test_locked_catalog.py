@@ -31,12 +31,10 @@ def locked(room: Room) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def test_a_locked_catalog_is_said_and_waited_for(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults, soak: bool
-) -> None:
+def test_a_locked_catalog_is_said_and_waited_for(room: Room, reliability: Faults, soak: bool) -> None:
     quick = f"sqlite:///{room.home / 'catalog.db'}?timeout=1"
     settings = settings_of(room, catalog_uri=None if soak else quick)  # None: 30 s, as users have it
-    with draining(room, monkeypatch, settings) as drain:
+    with draining(room, settings) as drain:
         for round_ in range(3):
             room.produce(SOME, seed=round_)
             drain.until_all_stands()
@@ -52,10 +50,8 @@ def test_a_locked_catalog_is_said_and_waited_for(
     room.assert_everything_stands_once()
 
 
-def test_a_commit_that_waits_for_the_lock_is_said_before_it_gives_up(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with draining(room, monkeypatch) as drain:
+def test_a_commit_that_waits_for_the_lock_is_said_before_it_gives_up(room: Room) -> None:
+    with draining(room) as drain:
         room.produce(SOME)
         drain.until_all_stands()
         with locked(room):
@@ -67,13 +63,13 @@ def test_a_commit_that_waits_for_the_lock_is_said_before_it_gives_up(
 
 
 def test_a_drain_that_starts_on_a_locked_catalog_without_tables_waits(
-    broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: str, registry: str, tmp_path: Path
 ) -> None:
     room = Room(broker, registry, tmp_path / "home")
     room.produce(SOME)
     for spec in room.layers.specs.values():
         room.catalog.drop_table((room.namespace, spec.name))
     settings = settings_of(room, catalog_uri=f"sqlite:///{room.home / 'catalog.db'}?timeout=1")
-    with locked(room), draining(room, monkeypatch, settings) as drain:
+    with locked(room), draining(room, settings) as drain:
         drain.until_it_says("waiting", "catalog.db is locked")
     assert drain.failed == []

@@ -154,13 +154,12 @@ def test_a_drain_reads_on_while_poison_arrives(
     room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch, soak: bool
 ) -> None:
     """The drain's own loop, with its beat and its waiting; it must never have to begin again."""
-    monkeypatch.setattr(drains, "VENUES", {room.venue.VENUE: room.venue})
     monkeypatch.setattr(drains._Worker, "_wait_out", _fail)
     rng, stop = random.Random(4), threading.Event()
     waves: Sequence[list[Sent]] = [shuffled(room.ids, rng, copies=1) for _ in range(10 if soak else 2)]
     waiting, committed = list(waves), 0
 
-    for lane, settled in drains.drain(Lake(room.settings_of_drain()), "a run", stop):
+    for lane, settled in drains.drain(Lake(room.settings_of_drain()), [room.venue], "a run", stop):
         if not room.owns(lane):
             continue  # feeds' events of other tests
         committed += settled.batch.bronze.num_rows if settled else 0

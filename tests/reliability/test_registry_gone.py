@@ -37,11 +37,11 @@ def through(forwarder: Forwarder, registry: str) -> str:
 
 
 def test_a_drain_that_starts_without_the_registry_waits_for_it(
-    room: Room, registry: str, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch, reliability: Faults
+    room: Room, registry: str, forwarder: Forwarder, reliability: Faults
 ) -> None:
     url = through(forwarder, registry)
     room.produce(SOME)
-    with draining(room, monkeypatch, settings_of(room, url)) as drain:
+    with draining(room, settings_of(room, url)) as drain:
         noticed_s = drain.until_it_says(f"the schema registry at {url} could not look up schema")
         assert room.origins("bronze").total() == 0
         forwarder.open()
@@ -59,14 +59,13 @@ def test_a_registry_that_goes_before_a_new_schema_is_waited_for(
     registry: str,
     forwarder: Forwarder,
     *,
-    monkeypatch: pytest.MonkeyPatch,
     reliability: Faults,
     silent: bool,
 ) -> None:
     url = through(forwarder, registry)
     forwarder.open()
     room.produce(SOME)
-    with draining(room, monkeypatch, settings_of(room, url)) as drain:
+    with draining(room, settings_of(room, url)) as drain:
         drain.until_all_stands()
         if silent:
             forwarder.open(silent=True)

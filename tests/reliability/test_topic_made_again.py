@@ -63,11 +63,9 @@ def in_silver(room: Room) -> Placed:
     return Counter(zip(*(rows[name].to_pylist() for name in names), strict=True))
 
 
-def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults, soak: bool
-) -> None:
+def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(room: Room, reliability: Faults, soak: bool) -> None:
     following, old = 1, Placed()
-    with draining(room, monkeypatch) as drain:
+    with draining(room) as drain:
         standing = produce(room, following, FEW)
         for round_ in range(12 if soak else 3):
             following += FEW
@@ -90,10 +88,8 @@ def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(
     assert bronze == Counter((*place[:3], 0) for place in in_silver(room))
 
 
-def test_a_topic_that_is_gone_is_said_and_waited_for(
-    room: Room, monkeypatch: pytest.MonkeyPatch, reliability: Faults
-) -> None:
-    with draining(room, monkeypatch) as drain:
+def test_a_topic_that_is_gone_is_said_and_waited_for(room: Room, reliability: Faults) -> None:
+    with draining(room) as drain:
         first = produce(room, 1, FEW)
         drain.until_all_stands()
         room.admin.delete_topics([room.topic_name])[room.topic_name].result(timeout=30)

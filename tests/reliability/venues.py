@@ -96,7 +96,7 @@ class Venues:
         stop, lanes, topics = threading.Event(), {}, len(VENUES) * len(tables.DATA) + 1
         ensure_tables(open_catalog(self.settings), NAMESPACE, tables.all_tables(tuple(VENUES)))
         quiet_since = time.monotonic()  # noqa: TID251
-        for lane, committed in drain(Lake(self.settings), "the test's", stop):
+        for lane, committed in drain(Lake(self.settings), VENUES.values(), "the test's", stop):
             lanes[lane.reader.topic.name] = lane
             if committed is not None or any(each.rows or each.committing_s for each in lanes.values()):
                 quiet_since = time.monotonic()  # noqa: TID251

@@ -22,6 +22,7 @@ from k2_core import topics
 from k2_core.errors import CommitConflict
 from k2_core.offsets import Offsets
 from k2_core.settings import Drain, Kafka, Registry, Settings
+from k2_core.venues import VENUES
 from k2_feeds.kafka.provision import ensure_topic
 from k2_stack.cli import main
 from tests.assets.rooms import Room
@@ -35,9 +36,7 @@ CUT = 0
 @pytest.fixture
 def room(broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     made = Room(broker, registry, tmp_path / "home")
-    venues = {made.venue.VENUE: made.venue}
-    monkeypatch.setattr(accept_loss, "VENUES", venues)
-    monkeypatch.setattr("k2_assets.drain.drain_loop.VENUES", venues)
+    monkeypatch.setitem(VENUES, made.venue.VENUE, made.venue)  # type: ignore[arg-type]  # a dict
     ensure_topic(made.admin, topics.FEED_EVENTS, settings_of(made))
     return made
 
@@ -179,7 +178,7 @@ def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accep
 
     refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
     settings, stop = settings_of(room), threading.Event()
-    with draining(settings, stop):
+    with draining(room, settings, stop):
         store = kept_drain(settings).store
         wait_until(lambda: "Kafka has lost its newest messages" in str(read_beat(store, "main")), str)
 
@@ -243,7 +242,7 @@ def test_a_drain_that_runs_goes_on_by_itself(room: Room) -> None:
         beat = read_beat(kept_drain(settings).store, "main")
         return beat.detail if beat else ""
 
-    with draining(settings, stop):
+    with draining(room, settings, stop):
         wait_until(lambda: f"k2 drain accept-loss {room.topic_name} {CUT}" in said(), said)
         assert k2_drain(room, room.topic_name, str(CUT), "--yes").exit_code == 0
         wait_until(lambda: room.vectors()[2].get(room.topic.topic_id, CUT) == kept + 1, room.vectors)
@@ -252,9 +251,9 @@ def test_a_drain_that_runs_goes_on_by_itself(room: Room) -> None:
 
 
 @contextmanager
-def draining(settings: Settings, stop: threading.Event) -> Iterator[None]:
+def draining(room: Room, settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Drain in a thread while the block runs."""
-    thread = threading.Thread(target=lambda: list(drain(Lake(settings), "a-run", stop)))
+    thread = threading.Thread(target=lambda: list(drain(Lake(settings), [room.venue], "a-run", stop)))
     thread.start()
     try:
         yield
