@@ -1,5 +1,6 @@
-"""One venue's frames on their way to Kafka: all its connections together, their ids, and what was missed."""
+"""One venue's frames on their way to Kafka: all its connections together, their ids, and the gaps between them."""
 
+import asyncio
 import threading
 from collections import Counter
 from typing import Final
@@ -23,7 +24,8 @@ from k2_feeds.trade_ids.watermarks import Remembered, Watermarks
 
 _log = logger(__name__)
 GRACE_S: Final = 2.0
-_LONGEST_TICK_S: Final = 0.5  # a process that was held up has not given late ids the time to come
+_TEND_S: Final = 0.1
+_LONGEST_TICK_S: Final = 0.5  # while a process was stopped, late ids could not come
 _REMEMBER_S: Final = 1.0
 _MARK_AGAIN_S: Final = 30.0
 
@@ -31,10 +33,11 @@ _MARK_AGAIN_S: Final = 30.0
 class Feed:
     """Take a venue's frames from all its connections, and publish each verbatim.
 
-    It outlives connections: ids are followed from one to the next, so that what was missed between them is a gap. With
-    ``watermarks`` it outlives its process, too: :meth:`recall` brings back what is known, before the first connection
-    or, while a predecessor still feeds, after that one has ended; no gap is told before. Call :meth:`tend` some times
-    a second from the thread that gives the frames, and :meth:`finish` at the end.
+    It follows ids from one connection to the next, so that it reports what was missed between them as a gap. With
+    ``watermarks`` it does so from one process to the next, too: :meth:`recall` reads what earlier processes have fed,
+    before the first connection, or after the predecessor has ended if that one still feeds. No gap is reported before.
+    Call :meth:`tend` some times a second, or :meth:`run`, in the thread that gives the frames, and :meth:`finish` at
+    the end.
     """
 
     def __init__(
@@ -75,12 +78,10 @@ class Feed:
 
     @property
     def full(self) -> bool:
-        """Whether Kafka must take what waits before a stream is given more; then await :meth:`room`."""
         return self.publisher.full
 
     @property
     def messages(self) -> int:
-        """How many frames came."""
         return self._closed_frames + sum(stream.frames for stream in self._streams)
 
     @property
@@ -95,18 +96,16 @@ class Feed:
         return max(found, default=self._closed_trade)
 
     async def room(self) -> None:
-        """Wait until the producer takes values again, or gives them up."""
         await self.publisher.room()
 
     def open(self, connection_id: str) -> FeedStream:
-        """Begin a connection."""
         self._learn()
         stream = FeedStream(self, self.venue, connection_id)
         self._streams.add(stream)
         return stream
 
     def closed(self, stream: FeedStream) -> None:
-        """Forget a connection, but not what it brought."""
+        """End a connection, and keep its counts."""
         if stream in self._streams:
             self._streams.remove(stream)
             self._closed_frames += stream.frames
@@ -123,10 +122,10 @@ class Feed:
             self._history = self._watermarks.recall(stop)
 
     def tend(self) -> None:
-        """Serve the producer, tell what is due, and remember what Kafka has acknowledged.
+        """Serve the producer, report what is due, and write down what Kafka has acknowledged.
 
         Raises:
-            TopicError: the producer can never deliver again, and the process must start anew.
+            TopicError: the producer can never deliver again, and the process must be restarted.
         """
         self.publisher.serve()
         self._learn()
@@ -136,8 +135,13 @@ class Feed:
             self._tell(elapsed_s)
         self._remember(now)
 
+    async def run(self) -> None:
+        while True:
+            self.tend()
+            await asyncio.sleep(_TEND_S)
+
     def finish(self, within_s: float, *, handover: bool = False) -> int:
-        """Tell the gaps that are still open, unless a successor will judge them, and wait for Kafka. Blocks.
+        """Report the gaps that are still open, unless a successor will, and wait for Kafka. Blocks.
 
         Returns:
             How many values Kafka has not acknowledged.
@@ -146,12 +150,11 @@ class Feed:
         self._tell(0.0 if handover else self._grace_s)
         left = self.publisher.flush(within_s)
         self._pending = None
-        self._remember(clock.monotonic() + _REMEMBER_S)
-        self._remember(clock.monotonic())
+        self._remember(clock.monotonic() + _REMEMBER_S)  # marks what was handed over
+        self._remember(clock.monotonic())  # and writes it, if Kafka has acknowledged all of it
         return left
 
     def lane(self, channel: str, symbol: str) -> Lane:
-        """Return where frames of a channel and symbol go."""
         made = self.provisioned
         topic = made.quotes_topic if channel == QUOTE else made.trades_topic
         lane = topic, self.publisher.place(topic, partition_of(symbol, made.partitions)), symbol.encode()
@@ -159,7 +162,7 @@ class Feed:
         return lane
 
     def drop(self, received_ns: int, payload: bytes, runs: tuple[IdRun, ...]) -> None:
-        """Count a frame that Kafka's absence leaves no room for; its ids are lost unless they come again."""
+        """Count a frame that is dropped while Kafka is away; its ids are lost unless they come again."""
         if not self.drops:
             _log.error("frames are dropped", venue=self.venue.VENUE, reason=self.publisher.away_because)
         self.drops.add(received_ns, len(payload))
@@ -167,24 +170,24 @@ class Feed:
             self.gaps.lose(*run, f"dropped: {self.publisher.away_because}")
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Publish a feed event that concerns no single connection."""
-        venue: str = self.venue.VENUE
+        venue = self.venue.VENUE
         _log.info(kind, venue=venue, symbol=symbol, **details)
         self.publish_event(FeedEvent(clock.now_ns(), venue, kind, symbol, "", details))
 
     def publish_event(self, event: FeedEvent) -> None:
-        """Publish a feed event; it is kept for as long as Kafka is away."""
+        """Publish a feed event; while Kafka is away it waits, and is never dropped."""
         place = self.publisher.place(topics.FEED_EVENTS, partition_of(event.venue, self.provisioned.partitions))
         self.publisher.keep(place, event.venue.encode(), self._events.encode(event))
 
     def _learn(self) -> None:
-        """Take what :meth:`recall` has found, in the thread that gives the frames."""
+        """Take what :meth:`recall` has found in its own thread; the tracker belongs to the thread of the frames."""
         history, self._history = self._history, None
         if history is not None:
             self.gaps.learn(history)
             self._knows = True
 
     def _tell(self, elapsed_s: float) -> None:
+        """Report dropped frames; then, once it is known what earlier processes have fed, restarts and gaps."""
         if self.drops:
             self.note("dropped", reason=self.publisher.away_because, **self.drops.told())
         if not self._knows:
@@ -209,7 +212,11 @@ class Feed:
         self.note("gap", gap.symbol, **details, reason=gap.reason)
 
     def _remember(self, now: float) -> None:
-        """Write down what is known once Kafka holds all that it comes from."""
+        """Write the watermarks, but only once Kafka has acknowledged all frames that they come from.
+
+        A snapshot of the ids is taken with a mark of what was handed over by then, and written when Kafka has reached
+        the mark. A mark that is not reached in time, as when a topic was deleted, is replaced by a later one.
+        """
         if self._watermarks is None or not self._knows:
             return
         if self._pending is not None:
@@ -225,7 +232,7 @@ class Feed:
                 self._pending = now, handed_over, Remembered(clock.now_ns(), self.gaps.state())
 
     def _undelivered(self, topic: str, value: bytes, reason: str) -> None:
-        """Record the ids of a frame that Kafka refused as a gap, so that nobody counts on them."""
+        """Report the ids of a frame that Kafka refused as a gap."""
         if topic not in self.provisioned.raw_topics:
             return
         try:

@@ -34,10 +34,10 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def sources_of(settings: Settings, names: tuple[str, ...]) -> list[Source]:
-    """Return what the settings say of the venues; of all that they name when none is given.
+    """Return the settings of these venues; without any, of all venues that the settings name.
 
     Raises:
-        SettingsError: a venue is unknown, or there is nothing of it to feed.
+        SettingsError: a venue is unknown, or has nothing to feed.
     """
     wanted = tuple(dict.fromkeys(names or settings.feeds.venues))
     if not wanted:
@@ -49,7 +49,7 @@ async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, 
     """Feed venues into Kafka until SIGTERM or SIGINT.
 
     Raises:
-        K2Error: what cannot be mended by waiting, for any of the venues.
+        K2Error: the feeds of all venues have failed.
     """
     sources = sources_of(settings, names)
     venues = tuple(source.venue.VENUE for source in sources)
@@ -71,8 +71,14 @@ async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, 
 
 
 async def _run_all(settings: Settings, feeds: list[VenueFeed], me: handover.Feeder, stop: asyncio.Event) -> None:
+    """Run the feeds until ``stop`` is set, or all have failed; claim each venue once its feed is in charge."""
     running = [asyncio.create_task(each.run()) for each in feeds]
-    beside = [asyncio.create_task(_claim(settings, each, me)) for each in feeds]
+
+    async def claim(feed_: VenueFeed) -> None:
+        await feed_.in_charge.wait()
+        handover.claim(settings, me, feed_.name)
+
+    beside = [asyncio.create_task(claim(each)) for each in feeds]
     beside.append(asyncio.create_task(Memory().run()))
     try:
         while not stop.is_set():
@@ -90,14 +96,9 @@ async def _run_all(settings: Settings, feeds: list[VenueFeed], me: handover.Feed
         raise failed[0]
 
 
-async def _claim(settings: Settings, feed_: VenueFeed, me: handover.Feeder) -> None:
-    await feed_.in_charge.wait()
-    handover.claim(settings, me, feed_.name)
-
-
 @asynccontextmanager
 async def _pages(port: int, feeds: list[VenueFeed], stop: asyncio.Event, *, patient: bool) -> AsyncIterator[None]:
-    """Serve health and metrics; ``patient`` waits for a predecessor to release the port."""
+    """Serve health and metrics; with ``patient`` once a predecessor has released the port."""
     venues = [each.health for each in feeds]
     metrics = FeedMetrics(venues)
     pages: dict[str, Page] = {

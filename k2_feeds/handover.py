@@ -56,6 +56,16 @@ class Feeder(NamedTuple):
         if self.runs:
             os.kill(self.pid, signal.SIGTERM)
 
+    async def end(self) -> None:
+        """Ask this process to end once, and wait until it has."""
+        asked_at = said_at = clock.monotonic()
+        self.ask_to_end()
+        while self.runs:
+            await asyncio.sleep(_LOOK_S)
+            if clock.monotonic() - said_at > _SAY_AFTER_S:
+                said_at = clock.monotonic()
+                _log.warning("the predecessor has not ended yet", pid=self.pid, waited_s=round(said_at - asked_at))
+
 
 def feed_folder(settings: Settings) -> Path:
     """Return where feeds keep what another process must find."""
@@ -63,11 +73,11 @@ def feed_folder(settings: Settings) -> Path:
 
 
 def make_folder(settings: Settings) -> None:
-    """Make :func:`feed_folder`.
+    """Create :func:`feed_folder`.
 
     Raises:
-        SettingsError: it cannot be made under the home of the settings, or the feed was to use the broker of a home
-            that is not there: another home's platform may hold that port.
+        SettingsError: it cannot be created, or the home whose broker the feed would use does not exist: the platform of
+            another home may use that port.
     """
     if not settings.home.exists() and settings.kafka.bootstrap_servers is None:
         raise SettingsError(
@@ -94,7 +104,7 @@ def await_successor(settings: Settings, venue: str, before: Feeder, within_s: fl
     """Wait until another process than ``before`` feeds a venue, and return it. Blocks.
 
     Raises:
-        PartError: none does in time.
+        PartError: no other process does in time.
     """
     deadline = clock.monotonic() + within_s
     while clock.monotonic() < deadline:
@@ -113,14 +123,14 @@ def this_process(venues: tuple[str, ...], health_port: int) -> Feeder:
 
 
 def claim(settings: Settings, me: Feeder, venue: str) -> None:
-    """Write that this process feeds a venue, and is nobody's successor any more."""
+    """Record that this process feeds a venue, and is no longer a successor."""
     _write(_pid_file(settings, venue), msgspec.json.encode(me))
     if _read(_successor_file(settings, venue)) == me:
         _successor_file(settings, venue).unlink(missing_ok=True)
 
 
 def give_up(settings: Settings, me: Feeder) -> None:
-    """Take back what :func:`claim` and :func:`announce` wrote, where no other has written its own."""
+    """Remove what :func:`claim` and :func:`announce` wrote, unless another process has replaced it."""
     for venue in me.venues:
         for path in (_pid_file(settings, venue), _successor_file(settings, venue)):
             if _read(path) == me:
@@ -128,7 +138,7 @@ def give_up(settings: Settings, me: Feeder) -> None:
 
 
 def announce(settings: Settings, me: Feeder) -> None:
-    """Write that this process is about to take these venues over."""
+    """Record that this process is about to take these venues over."""
     for venue in me.venues:
         _write(_successor_file(settings, venue), msgspec.json.encode(me))
 
@@ -143,7 +153,7 @@ def predecessors(settings: Settings, venues: tuple[str, ...], *, take_over: bool
     """Return the processes that feed any of these venues now.
 
     Raises:
-        PartError: there is one and it is not to be taken over from, or it feeds more than these venues.
+        PartError: there is one and ``take_over`` is false, or it feeds other venues too, or is being replaced.
     """
     found = {feeder.pid: feeder for venue in venues if (feeder := feeder_of(settings, venue)) is not None}
     for venue in venues:
@@ -175,34 +185,28 @@ class TakeOver:
         return next((feeder for feeder in self.feeders if venue in feeder.venues), None)
 
     async def ended(self, venue: str) -> Feeder | None:
-        """Say that a venue is fed by this process, and wait until its predecessor is gone; return that."""
+        """Report that this process feeds a venue, wait until the venue's predecessor has ended, and return that.
+
+        A predecessor of several venues ends once this process feeds all of them.
+        """
         feeder = self.predecessor_of(venue)
         self._ready.add(venue)
         if feeder is None:
             return None
+        # The predecessor ends as a whole, so every venue that it feeds must be fed here first.
         while not set(feeder.venues) <= self._ready:  # noqa: ASYNC110  # any of the venues may be the last
             await asyncio.sleep(_LOOK_S)
         if feeder.pid not in self._gone:  # asked once: a second SIGTERM would kill it while it ends
-            self._gone[feeder.pid] = asyncio.create_task(_end(feeder))
+            self._gone[feeder.pid] = asyncio.create_task(feeder.end())
         await asyncio.shield(self._gone[feeder.pid])
         return feeder
-
-
-async def _end(feeder: Feeder) -> None:
-    asked_at = said_at = clock.monotonic()
-    feeder.ask_to_end()
-    while feeder.runs:
-        await asyncio.sleep(_LOOK_S)
-        if clock.monotonic() - said_at > _SAY_AFTER_S:
-            said_at = clock.monotonic()
-            _log.warning("the predecessor has not ended yet", pid=feeder.pid, waited_s=round(said_at - asked_at))
 
 
 def request_handover(settings: Settings, venue: str) -> Feeder:
     """Ask the supervisor for a successor of the process that feeds a venue; return that process.
 
     Raises:
-        PartError: nobody feeds the venue, or no supervisor watches over who does.
+        PartError: no process feeds the venue, or it has no supervisor.
     """
     feeder = feeder_of(settings, venue)
     if feeder is None:

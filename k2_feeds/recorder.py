@@ -14,11 +14,11 @@ _LEVEL = 6
 
 
 class Recorder:
-    """A sink of frames. Nothing stands at ``path`` before :meth:`finish`: until then it is ``<path>.part``.
+    """A sink of frames. Until :meth:`finish` the file is called ``<path>.part``.
 
-    Every frame is written verbatim, control frames too. A frame that holds a line feed has no place in this format:
-    it is counted in ``unrecordable`` and logged. What could not be written wholly, as on a full disk, keeps the name
-    ``<path>.part``, and where no frame came there is no file.
+    Every frame is written verbatim, control frames too. A frame with a line feed does not fit this format: it is
+    counted in ``unrecordable`` and logged. A file that is incomplete, as after a full disk, keeps the name
+    ``<path>.part``. Without any frame there is no file.
 
     Raises:
         RecordingError: the file, or what an interrupted recording left of it, exists already.
@@ -38,21 +38,19 @@ class Recorder:
 
     @property
     def full(self) -> bool:
-        """Never: the disk is waited for."""
-        return False
+        return False  # writing blocks
 
     async def room(self) -> None:
-        """Return at once."""
+        return
 
     def open(self, connection_id: str) -> "Recorder":  # noqa: ARG002  # as the protocol says
-        """Go on in the same file: frames stand in it in the order they came, whichever connection brought them."""
+        """Go on in the same file, which holds the frames of all connections in the order of their arrival."""
         return self
 
     def close(self) -> None:
         """End a connection; the file goes on until :meth:`finish`."""
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Log what happened."""
         _log.info(kind, symbol=symbol, **details)
 
     def take(self, received_ns: int, payload: bytes) -> None:
@@ -96,7 +94,7 @@ class Recorder:
         if self._failed is None:
             self._failed = RecordingError(
                 f"{self.path} cannot be written further ({error.strerror}): "
-                f"what came before stands in {self._part.name}, whose end may be cut off."
+                f"what came before is in {self._part.name}, whose end may be cut off."
             )
         return self._failed
 

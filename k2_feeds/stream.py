@@ -25,7 +25,7 @@ Lane = tuple[str, Place, bytes]
 
 
 class StreamOwner(Protocol):
-    """What a stream asks of the feed that it belongs to; the counts are of all its streams."""
+    """What a stream needs of the feed that it belongs to; the feed counts for all its streams."""
 
     provisioned: Provisioned
     publisher: Publisher
@@ -37,10 +37,10 @@ class StreamOwner(Protocol):
     sequence_repeats: int
 
     def lane(self, channel: str, symbol: str) -> Lane:
-        """Return where frames of a channel and symbol go."""
+        """Return topic, partition and key of frames of a channel and symbol."""
 
     def drop(self, received_ns: int, payload: bytes, runs: tuple[IdRun, ...]) -> None:
-        """Count a frame that there is no room for."""
+        """Count a frame that cannot be stored."""
 
     def publish_event(self, event: FeedEvent) -> None:
         """Publish a feed event."""
@@ -69,6 +69,7 @@ class FeedStream:
 
     def take(self, received_ns: int, payload: bytes) -> None:
         """Publish one frame, or count it as dropped while Kafka is away."""
+        # The hot path of a feed: one routing, one encoding, one call of the producer for each frame.
         sequence = self.frames
         self.frames = sequence + 1
         self.last_received_ns = received_ns
@@ -78,35 +79,34 @@ class FeedStream:
         channel, symbol, runs, venue_sequence = self._route(payload)
         if venue_sequence is not None:
             self._follow(venue_sequence)
-        channel_of_symbol = channel, symbol
-        topic, place, key = self._lanes.get(channel_of_symbol) or self._feed.lane(channel, symbol)
+        topic, place, key = self._lanes.get((channel, symbol)) or self._feed.lane(channel, symbol)
         if not self._put(place, key, self._encode[topic](received_ns, sequence, channel, symbol, payload)):
             self._feed.drop(received_ns, payload, runs)
             return
+        # Ids count as seen only once the producer has taken the frame: Kafka then holds it, or reports a failure.
         if runs:
             self.last_trade = received_ns, payload
             for symbol_of_run, first_id, last_id in runs:
                 self._see(symbol_of_run, first_id, last_id, payload)
         elif channel == UNREADABLE:
             self._feed.unreadable += 1
-        if not is_snapshot(payload):  # which comes of subscribing, whether or not anything else ever does
+        if not is_snapshot(payload):  # the answer to a subscription does not show that the channel works
             self._hear(received_ns, channel, symbol, payload, runs)
         if not sequence % _POLL_EVERY:
             self._poll(0)
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Publish a feed event of this connection."""
-        venue: str = self._venue.VENUE
+        venue = self._venue.VENUE
         _log.info(kind, venue=venue, symbol=symbol, connection_id=self._connection_id, **details)
         self._feed.publish_event(FeedEvent(clock.now_ns(), venue, kind, symbol, self._connection_id, details))
 
     def close(self) -> None:
-        """End the connection."""
         self._feed.closed(self)
 
     def _follow(self, found: int) -> None:
-        """Follow the venue's own count of the connection's messages, which rises by one."""
+        """Follow the venue's own counter of the connection's messages, which rises by one."""
         expected = self._venue_sequence
+        # A smaller number repeats a message, and does not change what is expected next.
         if expected is not None and found > expected:
             self._feed.sequence_breaks += 1
             self.note("sequence_break", expected=str(expected), found=str(found))
@@ -116,16 +116,21 @@ class FeedStream:
             self._feed.sequence_repeats += 1
 
     def _hear(self, received_ns: int, channel: str, symbol: str, payload: bytes, runs: tuple[IdRun, ...]) -> None:
-        """Note that the symbols of a frame, one or several, were heard."""
+        """Remember when each symbol of a frame was heard."""
         if symbol:
             self.heard[channel, symbol] = received_ns
         elif channel == TRADE:
             self.heard.update(dict.fromkeys(((channel, run[0]) for run in runs), received_ns))
         elif channel == QUOTE:
-            quotes = _quotes_of(self._venue, payload)
-            self.heard.update(dict.fromkeys(((channel, quote.venue_symbol) for quote in quotes), received_ns))
+            try:
+                quotes = self._venue.parse_quotes(payload) or ()
+            except MalformedFrame:
+                return
+            symbols = {quote.venue_symbol for quote in quotes if isinstance(quote, VenueQuote)}
+            self.heard.update(dict.fromkeys(((channel, each) for each in symbols), received_ns))
 
     def _refuse_oversized(self, payload: bytes) -> None:
+        """Record size, hash and head of a frame that is too large for Kafka, instead of storing it."""
         self._feed.oversized += 1
         venue_sequence = self._route(payload).connection_sequence
         if venue_sequence is not None:
@@ -133,11 +138,3 @@ class FeedStream:
         digest = hashlib.sha256(payload).hexdigest()
         head = payload[:HEAD_BYTES].decode("utf-8", "backslashreplace")
         self.note("oversized", bytes=str(len(payload)), sha256=digest, head=head)
-
-
-def _quotes_of(venue: Venue, payload: bytes) -> list[VenueQuote]:
-    try:
-        quotes = venue.parse_quotes(payload)
-    except MalformedFrame:
-        return []
-    return [quote for quote in quotes or () if isinstance(quote, VenueQuote)]

@@ -16,7 +16,7 @@ from k2_feeds.feed import Feed
 from k2_feeds.handover import TakeOver, successor_of
 from k2_feeds.health.health_report import Running, VenueHealth
 from k2_feeds.health.watch import Watch
-from k2_feeds.kafka.kept_topics import LOOK_S, KeptTopics
+from k2_feeds.kafka.kept_topics import KeptTopics
 from k2_feeds.kafka.provision import Provisioned, Stopped, provision
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.socket.backoff import Backoff
@@ -24,7 +24,6 @@ from k2_feeds.socket.fleet import Fleet, Source
 from k2_feeds.socket.listed_symbols import FIRST_WITHIN_S, Listed
 from k2_feeds.trade_ids.watermarks import Watermarks
 
-_TEND_S: Final = 0.1
 _CLOSE_S: Final = 4.0
 _FLUSH_S: Final = 5.0
 _READY_LOOK_S: Final = 0.05
@@ -37,11 +36,11 @@ class VenueFeed:
 
     Args:
         settings: all of them.
-        source: the venue, its symbols and what is wanted of them.
-        take_over: the processes that feed venues now and are to end once this one does.
+        source: the venue, its symbols and the data to feed.
+        take_over: the processes that feed venues now, and end once this one has taken over.
         stop: set when the process is to end.
         beside: how many venues the process feeds.
-        provisioning: held while topics and schemas are made, since venues have some in common.
+        provisioning: held while topics and schemas are created, since venues share some of them.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class VenueFeed:
         beside: int = 1,
         provisioning: asyncio.Lock | None = None,
     ) -> None:
-        self.name: str = source.venue.VENUE
+        self.name = source.venue.VENUE
         self.health = VenueHealth(source)
         self.failed: K2Error | None = None
         self.in_charge = asyncio.Event()
@@ -65,7 +64,7 @@ class VenueFeed:
             self.in_charge.set()
 
     async def run(self) -> None:
-        """Feed until ``stop``; begin again after what cannot be mended within, while other venues go on."""
+        """Feed until ``stop``; after an error wait and begin again, while other venues go on."""
         pause = Backoff(*_AGAIN_S)
         while not self._stop.is_set():
             try:
@@ -73,7 +72,7 @@ class VenueFeed:
             except K2Error as error:
                 _log.error("a venue's feed has failed", venue=self.name, text=str(error))
                 self.failed = error
-            except Exception as error:  # noqa: BLE001  # a venue's edge: its fault ends no other's feed
+            except Exception as error:  # noqa: BLE001  # a fault of one venue's feed must not end the others
                 _log.exception("a venue's feed broke", venue=self.name)
                 self.failed = PartError(f"the feed of {self.name} broke ({error!r}): its log says where.")
             if self.failed is not None:
@@ -85,11 +84,13 @@ class VenueFeed:
         if provisioned is None:
             return
         self.failed = None
-        publisher = self._publisher()
-        feed = self._feed(provisioned, publisher)
-        fleet = Fleet(self._source, self._settings.feeds, feed)
-        listed = Listed(self._source, self._settings.feeds)
-        watch = Watch(feed, fleet, listed, self._settings.feeds)
+        venue, servers, feeds = self._source.venue, self._settings.bootstrap_servers, self._settings.feeds
+        buffer_mb = max(feeds.buffer_mb // self._beside, 1)  # the venues of a process share its memory
+        publisher = Publisher(servers, buffer_mb=buffer_mb, away_after_s=feeds.kafka_away_after_s)
+        watermarks = Watermarks(self._settings, venue, self._source.url, provisioned)
+        feed = Feed(venue, provisioned, publisher, watermarks=watermarks, grace_s=feeds.gap_grace_s)
+        fleet, listed = Fleet(self._source, feeds, feed), Listed(self._source, feeds)
+        watch = Watch(feed, fleet, listed, feeds)
         kept = KeptTopics(self._settings, (*provisioned.raw_topics, topics.FEED_EVENTS))
         publisher.missing = lambda: kept.missing
         refused: Counter[str] = Counter()
@@ -98,27 +99,16 @@ class VenueFeed:
         ended = threading.Event()
         try:
             await self._until_stopped(
-                self._tend(feed),
-                self._keep_topics(kept),
+                feed.run(),
+                kept.run(),
                 self._recall_and_connect(feed, fleet, listed, ended),
                 self._come_into_charge(feed, fleet, ended),
-                self._listen(listed, fleet),
+                listed.keep_asking(lambda: fleet.leave_out(listed.unlisted)),
                 watch.run(),
             )
         finally:
             ended.set()
             await self._end(fleet, feed)
-
-    def _publisher(self) -> Publisher:
-        """Return a producer of the venue's own; the venues of a process share its memory."""
-        feeds = self._settings.feeds
-        buffer_mb = max(feeds.buffer_mb // self._beside, 1)
-        return Publisher(self._settings.bootstrap_servers, buffer_mb=buffer_mb, away_after_s=feeds.kafka_away_after_s)
-
-    def _feed(self, provisioned: Provisioned, publisher: Publisher) -> Feed:
-        watermarks = Watermarks(self._settings, self._source.venue, self._source.url, provisioned)
-        grace_s = self._settings.feeds.gap_grace_s
-        return Feed(self._source.venue, provisioned, publisher, watermarks=watermarks, grace_s=grace_s)
 
     async def _until_stopped(self, *duties: Coroutine[Any, Any, None]) -> None:
         """Run all duties until the feed stops; one that fails ends the others."""
@@ -136,20 +126,8 @@ class VenueFeed:
             if not task.cancelled():
                 task.result()
 
-    async def _tend(self, feed: Feed) -> None:
-        while True:
-            feed.tend()
-            await asyncio.sleep(_TEND_S)
-
-    async def _keep_topics(self, kept: KeptTopics) -> None:
-        while True:
-            await asyncio.to_thread(kept.look)
-            await asyncio.sleep(LOOK_S)
-
-    async def _listen(self, listed: Listed, fleet: Fleet) -> None:
-        await listed.keep_asking(lambda: fleet.leave_out(listed.unlisted))
-
     async def _recall_and_connect(self, feed: Feed, fleet: Fleet, listed: Listed, ended: threading.Event) -> None:
+        # With a predecessor the order is: connect, take over, recall. It feeds until then, so its ids are not final.
         if self.in_charge.is_set():
             await self._recall(feed, ended)
         await _set_within(listed.answered, FIRST_WITHIN_S)
@@ -157,14 +135,18 @@ class VenueFeed:
         await fleet.ended()
 
     async def _recall(self, feed: Feed, ended: threading.Event) -> None:
-        """Find out what earlier processes have fed; ``ended`` frees the thread when the feed stops meanwhile."""
+        """Read what earlier processes have fed; ``ended`` ends the thread if the feed stops meanwhile."""
         try:
             await asyncio.to_thread(feed.recall, ended)
         except Stopped:
             return
 
     async def _come_into_charge(self, feed: Feed, fleet: Fleet, ended: threading.Event) -> None:
-        """Have the predecessor end once all is acknowledged here, and judge the seam between it and this feed."""
+        """Once all subscriptions are acknowledged, end the predecessor; then look for gaps between it and this feed.
+
+        Both feed the venue meanwhile. The predecessor's last frames are in Kafka when it has ended, so only then can
+        this feed recall its ids and report what neither of them has received.
+        """
         if self.in_charge.is_set():
             return
         while not fleet.ready:  # noqa: ASYNC110  # many connections, each with an event of its own
@@ -178,7 +160,7 @@ class VenueFeed:
             feed.note("handover", predecessor=str(predecessor.pid), successor=str(os.getpid()), both_fed_s=both_s)
 
     async def _end(self, fleet: Fleet, feed: Feed) -> None:
-        """Let the connections take what has arrived, but not for ever, and wait for Kafka."""
+        """Take the frames that have arrived, and wait for Kafka to acknowledge them; both within bounds."""
         if not await fleet.stop(_CLOSE_S):
             _log.error("frames that had arrived could not be handed to Kafka in time", venue=self.name)
         handover = successor_of(self._settings, self.name) is not None

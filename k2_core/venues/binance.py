@@ -17,7 +17,7 @@ from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, sp
 from k2_core.venues.json_text import decode_as, decode_object
 from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
-from k2_core.venues.replies import Reply, Subscription, texts_of
+from k2_core.venues.replies import Reply, texts_of
 from k2_core.venues.routing import QUOTE, TRADE, Data, Quotes, Route, Trades, route_of_any
 
 VENUE: Final = "binance"
@@ -43,7 +43,8 @@ SERVER_SHUTDOWN: Final = "serverShutdown"
 ENDING: Final = b'"serverShutdown"'
 PING: Final = b""  # the venue pings
 SERVED_AS: Final[dict[str, str]] = {}
-# As milliseconds far in the future, as microseconds (asked for by timeUnit=MICROSECOND) 2001, before the venue began.
+# Smaller times are milliseconds, larger ones microseconds (timeUnit=MICROSECOND): in microseconds this is the year
+# 2001, before the venue began, and in milliseconds a far future.
 _MILLISECONDS_BELOW: Final = 1_000_000_000_000_000
 _MAX_TIME: Final = 1 << 62
 _STREAMS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "bookTicker"}
@@ -162,16 +163,20 @@ def reply_of(payload: bytes) -> Reply | None:
 
     ``{"result":null,"id":1}``, or ``{"error":{"code":2,"msg":"Invalid request: unknown method"},"id":1}``
 
-    Either is about all streams of the request; a refusal, which may come without the id, is about one symbol when it
-    names a stream of no other. A stream that does not exist is accepted like any other, if its name could be one.
+    Either is about all streams of the request. A refusal may come without the id, and is about one symbol if it names
+    streams of that symbol only. The venue also accepts streams that do not exist, if the name is well-formed.
     """
     reply = decode_as(_reply, payload)
     if reply is None:
         return None
     if reply.error is not None or reply.msg is not None:
-        text = _said(reply)
+        said = reply.msg if reply.error is None else reply.error.get("msg", reply.error)
+        text = said if isinstance(said, str) else spelled(said)
+        # A refusal that names one symbol, by either of its streams, is about both of them.
+        symbols = {symbol.upper() for symbol in _STREAM.findall(text)}
+        about = tuple((data, symbol) for symbol in symbols for data in _STREAMS) if len(symbols) == 1 else ()
         texts = texts_of(payload, leave_out=frozenset({"id"}))
-        return Reply(False, _named_in(text), text, texts if len(texts) > 1 else ())
+        return Reply(False, about, text, texts if len(texts) > 1 else ())
     return Reply(accepted=True) if reply.id is not None and bytes(reply.result) == b"null" else None
 
 
@@ -183,17 +188,23 @@ def parse(payload: bytes) -> Trades | None:
 
     ``m`` true means that the buyer was the maker: the aggressor sold. ``T`` is the trade's time, ``E`` only when the
     event was published.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
     """
     trade = _fast_trade(payload)
-    if trade is None:
-        return _parse_other(payload)
-    event_us = _microseconds(trade.T)
-    published = None if trade.E is None else _microseconds(trade.E)
-    side: Side = "SELL" if trade.m else "BUY"
-    return [VenueTrade(trade.s, str(trade.t), trade.t, trade.p, trade.q, event_us, published, side)]
+    if trade is not None:
+        event_us = _microseconds(trade.T)
+        published = None if trade.E is None else _microseconds(trade.E)
+        side: Side = "SELL" if trade.m else "BUY"
+        return [VenueTrade(trade.s, str(trade.t), trade.t, trade.p, trade.q, event_us, published, side)]
+    event = _event_of(payload)
+    if event is None:
+        return None
+    kind, value = event
+    if kind is None:
+        return [BadTrade("missing_field", f"field e is {'null' if 'e' in value else 'missing'}")]
+    if kind != _STREAMS["trades"]:
+        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
+    fault = fault_in(value, _TRADE_FIELDS) or _fault_in_numbers(value, "t")
+    return [BadTrade(*fault, _event_us(value))]
 
 
 def parse_quotes(payload: bytes) -> Quotes | None:
@@ -202,20 +213,26 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     ``{"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000",
     "a":"61837.64000000","A":"1.54698000"}}``
 
-    ``u`` is the order book's update id: the quote's own id, by which quotes are ordered. There is no time, so a quote
-    is stamped at its receipt; a frame that does carry ``T``, as those of futures do, keeps it.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
+    ``u`` is the order book's update id: the quote's id, which orders quotes. There is no time, so a quote gets the time
+    of its receipt. A frame that carries ``T``, as those of futures do, keeps it.
     """
     quote = _fast_quote(payload)
-    return [quote] if quote is not None else _parse_other_quotes(payload)
+    if quote is not None:
+        return [quote]
+    event = _event_of(payload)
+    if event is None:
+        return None
+    kind, value = event
+    if kind != _STREAMS["quotes"]:
+        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
+    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES) or _fault_in_numbers(value, "u")
+    return [BadQuote(*fault, _event_us(value))]
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
     """Return base and quote of ``BTCUSDT``; None when they cannot be told apart.
 
-    Letters of any script and digits, upper case, as the venue lists them: a separator could make two keys one.
+    A symbol has letters of any script and digits, upper case. A separator in it could make two keys equal.
     """
     if not venue_symbol.isalnum() or venue_symbol != venue_symbol.upper():
         return None
@@ -234,38 +251,26 @@ def parse_instruments(body: bytes) -> Listings:
     "status":"TRADING","baseAsset":"ETH","baseAssetPrecision":8,"quoteAsset":"BTC","quotePrecision":8,"filters":[
     {"filterType":"PRICE_FILTER","minPrice":"0.00001000","maxPrice":"922327.00000000","tickSize":"0.00001000"},
     {"filterType":"LOT_SIZE","minQty":"0.00010000","maxQty":"100000.00000000","stepSize":"0.00010000"}]}]}``
-
-    Raises:
-        MalformedFrame: when the list cannot be read, or is empty.
     """
     entries = decode_reply(_exchange_info, body).symbols
     return read_listings(entries, _listed, _listing, lambda entry: entry.get("symbol"))
 
 
-def _said(reply: _Reply) -> str:
-    said = reply.msg if reply.error is None else reply.error.get("msg", reply.error)
-    return said if isinstance(said, str) else spelled(said)
-
-
-def _named_in(text: str) -> tuple[Subscription, ...]:
-    """Return both streams of the one symbol that a refusal names by either; none when it names several or no symbol."""
-    symbols = {symbol.upper() for symbol in _STREAM.findall(text)}
-    return tuple((data, symbol) for symbol in symbols for data in _STREAMS) if len(symbols) == 1 else ()
-
-
 def _fast_trade(payload: bytes) -> _Trade | None:
-    """Return the trade of a frame that has one and nothing wrong with it."""
+    """Return the trade of a frame with one valid trade; None for any other frame."""
     frame = decode_as(_trades, payload)
     if frame is None:
         return None
     trade = frame.data
+    # The decoder has checked that all fields are there and their types. Only the bounds of numbers are left.
     fits = 0 <= trade.t < MAX_ID and 0 <= trade.T < _MAX_TIME and 0 <= (trade.E or 0) < _MAX_TIME
     return trade if fits else None
 
 
 def _fast_quote(payload: bytes) -> VenueQuote | None:
-    """Return the quote of a frame that has one and nothing wrong with it."""
+    """Return the quote of a frame with one valid quote; None for any other frame."""
     frame = decode_as(_quotes, payload)
+    # A quote of spot has no ``e``: only the name of its stream says what it is.
     if frame is None or (frame.data.e is None and not _is_of(frame.stream, "quotes")):
         return None
     quote = frame.data
@@ -293,34 +298,8 @@ def _is_of(stream: object, data: Data) -> bool:
     return isinstance(stream, str) and stream.endswith(f"@{_STREAMS[data]}")
 
 
-def _parse_other(payload: bytes) -> Trades | None:
-    """Say what a frame is that is not a well-formed trade."""
-    event = _event_of(payload)
-    if event is None:
-        return None
-    kind, value = event
-    if kind is None:
-        return [BadTrade("missing_field", f"field e is {'null' if 'e' in value else 'missing'}")]
-    if kind != _STREAMS["trades"]:
-        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
-    fault = fault_in(value, _TRADE_FIELDS) or _fault_in_numbers(value, "t")
-    return [BadTrade(*fault, _event_us(value))]
-
-
-def _parse_other_quotes(payload: bytes) -> Quotes | None:
-    """Say what a frame is that is not a well-formed quote."""
-    event = _event_of(payload)
-    if event is None:
-        return None
-    kind, value = event
-    if kind != _STREAMS["quotes"]:
-        raise MalformedFrame("unknown_event", f"event {spelled(kind)}")
-    fault = fault_in(value, _QUOTE_FIELDS, may_be_null=_SIDES) or _fault_in_numbers(value, "u")
-    return [BadQuote(*fault, _event_us(value))]
-
-
 def _event_of(payload: bytes) -> tuple[str | None, dict[str, object]] | None:
-    """Return kind and data of a stream's event, the kind None where a trade lacks it; None for a control frame."""
+    """Return kind and data of a stream's event; None for a control frame. The kind is None if a trade lacks it."""
     frame = decode_object(payload)
     stream = frame.get("stream")
     if "data" in frame:
@@ -337,6 +316,7 @@ def _event_of(payload: bytes) -> tuple[str | None, dict[str, object]] | None:
 
 
 def _kind_of(value: object, stream: object) -> tuple[str | None, dict[str, object]] | None:
+    """Return kind and data of an event: its own ``e``, or for a quote without one the kind of its stream."""
     if value is None:
         raise MalformedFrame("missing_field", "data is null")
     if not isinstance(value, dict):
@@ -354,6 +334,7 @@ def _kind_of(value: object, stream: object) -> tuple[str | None, dict[str, objec
 
 
 def _fault_in_numbers(value: dict[str, object], id_name: str) -> Fault:
+    """Return what is wrong with the id or the times of an item; call it only if the fast decoder refused the item."""
     for name in (id_name, "T", "E"):
         number = value.get(name)
         if number is None:

@@ -170,8 +170,8 @@ def reply_of(payload: bytes) -> Reply | None:
     ``{"channel":"subscriptions","client_id":"","timestamp":"2026-04-07T14:30:00.000000Z","sequence_num":0,
     "events":[{"subscriptions":{"level2":["BTC-USD"],"market_trades":["BTC-USD","ETH-USD"]}}]}``
 
-    It lists all that the connection is subscribed to by then. A refusal is ``{"type":"error","message":"Failed to
-    subscribe","reason":"XYZ-USD is not a valid product"}`` and names what it is about in some text, or not at all.
+    It lists everything that the connection is subscribed to. A refusal is ``{"type":"error","message":"Failed to
+    subscribe","reason":"XYZ-USD is not a valid product"}``; some text of it may name the product.
     """
     reply = decode_as(_reply, payload)
     if reply is None:
@@ -196,9 +196,6 @@ def parse(payload: bytes) -> Trades | None:
     "size":"0.00150000","side":"BUY","time":"2026-04-07T14:30:02.789012Z"}]}]}``
 
     ``side`` is the maker's, so the aggressor's is the opposite. ``time`` is the trade's, ``timestamp`` the message's.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
     """
     frame = decode_as(_trades, payload)
     trades = None if frame is None else _trades_in(frame, microseconds(frame.timestamp))
@@ -218,10 +215,7 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     "high_52_w":"73800.00","price_percent_chg_24_h":"1.85","best_bid":"68900.00","best_bid_quantity":"1.50000000",
     "best_ask":"68901.00","best_ask_quantity":"0.50000000"}]}]}``
 
-    A quote has no time but its message's. The venue gives no id: see :func:`k2_core.quotes.quote_id`.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
+    A quote has the time of its message. The venue gives no id: see :func:`k2_core.quotes.quote_id`.
     """
     quotes = _quotes_in(decode_as(_quotes, payload))
     if quotes:
@@ -250,9 +244,6 @@ def parse_instruments(body: bytes) -> Listings:
     "base_increment":"0.00000001","display_name":"BTC-USD","min_market_funds":"1","margin_enabled":false,
     "post_only":false,"limit_only":false,"cancel_only":false,"status":"online","status_message":"",
     "trading_disabled":false,"fx_stablecoin":false,"max_slippage_percentage":"0.02000000","auction_mode":false}]``
-
-    Raises:
-        MalformedFrame: when the list cannot be read, or is empty.
     """
     entries: list[msgspec.Raw] = decode_reply(_products, body)
     return read_listings(entries, _product, _listing, lambda entry: entry.get("id"))
@@ -270,9 +261,10 @@ def _listing(product: _Product) -> Listing:
 
 
 def _trades_in(frame: _Trades | None, published_us: int | None) -> list[VenueTrade] | None:
-    """Return the trades of a frame that has some and nothing wrong with any."""
+    """Return the trades of a frame in which every trade is valid; None for any other frame."""
     if frame is None:
         return None
+    # One bad trade refuses the whole frame: the slow path then reads each by itself and says what is wrong with it.
     trades = []
     for event in frame.events:
         for each in event.trades:
@@ -294,7 +286,7 @@ def _trade_of(trade: _Trade | None, published_us: int | None) -> VenueTrade | No
 
 
 def _quotes_in(frame: _Quotes | None) -> list[VenueQuote] | None:
-    """Return the quotes of a frame that has some and nothing wrong with any."""
+    """Return the quotes of a frame in which every quote is valid; None for any other frame."""
     if frame is None:
         return None
     found = [_quote_of(each, frame.timestamp) for event in frame.events for each in event.tickers]
@@ -312,7 +304,8 @@ def _quote_of(quote: _Quote | None, time: str) -> VenueQuote | None:
 
 
 def _whole(text: str) -> int | None:
-    """Return an id that is written as a whole number, in the one way that there is; None for any other text."""
+    """Return an id that is a whole number in ASCII digits without leading zeros; None for any other text."""
+    # One spelling for each number: two spellings of one id would be two message ids.
     plain = text.isdecimal() and text.isascii() and (text[0] != "0" or text == "0") and len(text) <= _LONGEST_ID
     return int(text) if plain else None
 
@@ -323,22 +316,24 @@ def _counter(frame: _Trades | _Quotes | _Envelope | None) -> int | None:
 
 
 def _items_of(payload: bytes, data: Data) -> tuple[list[object], str]:
-    """Return the trades or quotes of a frame one by one, none for a control frame, and the message's time."""
+    """Return the trades or quotes of a frame and the message's time; none for a control frame.
+
+    An event without items is replaced by its :class:`Fault`, so that it becomes one rejected row.
+    """
     message = message_on(_CHANNELS[data], payload, "events", control=_CONTROL_CHANNELS, replies=_REPLY_FIELDS)
     if message is None:
         return [], ""
     time, events = message.get("timestamp"), message["events"]
-    assert isinstance(events, list)  # noqa: S101  # message_on looked
-    items = [item for event in events for item in _items_in(event, _LISTS[data])]
+    assert isinstance(events, list)  # noqa: S101  # message_on checked it
+    items, name = list[object](), _LISTS[data]
+    for event in events:
+        if not isinstance(event, dict):
+            items.append(Fault("wrong_type", f"an event is {spelled(event)}, expected an object"))
+        elif (fault := fault_in(event, {name: list})) is not None:
+            items.append(fault)
+        else:
+            items += event[name]
     return items, time if isinstance(time, str) else ""
-
-
-def _items_in(event: object, name: str) -> list[object]:
-    """Return an event's items; what is wrong with an event that has none stands in their place."""
-    if not isinstance(event, dict):
-        return [Fault("wrong_type", f"an event is {spelled(event)}, expected an object")]
-    fault = fault_in(event, {name: list})
-    return [fault] if fault is not None else list(event[name])
 
 
 def _as(shape: type[_Shape], item: object) -> _Shape | None:

@@ -10,7 +10,7 @@ import numpy as np
 from k2_core.errors import MalformedFrame
 
 DEEPEST: Final = 200
-"""Levels of nesting; a decoder's own bound depends on how deep its caller stands, and venues use a handful."""
+"""Levels of nesting. A decoder's own bound depends on the depth of its caller's stack; venues use a few levels."""
 SHALLOW_BYTES: Final = 2 * DEEPEST
 """A shorter text cannot open more levels than allowed and close them all."""
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedFrame)
@@ -24,7 +24,7 @@ _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 def check_text(payload: bytes) -> None:
-    """Refuse what is not UTF-8 or nests too deep, which a fast decoder does not see in fields that it skips.
+    """Refuse a text that is not UTF-8 or nests too deep: a fast decoder does not check that in fields that it skips.
 
     Raises:
         MalformedFrame: ``malformed_json``.
@@ -34,6 +34,7 @@ def check_text(payload: bytes) -> None:
             payload.decode()
         except UnicodeDecodeError as error:
             raise MalformedFrame("malformed_json", str(error)) from None
+    # Few texts have so many brackets. In those the depth is counted, without brackets inside of strings.
     if len(payload) - len(payload.translate(None, b"[{")) > DEEPEST:
         structure = np.frombuffer(_TEXTS.sub(b"", payload), dtype=np.uint8)
         deepest = int(np.cumsum(_STEPS[structure]).max())
@@ -42,7 +43,7 @@ def check_text(payload: bytes) -> None:
 
 
 def decode_as(decoder: msgspec.json.Decoder[_Shape], payload: bytes) -> _Shape | None:
-    """Read JSON of one shape; None when it is not JSON, or not of that shape, which :func:`decode_any` then tells."""
+    """Read JSON of one shape; None if it is not JSON or has another shape. :func:`decode_any` then finds out which."""
     try:
         if len(payload) > SHALLOW_BYTES or not payload.isascii():
             check_text(payload)

@@ -38,7 +38,7 @@ ENDING: Final = b""  # the venue does not announce that it closes a connection
 PING: Final = b'{"method":"ping"}'
 SERVED_AS: Final[dict[str, str]] = {}
 _CHANNELS: Final[dict[Data, str]] = {"trades": "trade", "quotes": "ticker"}
-_REQ_IDS: Final[dict[Data, int]] = {"trades": 1, "quotes": 2}  # the first of each; a refusal names no channel but this
+_REQ_IDS: Final[dict[Data, int]] = {"trades": 1, "quotes": 2}  # the first of each; a refusal names no channel
 _CONTROL_CHANNELS: Final = frozenset({"heartbeat", "status"})
 _REPLY_FIELDS: Final = frozenset({"method", "error"})
 _HEAD_BYTES: Final = 64  # of a frame, in which its channel is named
@@ -54,7 +54,7 @@ _STATUSES: Final[dict[str, Status]] = {
     "online": "trading", "cancel_only": "restricted", "post_only": "restricted", "limit_only": "restricted",
     "reduce_only": "restricted", "maintenance": "halted", "delisted": "delisted",
 }  # fmt: skip
-# ``side`` is the taker's order's, by the documentation: the aggressor's as it stands.
+# By the documentation ``side`` is the side of the taker's order, which is the aggressor's.
 _AGGRESSOR: Final[dict[str, Side]] = {"buy": "BUY", "sell": "SELL"}
 
 
@@ -196,7 +196,10 @@ def reply_of(payload: bytes) -> Reply | None:
     if reply is None or reply.method != "subscribe":
         return None
     if not reply.success:
-        asked = [data for data in _CHANNELS if reply.req_id is None or _asked_for(data, reply.req_id)]
+        kinds = len(_REQ_IDS)  # the remainder of a req_id says which kind of data was asked for
+        asked = [
+            data for data, first in _REQ_IDS.items() if reply.req_id is None or (reply.req_id - first) % kinds == 0
+        ]
         about = tuple((data, reply.symbol) for data in asked) if reply.symbol else ()
         texts = () if about else texts_of(payload, leave_out=frozenset({"method", "time_in", "time_out"}))
         text = reply.error or ": ".join(texts)
@@ -212,9 +215,6 @@ def parse(payload: bytes) -> Trades | None:
     "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}``
 
     ``side`` is that of the taker's order: the aggressor's. Prices and sizes are JSON numbers, read as text.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
     """
     trades = _fast_trades(payload)
     if trades:
@@ -230,11 +230,8 @@ def parse_quotes(payload: bytes) -> Quotes | None:
     "ask":105944.30,"ask_qty":3.2,"last":105899.40,"volume":163.28908096,"vwap":105904.39279,"low":104711.00,
     "high":106613.10,"change":250.00,"change_pct":0.24,"timestamp":"2022-12-25T09:30:59.123456Z"}]}``
 
-    The venue gives no id: see :func:`k2_core.quotes.quote_id`. Before 2026 it gave no ``timestamp`` either: such a
-    quote is stamped at its receipt, and what else the item says stands in its id for the time.
-
-    Raises:
-        MalformedFrame: when nothing of the frame can be read.
+    The venue gives no id: see :func:`k2_core.quotes.quote_id`. Before 2026 it gave no ``timestamp`` either. Such a
+    quote gets the time of its receipt, and its id holds the other fields of the item instead of the time.
     """
     quotes = _fast_quotes(payload)
     if quotes:
@@ -277,15 +274,12 @@ def parse_instruments(body: bytes) -> Listings:
     return read_listings(reply.result.values(), _pair, _listing, lambda entry: _symbol(entry.get("wsname")))
 
 
-def _asked_for(data: Data, req_id: int) -> bool:
-    return (req_id - _REQ_IDS[data]) % len(_REQ_IDS) == 0
-
-
 def _fast_trades(payload: bytes) -> list[VenueTrade] | None:
-    """Return the trades of a frame that has some and nothing wrong with any."""
+    """Return the trades of a frame in which every trade is valid; None for any other frame."""
     frame = decode_as(_trades, payload)
     if frame is None:
         return None
+    # One bad trade refuses the whole frame: the slow path then reads each by itself and says what is wrong with it.
     trades = []
     for each in frame.data:
         trade = _trade_of(each)
@@ -296,6 +290,7 @@ def _fast_trades(payload: bytes) -> list[VenueTrade] | None:
 
 
 def _trade_of(trade: _Trade | None) -> VenueTrade | None:
+    # The decoder leaves price and quantity as raw JSON, which may be any value: only a number begins with these.
     if trade is None or not 0 <= trade.trade_id < MAX_ID:
         return None
     event_us, price, quantity = microseconds(trade.timestamp), str(trade.price, "utf-8"), str(trade.qty, "utf-8")
@@ -306,7 +301,7 @@ def _trade_of(trade: _Trade | None) -> VenueTrade | None:
 
 
 def _fast_quotes(payload: bytes) -> list[VenueQuote] | None:
-    """Return the quotes of a frame that has some and nothing wrong with any."""
+    """Return the quotes of a frame in which every quote is valid; None for any other frame."""
     frame = decode_as(_quotes, payload)
     if frame is None:
         return None
@@ -326,6 +321,7 @@ def _quote_of(quote: _Quote | None) -> VenueQuote | None:
 
 
 def _undated_quote_of(quote: _Undated | None) -> VenueQuote | None:
+    # Without a time, the statistics of the day make the id: they change whenever the venue sends another quote.
     if quote is None:
         return None
     bid, ask = _side(quote.bid, quote.bid_qty), _side(quote.ask, quote.ask_qty)
@@ -337,7 +333,7 @@ def _undated_quote_of(quote: _Undated | None) -> VenueQuote | None:
 
 
 def _side(price: msgspec.Raw, quantity: msgspec.Raw) -> tuple[str | None, str | None] | None:
-    """Return a side of the book as it was written; None when it is neither numbers nor null."""
+    """Return price and quantity of a side as they were written; None if either is neither a number nor null."""
     texts = []
     for raw in (price, quantity):
         text = str(raw, "utf-8")
@@ -368,13 +364,13 @@ def _listing(pair: _Pair) -> Listing | None:
 
 
 def _items_of(payload: bytes, data: Data) -> list[bytes]:
-    """Return the trades or quotes of a frame one by one, as they were written; none for a control frame."""
+    """Return the trades or quotes of a frame as they were written; none for a control frame."""
     message = message_on(_CHANNELS[data], payload, "data", control=_CONTROL_CHANNELS, replies=_REPLY_FIELDS)
     if message is None:
         return []
     items = decode_as(_items, payload)
     if items is None:
-        raise MalformedFrame("wrong_type", "field data stands there twice")
+        raise MalformedFrame("wrong_type", "field data appears twice")
     return [bytes(item) for item in items.data]
 
 

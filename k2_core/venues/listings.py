@@ -19,9 +19,9 @@ _object: Final[msgspec.json.Decoder[Mapping[str, object]]] = msgspec.json.Decode
 
 
 class Listings(list[Listing]):
-    """A venue's instruments, each once. ``skipped`` are symbols whose entry could not be read, with the reason.
+    """A venue's instruments, each once. ``skipped`` maps symbols whose entry could not be read to the reason.
 
-    An entry that does not even name its symbol stands there under an empty one.
+    An entry without a symbol is in ``skipped`` under the empty symbol.
     """
 
     def __init__(self, found: Iterable[Listing] = (), skipped: Mapping[str, str] | None = None) -> None:
@@ -29,7 +29,7 @@ class Listings(list[Listing]):
         self.skipped = dict(skipped or {})
 
     def may_lack(self, symbol: str) -> bool:
-        """Tell whether a symbol that is not among these may be listed all the same."""
+        """Tell whether a symbol that is not in the list may be in an entry that could not be read."""
         return symbol in self.skipped or "" in self.skipped
 
     @property

@@ -1,4 +1,4 @@
-"""What a venue answers a subscription, as every venue module tells it. Knows no venue."""
+"""What a venue answers a subscription, as every venue module reports it. Knows no venue."""
 
 from typing import Final, NamedTuple
 
@@ -14,9 +14,9 @@ Subscription = tuple[Data, str]
 class Reply(NamedTuple):
     """A venue's answer to a subscription.
 
-    ``subscriptions`` are those that the answer is about; none: all that the connection has asked for and that was not
-    answered yet. ``text`` is what the venue says of a refusal, in its own words. ``fields`` are the texts of a refusal
-    field by field, where it has several: any may name what is refused, another repeat all that was asked for.
+    ``subscriptions`` are those that the answer is about; without any it is about all requests of the connection that
+    have no answer yet. ``text`` is the venue's reason for a refusal. ``fields`` are the texts of a refusal if it has
+    several: one may name what is refused, another may repeat the whole request.
     """
 
     accepted: bool

@@ -1,4 +1,4 @@
-"""Where a frame belongs and which trade ids it carries, as every venue module tells it. Knows no venue."""
+"""Where a frame belongs and which trade ids it carries, as every venue module reports it. Knows no venue."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
@@ -27,8 +27,8 @@ Quotes = list[VenueQuote | BadQuote]
 class Route(NamedTuple):
     """What a feed needs to know of a frame.
 
-    ``symbol`` is the venue's own; empty when the frame carries none, or several. ``runs`` are the trade ids, for each
-    symbol in rising order whatever their order in the frame, so that a hole between two runs is a gap.
+    ``symbol`` is the venue's own; empty if the frame carries none or several. ``runs`` are the trade ids of each symbol
+    in rising order, whatever their order in the frame, so that a hole between two runs is a gap.
     ``connection_sequence`` is the venue's own count of the connection's messages, which rises by one.
     """
 
@@ -39,7 +39,7 @@ class Route(NamedTuple):
 
 
 def is_snapshot(payload: bytes) -> bool:
-    """Tell whether a frame with data repeats what was before one subscribed, which every venue's head calls alike."""
+    """Tell whether a frame repeats data from before the subscription; every venue marks that in the same word."""
     return _SNAPSHOT in payload[:_HEAD_BYTES]
 
 
@@ -66,7 +66,7 @@ def route_of_any(
     parse_quotes: Callable[[bytes], Quotes | None],
     connection_sequence: int | None = None,
 ) -> Route:
-    """Return the route of a frame by what its venue's parsers make of it: slow, and right for anything."""
+    """Return the route of any frame by what its venue's parsers find in it; slow."""
     try:
         trades = parse(payload)
         if trades is not None:
@@ -90,7 +90,7 @@ def _only(symbols: dict[str, object] | dict[str, list[int]] | dict[str, None]) -
 
 
 def _one_run(trades: Sequence[VenueTrade]) -> IdRun | None:
-    """Return the ids of trades of one symbol that stand in order, as nearly always."""
+    """Return the ids of trades if they are of one symbol and rise by one, as they nearly always do."""
     symbol = trades[0].venue_symbol
     first = expected = trades[0].sequence
     for trade in trades:
@@ -101,6 +101,7 @@ def _one_run(trades: Sequence[VenueTrade]) -> IdRun | None:
 
 
 def _runs(symbol: str, ids: list[int]) -> list[IdRun]:
+    # Sorted first, since venues send snapshots in any order; a run ends where the next id is larger by more than one.
     ids.sort()
     first, last, runs = ids[0], ids[0], []
     for each in ids:

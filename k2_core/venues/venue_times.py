@@ -41,6 +41,7 @@ def _usual_form(text: str) -> str:
 
 
 def _read(text: str) -> int | None:
+    # Whole seconds are remembered, since many events share one; only the fraction is converted each time.
     second_us = _second_us(text[:_END])
     if second_us is None or text[-1] != "Z":
         return None
@@ -54,7 +55,7 @@ def _read(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _second_us(text: str) -> int | None:
-    """Return µs since 1970 of a whole second; many events share one, so it is remembered."""
+    """Return µs since 1970 of a whole second."""
     try:
         moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
     except ValueError:

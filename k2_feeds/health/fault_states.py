@@ -1,4 +1,4 @@
-"""What is wrong with a venue's feed at the moment, each with an event when it begins and one when it is over."""
+"""What is wrong with a venue's feed now, with an event for each begin and each end."""
 
 from typing import Final, Literal, Protocol
 
@@ -16,11 +16,11 @@ class Notes(Protocol):
     """Where events of a venue go."""
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Take something that happened to the feed."""
+        """Take an event of the feed."""
 
 
 class States:
-    """Remember what is wrong, by state and by what it is about: a symbol, a channel, or the venue."""
+    """Remember what is wrong, by state and by its subject: a symbol, a channel, or the venue."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
@@ -31,7 +31,7 @@ class States:
 
     @property
     def texts(self) -> dict[State, list[str]]:
-        """What is to be said of each state that is on."""
+        """The sentences of each state that is on."""
         found: dict[State, list[str]] = {}
         for (state, _), wrong in self._held.items():
             if wrong:
@@ -39,14 +39,14 @@ class States:
         return found
 
     def hold(self, state: State, now: Wrong, *, scope: str = "", begins: bool = True, ends: bool = True) -> None:
-        """Bring a state to what is true now.
+        """Update a state.
 
         Args:
             state: which.
-            now: all that is wrong within ``scope``; empty when nothing is.
-            scope: what judges; each keeps its own part of the state.
-            begins: whether an event is to tell of what is wrong anew, since nobody else does.
-            ends: whether one is to tell of what is over.
+            now: all that is wrong within ``scope``; empty if nothing is.
+            scope: the part of the state that the caller judges.
+            begins: whether to publish an event for what was not wrong before.
+            ends: whether to publish one for what is no longer wrong.
         """
         before = self._held.get((state, scope), {})
         self._held[state, scope] = dict(now)

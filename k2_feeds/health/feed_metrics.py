@@ -1,4 +1,4 @@
-"""Read the feeds' own counts into Prometheus' metrics whenever somebody scrapes them."""
+"""Copy the feeds' own counts into Prometheus' metrics at each scrape."""
 
 from collections import Counter as Counted
 from collections.abc import Sequence
@@ -8,11 +8,8 @@ from prometheus_client import Counter, generate_latest
 
 from k2_core import clock, metrics
 from k2_core.clock import NS_PER_SECOND
-from k2_feeds.feed import Feed
 from k2_feeds.health.fault_states import STATES
 from k2_feeds.health.health_report import Running, VenueHealth
-from k2_feeds.health.watch import Watch
-from k2_feeds.socket.fleet import Fleet
 
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,30 +25,23 @@ class FeedMetrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         for each in self._venues:
-            self._read(each.venue, each.running)
+            venue, running = each.venue, each.running
+            ended = self._running.pop(venue, None)
+            if ended is not None and ended is not running:
+                self._count(venue, ended)  # what it has counted since the last scrape
+            if running is None:
+                metrics.FEED_CONNECTED.labels(venue).set(0)
+                metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(0)
+                for state in STATES:
+                    metrics.FEED_STATE.labels(venue, state).set(0)
+            else:
+                self._running[venue] = running
+                self._count(venue, running)
+                self._gauge(venue, running)
         return generate_latest()
 
-    def _read(self, venue: str, running: Running | None) -> None:
-        ended = self._running.pop(venue, None)
-        if ended is not None and ended is not running:
-            self._count(venue, ended)  # what it had counted since it was last read
-        if running is None:
-            metrics.FEED_CONNECTED.labels(venue).set(0)
-            metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(0)
-            for state in STATES:
-                metrics.FEED_STATE.labels(venue, state).set(0)
-            return
-        self._running[venue] = running
-        self._count(venue, running)
-        self._gauge_connections(venue, running.feed, running.fleet)
-        self._gauge_states(venue, running.watch)
-
     def _count(self, venue: str, running: Running) -> None:
-        self._count_frames(venue, running.feed, running.refused)
-        self._count_ids(venue, running.feed)
-        self._count_connections(venue, running.fleet)
-
-    def _count_frames(self, venue: str, feed: Feed, refused: Counted[str]) -> None:
+        feed, fleet, refused = running.feed, running.fleet, running.refused
         produced: Counted[str] = Counted()
         for place in {place for _, place, _ in feed.lanes.values()}:
             produced[place.topic] += place.acknowledged
@@ -61,28 +51,23 @@ class FeedMetrics:
         self._raise(metrics.FEED_DROPPED, feed, feed.drops.total, venue)
         self._raise(metrics.FEED_RECEIVED, feed, feed.messages, venue)
         self._raise(metrics.FEED_MESSAGE_ERRORS, feed, feed.unreadable + feed.oversized, venue)
-
-    def _count_ids(self, venue: str, feed: Feed) -> None:
         self._raise(metrics.SEQUENCE_GAP_MESSAGES, feed, feed.ids_missing, venue)
         self._raise(metrics.OUT_OF_ORDER, feed, feed.gaps.out_of_order, venue)
         self._raise(metrics.SEQUENCE_BREAKS, feed, feed.sequence_breaks, venue)
         self._raise(metrics.DUPLICATES, feed, feed.gaps.duplicates, venue)
         for (symbol, severity), count in feed.gaps_found.items():
             self._raise(metrics.SEQUENCE_GAPS, feed, count, venue, symbol, severity)
-
-    def _count_connections(self, venue: str, fleet: Fleet) -> None:
         self._raise(metrics.FEED_PONG_TIMEOUTS, fleet, sum(each.pong_timeouts for each in fleet.connections), venue)
         for reason, count in fleet.reconnects.items():
             self._raise(metrics.FEED_RECONNECTS, fleet, count, venue, reason)
 
-    def _gauge_connections(self, venue: str, feed: Feed, fleet: Fleet) -> None:
+    def _gauge(self, venue: str, running: Running) -> None:
+        feed, fleet, watch, _ = running
         since_ns = [each.connected_since_ns for each in fleet.connections if each.connected_since_ns is not None]
         age_s = (clock.now_ns() - min(since_ns)) / NS_PER_SECOND if since_ns else 0.0
         metrics.FEED_CONNECTED.labels(venue).set(fleet.connected)
         metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(age_s)
         metrics.FEED_LAST_MESSAGE.labels(venue).set(feed.last_received_ns / NS_PER_SECOND)
-
-    def _gauge_states(self, venue: str, watch: Watch) -> None:
         lateness, skew_s = watch.lateness, watch.lateness.skew_s(clock.now_ns())
         if lateness.newest is not None:
             metrics.FEED_EVENT_LAG.labels(venue).set(lateness.newest.lag_s)
@@ -92,7 +77,7 @@ class FeedMetrics:
             metrics.FEED_STATE.labels(venue, state).set(state in watch.states)
 
     def _raise(self, counter: Counter, source: object, total: int, *labels: str) -> None:
-        """Bring a counter up by what ``source`` has counted since; a feed that begins again counts from 0 again."""
+        """Raise a counter by what ``source`` has counted since the last scrape; another source counts from 0."""
         key = (str(counter), *labels)
         seen, before = self._counted.get(key, (source, 0))
         counter.labels(*labels).inc(max(total - (before if seen is source else 0), 0))

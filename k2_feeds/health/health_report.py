@@ -1,4 +1,4 @@
-"""What feeds say of themselves at ``/health``, as JSON for programs and sentences for people."""
+"""What ``/health`` reports of feeds: JSON for programs, sentences for people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from k2_core import clock
 from k2_core.clock import NS_PER_SECOND, NS_PER_US
 from k2_feeds.feed import Feed
 from k2_feeds.health.watch import Watch
-from k2_feeds.socket.connection import Connection
 from k2_feeds.socket.fleet import Fleet, Source
 
 _COUNTS: Final = ("messages", "produced", "gaps", "reconnects")
@@ -35,11 +34,11 @@ class VenueHealth:
         self._source = source
 
     def waits(self, text: str) -> None:
-        """Say what the feed waits for before it can begin."""
+        """Report what the feed waits for before it can begin."""
         self.running, self.message = None, text
 
     def attach(self, running: Running) -> None:
-        """Speak from now on for a feed that runs."""
+        """Report a running feed from now on."""
         self.running = running
 
     def snapshot(self) -> dict[str, Any]:
@@ -63,13 +62,22 @@ class VenueHealth:
             "reconnects": fleet.reconnects.total(),
             "dropped": feed.drops.total,
             "states": watch.states.texts,
-            "connections": [_connection(each) for each in fleet.connections],
+            "connections": [
+                {
+                    "symbols": list(each.symbols),
+                    "connected_since": _iso(each.connected_since_ns),
+                    "acknowledged": each.acknowledged,
+                    "silent": each.silence.silent,
+                    "message": each.message,
+                }
+                for each in fleet.connections
+            ],
             "message": _sentence(feed, fleet, watch),
         }
 
 
 def snapshot(venues: Sequence[VenueHealth]) -> dict[str, Any]:
-    """Return the state of all venues of a process: each one's own, and above them what holds for all."""
+    """Return the state of all venues of a process: of each venue, and above them totals."""
     found = {each.venue: each.snapshot() for each in venues}
     one = len(found) == 1
     messages = [state["message"] if one else f"{venue}: {state['message']}" for venue, state in found.items()]
@@ -79,16 +87,6 @@ def snapshot(venues: Sequence[VenueHealth]) -> dict[str, Any]:
         "symbols": [symbol for state in found.values() for symbol in state["symbols"]],
         **{name: sum(state[name] for state in found.values()) for name in _COUNTS},
         "venues": found,
-    }
-
-
-def _connection(connection: Connection) -> dict[str, Any]:
-    return {
-        "symbols": list(connection.symbols),
-        "connected_since": _iso(connection.connected_since_ns),
-        "acknowledged": connection.acknowledged,
-        "silent": connection.silence.silent,
-        "message": connection.message,
     }
 
 
@@ -104,13 +102,9 @@ def _sentence(feed: Feed, fleet: Fleet, watch: Watch) -> str:
     elif feed.last_received_ns and fleet.connected:
         quiet_s = (clock.now_ns() - feed.last_received_ns) / NS_PER_SECOND
         said.append(f"the last frame came {quiet_s:.1f} s ago")
-    return "; ".join([*said, *_states(watch)])
-
-
-def _states(watch: Watch) -> list[str]:
     texts = [text for each in watch.states.texts.values() for text in each]
     more = [f"and {len(texts) - _SAID_AT_MOST} more"] if len(texts) > _SAID_AT_MOST else []
-    return [*texts[:_SAID_AT_MOST], *more]
+    return "; ".join([*said, *texts[:_SAID_AT_MOST], *more])
 
 
 def _iso(moment_ns: int | None) -> str | None:

@@ -24,7 +24,7 @@ async def serve_pages(pages: Mapping[str, Page], port: int, setting: str) -> asy
                 writer.write(_respond(pages, head))
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return  # whoever asked has gone, or does not speak HTTP
+            return  # the client has gone, or does not speak HTTP
         finally:
             writer.close()
 

@@ -44,6 +44,7 @@ class _Second:
 
     def see(self, sample: Sample) -> None:
         self.samples += 1
+        # The least delays are enough: the largest of too many is dropped.
         self.least[sample.received_ns] = min(sample.delay_s, self.least.get(sample.received_ns, sample.delay_s))
         if len(self.least) > _AHEAD:
             del self.least[max(self.least, key=self.least.__getitem__)]
@@ -52,9 +53,9 @@ class _Second:
 class Lateness:
     """Judge samples of one venue.
 
-    The least delay within a minute is nearly all clock: transport only adds to it. So the venue's clock is ahead by at
-    least as much as some frames came before they were sent, and behind by at most the least delay of many. An event
-    whose time silver does not believe is never the newest: nothing after it would count.
+    Transport only adds to a delay, so the least delay within a minute is nearly the difference of the clocks. If frames
+    arrive before they were sent, the venue's clock is ahead by at least that; it is behind by at most the least delay
+    of many frames. An event with a time that silver rejects is never the newest, since all later ones would be older.
     """
 
     def __init__(self, stale_after_s: float, skew_s: float) -> None:
@@ -64,7 +65,6 @@ class Lateness:
         self._runs: dict[str, tuple[int, Sample]] = {}
 
     def see(self, sample: Sample) -> None:
-        """Take one event."""
         believed = sample.event_us * NS_PER_US <= sample.received_ns + MAX_FUTURE_NS
         if believed and (self.newest is None or sample.event_us >= self.newest.event_us):
             self.newest = sample
@@ -72,6 +72,7 @@ class Lateness:
         if not self._seconds or self._seconds[-1].second < second:
             self._seconds.append(_Second(second))
         self._seconds[-1].see(sample)
+        # A symbol is stale after some stale events in a row; one fresh event ends that.
         run, _ = self._runs.get(sample.symbol, (0, sample))
         self._runs[sample.symbol] = run + 1 if sample.lag_s > self._stale_after_s else 0, sample
 
@@ -80,7 +81,9 @@ class Lateness:
 
         Within transport's time: a venue with our time shows a little below zero.
         """
-        self._forget(now_ns)
+        while self._seconds and self._seconds[0].second < now_ns / NS_PER_SECOND - WINDOW_S:
+            self._seconds.popleft()
+        # A few frames with negative delays may be wrong themselves: from the third least one on they prove a skew.
         delays = sorted(delay_s for each in self._seconds for delay_s in each.least.values())
         proved = [delay_s for number, delay_s in enumerate(delays) if delay_s >= 0 or number >= _AHEAD - 1]
         return -proved[0] if proved else None
@@ -88,8 +91,12 @@ class Lateness:
     def skewed(self, now_ns: int) -> dict[tuple[str, str], str]:
         """Return a sentence when the clocks differ by too much."""
         skew_s = self.skew_s(now_ns)
-        if skew_s is None or abs(skew_s) <= self._skew_s or (skew_s < 0 and not self._proved()):
+        if skew_s is None or abs(skew_s) <= self._skew_s:
             return {}
+        if skew_s < 0:  # a clock that is behind looks like slow transport until there are many samples
+            samples, first = sum(each.samples for each in self._seconds), self._seconds[0].second
+            if samples < _PROOF_SAMPLES or self._seconds[-1].second - first < _PROOF_S:
+                return {}
         way = "ahead of" if skew_s > 0 else "behind"
         return {("", ""): f"the venue's clock is {abs(skew_s):.1f} s {way} ours"}
 
@@ -116,11 +123,3 @@ class Lateness:
         if lag_s <= self._stale_after_s:
             return {}
         return {("", ""): f"events come, but the newest of all is {lag_s:.0f} s old"}
-
-    def _proved(self) -> bool:
-        samples = sum(each.samples for each in self._seconds)
-        return samples >= _PROOF_SAMPLES and self._seconds[-1].second - self._seconds[0].second >= _PROOF_S
-
-    def _forget(self, now_ns: int) -> None:
-        while self._seconds and self._seconds[0].second < now_ns / NS_PER_SECOND - WINDOW_S:
-            self._seconds.popleft()

@@ -50,13 +50,11 @@ class Memory:
         self._process = psutil.Process()
 
     def sample(self) -> None:
-        """Take one sample, and set the metrics."""
         self.samples.append(Sample(clock.monotonic(), self._process.memory_info().rss))
         metrics.PROCESS_MEMORY.set(self.samples[-1].rss_bytes)
         metrics.MEMORY_LEAK_SCORE.set(leak_score(self.samples))
 
     async def run(self) -> None:
-        """Sample for ever."""
         while True:
             self.sample()
             await asyncio.sleep(SAMPLE_S)

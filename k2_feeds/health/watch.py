@@ -1,4 +1,4 @@
-"""Look at a running feed every second and say what is wrong with it: silence, staleness, clocks, holes, refusals."""
+"""Look at a running feed every second and report what is wrong: silence, staleness, clocks, holes, refusals."""
 
 import asyncio
 from collections import deque
@@ -38,13 +38,12 @@ class Watch:
         self._breaks = deque([(clock.monotonic(), 0)])
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
-        """Take what came since the last look, and bring the states up to date."""
+        """Take the frames that connections have sampled since the last look, and update the states."""
         self._sample()
         now_ns, states, refused = clock.now_ns(), self.states, self._refusals()
         self.lateness.keep({each[1] for _, each in self._wanted() if each not in self._refused})
@@ -52,7 +51,12 @@ class Watch:
         states.hold("lag", self.lateness.lagging(now_ns))
         states.hold("skew", self.lateness.skewed(now_ns))
         states.hold("alias", self._served_as())
-        states.hold("silence", self._silent(), scope="connections", begins=False, ends=False)  # they tell of it
+        silent: Wrong = {
+            ("", f"{data} {number}"): text
+            for number, connection in enumerate(self._fleet.connections)
+            for data, text in connection.silence.silent.items()
+        }
+        states.hold("silence", silent, scope="connections", begins=False, ends=False)  # connections publish the events
         states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
         states.hold("refused", refused)
         states.hold("sequence", self._sequence(clock.monotonic()), begins=False)  # each gap and break has an event
@@ -68,7 +72,7 @@ class Watch:
 
     def _see(self, received_ns: int, payload: bytes) -> None:
         venue = self._feed.venue
-        for parse in (venue.parse, venue.parse_quotes):
+        for parse in (venue.parse, venue.parse_quotes):  # a frame of quotes is an unknown event to the first
             try:
                 found = parse(payload) or ()
             except MalformedFrame:
@@ -78,15 +82,8 @@ class Watch:
                     self.lateness.see(Sample(item.venue_symbol, received_ns, item.event_us, item.published_us))
             return
 
-    def _silent(self) -> Wrong:
-        return {
-            ("", f"{data} {number}"): text
-            for number, connection in enumerate(self._fleet.connections)
-            for data, text in connection.silence.silent.items()
-        }
-
     def _silent_symbols(self, now_ns: int) -> Wrong:
-        """Return what is acknowledged and has brought nothing for long, though it may be the market that is quiet."""
+        """Return what is acknowledged and has sent nothing for long, though the market may be quiet."""
         wanted = [(session, each) for session, each in self._wanted() if each not in self._aliases]
         since_ns = {each: self._silent_since(session, each, now_ns) for session, each in wanted}
         self._silent_since_ns = {each: since for each, since in since_ns.items() if since is not None}
@@ -101,6 +98,7 @@ class Watch:
         before_ns = self._silent_since_ns.get(wanted)
         if session is None:
             return before_ns
+        # The silence lasts while a new connection is not acknowledged, or has brought nothing yet.
         data, symbol = wanted
         heard_ns = session.stream.heard.get((CHANNELS[data], symbol))
         if wanted not in session.accepted or (heard_ns is None and before_ns is not None):
@@ -110,13 +108,13 @@ class Watch:
         return since_ns if (now_ns - since_ns) / clock.NS_PER_SECOND > self._symbol_silence_s else None
 
     def _wanted(self) -> Iterator[tuple[Session | None, Subscription]]:
-        """Yield all that is to be fed, with the connection that it is to come by."""
+        """Yield all subscriptions that are wanted, each with its present connection."""
         for connection in self._fleet.connections:
             for each in connection.wanted:
                 yield connection.session, each
 
     def _refusals(self) -> Wrong:
-        """Return what is refused, until it is accepted: a reconnect does not make it well."""
+        """Return what is refused, until it is accepted: a reconnect does not change that."""
         for connection in self._fleet.connections:
             if connection.session is not None:
                 self._refused |= connection.session.refused
@@ -132,7 +130,7 @@ class Watch:
         return found
 
     def _served_as(self) -> Wrong:
-        """Return what comes under another name, until it comes under its own: a reconnect does not change it."""
+        """Return what is served under another name, until it comes under its own: a reconnect does not change it."""
         for session, each in self._wanted():
             if session is not None and each in session.aliases:
                 self._aliases[each] = session.aliases[each]
@@ -148,6 +146,7 @@ class Watch:
 
     def _sequence(self, now: float) -> Wrong:
         """Return a sentence while ids or counters have jumped within the last minutes."""
+        # Totals with their times: the oldest kept one is the last before the window.
         total = self._feed.gaps_found.total() + self._feed.sequence_breaks
         if self._breaks[-1][1] != total:
             self._breaks.append((now, total))

@@ -1,7 +1,7 @@
-"""How far Kafka has acknowledged each partition, as librdkafka's statistics tell it.
+"""How many values of each partition Kafka has acknowledged, by librdkafka's statistics.
 
 Source: librdkafka's STATISTICS.md; ``acked_msgid`` of a partition counts the values of an idempotent producer, from 1
-in the order they were handed over. A delivery report for each value would tell the same, for 0.5 µs each.
+in the order of their handing over. A delivery report for each value would say the same, for 0.5 µs each.
 """
 
 from typing import Final, NamedTuple
@@ -50,34 +50,33 @@ class Acknowledgements:
         self._given_before: list[int] = []
 
     def place(self, topic: str, partition: int) -> Place:
-        """Return the one place of a partition."""
         found = self._places.get((topic, partition))
         if found is None:
             found = self._places[topic, partition] = Place(topic, partition)
         return found
 
     def mark(self) -> Mark:
-        """Return how many values each place was given."""
         return Mark(self._counting, {place: place.given for place in self._places.values()})
 
     def reached(self, mark: Mark) -> bool:
-        """Tell whether all values given until ``mark`` are acknowledged; False when they are counted anew since."""
+        """Tell whether all values given until ``mark`` are acknowledged; False if the count began again since."""
         return mark.counting == self._counting and all(
             place.acknowledged >= given for place, given in mark.given.items()
         )
 
     def recount(self) -> None:
-        """Let no mark be reached that was made before: a value it counts has come back, and must be given again."""
+        """Make all earlier marks unreachable: a value that they count was returned, and must be given again."""
         self._counting += 1
 
     def read(self, statistics: str, *, idle: bool) -> None:
-        """Take what the producer says now and then; ``idle`` when nothing is on its way.
+        """Take the producer's regular statistics; ``idle`` if no value is on its way.
 
-        librdkafka begins a partition's count again when its topic was deleted and made again: a quiet moment is when
-        both counts can be brought together.
+        When a topic is deleted and created again, librdkafka begins the counts of its partitions again. While nothing
+        is on its way, ``given`` can be set to its count.
         """
         found = _read(statistics).topics
         given = [place.given for place in self._places.values()]
+        # Quiet means: nothing is on its way, and nothing was given since the statistics before these.
         quiet, self._given_before = idle and given == self._given_before, given
         changed = False
         for place in self._places.values():

@@ -1,4 +1,4 @@
-"""What a feed had to drop while Kafka was away, for the one event that tells of it afterwards."""
+"""Counts of what a feed dropped while Kafka was away, for the event that reports it afterwards."""
 
 from k2_core import clock
 from k2_core.clock import NS_PER_US
@@ -15,7 +15,6 @@ class Drops:
         return self._frames > 0
 
     def add(self, received_ns: int, size: int) -> None:
-        """Count one frame."""
         self.total += 1
         self._frames += 1
         self._bytes += size

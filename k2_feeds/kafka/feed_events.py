@@ -39,7 +39,6 @@ class EventEncoder:
         self._header = _HEADER.pack(CONFLUENT_MAGIC, schema_id)
 
     def encode(self, event: FeedEvent) -> bytes:
-        """Return the Kafka value of one event."""
         out = io.BytesIO(self._header)
         out.seek(len(self._header))
         fastavro.schemaless_writer(out, _SCHEMA, event._asdict())

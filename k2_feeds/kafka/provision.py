@@ -1,4 +1,4 @@
-"""Make the topics a feed writes to, and register their schemas. Runs before the first frame; blocks."""
+"""Create the topics that a feed writes to, and register their schemas. Runs before the first frame; blocks."""
 
 import threading
 import time
@@ -49,19 +49,19 @@ class Provisioned(NamedTuple):
         return tuple(self.raw_schema_ids)
 
 
-class Stopped(Exception):  # not an error: the process was asked to end while it waited
-    """The wait was ended from outside."""
+class Stopped(Exception):  # not an error: the process is to end
+    """The process was asked to end while it waited."""
 
 
 def provision(
     settings: Settings, venue: Venue, data: Iterable[Data], report: Report, stop: threading.Event
 ) -> Provisioned:
-    """Wait for Kafka and the registry, then make or check a venue's topics of ``data``, trades first, and schemas.
+    """Wait for Kafka and the registry, then create or check a venue's topics of ``data``, trades first, and schemas.
 
-    ``report`` is told in one sentence what is waited for.
+    ``report`` is called with a sentence about what is waited for.
 
     Raises:
-        TopicError: a topic exists with other partitions, or Kafka refused to make or to mend it.
+        TopicError: a topic exists with other partitions, or Kafka refused to create or to correct it.
         IncompatibleSchema: a subject holds a schema that ours would break.
         Stopped: ``stop`` was set meanwhile.
     """
@@ -77,34 +77,33 @@ def provision(
 
 
 def ensure_topic(admin: AdminClient, topic: str, settings: Settings) -> None:
-    """Make ``topic`` with K2's settings, or bring the settings of an existing one back to them.
+    """Create ``topic`` with K2's settings, or correct the settings of an existing one.
 
     Raises:
-        TopicError: it has another number of partitions, which would tear symbols apart, or Kafka refused.
+        TopicError: it has another number of partitions, so that symbols would change theirs, or Kafka refused.
     """
     wanted = topics.topic_settings(settings.kafka.retention_days)
-    if _make(admin, topic, wanted, settings):
+    kafka = settings.kafka
+    new = NewTopic(topic, kafka.topic_partitions, kafka.topic_replication, config=wanted)
+    try:
+        admin.create_topics([new], operation_timeout=_TIMEOUT_S)[topic].result(timeout=_TIMEOUT_S * 2)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            msg = f"Kafka refuses to make the topic {topic}: {error.args[0].str()}."
+            raise TopicError(msg) from None
+    else:
+        _log.info("topic made", topic=topic, partitions=kafka.topic_partitions, settings=wanted)
         return
     _check_partitions(admin, topic, settings.kafka.topic_partitions)
     _mend(admin, topic, wanted)
 
 
-def _make(admin: AdminClient, topic: str, config: dict[str, str], settings: Settings) -> bool:
-    kafka = settings.kafka
-    new = NewTopic(topic, kafka.topic_partitions, kafka.topic_replication, config=config)
-    try:
-        admin.create_topics([new], operation_timeout=_TIMEOUT_S)[topic].result(timeout=_TIMEOUT_S * 2)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return False
-        msg = f"Kafka refuses to make the topic {topic}: {error.args[0].str()}."
-        raise TopicError(msg) from None
-    _log.info("topic made", topic=topic, partitions=kafka.topic_partitions, settings=config)
-    return True
-
-
 def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
-    found = _partitions(admin, topic)
+    deadline, found = clock.monotonic() + _TIMEOUT_S, 0
+    while not found and clock.monotonic() < deadline:  # for a moment after the creation Kafka shows no partitions
+        found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
+        if not found:
+            time.sleep(_LOOK_S)
     if found != wanted:
         msg = (
             f"topic {topic} has {found} partitions and the settings say {wanted}: "
@@ -114,18 +113,10 @@ def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
         raise TopicError(msg)
 
 
-def _partitions(admin: AdminClient, topic: str) -> int:
-    """Return how many partitions a topic has; for a moment after it was made, Kafka shows none of them."""
-    deadline = clock.monotonic() + _TIMEOUT_S
-    while True:
-        found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
-        if found or clock.monotonic() > deadline:
-            return found
-        time.sleep(_LOOK_S)
-
-
 def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
-    found = _describe(admin, topic)
+    described = ConfigResource(ResourceType.TOPIC, topic)
+    entries: dict[str, Any] = admin.describe_configs([described])[described].result(timeout=_TIMEOUT_S)
+    found = {name: entry.value for name, entry in entries.items()}
     differing = {name: value for name, value in wanted.items() if found.get(name) != value}
     if not differing:
         return
@@ -140,12 +131,6 @@ def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
         msg = f"Kafka refuses to correct the settings of topic {topic} ({spelled}): {error.args[0].str()}."
         raise TopicError(msg) from None
     _log.warning("topic settings corrected", topic=topic, were={n: found.get(n) for n in differing}, now=differing)
-
-
-def _describe(admin: AdminClient, topic: str) -> dict[str, str | None]:
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    entries: dict[str, Any] = admin.describe_configs([resource])[resource].result(timeout=_TIMEOUT_S)
-    return {name: entry.value for name, entry in entries.items()}
 
 
 def _await_kafka(admin: AdminClient, address: str, report: Report, stop: threading.Event) -> None:

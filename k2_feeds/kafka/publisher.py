@@ -16,7 +16,7 @@ from k2_feeds.kafka.acknowledgements import Acknowledgements, Mark, Place
 _log = logger(__name__)
 _ROOM_RETRY_S: Final = 0.005
 _NO_TOPIC: Final = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001  # librdkafka's names
-_TOPIC_STANDS_AGAIN_S: Final = 60.0  # a deleted topic is made again within some seconds; nothing is dropped for it
+_TOPIC_IS_BACK_S: Final = 60.0  # a deleted topic is created again within some seconds; no frame is dropped for it
 _OVERHEAD_BYTES: Final = 256  # of librdkafka and its Python client, for each value that waits
 _STATISTICS_MS: Final = 500
 BUFFER_MB: Final = 64
@@ -34,8 +34,8 @@ class Item(NamedTuple):
 def producer_settings(bootstrap_servers: str, buffer_mb: int = BUFFER_MB) -> dict[str, object]:
     """Return librdkafka's settings of the feed's producer.
 
-    ``message.timeout.ms`` 0: while Kafka is away nothing that was taken is given up. All that waits takes ``buffer_mb``
-    of memory at most: half of it for the values, half for what each of them costs beside.
+    ``message.timeout.ms`` 0: the producer never gives a value up, however long Kafka is away. Waiting values take at
+    most ``buffer_mb`` of memory: half of it for the values, half for librdkafka's overhead.
     """
     half = buffer_mb * 1024 * 1024 // 2
     return {
@@ -58,19 +58,19 @@ def producer_settings(bootstrap_servers: str, buffer_mb: int = BUFFER_MB) -> dic
 class Publisher:
     """Hand values to Kafka from one thread.
 
-    ``put`` never blocks. What the producer's full queue does not take waits here, as does what finds no topic because
-    somebody deleted it, and ``full`` says so. A caller then gives nothing more until ``room`` returns, so that never
-    more than a few values wait: a Kafka that is slow is waited for. One that acknowledges nothing for
-    ``away_after_s`` while the queue is full is ``away``: until it takes values again ``put`` refuses them, and the
-    caller counts what is dropped. Values given to ``keep`` are never refused.
+    ``put`` never blocks. A value that the producer's full queue does not take waits here, and so does one whose topic
+    was deleted; ``full`` is then true. The caller then gives no more until ``room`` returns, so that only a few values
+    wait: the feed waits for a slow Kafka. If Kafka acknowledges nothing for ``away_after_s`` while the queue is full,
+    it is ``away``: ``put`` refuses values until Kafka takes some again, and the caller counts what is dropped. Values
+    given to ``keep`` are never refused.
 
     Args:
         bootstrap_servers: Kafka's address.
         buffer_mb: memory that waiting values may take.
         away_after_s: how long a full queue waits for an acknowledgement.
 
-    ``on_failure`` are called with topic, value and reason of each value that Kafka refused for good; ``missing`` says
-    which topic was deleted, if one was.
+    ``on_failure`` are called with topic, value and reason of each value that Kafka refused for good; ``missing``
+    returns a sentence while a topic is deleted.
     """
 
     def __init__(
@@ -92,7 +92,11 @@ class Publisher:
         self._moved_at, self._moved_to = clock.monotonic(), 0
         self._acknowledgements = Acknowledgements()
         settings = producer_settings(bootstrap_servers, buffer_mb)
-        callbacks = {"on_delivery": self._undelivered, "error_cb": self._error, "stats_cb": self._statistics}
+        callbacks = {
+            "on_delivery": self._undelivered,
+            "error_cb": self._error,
+            "stats_cb": lambda text: self._acknowledgements.read(text, idle=not self.unacknowledged),
+        }
         self._producer = Producer({**settings, **callbacks, "log_level": 0})
         self._produce = self._producer.produce
         self.poll = self._producer.poll
@@ -105,22 +109,20 @@ class Publisher:
 
     @property
     def unacknowledged(self) -> int:
-        """How many values are not yet acknowledged by Kafka."""
         return len(self._producer) + len(self._waiting) + len(self._kept)
 
     @property
     def acknowledged(self) -> int:
-        """How many values Kafka has acknowledged."""
         return self.handed - self.failed - self.unacknowledged
 
     @property
     def trouble(self) -> str:
-        """What the Kafka client complained about, if nothing was acknowledged since."""
+        """The last error of the Kafka client, if nothing was acknowledged since."""
         return self.missing() or (self._trouble if self.acknowledged <= self._trouble_after else "")
 
     def put(self, place: Place, key: bytes, value: bytes) -> bool:
-        """Take one value for a partition, behind all earlier ones; False when it is refused since Kafka is away."""
-        if self._waiting:
+        """Take one value for a partition, behind all earlier ones; return False if Kafka is away."""
+        if self._waiting:  # behind the others, so that the order stays
             if self.away:
                 return False
             self._waiting.append(Item(place, key, value))
@@ -134,19 +136,19 @@ class Publisher:
         return True
 
     def keep(self, place: Place, key: bytes, value: bytes) -> None:
-        """Take one value that must not be lost, however long Kafka is away; it overtakes what waits."""
+        """Take one value that must not be dropped, however long Kafka is away; it overtakes values that wait."""
         self.handed += 1
         self._kept.append(Item(place, key, value))
         self._hand_on(self._kept)
 
     async def room(self) -> None:
-        """Wait until nothing waits in front of the producer's queue any more, or Kafka counts as away."""
+        """Wait until the producer's queue has taken all values that waited, or Kafka counts as away."""
         while not self.away and not self.retry():
             self._look()
             await asyncio.sleep(_ROOM_RETRY_S)
 
     def retry(self) -> bool:
-        """Try once more what waits; tell whether nothing waits any more."""
+        """Hand values that wait to the producer; tell whether none wait any more."""
         self.poll(0)
         self._hand_on(self._kept)
         if not self._hand_on(self._waiting):
@@ -160,7 +162,7 @@ class Publisher:
         """Serve the producer's callbacks; call it a few times a second.
 
         Raises:
-            TopicError: the producer can never deliver again, and the process must start anew.
+            TopicError: the producer can never deliver again, and the process must be restarted.
         """
         self.retry()
         self._look()
@@ -180,7 +182,7 @@ class Publisher:
         return left
 
     def mark(self) -> Mark | None:
-        """Return how far each partition's values have been handed over; None while some wait to be."""
+        """Return how many values of each partition have been handed over; None while some wait."""
         return None if self._waiting or self._kept else self._acknowledgements.mark()
 
     def has_acknowledged(self, mark: Mark) -> bool:
@@ -188,6 +190,7 @@ class Publisher:
         return not self.unacknowledged or self._acknowledgements.reached(mark)
 
     def _hand_on(self, items: deque[Item]) -> bool:
+        # An item is removed only once the producer has taken it, or Kafka never will.
         while items:
             place, key, value = item = items[0]
             try:
@@ -200,7 +203,7 @@ class Publisher:
         return True
 
     def _not_taken(self, error: BufferError | KafkaException, item: Item, waiting: deque[Item] | None) -> bool:
-        """Put what cannot be handed on now into ``waiting``; tell whether it never can be."""
+        """Let a value that the producer does not take now wait; tell whether Kafka never takes it."""
         code = error.args[0].code() if isinstance(error, KafkaException) else None
         if code is not None and code not in _NO_TOPIC:
             self._failed(item.place.topic, item.value, error.args[0].str())
@@ -211,11 +214,12 @@ class Publisher:
         return False
 
     def _look(self) -> None:
-        """Notice that Kafka acknowledges, or that it has not for so long that it counts as away."""
+        """Notice whether Kafka acknowledges values, and after too long without any that it is away."""
+        # Only a full queue counts: while there is room, nothing is lost by waiting.
         now, acknowledged = clock.monotonic(), self.acknowledged
         if acknowledged != self._moved_to or not self.unacknowledged:
             self._moved_at, self._moved_to = now, acknowledged
-        patience_s = _TOPIC_STANDS_AGAIN_S if self._blocked_by_topic else self._away_after_s
+        patience_s = _TOPIC_IS_BACK_S if self._blocked_by_topic else self._away_after_s
         if self.full and now - self._moved_at > patience_s:
             self.away_because = f"Kafka acknowledged nothing for {patience_s:g} s and the buffer was full"
             self.away = True
@@ -226,6 +230,7 @@ class Publisher:
             return
         topic, partition, key, value = message.topic(), message.partition(), message.key(), message.value()
         if error.code() in _NO_TOPIC and topic is not None and partition is not None:
+            # The topic was deleted. The value waits until it is back; marks that counted it are no longer valid.
             self._blocked_by_topic = True
             self._acknowledgements.recount()
             self._waiting.append(Item(self.place(topic, partition), key or b"", value or b""))
@@ -235,11 +240,8 @@ class Publisher:
     def _failed(self, topic: str, value: bytes, reason: str) -> None:
         self.failed += 1
         _log.error("Kafka refused a value", reason=reason, topic=topic, bytes=len(value))
-        for told in self.on_failure:
-            told(topic, value, reason)
-
-    def _statistics(self, statistics: str) -> None:
-        self._acknowledgements.read(statistics, idle=not self.unacknowledged)
+        for call in self.on_failure:
+            call(topic, value, reason)
 
     def _error(self, error: KafkaError) -> None:
         self._trouble, self._trouble_after = error.str(), self.acknowledged

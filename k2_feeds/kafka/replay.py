@@ -1,10 +1,10 @@
-"""Read again what Kafka holds of a topic, from a time or from near its end, up to where it ends now. Blocks."""
+"""Read partitions from a time, or their newest messages, up to their present end. Blocks."""
 
 import threading
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from k2_feeds.kafka.provision import Stopped
 
@@ -18,7 +18,7 @@ def a_consumer(bootstrap_servers: str) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
-            "group.id": "k2-feed",  # the client wants one; it never joins it
+            "group.id": "k2-feed",  # the client needs a name; it never joins the group
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
@@ -31,9 +31,9 @@ def a_consumer(bootstrap_servers: str) -> Consumer:
 def replay(
     consumer: Consumer, places: list[tuple[str, int]], since_ms: int | None, newest: int, stop: threading.Event
 ) -> Iterator[bytes]:
-    """Yield values of partitions, each partition's in order.
+    """Yield values of partitions, those of each partition in order.
 
-    ``since_ms`` is when Kafka got the first of them; without it they are the ``newest`` of each partition.
+    They are those that Kafka received from ``since_ms`` on; without it the ``newest`` of each partition.
 
     Raises:
         KafkaException: Kafka is away.
@@ -52,22 +52,15 @@ def replay(
             place = message.topic() or "", message.partition() or 0
             if place not in open_until:
                 continue
-            value = _value(message)
-            if value is not None:
-                yield value
-            if value is None or (message.offset() or 0) >= open_until[place][1] - 1:
+            error = message.error()
+            if error is None:
+                yield message.value() or b""
+            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's name
+                raise KafkaException(error)
+            # There may be no message at the last offset; the client then reports the end of the partition.
+            if error is not None or (message.offset() or 0) >= open_until[place][1] - 1:
                 del open_until[place]
     consumer.unassign()
-
-
-def _value(message: Message) -> bytes | None:
-    """Return a message's value; None at the end of its partition."""
-    error = message.error()
-    if error is None:
-        return message.value() or b""
-    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's name
-        return None
-    raise KafkaException(error)
 
 
 def _range(consumer: Consumer, place: TopicPartition, since_ms: int | None, newest: int) -> tuple[int, int]:

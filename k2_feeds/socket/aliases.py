@@ -6,36 +6,27 @@ from k2_core.venues.venue_protocol import Venue
 
 
 def served_as(venue: Venue, lost: Set[str], names: Set[str], asked: Set[str]) -> dict[str, str]:
-    """Return under which name each symbol comes that came under no name of its own.
+    """Return the other name of each lost symbol that the venue serves under one.
 
     Args:
         venue: which documents some aliases.
-        lost: symbols that were asked for and that nothing named.
-        names: those that an acknowledgement, or data, did name.
-        asked: all that were asked for.
-
-    A name that nobody asked for is taken for the one lost symbol of the same base. Without such a symbol it means
-    something only where one symbol alone was asked for, and one name came.
+        lost: symbols that were asked for, and are in no acknowledgement and no data.
+        names: symbols that are in an acknowledgement, or in data.
+        asked: all symbols that were asked for.
     """
-    found = {symbol: other for symbol in lost if (other := _documented(venue, symbol)) in names}
+    found: dict[str, str] = {}
+    for ending, other in venue.SERVED_AS.items():
+        documented = {symbol: symbol.removesuffix(ending) + other for symbol in lost if symbol.endswith(ending)}
+        found |= {symbol: alias for symbol, alias in documented.items() if alias in names}
+    # A name that nobody asked for belongs to the one lost symbol with the same base. If no symbol has that base, it is
+    # an alias only if one symbol was asked for, and one such name came.
     strangers = names - asked - set(found.values())
     for stranger in sorted(strangers):
-        left = sorted(lost - found.keys())
-        candidates = [symbol for symbol in left if _have_one_base(venue, symbol, stranger)]
+        left, instrument = sorted(lost - found.keys()), venue.instrument_of(stranger)
+        known = [(symbol, venue.instrument_of(symbol)) for symbol in left]
+        candidates = [symbol for symbol, each in known if each and instrument and each.base == instrument.base]
         if not candidates and len(asked) == len(strangers) == 1:
             candidates = left
         if len(candidates) == 1:
             found[candidates[0]] = stranger
     return found
-
-
-def _documented(venue: Venue, symbol: str) -> str:
-    for ending, other in venue.SERVED_AS.items():
-        if symbol.endswith(ending):
-            return symbol.removesuffix(ending) + other
-    return ""
-
-
-def _have_one_base(venue: Venue, symbol: str, other: str) -> bool:
-    one, two = venue.instrument_of(symbol), venue.instrument_of(other)
-    return one is not None and two is not None and one.base == two.base

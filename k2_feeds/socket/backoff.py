@@ -12,10 +12,8 @@ class Backoff:
         self._next_s = first_s
 
     def delay_s(self) -> float:
-        """Return how long to wait before the next attempt."""
         delay, self._next_s = self._next_s, min(self._next_s * 2, self._last_s)
         return delay * (0.5 + self._chance())
 
     def reset(self) -> None:
-        """Begin again with the shortest delay."""
         self._next_s = self._first_s

@@ -1,4 +1,4 @@
-"""Keep some symbols of a venue connected for ever: connect, reconnect, and renew with overlap. Knows no Kafka."""
+"""Keep some symbols of a venue connected: connect, reconnect, and renew with overlap. Knows no Kafka."""
 
 import asyncio
 import random
@@ -31,18 +31,18 @@ _log = logger(__name__)
 class Connection:
     """Keep some symbols of one venue connected until :meth:`stop`.
 
-    A renewal overlaps: the next connection is opened and acknowledged before the present one is closed, and both feed
-    the same sink meanwhile, so that nothing is missed. While there can be no next one, the present one goes on.
+    A renewal overlaps: the next connection is opened and acknowledged before the present one is closed. Both feed the
+    same sink meanwhile, so that nothing is missed. If the next one cannot be opened, the present one goes on.
 
     Args:
-        venue: the venue's module of ``k2_core.venues``.
-        base_url: ``wss://host:port``; the venue module knows the path.
+        venue: whose symbols they are.
+        base_url: ``wss://host:port``; the venue knows the path.
         symbols: the venue's own symbols; :meth:`want` changes them.
         data: trades, quotes or both.
         settings: back-off, silence and rotation.
         sink: where frames and events go.
         paces: the venue's limits, shared by all its connections.
-        heeds_silence: whether a channel that brings nothing is a failure; the sink must say what it ``heard``.
+        heeds_silence: whether a silent channel is a failure; the sink must then keep ``heard``.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Connection:
         paces: Paces | None = None,
         heeds_silence: bool = True,
     ) -> None:
-        self.url: str = venue.stream_url(base_url)
+        self.url = venue.stream_url(base_url)
         self.symbols, self.data = symbols, data
         self.session: Session | None = None
         self.reconnects: Counter[str] = Counter()
@@ -85,7 +85,6 @@ class Connection:
 
     @property
     def wanted(self) -> tuple[Subscription, ...]:
-        """What this connection is to be subscribed to."""
         return tuple((data, symbol) for data in self.data for symbol in self.symbols)
 
     def want(self, symbols: tuple[str, ...]) -> None:
@@ -94,7 +93,7 @@ class Connection:
             self.symbols, self._wanted_changed = symbols, True
 
     def stop(self) -> None:
-        """Close the connection; :meth:`run` returns when all that had arrived was taken."""
+        """Close the connection; :meth:`run` returns when all frames that had arrived are taken."""
         self._stop.set()
 
     async def run(self) -> None:
@@ -121,19 +120,16 @@ class Connection:
                 self.session = None
                 await self._pause()
                 return
-            self._tell(session)
+            if not session.settled.is_set():
+                self.message = f"connected to {self.url}, not yet subscribed"
+            elif session.accepted:
+                self.message = f"connected to {self.url}"
+            else:
+                self.message = f"connected to {self.url}, which has none of the symbols"
             await self._look(session)
 
-    def _tell(self, session: Session) -> None:
-        if not session.settled.is_set():
-            self.message = f"connected to {self.url}, not yet subscribed"
-        elif session.accepted:
-            self.message = f"connected to {self.url}"
-        else:
-            self.message = f"connected to {self.url}, which has none of the symbols"
-
     async def _look(self, session: Session) -> None:
-        """Close a connection that is dead; renew one whose time has come."""
+        """Close a connection that is dead; renew one that is about to end, silent, old or has other symbols to feed."""
         if not self._sink.full and session.quiet_s > self._settings.silence_s:
             text = f"nothing was heard for {self._settings.silence_s:g} s"
             session.stream.note("silence", text=text)
@@ -144,26 +140,28 @@ class Connection:
             session.close("symbols", "the venue lists none of its symbols any more")
             return
         session.believe_data(self._settings.silence_s)
-        reason = self._reason_to_renew(session)
-        if reason and clock.monotonic() >= self._renew_not_before:
+        if session.ending:
+            reason = "shutdown"
+        elif self._wanted_changed:
+            reason = "symbols"
+        elif not self._sink.full and self.silence.broken(session):
+            reason = "silence"
+        elif clock.monotonic() > session.renew_at:
+            reason = "rotation"
+        else:
+            return
+        if clock.monotonic() >= self._renew_not_before:
             await self._renew(session, reason)
 
-    def _reason_to_renew(self, session: Session) -> str:
-        if session.ending:
-            return "shutdown"
-        if self._wanted_changed:
-            return "symbols"
-        if not self._sink.full and self.silence.broken(session):
-            return "silence"
-        if clock.monotonic() > session.renew_at:
-            return "rotation"
-        return ""
-
     async def _renew(self, session: Session, reason: str) -> None:
-        """Put another connection in the place of this one, without a gap between them."""
+        """Replace this connection by another one, without a gap between them."""
         successor = await self._begin()
         if successor is not None:
-            await self._acknowledgement(successor, session)
+            # Wait until the successor is acknowledged, by an answer or by data, or there is nothing to wait for.
+            while not (successor.settled.is_set() or successor.over or session.over or self._stop.is_set()):
+                await self._first_of(asyncio.sleep(_LOOK_S), successor.settled.wait(), successor.task, session.task)
+                successor.believe_data(self._settings.silence_s)
+            # A session that has ended cannot be better than a successor that is open, whatever that one lacks.
             if not successor.over and (session.over or self._stands_in(successor, session, reason)):
                 self._replace(session, successor, reason)
                 return
@@ -172,16 +170,10 @@ class Connection:
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
 
-    async def _acknowledgement(self, successor: Session, session: Session) -> None:
-        """Wait until a successor is acknowledged, by an answer or by data, or there is nothing to wait for."""
-        while not (successor.settled.is_set() or successor.over or session.over or self._stop.is_set()):
-            await self._first_of(asyncio.sleep(_LOOK_S), successor.settled.wait(), successor.task, session.task)
-            successor.believe_data(self._settings.silence_s)
-
     def _stands_in(self, successor: Session, session: Session, reason: str) -> bool:
-        """Tell whether the successor has all that is wanted of what the present connection has.
+        """Tell whether the successor has all subscriptions of the present connection that are still wanted.
 
-        A silent connection is not kept for what the venue refuses its successor, unless just that still comes.
+        If the present one is silent, the successor need not have what the venue refuses it, unless that still comes.
         """
         lacks = (session.accepted.keys() & set(self.wanted)) - successor.accepted.keys()
         if reason == "silence":
@@ -189,6 +181,7 @@ class Connection:
         return successor.settled.is_set() and not lacks
 
     def _replace(self, session: Session, successor: Session, reason: str) -> None:
+        # The old connection is closed, but read to its end: both bring the same trades meanwhile, and gold keeps one.
         text = f"connection {successor.connection_id} has taken over"
         self.session = successor
         self._renewal.reset()
@@ -200,7 +193,7 @@ class Connection:
         self._leave(session, reason, text)
 
     def _leave(self, session: Session, reason: str, text: str) -> None:
-        """Close a connection that another stands in for; what was sent before is taken in the background."""
+        """Close a connection that another one replaces; frames sent before are taken in the background."""
         session.close(reason, text)
         self._leaving.add(session)
         session.task.add_done_callback(lambda _: self._leaving.discard(session))
@@ -215,7 +208,7 @@ class Connection:
                 future.cancel()
 
     async def _begin(self) -> Session | None:
-        """Open a connection and begin to subscribe; None when it cannot be, or the feed is stopped meanwhile."""
+        """Open a connection and begin to subscribe; None if it cannot be opened, or the feed is stopped meanwhile."""
         if not self.symbols:
             return None
         attempt = asyncio.ensure_future(self._dial())
@@ -258,6 +251,7 @@ class Connection:
     def _ended(self, session: Session) -> None:
         session.task.result()
         self.pong_timeouts += session.pong_timeout
+        # Only a connection that worked for a while resets the back-off: a venue may accept and close at once.
         if session.settled.is_set() and clock.monotonic() - session.opened_at > _STEADY_S:
             self._backoff.reset()
         self._failed(session.reason, session.text)
@@ -269,7 +263,7 @@ class Connection:
             _log.warning("reconnecting", reason=reason, text=text, url=self.url)
 
     async def _pause(self) -> None:
-        """Wait before the next attempt, at least as long as the venue said."""
+        """Wait before the next attempt, at least as long as the venue asked for."""
         delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_s) if self.symbols else _LOOK_S
         if self.symbols:
             self.message = f"{self.message}; next attempt in {delay_s:.1f} s"

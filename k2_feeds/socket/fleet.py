@@ -48,7 +48,7 @@ def source_of(feeds: Feeds, name: str) -> Source:
 
 
 def spread(symbols: tuple[str, ...], most: int) -> list[tuple[str, ...]]:
-    """Deal symbols out over as few groups of at most ``most`` as there can be, in turn: the first are the busiest."""
+    """Deal symbols out in turn to as few groups of at most ``most`` as possible: the first symbols are the busiest."""
     groups = -(-len(symbols) // most)
     return [symbols[number::groups] for number in range(groups)]
 
@@ -87,14 +87,13 @@ class Fleet:
             connection.want(tuple(symbol for symbol in group if symbol not in unlisted))
 
     def start(self) -> None:
-        """Begin to connect."""
         self._running = [asyncio.create_task(connection.run()) for connection in self.connections]
 
     async def ended(self) -> None:
         """Wait until all connections were stopped, or one has failed for good.
 
         Raises:
-            K2Error: what cannot be mended by connecting again.
+            K2Error: an error that another connection would not solve.
         """
         if self._running:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_EXCEPTION)
@@ -103,7 +102,7 @@ class Fleet:
                 task.result()
 
     async def stop(self, within_s: float) -> bool:
-        """Close all connections and take all that has arrived; tell whether that was possible in time."""
+        """Close all connections and take all frames that have arrived; tell whether that was done in time."""
         for connection in self.connections:
             connection.stop()
         if not self._running:
@@ -121,7 +120,7 @@ class Fleet:
 
     @property
     def connected(self) -> bool:
-        """Whether every connection that has symbols stands."""
+        """Whether every connection that has symbols is connected."""
         return all(
             connection.connected_since_ns is not None for connection in self.connections if connection.symbols
         ) and any(connection.symbols for connection in self.connections)
@@ -133,7 +132,7 @@ class Fleet:
 
     @property
     def message(self) -> str:
-        """What the connections say; those that say the same say it once."""
+        """The messages of the connections; a message of several appears once, with their number."""
         said = Counter(connection.message for connection in self.connections if connection.symbols)
         if not said:
             return "none of the symbols is listed by the venue"

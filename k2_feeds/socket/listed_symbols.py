@@ -30,8 +30,8 @@ _log = logger(__name__)
 class Listed:
     """Which symbols of the settings a venue does not list, as of its last answer.
 
-    A symbol counts as listed until an answer says otherwise; an answer that lists nothing at all says nothing. Of a
-    recording nobody is asked: its symbols are in it, spelled as the venue spelled them then, whatever is listed now.
+    A symbol counts as listed until an answer says otherwise; an answer that lists nothing changes nothing. For a
+    recording no venue is asked: it holds its symbols in the venue's spelling of then, whatever is listed now.
     """
 
     def __init__(self, source: Source, feeds: Feeds) -> None:
@@ -43,7 +43,7 @@ class Listed:
         self._backoff = Backoff(*_RETRY_S)
 
     def sentence_of(self, symbol: str) -> str:
-        """Say that a symbol is not fed, and why."""
+        """Return a sentence that says that a symbol is not fed, and why."""
         name = self._source.venue.VENUE
         return (
             f"{name} does not list {symbol}: it is not fed until it does; check K2_FEEDS__{name.upper()}__SYMBOLS"
@@ -51,7 +51,7 @@ class Listed:
         )
 
     async def keep_asking(self, changed: Callable[[], None]) -> None:
-        """Ask for ever, but not of a recording; ``changed`` is called after an answer that changes what is unlisted."""
+        """Ask until cancelled, but not for a recording; call ``changed`` after an answer that changes ``unlisted``."""
         if self._recorded:
             self.answered.set()
             return

@@ -24,24 +24,23 @@ class Pace:
         self._queue = asyncio.Lock()
 
     async def wait(self) -> None:
-        """Return when it is time for one more."""
         async with self._queue:
-            while (left_s := self._due_at() - clock.monotonic()) > 0:  # noqa: ASYNC110  # time is what is waited for
+            while True:
+                full = len(self._times) == self._times.maxlen
+                due_at = max(self._times[0] + self._period_s if full else 0.0, self._held_until)
+                if (left_s := due_at - clock.monotonic()) <= 0:
+                    break
                 await asyncio.sleep(left_s)
             self._times.append(clock.monotonic())
 
     def hold(self, seconds: float) -> None:
-        """Let nobody go for so long, because the venue said so."""
+        """Let nobody go for so long, because the venue asked for it."""
         self._held_until = max(self._held_until, clock.monotonic() + min(seconds, LONGEST_HOLD_S))
 
     @property
     def held_s(self) -> float:
-        """For how long nobody goes, by what the venue said."""
+        """For how long nobody goes, as the venue asked."""
         return max(self._held_until - clock.monotonic(), 0.0)
-
-    def _due_at(self) -> float:
-        full = len(self._times) == self._times.maxlen
-        return max(self._times[0] + self._period_s if full else 0.0, self._held_until)
 
 
 class Paces:

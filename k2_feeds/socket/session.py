@@ -21,19 +21,19 @@ from k2_feeds.socket.websockets import VenueSocket
 ACKNOWLEDGE_S: Final = 10.0
 PING_S: Final = 20.0
 SAMPLED_FRAMES: Final = 32
-_ASKED: Final = 6  # times that one asks for a subscription which the venue does not answer, while it answers others
-SETTLE_S: Final = 0.5  # for what else answers a request of which a part was refused
+_ASKED: Final = 6  # requests for a subscription that the venue does not answer, while it answers others
+SETTLE_S: Final = 0.5  # for further answers to a request of which a part was refused
 _FUTILE: Final = 40  # requests that were refused without a name, and none accepted: it is not the symbols
-ASK_AGAIN_S: Final = (30.0, 600.0)  # for what was refused: a refusal may pass, as one for too many requests does
+ASK_AGAIN_S: Final = (30.0, 600.0)  # for what was refused: some refusals pass, such as one of too many requests
 _PONG_TIMEOUT: Final = "keepalive ping timeout"
 
 
 class Session:
     """Subscribe over an open socket and take every frame, verbatim, until the connection ends.
 
-    ``accepted`` says since when (monotonic seconds) the venue acknowledges a subscription, ``refused`` what it says of
-    one that it does not have, until it accepts it after all; ``missing`` are those that it has not answered.
-    ``aliases`` are accepted ones that the venue serves under another name. ``sample`` holds the newest frames.
+    ``accepted`` maps subscriptions to the time (monotonic seconds) of their acknowledgement, ``refused`` to the venue's
+    reason until it accepts them after all; ``missing`` are those without an answer. ``aliases`` are accepted ones that
+    the venue serves under another name. ``sample`` holds the newest frames.
     """
 
     def __init__(
@@ -78,21 +78,23 @@ class Session:
         return clock.monotonic() - self._socket.heard_at
 
     def close(self, reason: str, text: str) -> None:
-        """Ask for the end of the connection; what was sent before it is still read."""
+        """Close the connection; what the venue sent before is still read."""
         if not self.reason:
             self.reason, self.text = reason, text
             self._closer = asyncio.ensure_future(self._socket.close())
 
     def believe_data(self, patience_s: float) -> None:
-        """Take a subscription that brings data for accepted, whether it was refused or not answered, by whatever name.
+        """Accept subscriptions whose data comes, whether they were refused or not answered, under whatever name.
 
-        What the venue documents to come under another name, and brings nothing for ``patience_s``, does so.
+        A symbol for which nothing has come for ``patience_s`` may be served under its documented alias.
         """
         heard = self.stream.heard
         unanswered = *self.refused, *self.missing
         self._accept(tuple((data, symbol) for data, symbol in unanswered if (CHANNELS[data], symbol) in heard))
         long_ago = clock.monotonic() - patience_s
         for data, channel in CHANNELS.items():
+            # Names that came are matched with lost symbols: those that have waited long enough with all names, and any
+            # lost symbol with names that nobody asked for.
             asked = {symbol for kind, symbol in self._wanted if kind == data}
             names = {symbol for kind, symbol in heard if kind == channel}
             lost = asked - names
@@ -108,7 +110,11 @@ class Session:
         try:
             await self._read()
         except ConnectionClosed as error:
-            self._lost(str(error) or type(error).__name__)
+            said = str(error) or type(error).__name__
+            self.pong_timeout = _PONG_TIMEOUT in said
+            if not self.reason:
+                self.reason, self.text = "closed", f"the connection ended: {said}"
+            self.stream.note("disconnect", reason=self.reason, text=self.text)
         finally:
             asking.cancel()
             pinging.cancel()
@@ -116,7 +122,7 @@ class Session:
             await asyncio.gather(asking, pinging, return_exceptions=True)
 
     async def _read(self) -> None:
-        """Take frames until the connection is closed. ``recv`` does not yield while frames are at hand."""
+        """Take frames until the connection is closed. ``recv`` does not yield while frames are waiting."""
         recv, take, now_ns, sink = self._socket.recv, self.stream.take, clock.now_ns, self._sink
         keep, missing, refused, mark = self.sample.append, self.missing, self.refused, self._venue.ENDING
         while True:
@@ -132,7 +138,10 @@ class Session:
                 await sink.room()
 
     async def _ask(self) -> None:
-        """Subscribe, and again to what is not answered in time; give the connection up when nothing is answered."""
+        """Subscribe, and again to what is not answered in time; close the connection if nothing is answered.
+
+        Then subscribe to what was refused, each symbol by itself, now and then, until nothing is refused.
+        """
         for data, symbol in self.missing:
             self.stream.note("subscribe", symbol, channel=data)
         try:
@@ -149,15 +158,21 @@ class Session:
                     return
                 fruitless = 0 if len(self.missing) < before else fruitless + 1
             self._refuse(tuple(self.missing), f"no answer to {_ASKED} requests")
-            await self._ask_again()
+            pause = Backoff(*ASK_AGAIN_S)
+            while self.refused:
+                await asyncio.sleep(pause.delay_s())
+                for symbol in dict.fromkeys(symbol for _, symbol in self.refused):
+                    await self._request(tuple(each for each in self.refused if each[1] == symbol))
         except ConnectionClosed:
             return
 
     async def _ask_for(self, wanted: tuple[Subscription, ...]) -> None:
-        """Subscribe to all of these; after a refusal that names none of them to each half, until it can mean but one.
+        """Subscribe to all of these; after a refusal that names none of them, to each half, down to single symbols.
 
-        What is refused by itself counts as refused only if the venue accepts, or refuses by name, anything at all.
+        A symbol that is refused by itself counts as refused only if the venue accepts, or refuses by name, any other:
+        else it refuses the connection, not the symbol.
         """
+        # A binary search: an unnamed refusal of several symbols may mean any of them, one of a single symbol means it.
         groups, culprits = [wanted], dict[Subscription, str]()
         while groups and (len(culprits) < _FUTILE or self.accepted or self.refused):
             group = tuple(each for each in groups.pop() if each in self.missing)
@@ -175,16 +190,8 @@ class Session:
             for each, said in culprits.items():
                 self._refuse((each,), said)
 
-    async def _ask_again(self) -> None:
-        """Subscribe to what was refused, each symbol by itself, now and then, until nothing is."""
-        pause = Backoff(*ASK_AGAIN_S)
-        while self.refused:
-            await asyncio.sleep(pause.delay_s())
-            for symbol in dict.fromkeys(symbol for _, symbol in self.refused):
-                await self._request(tuple(each for each in self.refused if each[1] == symbol))
-
     async def _request(self, wanted: tuple[Subscription, ...]) -> str:
-        """Subscribe, and wait for the answers; return what a refusal says that names nothing of it, if there is one."""
+        """Subscribe, and wait for the answers; return the text of a refusal that names none of these, or nothing."""
         self._open, self._unnamed = set(wanted), ""
         self._answered_all.clear()
         await self._send(self._frames(wanted))
@@ -195,7 +202,7 @@ class Session:
         return self._unnamed
 
     def _frames(self, wanted: Iterable[Subscription]) -> list[bytes]:
-        """Return what subscribes to all that is wanted, each kind of data with its own symbols."""
+        """Return the frames that subscribe to these: one group for all kinds of data that have the same symbols."""
         names: dict[Data, list[str]] = {}
         for data, symbol in wanted:
             names.setdefault(data, []).append(symbol)
@@ -212,7 +219,7 @@ class Session:
             await self._socket.send(frame, text=True)
 
     async def _answers_within(self, seconds: float) -> None:
-        """Wait until a request is answered, or the venue has refused a part of it and so perhaps all."""
+        """Wait until a request is answered, or a part of it is refused: the venue may then have refused all of it."""
         try:
             async with asyncio.timeout(seconds):
                 await self._answered_all.wait()
@@ -220,7 +227,7 @@ class Session:
             return
 
     async def _ping(self) -> None:
-        """Ask the venue for a sign of life in its own way, where it has one; WebSocket's pings are the library's."""
+        """Send the venue's own ping, if it has one; the library sends WebSocket pings."""
         try:
             while self._venue.PING:
                 await asyncio.sleep(PING_S)
@@ -229,9 +236,11 @@ class Session:
             return
 
     def _answered(self, reply: Reply | None) -> None:
+        """Take an answer: it names its subscriptions, or names symbols in a text, or is about all open requests."""
         if reply is None:
             return
         if reply.accepted:
+            # An acknowledgement may be of other names than were asked for: those may be aliases of open requests.
             self._named.update(reply.subscriptions)
             self._accept(reply.subscriptions or tuple(self._open))
             for data in dict.fromkeys(data for data, _ in reply.subscriptions):
@@ -242,7 +251,7 @@ class Session:
             news = any(each in self.missing for each in named) or not self._open.isdisjoint(named)
             self._refuse(named, reply.text)
             if news:
-                self._answered_all.set()  # it may have refused the whole request for the sake of one symbol
+                self._answered_all.set()  # it may have refused the whole request because of one symbol
         elif self._open:
             self._unnamed = reply.text or "it gives no reason"
             self._answered_all.set()
@@ -258,7 +267,7 @@ class Session:
         self._settle()
 
     def _alias(self, data: Data, lost: Set[str], names: Set[str]) -> None:
-        """Take what comes under another name for accepted."""
+        """Accept lost symbols that the venue serves under other names."""
         for symbol, other in served_as(self._venue, lost, names, self._symbols(self._wanted, data)).items():
             self._accept(((data, symbol),))
             self.aliases[data, symbol] = other
@@ -286,26 +295,16 @@ class Session:
             self.settled.set()
 
     def _named_in(self, reply: Reply) -> tuple[Subscription, ...]:
-        """Return what a refusal is about that names symbols only in its text; it may have been refused before.
+        """Return the subscriptions whose symbols a refusal names in its text; they may have been refused before.
 
-        Of several texts the one holds that names the fewest; one that names all that was asked for only repeats it.
+        Of several texts the one that names the fewest counts. A text that names the whole request only repeats it.
         """
         known = (*self.missing, *self.refused)
+        whole = {each: re.compile(rf"(?<![\w/-]){re.escape(each[1])}(?![\w/-])", re.IGNORECASE) for each in known}
         found = []
         for text in reply.fields or (reply.text,):
-            named = tuple(each for each in known if _names(text, each[1]))
+            named = tuple(each for each in known if whole[each].search(text))
             several = len({symbol for _, symbol in named}) > 1
             if named and not (several and self._open.issubset(named)):
                 found.append(named)
         return min(found, key=len, default=())
-
-    def _lost(self, said: str) -> None:
-        self.pong_timeout = _PONG_TIMEOUT in said
-        if not self.reason:
-            self.reason, self.text = "closed", f"the connection ended: {said}"
-        self.stream.note("disconnect", reason=self.reason, text=self.text)
-
-
-def _names(text: str, symbol: str) -> bool:
-    """Tell whether a text names a symbol, not only another one that it is a part of."""
-    return re.search(rf"(?<![\w/-]){re.escape(symbol)}(?![\w/-])", text, re.IGNORECASE) is not None

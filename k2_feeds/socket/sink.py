@@ -1,4 +1,4 @@
-"""Where a venue's frames go: what a connection may ask of it, be it a feed into Kafka or a recording."""
+"""Where a connection puts a venue's frames: the interface of a feed into Kafka and of a recorder."""
 
 from typing import Protocol
 
@@ -10,16 +10,16 @@ class Stream(Protocol):
 
     @property
     def heard(self) -> dict[tuple[str, str], int]:
-        """When the newest frame with data, snapshots aside, came: {(channel of the route, venue's symbol): ns}."""
+        """When the newest frame with data, but no snapshot, came: {(channel of the route, venue's symbol): ns}."""
 
     def take(self, received_ns: int, payload: bytes) -> None:
         """Take one frame, verbatim."""
 
     def note(self, kind: Kind, symbol: str = "", **details: str) -> None:
-        """Take something that happened to the connection."""
+        """Take an event of the connection."""
 
     def close(self) -> None:
-        """End the stream: nothing more comes of it."""
+        """End the stream."""
 
 
 class Sink(Protocol):

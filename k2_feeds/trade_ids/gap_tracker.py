@@ -12,7 +12,7 @@ _REACH: Final = 1000  # ids that come so far below a symbol's first are judged; 
 
 
 def no_moment(payload: bytes, symbol: str) -> int | None:  # noqa: ARG001
-    """Know no event time: ids then never begin again."""
+    """Return None: without event times, ids never begin again."""
     return None
 
 
@@ -26,7 +26,6 @@ class Gap(NamedTuple):
 
     @property
     def missing(self) -> int:
-        """How many ids are missing."""
         return self.last_missing - self.first_missing + 1
 
 
@@ -41,13 +40,13 @@ class Restart(NamedTuple):
 class GapTracker:
     """Follow the ids of every symbol of one venue, over all its connections.
 
-    Only for venues whose ids rise by one per symbol. A symbol's first id only sets where it stands: nothing is known
-    of what came before. Ids that jump open a hole; late ones fill it (``out_of_order``); one that is still open after
-    the grace is told by :meth:`due`, once. All other ids below the expected one are ``duplicates``, such as those of a
-    snapshot: no gap, and they do not move the expected id.
+    Only for venues whose ids rise by one per symbol. A symbol's first id sets the expected id: nothing is known of the
+    ids before it. Ids that jump open a hole, and late ids fill it (``out_of_order``). :meth:`due` reports a hole once,
+    when it is still open after the grace. All other ids below the expected one are ``duplicates``, such as those of a
+    snapshot: they are no gap and do not change the expected id.
 
-    Ids begin again when two frames, snapshots aside, bring ids below the expected one, over a minute later by event
-    time than the newest that was seen. The symbol is then followed from there: no gap is reported over the break.
+    Ids begin again when two frames, snapshots excepted, bring ids below the expected one, and their event time is over
+    a minute later than the newest one. The tracker then follows the new ids, and reports no gap over the break.
     """
 
     def __init__(self, seen: dict[str, Seen] | None = None, moment: Callable[[bytes, str], int | None] = no_moment):
@@ -55,19 +54,20 @@ class GapTracker:
 
         Args:
             seen: of each symbol.
-            moment: returns the newest event time, in µs, of a symbol's trades in a frame; None when it is not heard.
+            moment: returns the newest event time, in µs, of a symbol's trades in a frame; None if it is not known.
         """
         self.out_of_order = 0
         self.duplicates = 0
         self.filled: list[Gap] = []
-        """Told gaps that late ids have filled after all; whoever reads this empties it."""
+        """Reported gaps that late ids have filled after all; the reader empties it."""
         self.restarts: list[Restart] = []
-        """Symbols whose ids began again; whoever reads this empties it."""
+        """Symbols whose ids began again; the reader empties it."""
         self._moment = moment
-        self._newest: dict[str, bytes | int | None] = {}  # the newest frame, or the event time in it
-        # What was expected when a first frame came too late to be an old one, and its ids.
+        # Of the newest frame only the bytes are kept: its event time is needed rarely, and parsed when it is.
+        self._newest: dict[str, bytes | int | None] = {}
+        # The first frame that may be a restart: the id that was expected then, and the first and last id of the frame.
         self._again: dict[str, tuple[int, int, int]] = {}
-        self._closed: list[Gap] = []
+        self._closed: list[Gap] = []  # open holes of ids that ended by a restart
         self._expected: dict[str, int] = {}
         self._lowest: dict[str, int] = {}
         self._holes: dict[str, list[Hole]] = {}
@@ -75,7 +75,7 @@ class GapTracker:
             self._set(symbol, each)
 
     def see(self, symbol: str, first_id: int, last_id: int, payload: bytes | None = None) -> None:
-        """Take ids without a hole between them, and the frame that they stand in."""
+        """Take ids without a hole between them, and the frame that carries them."""
         if self._expected.get(symbol) == first_id:
             self._expected[symbol] = last_id + 1
             self._newest[symbol] = payload
@@ -83,12 +83,14 @@ class GapTracker:
             self._unexpected(symbol, first_id, last_id, payload)
 
     def lose(self, symbol: str, first_id: int, last_id: int, reason: str, *, told: bool = False) -> None:
-        """Take ids that are known to be lost, unless they were seen; ``told`` when it was told already."""
+        """Take ids that are known to be lost, unless they were seen; ``told`` if they were reported already."""
         expected = self._expected.get(symbol, first_id)
+        # Below the expected id: open holes get the reason. A hole counts as reported only if all of it was.
         for hole in self._holes.get(symbol, ()):
             if hole.first <= last_id and hole.last >= first_id and not hole.told:
                 hole.reason = reason
                 hole.told = told and first_id <= hole.first and hole.last <= last_id
+        # From the expected id on: a hole of unknown cause up to the lost ids, and one of the lost ids themselves.
         if last_id >= expected:
             if first_id > expected:
                 self._open(symbol, expected, first_id - 1, JUMP)
@@ -97,7 +99,7 @@ class GapTracker:
             self._expected[symbol] = last_id + 1
 
     def due(self, elapsed_s: float, grace_s: float) -> list[Gap]:
-        """Let holes age by ``elapsed_s``, a time in which ids could have come; return those that are old enough."""
+        """Let holes age by ``elapsed_s``, a time in which ids could have come; return those to report now."""
         gaps, self._closed = self._closed, []
         for symbol, holes in self._holes.items():
             for hole in holes:
@@ -107,8 +109,9 @@ class GapTracker:
                 if hole.age_s >= grace_s:
                     hole.told = True
                     gaps.append(Gap(symbol, hole.first, hole.last, hole.reason))
-            if len(holes) > TOLD_REMEMBERED:
-                _forget(holes)
+            if len(holes) > TOLD_REMEMBERED:  # keep the open holes, and the newest of those that were reported
+                for hole in [each for each in holes if each.told][:-TOLD_REMEMBERED]:
+                    holes.remove(hole)
         return gaps
 
     def state(self) -> dict[str, Seen]:
@@ -116,13 +119,13 @@ class GapTracker:
         return {symbol: self._seen(symbol, expected) for symbol, expected in self._expected.items()}
 
     def learn(self, history: "GapTracker") -> None:
-        """Judge anew with what another tracker saw, before or at the same time: what either saw is not missing."""
+        """Add what another tracker saw, before or at the same time: an id that either of them saw is not missing."""
         for symbol, known in history.state().items():
             expected = self._expected.get(symbol)
             both = known if expected is None else overlap(known, self._seen(symbol, expected))
             self._set(symbol, both)
             for hole in (each for each in known.holes if each.told):
-                came = hole.less(both.holes)
+                came = hole.less(both.holes)  # reported as missing by the other tracker, and seen by this one
                 self.filled += [Gap(symbol, each.first, each.last, each.reason) for each in came]
 
     def _set(self, symbol: str, seen: Seen) -> None:
@@ -141,6 +144,7 @@ class GapTracker:
         elif first_id > expected:
             self._open(symbol, expected, first_id - 1, JUMP)
         else:
+            # A frame that is over a minute newer than the newest one cannot be late: its ids begin again.
             newest_us, at_us = self._newest_us(symbol), self._moment(payload, symbol) if payload else None
             after_us = 0 if newest_us is None or at_us is None else at_us - newest_us
             if last_id < expected and after_us > BREAK_US:
@@ -157,8 +161,9 @@ class GapTracker:
         return newest
 
     def _begin_again(self, symbol: str, first_id: int, last_id: int, payload: bytes | None) -> None:
-        """Follow new ids from the second frame on that brings them; what was open of the old ones is told at once."""
+        """Follow new ids once a second frame brings some; report what is still missing of the old ids at once."""
         expected, *before = self._again.get(symbol, (-1, 0, 0))
+        # The first frame, or a repetition of it, proves nothing: remember it, and wait for another one.
         if expected != self._expected[symbol] or before == [first_id, last_id]:
             self._again[symbol] = (self._expected[symbol], first_id, last_id)
             return
@@ -171,7 +176,7 @@ class GapTracker:
             self._unexpected(symbol, *run, payload)
 
     def _open(self, symbol: str, first_id: int, last_id: int, reason: str, *, told: bool = False) -> None:
-        """Open a hole above all others, or widen the newest one when both are one."""
+        """Open a hole above all others, or widen the newest one if it ends where this one begins."""
         holes = self._holes.setdefault(symbol, [])
         newest = holes[-1] if holes else None
         if newest is not None and (newest.last + 1, newest.reason, newest.told) == (first_id, reason, told):
@@ -180,39 +185,29 @@ class GapTracker:
             holes.append(Hole(first_id, last_id, told=told, reason=reason))
 
     def _late(self, symbol: str, first_id: int, last_id: int, *, reach_back: bool) -> None:
-        """Count late ids and close what they fill of the holes; ids below the first are older, or begin again."""
+        """Count late ids and take them out of the holes. ``reach_back``: ids below the lowest may be new ones."""
         lowest = self._lowest[symbol]
         new = self._reach_back(symbol, lowest, first_id, last_id) if first_id < lowest and reach_back else 0
         filled = 0
-        for hole in [each for each in self._holes.get(symbol, ()) if each.first <= last_id and each.last >= first_id]:
+        holes = self._holes.get(symbol, [])
+        for hole in [each for each in holes if each.first <= last_id and each.last >= first_id]:
             first, last = max(hole.first, first_id), min(hole.last, last_id)
-            self._fill(symbol, hole, first, last)
+            at = holes.index(hole)
+            holes[at : at + 1] = hole.without(first, last)
+            if hole.told:
+                self.filled.append(Gap(symbol, first, last, hole.reason))
             filled += last - first + 1
         self.out_of_order += filled
         self.duplicates += last_id - first_id + 1 - filled - new
 
     def _reach_back(self, symbol: str, lowest: int, first_id: int, last_id: int) -> int:
-        """Take ids below the first that was seen; return how many are new."""
-        if last_id + 1 < lowest - _REACH:
+        """Take ids below the lowest that was seen, and open a hole up to it; return how many ids are new."""
+        if last_id + 1 < lowest - _REACH:  # too far below: an old frame, not a late one
             return 0
         if last_id + 1 < lowest:
             self._holes.setdefault(symbol, []).insert(0, Hole(last_id + 1, lowest - 1))
         self._lowest[symbol] = first_id
         return min(last_id + 1, lowest) - first_id
-
-    def _fill(self, symbol: str, hole: Hole, first_id: int, last_id: int) -> None:
-        holes = self._holes[symbol]
-        at = holes.index(hole)
-        holes[at : at + 1] = hole.without(first_id, last_id)
-        if hole.told:
-            self.filled.append(Gap(symbol, first_id, last_id, hole.reason))
-
-
-def _forget(holes: list[Hole]) -> None:
-    """Keep those that are not told, and the newest of those that are."""
-    told = [hole for hole in holes if hole.told]
-    for hole in told[:-TOLD_REMEMBERED]:
-        holes.remove(hole)
 
 
 def severity(missing: int) -> str:

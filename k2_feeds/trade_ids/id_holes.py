@@ -8,7 +8,7 @@ _BEYOND: Final = 1 << 63
 
 
 class Hole(msgspec.Struct, eq=False):
-    """Ids that did not come, from ``first`` to ``last``, both included."""
+    """Ids that did not come, from ``first`` to ``last``, both included; ``told`` once it was reported as a gap."""
 
     first: int
     last: int
@@ -17,16 +17,15 @@ class Hole(msgspec.Struct, eq=False):
     age_s: float = 0.0
 
     def copy(self) -> "Hole":
-        """Return an equal hole."""
         return Hole(self.first, self.last, self.told, self.reason, self.age_s)
 
     def without(self, first: int, last: int) -> list["Hole"]:
-        """Return what is left of it when ids within it came: none, one or two holes."""
+        """Return the holes that are left when ids within this one came: none, one or two."""
         pieces = ((self.first, first - 1), (last + 1, self.last))
         return [Hole(low, high, self.told, self.reason, self.age_s) for low, high in pieces if low <= high]
 
     def less(self, others: list["Hole"]) -> list["Hole"]:
-        """Return what is left of it without the ids of ``others``, which are in order."""
+        """Return the holes that are left without the ids of ``others``, which are in order."""
         left = [self]
         for other in others:
             if other.first <= self.last and other.last >= self.first:
@@ -46,13 +45,14 @@ class Seen(msgspec.Struct):
     newest_us: int | None = None
 
     def unseen(self) -> list[Hole]:
-        """Return all ids that this observer did not see, to both sides, in order."""
+        """Return all ids that this observer did not see, below and above too, in order."""
         below = [Hole(0, self.lowest - 1)] if self.lowest > 0 else []
         return [*below, *self.holes, Hole(self.expected, _BEYOND)]
 
 
 def overlap(one: Seen, other: Seen) -> Seen:
-    """Return what two observers know together: an id is missing if neither saw it, and told if either told it."""
+    """Return what two observers know together: an id is missing if neither saw it, and reported if either did so."""
+    # Both lists of unseen ids are in order. Walk them side by side: what overlaps neither observer has seen.
     lowest, expected = min(one.lowest, other.lowest), max(one.expected, other.expected)
     holes, ours, theirs = [], one.unseen(), other.unseen()
     a = b = 0
@@ -60,15 +60,12 @@ def overlap(one: Seen, other: Seen) -> Seen:
         first = max(ours[a].first, theirs[b].first, lowest)
         last = min(ours[a].last, theirs[b].last, expected - 1)
         if first <= last:
-            holes.append(_together(ours[a], theirs[b], first, last))
+            reasons = [each.reason for each in (ours[a], theirs[b]) if each.reason != Hole(0, 0).reason]
+            told = ours[a].told or theirs[b].told
+            holes.append(Hole(first, last, told, next(iter(reasons), ours[a].reason)))
         if ours[a].last < theirs[b].last:
             a += 1
         else:
             b += 1
     newest_us = max((each.newest_us for each in (one, other) if each.newest_us is not None), default=None)
     return Seen(lowest, expected, holes, newest_us)
-
-
-def _together(one: Hole, other: Hole, first: int, last: int) -> Hole:
-    reason = next((each.reason for each in (one, other) if each.reason != Hole(0, 0).reason), one.reason)
-    return Hole(first, last, one.told or other.told, reason)

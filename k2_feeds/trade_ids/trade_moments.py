@@ -1,4 +1,4 @@
-"""When the trades of a frame happened, for the few frames of which one must know it. Pure."""
+"""When the trades of a frame happened. Pure; slow, so only for the few frames that need it."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from k2_core.venues.venue_protocol import Venue
 
 
 def moment_of(venue: Venue) -> Callable[[bytes, str], int | None]:
-    """Return the function that tells the newest event time, in µs, of a symbol's trades in a frame of ``venue``.
+    """Return a function that returns the newest event time, in µs, of a symbol's trades in a frame of ``venue``.
 
-    It is None for a snapshot, which repeats what was before, and where it cannot be read.
+    It returns None for a snapshot, which repeats earlier trades, and for a frame that cannot be read.
     """
 
     def moment(payload: bytes, symbol: str) -> int | None:

@@ -1,8 +1,8 @@
 """What a venue's feed knows of its ids from one process to the next: a small file, and what Kafka holds since.
 
-The file only ever tells what Kafka has acknowledged. Whatever came after it stands in Kafka or is lost, so that both
-together tell what is missing, however the last process ended. Ids of one source tell nothing of another's: a file holds
-what came from one, and what other sources have left in Kafka is passed over.
+The file holds only what Kafka has acknowledged. What came later is in Kafka or is lost: file and Kafka together show
+what is missing, however the last process ended. Ids of two sources have nothing in common: a file belongs to one
+source, and frames of other sources in Kafka are skipped.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _log = logger(__name__)
 
 
 class Remembered(msgspec.Struct):
-    """The file's content: what is known of each of the venue's symbols, and when that was so."""
+    """The file's content: what is known of each of the venue's symbols at a moment."""
 
     at_ns: int
     symbols: dict[str, Seen]
@@ -52,27 +52,29 @@ class Watermarks:
         self._events = [(topics.FEED_EVENTS, partition_of(venue.VENUE, provisioned.partitions))]
 
     def write(self, remembered: Remembered) -> None:
-        """Replace the file at once: a reader finds the old one or the new one."""
+        """Replace the file atomically."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             beside = self.path.with_suffix(".part")
             beside.write_bytes(msgspec.json.encode(remembered))
             beside.replace(self.path)
-        except OSError as error:  # a full disk: Kafka is asked from further back when the feed starts again
-            _log.error("what the feed knows cannot be written", file=str(self.path), reason=str(error))
+        except OSError as error:  # such as a full disk: the next start then reads more of Kafka
+            _log.error("the feed's watermarks cannot be written", file=str(self.path), reason=str(error))
 
     def read(self) -> Remembered | None:
-        """Return the file's content; None when there is none that can be read."""
+        """Return the file's content; None if there is no file or it cannot be read."""
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Remembered)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.error("what the feed knew cannot be read: Kafka is asked", file=str(self.path), reason=str(error))
+            _log.error(
+                "the feed's watermarks cannot be read: Kafka is read instead", file=str(self.path), reason=str(error)
+            )
             return None
 
     def recall(self, stop: threading.Event) -> GapTracker:
-        """Return what is known of the venue's ids. Blocks, and waits for Kafka.
+        """Return what is known of the venue's ids, from the file and Kafka. Blocks until Kafka answers.
 
         Raises:
             Stopped: ``stop`` was set meanwhile.
@@ -81,13 +83,14 @@ class Watermarks:
             try:
                 return self._recall(stop)
             except KafkaException as error:
-                _log.warning("Kafka is waited for, to recall what came", reason=error.args[0].str())
+                _log.warning("waiting for Kafka, to read what earlier feeds stored", reason=error.args[0].str())
                 stop.wait(_RETRY_S)
         raise Stopped
 
     def _recall(self, stop: threading.Event) -> GapTracker:
         remembered = self.read()
         tracker = GapTracker(remembered.symbols if remembered else None, moment_of(self._venue))
+        # All ids of the file are acknowledged, so Kafka is read from its time on, with a margin for the clocks.
         since_ms = remembered.at_ns // clock.NS_PER_MS - _MARGIN_MS if remembered else None
         consumer = a_consumer(self._servers)
         try:
@@ -98,20 +101,26 @@ class Watermarks:
             ]
             ours, foreign = self._ours(events)
             frames = self._see(tracker, replay(consumer, self._frames, since_ms, _NEWEST, stop), foreign)
-            gaps = self._tell(tracker, ours)
         finally:
             consumer.close()
+        # Gaps that were reported before are not reported again.
+        gaps = 0
+        for event in ours:
+            first, last = (event.details.get(name, "") for name in ("first_missing", "last_missing"))
+            if event.kind == "gap" and first.isdecimal() and last.isdecimal():
+                tracker.lose(event.symbol, int(first), int(last), event.details.get("reason", ""), told=True)
+                gaps += 1
         symbols = len(tracker.state())
         _log.info("recalled", venue=self._venue.VENUE, file=bool(remembered), symbols=symbols, frames=frames, gaps=gaps)
         return tracker
 
     def _ours(self, events: Iterable[FeedEvent]) -> tuple[list[FeedEvent], set[str]]:
-        """Return the venue's events while it was fed from this source, and the connections to others."""
+        """Return the venue's events while it was fed from this source, and the ids of connections to other sources."""
         ours, foreign, is_ours = [], set(), True
         for event in events:
             if event.venue != self._venue.VENUE:
                 continue
-            if event.kind == "connect":
+            if event.kind == "connect":  # says from where the following events, and the connection's frames, come
                 source, url = event.details.get("source", ""), event.details.get("url", "")
                 is_ours = source == self._source if source else url == self._url
                 if not is_ours:
@@ -121,11 +130,12 @@ class Watermarks:
         return ours, foreign
 
     def _see(self, tracker: GapTracker, values: Iterable[bytes], foreign: set[str]) -> int:
+        """Give the tracker all ids of frames in Kafka, but not those of foreign connections; return how many frames."""
         route, see, frames = self._venue.route, tracker.see, 0
         for value in values:
             try:
                 frame = decode(value)
-            except MalformedFrame:  # whoever wrote it was no feed
+            except MalformedFrame:  # it was not written by a feed
                 continue
             if frame.connection_id in foreign:
                 continue
@@ -133,15 +143,3 @@ class Watermarks:
             for symbol, first_id, last_id in route(frame.payload).runs:
                 see(symbol, first_id, last_id, frame.payload)
         return frames
-
-    def _tell(self, tracker: GapTracker, events: Iterable[FeedEvent]) -> int:
-        """Mark the gaps that stand in the events, so that they are not told again."""
-        gaps = 0
-        for event in events:
-            if event.kind != "gap":
-                continue
-            first, last = (event.details.get(name, "") for name in ("first_missing", "last_missing"))
-            if first.isdecimal() and last.isdecimal():
-                tracker.lose(event.symbol, int(first), int(last), event.details.get("reason", ""), told=True)
-                gaps += 1
-        return gaps

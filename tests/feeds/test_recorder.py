@@ -87,7 +87,7 @@ def test_what_could_not_be_written_wholly_is_said_and_never_gets_its_name(tmp_pa
 
     with pytest.raises(RecordingError, match=r"binance_made cannot be written further \(No space left on device\)"):
         recorder.take(1, a_trade_frame(1))
-    with pytest.raises(RecordingError, match=r"stands in binance_made\.part"):
+    with pytest.raises(RecordingError, match=r"is in binance_made\.part"):
         recorder.finish()
     assert list(tmp_path.iterdir()) == [tmp_path / "binance_made.part"]
 
