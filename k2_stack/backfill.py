@@ -78,7 +78,7 @@ def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Pro
         except PartAway:
             if clock.monotonic() > gives_up_at:
                 raise
-            stack_state.running(settings)
+            stack_state.running(settings)  # raises when there is nobody left who would restart it
             time.sleep(_POLL_S)
 
 
@@ -86,6 +86,7 @@ def _report(pages: DagsterPages, backfill_id: str, ended: Progress) -> None:
     if ended.status in {"COMPLETED_SUCCESS", "COMPLETED"} and not ended.failed and ended.done == ended.targeted:
         click.echo(f"{_counted(ended.done, 'partition')} rebuilt")
         return
+    # The first failure is the error of this command; a few more go to standard error, and Dagster shows them all.
     failures = pages.failures(backfill_id)
     for failure in failures[1:_SHOWN]:
         click.echo(f"k2: also {_sentence(failure)}", err=True)

@@ -128,6 +128,7 @@ class DagsterPages:
         params = {
             "assetSelection": [_key(asset) for asset in assets],
             "partitionNames": days,
+            # Dagster starts a run again that did not start, or whose process was killed; not one that failed by itself.
             "tags": [{"key": MAX_RETRIES, "value": str(_RETRIES)}],
         }
         answer = self._ask(_LAUNCH, params=params)["launchPartitionBackfill"]
@@ -147,6 +148,7 @@ class DagsterPages:
         if found["__typename"] != "PartitionBackfill":
             msg = f"Dagster knows no backfill {backfill_id}: somebody has deleted it"
             raise PartError(msg)
+        # None at first, before the daemon has looked at the backfill.
         counts = (found["assetBackfillData"] or {"assetBackfillStatuses": []})["assetBackfillStatuses"]
         targeted, done, failed = (
             sum(each.get(f"numPartitions{which}", 0) for each in counts)
@@ -203,10 +205,12 @@ def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure
         [event for event in events if event["__typename"] == name]
         for name in ("ExecutionStepFailureEvent", "RunFailureEvent", "EngineEvent")
     )
+    # A step that failed only because another one did has no error of its own.
     if step := next((event for event in steps if event["error"]), None):
         return Failure(days, step["stepKey"], _deepest(step))
     if ends and ends[-1]["error"]:
         return Failure(days, "", _deepest(ends[-1]))
+    # Marked as failed from outside: the reason is in what the daemon and the code server wrote before, newest last.
     message = ends[-1]["message"] if ends else MARKED_FAILED
     if message == MARKED_FAILED:
         if found := next(filter(None, (_CRASH.search(event["message"]) for event in reversed(engine))), None):
@@ -231,5 +235,6 @@ def _name(key: dict[str, list[str]]) -> str:
 def _sentence(message: str) -> str:
     """Return the first line of a message, without the name of the exception's class in front."""
     first = message.strip().partition("\n")[0]
+    # Dagster writes "k2_core.errors.PartError: a sentence".
     head, colon, rest = first.partition(": ")
     return rest if colon and head.replace(".", "").replace("_", "").isalnum() and "." in head else first

@@ -140,6 +140,7 @@ class Tour:
         platform = self._platform
         self._title(f"Now Binance loses {_DROPPED} trades of BTCUSDT on their way to us.")
         gaps = platform.count_of("binance", "gaps")
+        # Nothing breaks but the numbering: only ids can prove that these trades are missing.
         self._inject("drop", "binance", symbol="BTCUSDT", channel="trades", count=_DROPPED)
         self._await("the feed to notice", lambda: platform.count_of("binance", "gaps") > gaps)
         self._line("Ids of trades rise by one: the feed has noticed the hole, counted it and recorded it as a gap.")
@@ -162,6 +163,7 @@ class Tour:
         self._title("A new version of the feed is deployed: a successor subscribes first, then the old process ends.")
         before = self._platform.pid_of("feed")
         request_handover(self._settings, "binance")
+        # `k2 feed handover` does the same.
         after = self._await("the successor", lambda: self._connected_successor(before))
         self._line(f"pid {before} has handed over to pid {after}; both fed for a moment, none missed a trade.")
 

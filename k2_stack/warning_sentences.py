@@ -62,6 +62,7 @@ def of_checks(failing: Iterable[FailingCheck], now_s: float) -> Iterator[str]:
 
     A break in a venue's ids, or a message that Kafka still had, stays in the day's record for ever.
     """
+    # By check, since one fault often fails the same check of many days.
     days: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in failing:
         if each.only_warns and each.judged_at_s < now_s - _WARNED_OF_S:
