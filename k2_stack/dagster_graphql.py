@@ -116,7 +116,7 @@ class DagsterPages:
 
     def days(self, asset: str) -> list[str]:
         """Return the days for which an asset has partitions now, oldest first."""
-        days: list[str] = self._ask(_DAYS, key=_key(asset))["assetNodeOrError"]["partitionKeys"]
+        days: list[str] = self._ask(_DAYS, key={"path": asset.split("/")})["assetNodeOrError"]["partitionKeys"]
         return days
 
     def launch(self, assets: list[str], days: list[str]) -> str:
@@ -126,7 +126,7 @@ class DagsterPages:
             PartError: Dagster refused it, or does not answer.
         """
         params = {
-            "assetSelection": [_key(asset) for asset in assets],
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
             "partitionNames": days,
             # Dagster starts a run again that did not start, or whose process was killed; not one that failed by itself.
             "tags": [{"key": MAX_RETRIES, "value": str(_RETRIES)}],
@@ -222,10 +222,6 @@ def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure
 
 def _deepest(event: dict[str, Any]) -> str:
     return _sentence([event["error"], *event["error"]["causes"]][-1]["message"])
-
-
-def _key(asset: str) -> dict[str, list[str]]:
-    return {"path": asset.split("/")}
 
 
 def _name(key: dict[str, list[str]]) -> str:
