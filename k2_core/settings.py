@@ -150,7 +150,7 @@ class Reference(_Section):
     valid_after_s: float = Field(
         120.0,
         ge=60,
-        description="a new version is valid from this long after its fetch: no drain has judged later frames without it",
+        description="a version is valid from this long after its fetch: no drain has judged later frames without it",
     )
 
 
