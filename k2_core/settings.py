@@ -352,7 +352,7 @@ def load_settings(**overrides: object) -> Settings:
         wrong = _spelling(name) if first["type"] in {"tuple_type", "dict_type"} else first["msg"]
         msg = f"{name} cannot be used: {wrong.removeprefix('Value error, ')}."
         raise SettingsError(msg) from None
-    except ValueError as error:  # pydantic-settings: a value that should be JSON is not; it does not say which
+    except ValueError as error:  # pydantic-settings: a value that should be JSON is not; it does not name the variable
         names = (name for name, value in os.environ.items() if _spelling(name) and not _is_json(value))
         name = next(names, "a K2_ variable")
         msg = f"{name} cannot be used: {_spelling(name) or error}."

@@ -89,7 +89,7 @@ def gather(settings: Settings) -> Status:
         "newest_candle": lake.newest_candle,
         "layers": layers,
         "warnings": [
-            *(_of_parts(now, parts) if now and running else []),
+            *(warning_sentences.of_parts(now, parts) if now and running else []),
             *(_of_feed(now) if now and "feed" in serving else []),
             *warning_sentences.of_layers(layers, settings.supervisor.behind_after_s),
             *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
@@ -108,16 +108,6 @@ def exit_code(found: Status) -> int:
     if not found["ready"]:
         return NOT_READY
     return READY_WITH_WARNINGS if found["warnings"] else READY
-
-
-def _of_parts(now: StackState, parts: list[PartStatus]) -> Iterator[str]:
-    """Warn of parts that serve and report trouble, and of kept runs that fail."""
-    for part in now.parts:
-        if part.state == stack_state.READY and part.trouble:
-            yield f"{part.name}: {part.message}"
-    for each in parts:
-        if each["name"] in KEPT and each["state"] == stack_state.FAILING:
-            yield f"{each['name']}: {each['message']}"
 
 
 def _of_feed(now: StackState) -> Iterator[str]:
