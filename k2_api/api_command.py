@@ -20,7 +20,7 @@ def api() -> None:
         create_app(settings),
         host=settings.api.host,
         port=settings.ports.api,
-        log_config=None,
+        log_config=None,  # structlog writes the log, and the middleware a line for each request
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,

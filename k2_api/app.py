@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Observed)
+    app.add_middleware(Observed)  # also answers what no handler knows
     return app
 
 
@@ -49,7 +49,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # registered for nothing else
     status, code = STATUS[type(error)]
-    if status >= _OUR_FAULT:
+    if status >= _OUR_FAULT:  # what a caller did wrong is in the request's own log line
         log.warning("answer failed", code=code, error=str(error), cause=repr(error.__cause__))
     return problem(status, code, str(error), error.details)
 
@@ -59,6 +59,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     details = []
     for each in error.errors():
         parameter = ".".join(str(part) for part in each["loc"] if part != "query") or "query"
+        # pydantic's own words for an unknown parameter speak of "extra inputs".
         unknown = each.get("type") == "extra_forbidden"
         words = "is not a parameter of this route" if unknown else str(each["msg"]).removeprefix("Value error, ")
         details.append({"parameter": parameter, "problem": words})

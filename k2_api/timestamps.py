@@ -35,6 +35,7 @@ def parse_moment(text: str) -> datetime:
 def _offset(zone: str | None) -> timedelta:
     if zone is None or zone in "Zz":
         return timedelta()
+    # fromisoformat would take the offset too, but accepts more forms than RFC 3339 has.
     hours, minutes = int(zone[1:3]), int(zone[4:6])
     if hours > 23 or minutes > 59:  # noqa: PLR2004  # a zone's hours and minutes
         raise ValueError(zone)

@@ -1,1 +1,1 @@
-"""The nouns and contracts that all rooms share; imports no framework."""
+"""The types and contracts that all packages share; imports no framework."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics of every room, defined once; a room only increments them. Labels are part of the interface."""
+"""Prometheus metrics of every package, defined once; a package only sets them. Labels are part of the interface."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -47,12 +47,12 @@ class Ports(_Section):
 
 
 class Kafka(_Section):
-    """Where Kafka is, and how K2's topics are made."""
+    """Where Kafka is, and how K2 creates its topics."""
 
     bootstrap_servers: str | None = Field(None, description="your own Kafka; unset: K2 runs one itself")
-    topic_partitions: int = Field(4, ge=1, le=1000, description="of each topic when it is made")
-    topic_replication: int = Field(1, ge=1, le=10, description="replicas of each topic when it is made")
-    retention_days: int = Field(7, ge=1, description="how long Kafka keeps messages; the lake keeps them for ever")
+    topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic that K2 creates")
+    topic_replication: int = Field(1, ge=1, le=10, description="replicas of each topic that K2 creates")
+    retention_days: int = Field(7, ge=1, description="how long Kafka keeps messages; the lake keeps all of them")
 
 
 class Registry(_Section):
@@ -112,31 +112,38 @@ class Coinbase(VenueFeed):
 class Feeds(_Section):
     """Which venues are fed, and how patient the feed is."""
 
-    venues: tuple[str, ...] = Field(("binance", "kraken", "coinbase"), description="that `k2 up` feeds")
+    venues: tuple[str, ...] = Field(("binance", "kraken", "coinbase"), description="venues that `k2 up` feeds")
     binance: Binance = Binance()
     kraken: Kraken = Kraken()
     coinbase: Coinbase = Coinbase()
     symbols_per_connection: int = Field(
         200,
         ge=1,
-        description="spread a venue's symbols over connections of at most so many; the venue's limit holds too",
+        description="most symbols on one connection; the venue's own limit holds too",
     )
     source: str = Field("", description="where frames come from, if not from the venues; `k2 up --source` sets it")
-    ca_file: Path | None = Field(None, description="PEM file of the authorities that sign venues; unset: certifi's")
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authorities that sign the venues' certificates; unset: certifi's"
+    )
     backoff_first_s: float = Field(1.0, gt=0, description="first pause before a reconnect; it doubles, ±50 %")
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
     silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
     rotate_after_s: float = Field(23 * 3600.0, gt=0, description="renew a connection before the venue's 24-hour cut")
     gap_grace_s: float = Field(
-        2.0, ge=0, description="report missing ids only when they have not come late within so long"
+        2.0, ge=0, description="report ids as missing only when they have not come within this long"
     )
-    stale_after_s: float = Field(30.0, gt=0, description="events that were older than this at receipt are stale")
-    skew_s: float = Field(2.0, gt=0, description="a venue's clock that differs from ours by more is a state of its own")
+    stale_after_s: float = Field(
+        30.0, gt=0, description="an event that is older than this when it is received is stale"
+    )
+    skew_s: float = Field(2.0, gt=0, description="report a venue's clock that differs from ours by more than this")
     buffer_mb: int = Field(
-        64, ge=1, le=2048, description="what waits while Kafka is away; beyond it frames are dropped, and said so"
+        64,
+        ge=1,
+        le=2048,
+        description="frames that wait while Kafka does not answer; beyond it frames are dropped and reported",
     )
     kafka_away_after_s: float = Field(
-        5.0, gt=0, description="a full buffer of which Kafka acknowledged nothing for so long is no longer waited for"
+        5.0, gt=0, description="stop waiting for a full buffer once Kafka has acknowledged nothing for this long"
     )
 
     def of(self, venue: str) -> VenueFeed:
@@ -151,34 +158,42 @@ class Reference(_Section):
     valid_after_s: float = Field(
         120.0,
         ge=60,
-        description="a new version holds so long after it was fetched: no drain has then judged a frame without it",
+        description="a version is valid from this long after its fetch: no drain has judged later frames without it",
     )
 
 
 class Drain(_Section):
     """How the drain commits and how long one run lives."""
 
-    name: str = Field("main", description="of its job, sensor and heartbeat: main_drain, main_feed_sensor, run/main.db")
+    name: str = Field(
+        "main", description="name of its job, sensor and heartbeat: main_drain, main_feed_sensor, run/main.db"
+    )
     commit_interval_s: float = Field(10.0, gt=0, description="commit this often")
     commit_rows: int = Field(500_000, ge=1, description="commit sooner once this many frames wait")
     quiet_interval_s: float = Field(
-        60.0, ge=0, description="commit this often at most where nothing but heartbeats came, or no row was rejected"
+        60.0, ge=0, description="commit at most this often when only heartbeats came, or when no row was rejected"
     )
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
     report_interval_s: float = Field(
-        600.0, ge=0, description="tell Dagster of what was committed at most this often; of a fault in it at once"
+        600.0, ge=0, description="report commits to Dagster at most this often; faults are reported at once"
     )
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
-    dead_after_s: float = Field(30.0, gt=0, description="without a beat for so long, and its process gone: dead")
-    hung_after_s: float = Field(300.0, gt=0, description="without progress for so long, though it does not wait: hung")
+    dead_after_s: float = Field(
+        30.0, gt=0, description="a run without a beat for this long, whose process is gone, is dead"
+    )
+    hung_after_s: float = Field(
+        300.0, gt=0, description="a run without progress for this long, which does not wait, hangs"
+    )
 
 
 class Refine(_Section):
     """The run that brings gold up to silver."""
 
-    enabled: bool = Field(True, description="keep gold up to date; without it, people and backfills make its days")
+    enabled: bool = Field(
+        True, description="keep gold up to date; without it, only people and backfills rebuild its days"
+    )
     work_minutes: float = Field(15.0, gt=0, description="then the run hands over to the next one")
-    report_interval_s: float = Field(180.0, ge=0, description="tell Dagster of each day at most this often")
+    report_interval_s: float = Field(180.0, ge=0, description="report each day to Dagster at most this often")
 
 
 class Api(_Section):
@@ -199,67 +214,84 @@ class Api(_Section):
 
 
 class Maintenance(_Section):
-    """How a table's history is thinned, its small files are joined, and what no snapshot names is removed."""
+    """How maintenance thins a table's history, joins small files, and removes files that no snapshot names."""
 
-    drained_keep_s: float = Field(600.0, ge=1, description="keep every snapshot of bronze and silver for so long")
-    gold_keep_s: float = Field(900.0, ge=1, description="the same of gold; the API's cursors live as long")
-    hourly_tags: int = Field(24, ge=1, description="keep the state at the end of each of so many hours")
-    daily_tags: int = Field(30, ge=1, description="keep the state at the end of each of so many days; months stay")
-    settle_s: float = Field(60.0, ge=0, description="tag an hour only so long after its end: a commit may be under way")
+    drained_keep_s: float = Field(600.0, ge=1, description="keep every snapshot of bronze and silver for this long")
+    gold_keep_s: float = Field(900.0, ge=1, description="the same for gold; the API's cursors live as long")
+    hourly_tags: int = Field(24, ge=1, description="keep the state at the end of each of this many hours")
+    daily_tags: int = Field(
+        30,
+        ge=1,
+        description="keep the state at the end of each of this many days; the ends of months are kept for good",
+    )
+    settle_s: float = Field(
+        60.0, ge=0, description="tag an hour only this long after its end: a commit may be under way"
+    )
     remove_after_s: float = Field(
-        3600.0, ge=0, description="remove a file so long after the last snapshot that named it went; readers have ended"
+        3600.0,
+        ge=0,
+        description="remove a file this long after its last snapshot was removed: by then its readers have ended",
     )
     orphan_after_s: float = Field(
-        86_400.0, ge=3600, description="remove a file that no snapshot names once it is so old; longer than any run"
+        86_400.0,
+        ge=3600,
+        description="remove a file that no snapshot names once it is this old; longer than any run takes",
     )
     orphan_every_s: float = Field(3600.0, ge=0, description="look for such files at most this often")
     compact_files: int = Field(16, ge=2, le=1000, description="join this many files of a day and of about one size")
-    compact_after_s: float = Field(60.0, ge=0, description="leave files of bronze and silver alone for so long")
-    compact_gold_after_s: float = Field(600.0, ge=0, description="the same of gold, whose newest candles still change")
+    compact_after_s: float = Field(
+        60.0, ge=0, description="do not join files of bronze and silver that are newer than this"
+    )
+    compact_gold_after_s: float = Field(600.0, ge=0, description="the same for gold, whose newest candles still change")
     closed_after_s: float = Field(
-        21_600.0, ge=0, description="so long after its end a day counts as closed: two files of one size are joined"
+        21_600.0,
+        ge=0,
+        description="a day is closed this long after its end: from then on even two files of one size are joined",
     )
     target_mb: int = Field(128, ge=1, le=2048, description="a joined file is at most about this large")
     target_rows: int = Field(
-        500_000, ge=1000, description="and holds at most about this many rows; in memory they take at most about 128 MB"
+        500_000,
+        ge=1000,
+        description="a joined file holds at most about this many rows; they take at most about 128 MB of memory",
     )
 
 
 class Dagster(_Section):
-    """How long Dagster remembers runs that are over; what says which days stand it never forgets."""
+    """How long Dagster remembers runs that are over. It never forgets which days were built."""
 
-    runs_keep_hours: float = Field(2.0, gt=0, description="successful runs that a sensor or schedule started")
-    others_keep_days: float = Field(30.0, gt=0, description="failed runs, runs of people and of backfills, and logs")
+    runs_keep_hours: float = Field(2.0, gt=0, description="keep successful runs that a sensor or schedule started")
+    others_keep_days: float = Field(
+        30.0, gt=0, description="keep failed runs, runs of people and of backfills, and logs"
+    )
 
 
 class Supervisor(_Section):
     """How `k2 up` watches over the parts of the platform."""
 
     silent_after_s: float = Field(
-        180.0, ge=10, description="end and restart a part that has served and answers nothing for so long"
+        180.0, ge=10, description="end and restart a part that has served and has been silent for this long"
     )
     behind_after_s: float = Field(
         180.0,
         gt=0,
-        description="`k2 status` calls a layer behind when the oldest row below it has waited for so long",
+        description="`k2 status` reports a layer as behind when the oldest row below it has waited for this long",
     )
 
 
 class Simulator(_Section):
-    """Our own venue server: its random market, and when it begins a recording."""
+    """K2's own venue server: its random market, and when it begins to play a recording."""
 
-    seed: int = Field(2026, ge=0, description="of the random market; the same seed walks the same prices")
-    trades_per_second: float = Field(50.0, gt=0, le=1_000_000, description="of all symbols together")
-    cut_after_s: float = Field(
-        24 * 3600.0, gt=0, description="every connection is cut after this long, as Binance does"
-    )
-    quotes_per_trade: float = Field(4.0, ge=0, le=100, description="so many times as many quotes as trades")
+    seed: int = Field(2026, ge=0, description="seed of the random market; the same seed gives the same prices")
+    trades_per_second: float = Field(50.0, gt=0, le=1_000_000, description="trades of all symbols together")
+    cut_after_s: float = Field(24 * 3600.0, gt=0, description="cut every connection after this long, as Binance does")
+    quotes_per_trade: float = Field(4.0, ge=0, le=100, description="number of quotes for each trade")
     symbols: tuple[str, ...] = Field(
-        (), description="that the random market trades, each in its venue's spelling; empty: the feeds' and a few more"
+        (),
+        description="of the random market, each in its venue's spelling; empty: those of the feeds and a few more",
     )
     wait_for_all: bool = Field(
         False,
-        description="a recording waits until all its symbols are subscribed to, as `k2 up` has it, for 60 s at most",
+        description="start a recording once all its symbols are subscribed to, within 60 s; `k2 up` sets it",
     )
 
 
@@ -328,7 +360,7 @@ def load_settings(**overrides: object) -> Settings:
         wrong = _spelling(name) if first["type"] in {"tuple_type", "dict_type"} else first["msg"]
         msg = f"{name} cannot be used: {wrong.removeprefix('Value error, ')}."
         raise SettingsError(msg) from None
-    except ValueError as error:  # pydantic-settings: a value that should be JSON is not; it does not say which
+    except ValueError as error:  # pydantic-settings: a value that should be JSON is not; it does not name the variable
         names = (name for name, value in os.environ.items() if _spelling(name) and not _is_json(value))
         name = next(names, "a K2_ variable")
         msg = f"{name} cannot be used: {_spelling(name) or error}."
@@ -343,13 +375,13 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 def proxy_variables() -> dict[str, str]:
-    """Return the variables that name proxies, in small letters; of two spellings the small one holds, as everywhere."""
+    """Return the variables that name proxies, in lower case; that spelling wins over upper case, as everywhere."""
     found = {name.lower(): value.strip() for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     return found | {name: value.strip() for name, value in os.environ.items() if name.endswith("_proxy")}
 
 
 def under_supervisor() -> bool:
-    """Tell whether ``k2 up`` has started this process, which it marks in the environment."""
+    """Return whether ``k2 up`` started this process; it marks its processes in the environment."""
     return "_K2_STACK" in os.environ
 
 
@@ -376,7 +408,7 @@ def _field_of(variable: str) -> FieldInfo | None:
 
 
 def _spelling(variable: str) -> str:
-    """Return how a variable is to be written that is JSON; empty for any other."""
+    """Return how to write a variable that holds JSON; an empty text for any other."""
     field = _field_of(variable)
     kind = field and (get_origin(field.annotation) or field.annotation)
     if field is not None and kind is tuple:

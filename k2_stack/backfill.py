@@ -42,7 +42,17 @@ def backfill(settings: Settings, asset: str, first: date, last: date, *, with_do
         chosen += [each for each in assets[name].followers if each in assets and each not in chosen]
     backfill_id = pages.launch(chosen, days)
     click.echo(f"{', '.join(chosen)}: {_counted(len(days), 'day')}; {pages.url}/runs/b/{backfill_id}")
-    _report(pages, backfill_id, _wait(settings, pages, backfill_id))
+    ended = _wait(settings, pages, backfill_id)
+    if ended.status in {"COMPLETED_SUCCESS", "COMPLETED"} and not ended.failed and ended.done == ended.targeted:
+        click.echo(f"{_counted(ended.done, 'partition')} rebuilt")
+        return
+    # The first failure is the error of this command; a few more go to standard error, and Dagster shows them all.
+    failures = pages.failures(backfill_id)
+    for failure in failures[1:_SHOWN]:
+        click.echo(f"k2: also {_sentence(failure)}", err=True)
+    why = _sentence(failures[0]) if failures else ended.error or f"the backfill is {ended.status.lower()}"
+    missing = f"{ended.targeted - ended.done} of {_counted(ended.targeted, 'partition')} not rebuilt"
+    raise PartError(f"{missing}; why: {why}; see {pages.url}/runs/b/{backfill_id}")
 
 
 def _wait(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
@@ -78,21 +88,8 @@ def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Pro
         except PartAway:
             if clock.monotonic() > gives_up_at:
                 raise
-            stack_state.running(settings)
+            stack_state.running(settings)  # raises when there is nobody left who would restart it
             time.sleep(_POLL_S)
-
-
-def _report(pages: DagsterPages, backfill_id: str, ended: Progress) -> None:
-    if ended.status in {"COMPLETED_SUCCESS", "COMPLETED"} and not ended.failed and ended.done == ended.targeted:
-        click.echo(f"{_counted(ended.done, 'partition')} rebuilt")
-        return
-    failures = pages.failures(backfill_id)
-    for failure in failures[1:_SHOWN]:
-        click.echo(f"k2: also {_sentence(failure)}", err=True)
-    why = _sentence(failures[0]) if failures else ended.error or f"the backfill is {ended.status.lower()}"
-    missing = f"{ended.targeted - ended.done} of {_counted(ended.targeted, 'partition')} not rebuilt"
-    msg = f"{missing}; why: {why}; see {pages.url}/runs/b/{backfill_id}"
-    raise PartError(msg)
 
 
 def _sentence(failure: Failure) -> str:

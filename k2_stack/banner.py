@@ -44,6 +44,7 @@ def api_key(settings: Settings) -> str | None:
 
 def curl(settings: Settings, api: str, symbol: str) -> str:
     """Return a shell command that shows the newest candles of ``symbol``, in the API's spelling."""
+    # The shell replaces the variable, so that a key of the user's own is in no log and in no scrollback.
     key = api_key(settings) or "$K2_API__KEY"
     return f'curl -H "X-API-Key: {key}" "{api}/v1/ohlcv/1m?symbol={quote(symbol)}&limit=5"'
 
@@ -68,6 +69,7 @@ def _symbol(settings: Settings) -> str:
 
 def _command(settings: Settings, arguments: str) -> str:
     """Return a shell command that works in the user's current folder."""
+    # K2_HOME is needed when the default, .k2 in the current folder, is another home.
     home = "" if settings.home == Path(".k2").absolute() else f"K2_HOME={shlex.quote(str(settings.home))} "
     program = Path(sys.executable).with_name("k2")
     inside = program.is_relative_to(Path.cwd())

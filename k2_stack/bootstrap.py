@@ -44,6 +44,7 @@ def is_installed() -> bool:
 
 def fingerprint() -> str:
     """Return a hash of everything that an installation depends on."""
+    # The folder too: scripts in .venv/bin name it in their first line, so that a moved .venv does not run.
     parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode(), sys.version.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
 
@@ -73,6 +74,7 @@ def install() -> None:
     Raises:
         CannotInstall: one of these steps failed.
     """
+    # The stamp is removed first and written last: an installation that was interrupted is done again.
     STAMP.unlink() if STAMP.exists() else None
     try:  # keep a .venv that runs, with the same version of Python
         ask = [str(PYTHON), "-c", "import sys; print(sys.version)"]
@@ -128,6 +130,7 @@ def step(what: str, command: list[str], hint: str = "that file holds its output"
     Raises:
         CannotInstall: it failed; its output is kept in a file that the sentence names.
     """
+    # A thread counts the seconds, since the command's output is collected and not shown.
     done = threading.Event()
     shown = threading.Thread(target=_show, args=(what, done), daemon=True)
     shown.start()

@@ -116,7 +116,7 @@ class DagsterPages:
 
     def days(self, asset: str) -> list[str]:
         """Return the days for which an asset has partitions now, oldest first."""
-        days: list[str] = self._ask(_DAYS, key=_key(asset))["assetNodeOrError"]["partitionKeys"]
+        days: list[str] = self._ask(_DAYS, key={"path": asset.split("/")})["assetNodeOrError"]["partitionKeys"]
         return days
 
     def launch(self, assets: list[str], days: list[str]) -> str:
@@ -126,8 +126,9 @@ class DagsterPages:
             PartError: Dagster refused it, or does not answer.
         """
         params = {
-            "assetSelection": [_key(asset) for asset in assets],
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
             "partitionNames": days,
+            # Dagster starts a run again that did not start, or whose process was killed; not one that failed by itself.
             "tags": [{"key": MAX_RETRIES, "value": str(_RETRIES)}],
         }
         answer = self._ask(_LAUNCH, params=params)["launchPartitionBackfill"]
@@ -147,6 +148,7 @@ class DagsterPages:
         if found["__typename"] != "PartitionBackfill":
             msg = f"Dagster knows no backfill {backfill_id}: somebody has deleted it"
             raise PartError(msg)
+        # None at first, before the daemon has looked at the backfill.
         counts = (found["assetBackfillData"] or {"assetBackfillStatuses": []})["assetBackfillStatuses"]
         targeted, done, failed = (
             sum(each.get(f"numPartitions{which}", 0) for each in counts)
@@ -203,10 +205,12 @@ def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure
         [event for event in events if event["__typename"] == name]
         for name in ("ExecutionStepFailureEvent", "RunFailureEvent", "EngineEvent")
     )
+    # A step that failed only because another one did has no error of its own.
     if step := next((event for event in steps if event["error"]), None):
         return Failure(days, step["stepKey"], _deepest(step))
     if ends and ends[-1]["error"]:
         return Failure(days, "", _deepest(ends[-1]))
+    # Marked as failed from outside: the reason is in what the daemon and the code server wrote before, newest last.
     message = ends[-1]["message"] if ends else MARKED_FAILED
     if message == MARKED_FAILED:
         if found := next(filter(None, (_CRASH.search(event["message"]) for event in reversed(engine))), None):
@@ -220,10 +224,6 @@ def _deepest(event: dict[str, Any]) -> str:
     return _sentence([event["error"], *event["error"]["causes"]][-1]["message"])
 
 
-def _key(asset: str) -> dict[str, list[str]]:
-    return {"path": asset.split("/")}
-
-
 def _name(key: dict[str, list[str]]) -> str:
     return "/".join(key["path"])
 
@@ -231,5 +231,6 @@ def _name(key: dict[str, list[str]]) -> str:
 def _sentence(message: str) -> str:
     """Return the first line of a message, without the name of the exception's class in front."""
     first = message.strip().partition("\n")[0]
+    # Dagster writes "k2_core.errors.PartError: a sentence".
     head, colon, rest = first.partition(": ")
     return rest if colon and head.replace(".", "").replace("_", "").isalnum() and "." in head else first

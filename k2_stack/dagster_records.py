@@ -1,4 +1,4 @@
-"""What Dagster has recorded of this home: runs that failed of late, and checks that fail.
+"""What Dagster has recorded of this home: runs that failed within the last hour, and checks that fail.
 
 Reads Dagster's SQLite stores, and loads no Dagster: that takes two seconds.
 """
@@ -52,6 +52,7 @@ def failed_runs(dagster_home: Path, since_s: float) -> list[FailedRun]:
         sqlite3.Error: the records cannot be read.
     """
     history = dagster_home / "history"
+    # Dagster keeps runs in one store, and the assets of their events in another.
     with _opened(history / "runs.db") as runs, _opened(history / "runs" / "index.db") as events:
         found = []
         for run_id, job, ended in runs.execute(_FAILED, (since_s,)) if runs else ():
@@ -76,6 +77,7 @@ def failing_checks(dagster_home: Path) -> list[FailingCheck]:
     failing = []
     for asset, check, partition, at, failure in judged:
         if failure is not None and (partition is not None or (at or 0) >= newest[asset, check]):
+            # The event as Dagster serializes it: its severity is a map with the name of the enum's member.
             entry = json.loads(failure)
             severity = entry["dagster_event"]["event_specific_data"]["severity"]["__enum__"]
             only_warns = severity == "AssetCheckSeverity.WARN"

@@ -61,7 +61,7 @@ def beside(own: Settings) -> Settings:
 
 
 class RunningPlatform:
-    """What the parts of a platform answer; nothing (no venues, no candles) while a part does not answer."""
+    """A platform to watch and to break. A part that does not answer has no venues, and no candles."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -71,6 +71,10 @@ class RunningPlatform:
         """Return what the feed reports of each venue."""
         found: dict[str, dict[str, Any]] = self._get(f"http://127.0.0.1:{self._settings.ports.feed_health}/health")
         return found.get("venues", {})
+
+    def venues_that_all_sent(self) -> dict[str, dict[str, Any]] | None:
+        venues = self.venues()
+        return venues if all(venue["messages"] > 0 for venue in venues.values()) else None
 
     def count_of(self, venue: str, what: str) -> int:
         return int(self.venues().get(venue, {}).get(what, 0))
@@ -91,6 +95,15 @@ class RunningPlatform:
         now = stack_state.read(self._settings)
         found = now.part(part) if now else None
         return found.pid if found else None
+
+    def connected_successor_of(self, before: int | None) -> int | None:
+        """Return the pid of the feed once it is another process than ``before`` and all its venues are connected."""
+        pid = self.pid_of("feed")
+        return pid if pid != before and self.is_connected() else None
+
+    def inject(self, fault: str, venue: str, **details: object) -> None:
+        """Have the simulator do something wrong."""
+        ask(self._settings.ports.simulator, {"fault": fault, "venue": venue, **details})
 
     def _get(self, url: str, key: str = "") -> dict[str, Any]:
         try:
@@ -130,7 +143,7 @@ class Tour:
         self._title(
             "Three venues send trades and quotes. The feed stamps every frame and hands it to Kafka, byte for byte."
         )
-        venues = self._await("the first frames", self._venues_that_all_sent)
+        venues = self._await("the first frames", self._platform.venues_that_all_sent)
         self._line(", ".join(f"{name} {venue['messages']:,} frames" for name, venue in venues.items()))
 
         self._title("The drain moves Kafka into bronze and silver every 10 s; gold and candles follow by themselves.")
@@ -140,13 +153,14 @@ class Tour:
         platform = self._platform
         self._title(f"Now Binance loses {_DROPPED} trades of BTCUSDT on their way to us.")
         gaps = platform.count_of("binance", "gaps")
-        self._inject("drop", "binance", symbol="BTCUSDT", channel="trades", count=_DROPPED)
+        # Nothing breaks but the numbering: only ids can prove that these trades are missing.
+        platform.inject("drop", "binance", symbol="BTCUSDT", channel="trades", count=_DROPPED)
         self._await("the feed to notice", lambda: platform.count_of("binance", "gaps") > gaps)
         self._line("Ids of trades rise by one: the feed has noticed the hole, counted it and recorded it as a gap.")
 
         self._title("Kraken's connection breaks in the middle of a frame.")
         reconnects = platform.count_of("kraken", "reconnects")
-        self._inject("disconnect", "kraken")
+        platform.inject("disconnect", "kraken")
         self._await(
             "a new connection",
             lambda: platform.count_of("kraken", "reconnects") > reconnects and platform.count_of("kraken", "connected"),
@@ -154,7 +168,7 @@ class Tour:
         self._line("Connected again. The venue repeats its last trades on subscribing; gold keeps each once.")
 
         self._title("Coinbase sends a frame that is not JSON, between good ones.")
-        self._inject("malformed", "coinbase")
+        platform.inject("malformed", "coinbase")
         self._await("the drain to judge it", lambda: platform.rows().get("silver_coinbase_rejected", 0) > 0)
         self._line("silver_coinbase_rejected holds it with its reason and its bytes: k2-query rejected shows it.")
 
@@ -162,7 +176,8 @@ class Tour:
         self._title("A new version of the feed is deployed: a successor subscribes first, then the old process ends.")
         before = self._platform.pid_of("feed")
         request_handover(self._settings, "binance")
-        after = self._await("the successor", lambda: self._connected_successor(before))
+        # `k2 feed handover` does the same.
+        after = self._await("the successor", lambda: self._platform.connected_successor_of(before))
         self._line(f"pid {before} has handed over to pid {after}; both fed for a moment, none missed a trade.")
 
     def kill_feed(self) -> None:
@@ -170,7 +185,7 @@ class Tour:
         before = self._platform.pid_of("feed")
         assert before  # noqa: S101  # replace_feed has just waited for it
         os.kill(before, signal.SIGKILL)
-        self._await("the supervisor to start it again", lambda: self._connected_successor(before))
+        self._await("the supervisor to start it again", lambda: self._platform.connected_successor_of(before))
         gaps = self._await(
             "the gap to be known", lambda: sum(venue["gaps"] for venue in self._platform.venues().values())
         )
@@ -190,15 +205,6 @@ class Tour:
             if count:
                 self._line(f"{name:28}{count:>9,}")
 
-    def _venues_that_all_sent(self) -> dict[str, dict[str, Any]] | None:
-        venues = self._platform.venues()
-        return venues if all(venue["messages"] > 0 for venue in venues.values()) else None
-
-    def _connected_successor(self, before: int | None) -> int | None:
-        """Return the pid of the feed once it is another process than ``before`` and all its venues are connected."""
-        pid = self._platform.pid_of("feed")
-        return pid if pid != before and self._platform.is_connected() else None
-
     def _title(self, text: str) -> None:
         self._console.print(f"\n{clock.monotonic() - self._began:4.0f} s  {text}", style="bold")
 
@@ -215,9 +221,6 @@ class Tour:
                 time.sleep(_LOOK_S)
         msg = f"the demo waited {_PATIENCE_S:.0f} s for {what}: see `k2 status` and {self._settings.home / 'logs'}."
         raise PartError(msg)
-
-    def _inject(self, fault: str, venue: str, **details: object) -> None:
-        ask(self._settings.ports.simulator, {"fault": fault, "venue": venue, **details})
 
 
 def _spelled(candle: dict[str, Any]) -> str:

@@ -105,7 +105,8 @@ def broker_properties(settings: Settings) -> dict[str, str]:
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(_kafka_folder(settings) / "data"),
-        "auto.create.topics.enable": "false",
+        "auto.create.topics.enable": "false",  # K2 creates its topics, with their partitions and retention
+        # Kafka's own topics have 50 partitions and three replicas by default; one broker can hold one replica.
         "offsets.topic.num.partitions": "1",
         "offsets.topic.replication.factor": "1",
         "transaction.state.log.num.partitions": "1",
@@ -129,6 +130,7 @@ def registry_command(settings: Settings) -> list[str]:
     home = artifacts.unpacked(registry_archive(), artifacts_folder())
     data = settings.home / "registry"
     data.mkdir(parents=True, exist_ok=True)
+    # The registry is a Quarkus application: system properties are its settings.
     system = {
         "quarkus.http.host": "127.0.0.1",
         "quarkus.http.port": settings.ports.registry,

@@ -42,6 +42,7 @@ def waiting(bootstrap_servers: str, committed: dict[str, Offsets]) -> dict[str, 
             bounds = topic_bounds.ask(admin, topic)
         except NoTopic:
             continue
+        # Outside: Kafka no longer has, or never had, the offset that is committed. That is an error, and no lag.
         outside = topic_bounds.outside(topic, vector, bounds)
         beyond = topic_bounds.waiting(topic, vector, bounds)
         messages = sum(count for _, count in beyond.values())
@@ -70,6 +71,7 @@ def _oldest(bootstrap_servers: str, places: list[TopicPartition]) -> dict[str, f
         }
     )
     try:
+        # One message of each partition is enough: its partition is unassigned as soon as it has come.
         consumer.assign(places)
         left, deadline = {(place.topic, place.partition) for place in places}, clock.monotonic() + _LOOK_S
         while left and clock.monotonic() < deadline:
@@ -79,7 +81,7 @@ def _oldest(bootstrap_servers: str, places: list[TopicPartition]) -> dict[str, f
                     continue
                 left.discard(place)
                 consumer.incremental_unassign([TopicPartition(topic, message.partition() or 0)])
-                if message.error() is None:
+                if message.error() is None:  # else the log was cut meanwhile; the next status reports it
                     at_s = message.timestamp()[1] / 1000
                     found[topic] = min(found.get(topic, at_s), at_s)
     finally:

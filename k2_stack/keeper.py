@@ -15,14 +15,14 @@ from k2_stack.parts import Part
 from k2_stack.probes import Answer, NotYet, Silent
 from k2_stack.stack_state import PartState
 
-READY_WITHIN_S: Final = 180.0
-ASK_STARTING_S: Final = 0.25
-ASK_READY_S: Final = 2.0
-LOOK_S: Final = 0.2
+READY_WITHIN_S: Final = 180.0  # on a busy machine; the first start of all parts takes half a minute
+ASK_STARTING_S: Final = 0.25  # between two questions to a part that starts
+ASK_READY_S: Final = 2.0  # and to one that serves
+LOOK_S: Final = 0.2  # between two looks at a process, which cost nothing
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LAST_S: Final = 30.0
-SETTLED_S: Final = 60.0
-FAILURES_UNTIL_REPORTED: Final = 3
+SETTLED_S: Final = 60.0  # a part that ran this long was well: its next death begins the back-off again
+FAILURES_UNTIL_REPORTED: Final = 3  # one lost answer is no news
 END_ONE_S: Final = 5.0
 TAKE_OVER: Final = "--take-over"
 

@@ -81,7 +81,8 @@ def without(gaps: Iterable[Ids], ids: Ids) -> list[Ids]:
 
 
 def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[LiveFile]]:
-    """Return the files whose times reach ``since_us``, or the newest of all when that is 0, and the newest time, µs."""
+    """Return the newest time of a column in µs, and the files that reach ``since_us``, or that time when it is 0."""
+    # Each manifest entry holds the largest value of each column of its file: no data file is opened for this.
     number = table.column(column)
     bounds = [
         (struct.unpack("<q", file.upper_bounds[number])[0], file)  # µs since 1970
@@ -100,7 +101,7 @@ def _query(table: LakeTable, files: list[LiveFile], sql: str, **values: int) -> 
         paths = []
         for number, file in enumerate(files):
             found = table.open(file)
-            if isinstance(found, bytes):
+            if isinstance(found, bytes):  # DuckDB reads paths; only pyiceberg reads a store of the user's own
                 copy = Path(folder) / f"{number}.parquet"
                 copy.write_bytes(found)
                 found = str(copy)

@@ -61,6 +61,7 @@ def layers(
     now_s, newest = clock.now_s(), newest_at_s(tables)
     found: dict[str, Layer] = {}
     for name in LAYERS:
+        # Times may lie in the future when clocks differ, or wall time was set: an age is never negative.
         at_s, waiting = newest.get(name), below.get(name)
         since_s = waiting.oldest_at_s if waiting else None
         waits = None if since_s is None else round(max(now_s - since_s, 0.0), 3)
@@ -76,6 +77,7 @@ def layers(
     for run in failed:
         for name in layers_of_run(run.job, run.assets):
             found[name]["failed_runs"] += 1
+    # A check fails once for each of its days; a layer names it once.
     for check in failing:
         layer = layer_of(check.asset)
         if layer and (shown := f"{check.asset}:{check.check}") not in found[layer]["failing_checks"]:
@@ -120,6 +122,7 @@ def newest_at_s(tables: dict[str, LakeTable]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, table in tables.items():
         layer, at_s = layer_of(name), table.rows_came_at_s()
+        # Rejected rows are no sign that a layer is up to date: in the best case none ever come.
         if layer is not None and at_s is not None and not name.endswith("_rejected"):
             found[layer] = max(found.get(layer, at_s), at_s)
     return found
@@ -149,6 +152,7 @@ def _behind_bronze(bronze: LakeTable, silver: LakeTable) -> Below:
     count = sum(max(following - (taken.get(*place) or 0), 0) for place, following in bronze.offsets.items())
     if not count:
         return NOTHING
+    # The vector of committed offsets is in each commit's summary. Oldest first: the first beyond silver is the one.
     for each in bronze.snapshots:
         if any(following > (taken.get(*place) or 0) for place, following in each.offsets.items()):
             return Below(count, each.at_s)
@@ -156,11 +160,10 @@ def _behind_bronze(bronze: LakeTable, silver: LakeTable) -> Below:
 
 
 def _behind_sources(tables: dict[str, LakeTable], name: str, sources: Iterable[str]) -> Below:
-    """Count the rows in files of the sources that the derived table has not taken in.
-
-    The table remembers, for each day of each source, the sequence number up to which it has taken the source's commits
-    in. A file with a higher one is new to it, unless its day is older than all that it remembers: it forgets old days.
-    """
+    """Count the rows in files of the sources that the derived table has not taken in."""
+    # The rule: a derived table remembers, for each day of each source, the sequence number of the newest commit that it
+    # has taken in. A file with a higher number is new to it. The memory holds 400 days: a file of a day before the
+    # oldest one in a full memory has been taken in and forgotten, and is not new.
     derived = tables.get(name)
     if derived is None:
         return NOTHING

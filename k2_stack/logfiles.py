@@ -40,6 +40,7 @@ def tail(log: Path, lines: int, *, follow: bool) -> Iterator[str]:
             if line := file.readline():
                 yield line
                 continue
+            # A start of the part may have set the log aside, or limit_log has emptied it.
             if _is_another(log, file.fileno(), file.tell()):
                 file.close()
                 file = log.open(errors="replace")
@@ -59,6 +60,7 @@ def _is_another(log: Path, descriptor: int, position: int) -> bool:
 
 def stamp_output(log: Path) -> None:
     """Put the time before each line that this process prints from now on, if ``log`` is where its output goes."""
+    # Detached, the supervisor's output goes to its log. On a terminal, lines carry no time.
     if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
         sys.stdout, sys.stderr = _stamped(sys.stdout.buffer), _stamped(sys.stderr.buffer)
 

@@ -35,6 +35,8 @@ def part_statuses(settings: Settings, now: StackState, *, running: bool) -> list
     for part in now.parts:
         if part.step:
             continue
+        # A part's memory is that of its whole session. Runs are descendants of Dagster's code server: kept runs among
+        # them are listed by themselves, and not counted twice.
         own = left.get(part.identity, []) if part.identity else []
         state, message = _state_and_message(part, running=running, lives=bool(own))
         found.append(

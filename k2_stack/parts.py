@@ -87,6 +87,7 @@ def _step(name: str) -> Part:
 
 def _kafka_and_registry(settings: Settings) -> list[Part]:
     address, url, ports = settings.bootstrap_servers, settings.registry_url, settings.ports
+    # Settings that name a broker or a registry of the user's own: K2 asks it, and neither starts nor ends it.
     parts = []
     if settings.kafka.bootstrap_servers:
         parts.append(Part("broker", probe=lambda _: probes.broker(address), url=address))
@@ -150,6 +151,7 @@ def _venues(settings: Settings, source: Source) -> dict[str, str]:
     """Return the settings that put the simulator in the place of the venues that it simulates; none when live."""
     if not source.simulated:
         return {}
+    # Asked from the simulator that runs: a recording decides which venues and symbols there are.
     port = settings.ports.simulator
     found = probes.simulated_venues(port)
     variables = {"K2_FEEDS__VENUES": json.dumps(list(found)), "K2_FEEDS__SOURCE": str(source)}

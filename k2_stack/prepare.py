@@ -58,12 +58,14 @@ def dagster_home(settings: Settings) -> str:
 
     home = parts.dagster_home(settings)
     home.mkdir(parents=True, exist_ok=True)
+    # At each start, so that an upgrade of K2 brings its own settings of Dagster.
     shutil.copyfile(Path(__file__).parents[1] / "dagster.yaml", home / "dagster.yaml")
     parts.workspace_file(settings).write_text(
         "load_from:\n  - grpc_server:\n      host: 127.0.0.1\n"
         f"      port: {settings.ports.dagster_code}\n      location_name: k2\n"
     )
     with DagsterInstance.from_config(str(home)) as instance:
+        # Each store is created at its first use: use all of them here.
         instance.get_runs(limit=1)
         instance.get_daemon_statuses()
         settle_interrupted_runs(instance, clock.now_s())

@@ -97,6 +97,7 @@ def dagster_code(port: int) -> Answer:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)
         except grpc.RpcError as error:
             raise Silent(str(error.code().name).lower().replace("_", " ")) from None
+    # The server answers at once, and serves once it has loaded the definitions.
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise NotYet("loading the definitions")
     return Answer()
@@ -123,6 +124,7 @@ def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
         raise NotYet(str(reason)) from None
     required = {status["daemonType"].lower(): status for status in statuses if status["required"]}
     beats = {name: status["lastHeartbeatTime"] or 0.0 for name, status in required.items()}
+    # A heartbeat from before the start is of an earlier daemon, on the same store.
     unheard = [name for name, beat in beats.items() if beat < started_s or not required[name]["healthy"]]
     if unheard:
         raise NotYet(f"no heartbeat yet of {', '.join(unheard)}")
@@ -171,6 +173,7 @@ def _request(method: str, url: str, *, any_status: bool = False, **arguments: An
         answer = _client().request(method, url, **arguments)
         if not any_status:
             answer.raise_for_status()
+    # No connection or no answer in time is silence; an answer with an error status is not.
     except httpx.TransportError as error:
         raise Silent(str(error) or type(error).__name__) from None
     except httpx.HTTPError as error:

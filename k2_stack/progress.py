@@ -38,8 +38,14 @@ class Progress:
             return
         if now.phase != "starting":
             self.close()
-        if now.phase in {"starting", "running"}:
-            self._print_changes(now)
+        if now.phase not in {"starting", "running"}:
+            return
+        # A line for each part that has another state, or was restarted, since it was last shown.
+        for part in now.parts:
+            before, self._shown[part.name] = self._shown.get(part.name), (part.state, part.restarts)
+            if before != self._shown[part.name] and part.state != stack_state.WAITING:
+                line = f"[{now.elapsed_s:7.1f} s] {title_of(part)}: {part.state}"
+                self._console.print(f"{line}{', ' if _detail(part) else ''}{_detail(part)}")
 
     def close(self) -> None:
         """End the live table; its last state stays on the terminal."""
@@ -55,24 +61,15 @@ class Progress:
             if seconds is None and part.began_s is not None:
                 seconds = max(0.0, now.elapsed_s - part.began_s)
             took = f"{seconds:.1f} s" if seconds is not None else ""
-            table.add_row(self._mark(part), title_of(part), Text(took, justify="right"), Text(_detail(part), "dim"))
+            if part.state == stack_state.READY:
+                mark: Text | Spinner = Text("!", "yellow") if part.trouble else Text("✓", "green")
+            elif part.state == stack_state.WAITING:
+                mark = Text("·", "dim")
+            else:  # one spinner for each part: a new one would begin its turn again with every change
+                mark = self._spinners.setdefault(part.name, Spinner("dots"))
+            table.add_row(mark, title_of(part), Text(took, justify="right"), Text(_detail(part), "dim"))
             self._shown[part.name] = (part.state, part.restarts)
         return table
-
-    def _mark(self, part: PartState) -> Text | Spinner:
-        if part.state == stack_state.READY:
-            return Text("!", "yellow") if part.trouble else Text("✓", "green")
-        if part.state == stack_state.WAITING:
-            return Text("·", "dim")
-        return self._spinners.setdefault(part.name, Spinner("dots"))
-
-    def _print_changes(self, now: StackState) -> None:
-        """Print a line for each part that has another state, or was started again, since it was last shown."""
-        for part in now.parts:
-            before, self._shown[part.name] = self._shown.get(part.name), (part.state, part.restarts)
-            if before != self._shown[part.name] and part.state != stack_state.WAITING:
-                line = f"[{now.elapsed_s:7.1f} s] {title_of(part)}: {part.state}"
-                self._console.print(f"{line}{', ' if _detail(part) else ''}{_detail(part)}")
 
 
 def title_of(part: PartState) -> str:

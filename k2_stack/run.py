@@ -90,6 +90,7 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
     lock = _lock_of_usable_home(settings)
     if lock.holder() is not None:
         raise _already_running(settings, lock)
+    # The log goes on from run to run: only what this supervisor writes is searched for an error.
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind]
@@ -156,6 +157,7 @@ def end(settings: Settings) -> str:
 
 def _end_orphans(settings: Settings) -> int:
     """End what a supervisor that was killed left; return how many processes that were."""
+    # First in the order of a clean end, by the state file; then whatever carries this home's mark in its environment.
     found = stack_state.read(settings)
     count = len(processes.marked(settings.home))
     if count and found:

@@ -6,8 +6,9 @@
 import http.client
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, NotRequired, TypedDict
 
 from confluent_kafka import KafkaException
@@ -15,7 +16,6 @@ from confluent_kafka import KafkaException
 from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
-from k2_core.offsets import Offsets
 from k2_core.settings import DEVELOPMENT_API_KEY, Settings
 from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
@@ -61,12 +61,13 @@ def gather(settings: Settings) -> Status:
     now = stack_state.read(settings)
     running = stack_state.Lock(settings).holder() is not None
     parts = part_statuses(settings, now, running=running) if now else []
-    # Kept runs do not count: one is replaced by the next every quarter of an hour.
+    # Kept runs do not count as parts that restart: one is replaced by the next every quarter of an hour.
     own = [part for part in parts if part["name"] not in KEPT]
     restarting = any(part["state"] == stack_state.RESTARTING for part in own)
     serving = {part["name"]: part["url"] for part in parts if part["state"] == stack_state.READY}
     lake.look(serving.get("broker"))
     records = _Records(settings)
+    # Two sources may find the same fault, such as a full disk: it is reported once.
     wrong = dict.fromkeys([*(disk.sentence() for disk in disk_space.low_disks(settings)), *lake.wrong, *records.wrong])
     layers = layer_status.layers(
         lake.tables,
@@ -88,7 +89,7 @@ def gather(settings: Settings) -> Status:
         "newest_candle": lake.newest_candle,
         "layers": layers,
         "warnings": [
-            *(_of_parts(now, parts) if now and running else []),
+            *(warning_sentences.of_parts(now, parts) if now and running else []),
             *(_of_feed(now) if now and "feed" in serving else []),
             *warning_sentences.of_layers(layers, settings.supervisor.behind_after_s),
             *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
@@ -107,16 +108,6 @@ def exit_code(found: Status) -> int:
     if not found["ready"]:
         return NOT_READY
     return READY_WITH_WARNINGS if found["warnings"] else READY
-
-
-def _of_parts(now: StackState, parts: list[PartStatus]) -> Iterator[str]:
-    """Warn of parts that serve and report trouble, and of kept runs that fail."""
-    for part in now.parts:
-        if part.state == stack_state.READY and part.trouble:
-            yield f"{part.name}: {part.message}"
-    for each in parts:
-        if each["name"] in KEPT and each["state"] == stack_state.FAILING:
-            yield f"{each['name']}: {each['message']}"
 
 
 def _of_feed(now: StackState) -> Iterator[str]:
@@ -150,41 +141,42 @@ class _Lake:
         self.waiting: dict[str, Waiting] = {}
         self.wrong: list[str] = []
         self._settings = settings
-        self._try(self._read_tables)
+        with self._noting_errors():
+            require_known_home(settings, wait_s=_CATALOG_WAIT_S)
+            self.tables = read_tables(settings)
+            self.below = layer_status.below(self.tables) if self.tables else {}
 
     def look(self, broker: str | None) -> None:
         """Read rows, and ask Kafka when there is one."""
+        committed = {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
         with ThreadPoolExecutor(max_workers=1) as beside:  # Kafka answers while the rows are read
-            asked = beside.submit(kafka_lag.waiting, broker, self._committed()) if broker else None
-            self._try(self._read_rows)
-            if asked is not None:
-                self._try(lambda: self._keep_lag(asked.result()))
+            asked = beside.submit(kafka_lag.waiting, broker, committed) if broker else None
+            with self._noting_errors():
+                self.newest_candle = lake_status.newest_candle(self.tables)
+                self.gaps = lake_status.open_gaps(self.tables, clock.now())
+            if asked is None:
+                return
+            with self._noting_errors():
+                self.waiting = asked.result()
+                self.wrong += [sentence for each in self.waiting.values() for sentence in each.wrong]
+                times = [each.oldest_at_s for each in self.waiting.values() if each.oldest_at_s is not None]
+                messages = sum(each.messages for each in self.waiting.values())
+                self.below["bronze"] = Below(messages, min(times, default=None))
 
-    def _try(self, work: Callable[[], None]) -> None:
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        """Turn an error into a sentence of ``wrong``: whatever is wrong with a lake must not hide how the parts are."""
         try:
-            work()
+            yield
         except NewerHome:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with a lake must not hide how the parts are
-            self.wrong.append(_why(error, self._settings))
+        except (TopicError, KafkaException) as error:
+            why = error.args[0].str() if isinstance(error, KafkaException) else error
+            self.wrong.append(f"the lag is not known: {why}")
+        except Exception as error:  # noqa: BLE001  # as the docstring says
+            from k2_assets.orchestration import wait_reasons  # noqa: PLC0415  # loads SQLAlchemy
 
-    def _read_tables(self) -> None:
-        require_known_home(self._settings, wait_s=_CATALOG_WAIT_S)
-        self.tables = read_tables(self._settings)
-        self.below = layer_status.below(self.tables) if self.tables else {}
-
-    def _read_rows(self) -> None:
-        self.newest_candle = lake_status.newest_candle(self.tables)
-        self.gaps = lake_status.open_gaps(self.tables, clock.now())
-
-    def _committed(self) -> dict[str, Offsets]:
-        return {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
-
-    def _keep_lag(self, waiting: dict[str, Waiting]) -> None:
-        self.waiting = waiting
-        self.wrong += [sentence for each in waiting.values() for sentence in each.wrong]
-        times = [each.oldest_at_s for each in waiting.values() if each.oldest_at_s is not None]
-        self.below["bronze"] = Below(sum(each.messages for each in waiting.values()), min(times, default=None))
+            self.wrong.append(f"the lake cannot be read: {wait_reasons.sentence(error, self._settings)}")
 
 
 class _Records:
@@ -200,13 +192,3 @@ class _Records:
             self.failing = dagster_records.failing_checks(home)
         except sqlite3.Error as error:
             self.wrong.append(f"failed runs and checks are not known, since Dagster's records cannot be read ({error})")
-
-
-def _why(error: Exception, settings: Settings) -> str:
-    """Return a sentence that explains why the lake's figures are missing."""
-    if isinstance(error, TopicError | KafkaException):
-        return f"the lag is not known: {error.args[0].str() if isinstance(error, KafkaException) else error}"
-
-    from k2_assets.orchestration import wait_reasons  # noqa: PLC0415  # loads SQLAlchemy, which nothing else here needs
-
-    return f"the lake cannot be read: {wait_reasons.sentence(error, settings)}"

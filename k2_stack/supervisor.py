@@ -13,6 +13,7 @@ from k2_stack.keeper import LOOK_S, Keeper
 from k2_stack.parts import Part
 from k2_stack.stack_state import PartState, StackState
 
+# How long each group of parts may take to end before it is killed: 18 s in all; `k2 down` promises 20 s.
 END_FIRST_S: Final = 2.0
 END_PARTS_S: Final = 7.0
 END_STORES_S: Final = 7.0
@@ -42,6 +43,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         own = processes.identity(os.getpid())
         assert own  # noqa: S101  # this very process
+        # The keepers change these states; the supervisor writes them all to one file, which `k2 status` reads.
         states = [
             PartState(
                 part.name,
@@ -82,6 +84,7 @@ class Supervisor:
         except* K2Error as errors:
             self.state.error = str(errors.exceptions[0])
         finally:
+            # After a signal, after a part that did not come up, and after an error of ours alike.
             self.state.phase = "stopping"
             self._publish()
             end_all(self._settings, self.state)
@@ -106,6 +109,7 @@ class Supervisor:
         self._publish()
 
     async def _count_seconds(self) -> None:
+        # Only while parts start: afterwards the state is shown when it changes.
         while self.state.phase == "starting":
             self.state.elapsed_s = self._elapsed()
             self._changed(self.state)
@@ -147,5 +151,6 @@ def end_all(settings: Settings, found: StackState) -> int:
     rest = processes.end_marked(settings.home, END_REST_S)
     for part in found.parts:
         part.state, part.pid, part.process_started, part.trouble = stack_state.STOPPED, None, None, False
+        # A step's result stays, such as a hint to migrate tables. What "it" is doing is over.
         part.message = "" if part.message.startswith("it ") else part.message
     return rest

@@ -73,6 +73,7 @@ def migrate(dry_run: bool) -> None:
         for change in differing:
             click.echo(f"{spec.name}: {'' if change.apply else 'cannot be done: '}{change.what}")
         count += len(differing)
+        # What change_table leaves undone is what Iceberg cannot change in place.
         left = differing
         if table is not None and differing and not dry_run:
             left = change_table(catalog, settings.catalog.namespace, spec, lambda _: True)

@@ -41,6 +41,7 @@ def absolute(file: str) -> str:
     >>> absolute("binance=/data/x.jsonl.gz")
     'binance=/data/x.jsonl.gz'
     """
+    # A path may contain "=" itself: a file of the whole name comes first.
     venue, sign, path = file.rpartition("=")
     if sign and not Path(file).exists():
         return f"{venue}={Path(path).absolute()}"

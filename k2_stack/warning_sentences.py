@@ -4,9 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from k2_stack import stack_state
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.lake_status import Ids
 from k2_stack.layer_status import Layer
+from k2_stack.part_status import KEPT, PartStatus
+from k2_stack.stack_state import StackState
 
 _BELOW: Final = {
     "bronze": "messages in Kafka",
@@ -18,6 +21,16 @@ _BELOW: Final = {
 _OF_TIME: Final = {"silence", "stale", "lag", "skew"}
 _WARNED_OF_S: Final = 86_400.0
 _SHOWN: Final = 3
+
+
+def of_parts(now: StackState, parts: Iterable[PartStatus]) -> Iterator[str]:
+    """Warn of parts that serve and report trouble, and of kept runs that fail."""
+    for part in now.parts:
+        if part.state == stack_state.READY and part.trouble:
+            yield f"{part.name}: {part.message}"
+    for each in parts:
+        if each["name"] in KEPT and each["state"] == stack_state.FAILING:
+            yield f"{each['name']}: {each['message']}"
 
 
 def of_feed(health: Mapping[str, Any], *, recorded: bool) -> Iterator[str]:
@@ -62,6 +75,7 @@ def of_checks(failing: Iterable[FailingCheck], now_s: float) -> Iterator[str]:
 
     A break in a venue's ids, or a message that Kafka still had, stays in the day's record for ever.
     """
+    # By check, since one fault often fails the same check of many days.
     days: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in failing:
         if each.only_warns and each.judged_at_s < now_s - _WARNED_OF_S:

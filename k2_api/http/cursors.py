@@ -38,6 +38,7 @@ class Cursors:
     def write(self, position: Position, key: str, query: str) -> str:
         """Return the cursor of a position for this key and query, as URL-safe text."""
         body = msgspec.json.encode(position)
+        # Without padding: "=" would have to be escaped in a URL.
         return base64.urlsafe_b64encode(self._signature(body, key, query) + body).rstrip(b"=").decode()
 
     def read(self, cursor: str, key: str, query: str) -> Position:
@@ -51,6 +52,7 @@ class Cursors:
         except (binascii.Error, ValueError):
             raise BadCursor(_REFUSED) from None
         signature, body = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        # The position is decoded only once it is known to be our own.
         if not hmac.compare_digest(signature, self._signature(body, key, query)):
             raise BadCursor(_REFUSED)
         return msgspec.json.decode(body, type=Position)

@@ -84,7 +84,7 @@ class Reading:
         """Return ``compute()``; call it once more if maintenance removed files while it read them."""
         return self.services.lake.consistently(compute)
 
-    def _bound(self, query: str) -> str:
+    def _bound(self, query: str) -> str:  # a cursor of one route is refused by another
         return f"{self.request.url.path}?{query}"
 
 

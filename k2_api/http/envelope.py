@@ -23,6 +23,7 @@ def page_of(
         "as_of": table.committed_at,
         "completeness": completeness,
     }
+    # Not through the pydantic models: DuckDB has already given the rows the form of the answer.
     return msgspec.json.encode({"success": True, "data": rows, "pagination": pagination, "meta": meta})
 
 

@@ -41,7 +41,7 @@ class Observed:
                 await self._app(scope, receive, answer.send)
             except Exception:  # the process's edge: whatever it was, the caller gets an envelope and the log the cause
                 log.exception("request failed", method=method, path=scope["path"])
-                if not answer.status:
+                if not answer.status:  # else the answer is under way, and can only break off
                     failed = problem(500, HTTP_CODES[500], "something failed here; its log names this correlation id")
                     await failed(scope, receive, answer.send)
             finally:
@@ -67,6 +67,7 @@ class _Answer:
 
 
 def _record(scope: Scope, answer: _Answer, method: str, seconds: float) -> None:
+    # The route's pattern, not the path: a label for each path that somebody tries would fill the metrics' memory.
     endpoint = getattr(scope.get("route"), "path", "unmatched")
     labels = (method, endpoint, str(answer.status))
     HTTP_REQUESTS.labels(*labels).inc()

@@ -52,6 +52,7 @@ _UNTIL = "exclusive, RFC 3339; a time without a zone is UTC"
 
 
 class _Parameters(BaseModel):
+    # A misspelt parameter must not silently widen a query.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def canonical(self) -> str:
@@ -118,6 +119,7 @@ def _check_order(start: tuple[str, datetime | None], end: tuple[str, datetime | 
         raise ValueError(f"{start[0]} must be before {end[0]}")
 
 
+# A bound that is not given is the filter's own default: the least or the largest time.
 def _filter(symbol: str | None, exchange: str | None, start: datetime | None, end: datetime | None) -> Filter:
     return Filter(
         symbol=symbol,

@@ -34,6 +34,7 @@ def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: 
     if after is not None:
         clauses.append(f"({', '.join(_ORDER)}) {'<' if newest else '>'} ($k0, $k1)")
         params |= {"k0": from_us(int(after[0])), "k1": after[1]}
+    # One row more than the page shows whether there is a next one.
     found = candles.first_rows(
         _sql(where_clause(clauses), newest=newest),
         narrowed,
@@ -51,7 +52,8 @@ def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: 
 def _sql(where: str, *, newest: bool) -> str:
     order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
     columns = ", ".join(f'"{column.name}"' for column in GOLD_OHLCV_1M.columns)
-    # Column names are the table's own; values are parameters.
+    # Rows are chosen first, and only those of the page are rendered as text. The outer query sorts by the page's raw
+    # columns: rendered ones have the same names, and sort as text. Column names are the table's own.
     return f"""
         SELECT {rendered(GOLD_OHLCV_1M)}, epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us
         FROM (SELECT {columns} FROM {ROWS} {where} ORDER BY {order} LIMIT $rows) AS page

@@ -42,6 +42,7 @@ def beyond(where: Filter, after: Key | None, *, newest: bool) -> Filter:
     if after is None:
         return where
     moment = int(after[0])
+    # The end of a filter is exclusive: one microsecond later includes the key's own.
     if newest:
         return replace(where, end_us=min(where.end_us, moment + 1))
     return replace(where, start_us=max(where.start_us, moment))

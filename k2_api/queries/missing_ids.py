@@ -2,7 +2,7 @@
 
 The rule: all venues so far number the trades of a symbol one by one, so an id that is missing between two others is a
 trade that is missing. Some venues begin their ids again: then each epoch is judged by itself, and what happened between
-two epochs is not known. An id that is lower than one from much earlier marks such a break, and no hole.
+two epochs is not known. A trade whose id is lower than that of a much earlier trade marks such a break, and no hole.
 """
 
 from bisect import bisect_right
@@ -87,8 +87,8 @@ def judge_trades(ids: Ids, rows: Sequence[Row], beyond: Row | None) -> Verdict:
         pages[market, epoch].append((row["source_sequence"], row["timestamp_us"]))
     holes: list[Hole] = []
     for (market, epoch), pairs in sorted(pages.items()):
-        # An id that is not on the page is no hole yet: ids are a little out of order of the times that pages follow, so
-        # it may be on a page before or after. Gold is asked for the ids between those that the page has not in a row.
+        # An id that is not on the page is no hole yet. Pages follow the times of trades, and ids are a little out of
+        # order of times: the trade may be on a page before or after. So gold is asked for the ids in between.
         open_ids = [(low, high) for (low, _), (high, _) in pairwise(sorted(pairs)) if high - low > 1]
         if open_ids:
             times = [moment for _, moment in pairs]

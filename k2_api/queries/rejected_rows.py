@@ -36,6 +36,7 @@ def condition(start: datetime | None, end: datetime | None, reasons: Sequence[st
 
 def newest(batches: Iterable[pa.RecordBatch], limit: int) -> pa.Table | None:
     """Return the newest rows, newest first, holding one batch and ``limit`` rows at a time; None without any batch."""
+    # Many rows may match, each with a payload of up to a megabyte: after each batch only the newest are kept.
     kept: pa.Table | None = None
     for batch in batches:
         table = pa.Table.from_batches([batch])
@@ -46,6 +47,7 @@ def newest(batches: Iterable[pa.RecordBatch], limit: int) -> pa.Table | None:
 
 def counted(batches: Iterable[pa.RecordBatch]) -> list[Row]:
     """Return rows, first and last time of each reason, most frequent first."""
+    # Each batch is counted by itself, and the counts are added up at the end.
     found: pa.Table | None = None
     for batch in batches:
         table = (

@@ -32,6 +32,7 @@ def trades_page(trades: PinnedTable, where: Filter, after: Key | None, limit: in
     if after is not None:
         clauses.append(f"({', '.join(_ORDER)}) {'<' if newest else '>'} ($k0, $k1, $k2, $k3)")
         params |= {"k0": from_us(int(after[0])), "k1": after[1], "k2": after[2], "k3": after[3]}
+    # One row more than the page: whether there is a next page, and its first trade, up to which ids are judged.
     sql = _sql(where_clause(clauses), newest=newest)
     rows = trades.first_rows(
         sql, narrowed, {**params, "rows": limit + 1}, rows=limit + 1, newest=newest, query_type="trades"
@@ -44,7 +45,8 @@ def trades_page(trades: PinnedTable, where: Filter, after: Key | None, limit: in
 def _sql(where: str, *, newest: bool) -> str:
     order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
     columns = ", ".join(f'"{column.name}"' for column in GOLD_TRADES.columns)
-    # Column names are the table's own; values are parameters.
+    # Rows are chosen first, and only those of the page are rendered as text. The outer query sorts by the page's raw
+    # columns: rendered ones have the same names, and sort as text. Column names are the table's own.
     return f"""
         SELECT {rendered(GOLD_TRADES)}, epoch_us(timestamp) AS timestamp_us
         FROM (SELECT {columns} FROM {ROWS} {where} ORDER BY {order} LIMIT $rows) AS page

@@ -11,6 +11,7 @@ from k2_core.clock import from_us, iso
 
 def list_symbols(trades: PinnedTable, where: Filter) -> list[Row]:
     """Return each (symbol, exchange) that has trades, with their number and the times of the first and the last."""
+    # A group is one market in one data file, with its number of rows and its first and last time.
     markets: defaultdict[tuple[str, str], list[Group]] = defaultdict(list)
     for group in trades.groups(where):
         markets[group.symbol, group.exchange].append(group)

@@ -11,6 +11,7 @@ from k2_api.http.envelope import error_meta
 from k2_api.http.response_models import ErrorEnvelope
 from k2_api.version import VERSION
 
+# Monitoring must work when the key is not known, and none of these routes shows market data.
 router = APIRouter(tags=["system"])
 
 

@@ -43,11 +43,12 @@ def _answer(query: TradesParameters, reading: Reading) -> Response:
         after = position.last if position else None
         page = trades_page(trades, query.where(), after, query.limit, newest=query.order == "desc")
         verdict = judge_trades(Ids(trades, lake.epochs()), page.rows, page.beyond)
+        # The cursor names the snapshot, so that all pages show the same state of the table.
         cursor = None
         if page.beyond is not None:
             cursor = reading.next_cursor(Position((trades.number,), page.keys[-1]), query.canonical())
         until = lake.data_until(trades, Filter(query.symbol, query.exchange))
-        for row in page.rows:
+        for row in page.rows:  # it was only needed to judge
             del row["timestamp_us"]
         return page_of(page.rows, pagination(query.limit, cursor), trades, completeness(verdict, until))
 

@@ -45,6 +45,7 @@ def print_rows(
         writer.writerows([_harmless(row[name]) for name in columns] for row in found)
         click.echo(out.getvalue(), nl=False)
     elif Console().is_terminal:
+        # A terminal has no room for every column; JSON, CSV and pipes have them all.
         Console(highlight=False).print(_drawn(found, drawn or columns))
     else:
         lines = ["\t".join(columns), *("\t".join(_cell(row[name]) for name in columns) for row in found)]

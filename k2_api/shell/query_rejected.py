@@ -54,6 +54,7 @@ def show(
     if summary:
         print_rows(rows, query.SUMMARY_COLUMNS, form)
         return
+    # The newest of each exchange: together they hold the newest of all.
     rows.sort(key=lambda row: row[query.TIME], reverse=True)
     print_rows(rows[:limit], query.COLUMNS, form, query.DRAWN)
 

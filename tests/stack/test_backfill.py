@@ -179,8 +179,8 @@ def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> 
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         "k2: also the run of 2024-08-10: Run timed out.",
-        f"k2: 2 of 3 partitions not rebuilt; why: {SILVER} of 2024-08-09: bronze holds 3 messages twice: mend it first; "
-        f"see {done.stdout.splitlines()[0].split('; ')[1]}",
+        f"k2: 2 of 3 partitions not rebuilt; why: {SILVER} of 2024-08-09: bronze holds 3 messages twice: mend it first"
+        f"; see {done.stdout.splitlines()[0].split('; ')[1]}",
     ]
 
 

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[2]
 def run_bootstrap(folder: Path, before: str) -> subprocess.CompletedProcess[str]:
     """Run the bootstrap with its .venv elsewhere, by a Python that ``before`` has changed."""
     program = (
-        f"import sys, pathlib; {before}; from k2_stack import bootstrap as b; b.VENV = pathlib.Path({str(folder)!r}); "
-        "b.PYTHON = b.VENV / 'bin' / 'python'; b.STAMP = b.VENV / 'stamp'; b.OUTPUT = b.VENV / 'said'; sys.exit(b.main())"
+        f"import sys, pathlib; {before}; from k2_stack import bootstrap as b; b.VENV = pathlib.Path({str(folder)!r})"
+        "; b.PYTHON = b.VENV / 'bin' / 'python'; b.STAMP = b.VENV / 'stamp'"
+        "; b.OUTPUT = b.VENV / 'out'; sys.exit(b.main())"
     )
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
 
