@@ -1,7 +1,6 @@
 """What ``k2 status`` tells of the lake's rows: the newest candle, and ids that feeds missed. Reads, changes nothing."""
 
 import datetime as dt
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from k2_core import clock
-from k2_stack.iceberg_metadata import LakeTable, LiveFile
+from k2_core.lake.manifests import END_US, LakeFile
+from k2_stack.iceberg_metadata import LakeTable
 
 CANDLES: Final = "gold_ohlcv_1m"
 EVENTS: Final = "bronze_feed_events"
@@ -77,19 +77,14 @@ def without(gaps: Iterable[Ids], ids: Ids) -> list[Ids]:
     return sorted({*whole, *((low, high) for low, high in parts if low <= high)})
 
 
-def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[LiveFile]]:
+def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[LakeFile]]:
     """Return the files whose times reach ``since_us``, or the newest of all when that is 0, and the newest time, µs."""
-    number = table.column(column)
-    bounds = [
-        (struct.unpack("<q", file.upper_bounds[number])[0], file)  # µs since 1970
-        for file in table.files(bounds=True)
-        if number in file.upper_bounds
-    ]
-    newest = max((bound for bound, _ in bounds), default=0)
-    return newest, [file for bound, file in bounds if bound >= (since_us or newest)]
+    files = [file for file in table.files(column) if file.last_us != END_US]
+    newest = max((file.last_us for file in files), default=0)
+    return newest, [file for file in files if file.last_us >= (since_us or newest)]
 
 
-def _query(table: LakeTable, files: list[LiveFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
+def _query(table: LakeTable, files: list[LakeFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
     import duckdb  # noqa: PLC0415  # takes a quarter of a second; a lake without rows needs none
 
     with _on_this_machine(table, files) as paths, duckdb.connect(config={"threads": 1}) as connection:
@@ -97,7 +92,7 @@ def _query(table: LakeTable, files: list[LiveFile], sql: str, **values: int) -> 
 
 
 @contextmanager
-def _on_this_machine(table: LakeTable, files: list[LiveFile]) -> Iterator[list[str]]:
+def _on_this_machine(table: LakeTable, files: list[LakeFile]) -> Iterator[list[str]]:
     """Give the paths of data files; of a warehouse that is elsewhere, those of copies."""
     with tempfile.TemporaryDirectory(prefix="k2-status-") as folder:
         paths = []

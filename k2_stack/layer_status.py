@@ -7,9 +7,10 @@ times of receipt and of commits count: those of a recording's trades may be year
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypedDict
 
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.source_memory import oldest_remembered, seen_days
 from k2_core.topics import FEED_EVENTS, raw_topic
-from k2_stack.iceberg_metadata import LakeTable, LiveFile
+from k2_stack.iceberg_metadata import LakeTable
 from k2_stack.lake_status import CANDLES, EVENTS
 
 LAYERS: Final = ("bronze", "silver", "gold_trades", "gold_quotes", "candles")
@@ -136,8 +137,8 @@ def _not_seen(source: LakeTable, days: dict[str, int]) -> Below:
     return Below(sum(file.rows for file in new), source.committed_at_s(min(file.sequence for file in new)))
 
 
-def _is_new(file: LiveFile, days: dict[str, int], oldest_day: str) -> bool:
-    day = file.day.isoformat() if file.day else ""
+def _is_new(file: LakeFile, days: dict[str, int], oldest_day: str) -> bool:
+    day = file.day.isoformat()
     return file.sequence > days.get(day, 0) and day >= oldest_day
 
 

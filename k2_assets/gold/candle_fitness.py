@@ -38,8 +38,8 @@ def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
     table, candles = lake.table(GOLD_TRADES.name), lake.table(GOLD_OHLCV_1M.name)
     files = live_files(table, "timestamp", day=day)
     if not whole and day not in Taken.of(candles).behind(table):
-        judged = {each.file.file_path for each in (*newest_and_beside(files), *Seen.of(candles).newer(table, files))}
-        files = [each for each in files if each.file.file_path in judged]
+        judged = {each.path for each in (*newest_and_beside(files), *Seen.of(candles).newer(table, files))}
+        files = [each for each in files if each.path in judged]
     trades = read_files(table, files, _COLUMNS)
     return Fitness(trades.height, unfit_for_candles(trades, day))
 

@@ -50,7 +50,7 @@ def _state(gold: GoldDay, time_column: str) -> dict[str, dg.MetadataValue]:
     """Return how the day is now: rows, files, the newest row's time."""
     files = live_files(gold.lake.table(gold.table), time_column, day=gold.day)
     state: dict[str, dg.MetadataValue] = {
-        ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
+        ROW_COUNT: dg.MetadataValue.int(sum(each.rows for each in files)),
         "files of the day": dg.MetadataValue.int(len(files)),
     }
     if files:
