@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import GreaterThanOrEqual
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
+from pyiceberg.types import DecimalType, StringType
 
-from k2_core.lake import manifests
+from k2_core.lake import manifests, planned_read
 from k2_core.lake.manifests import BEGINNING_US, END_US, Bounded, LakeFile, Manifest, Manifests, reading
 from k2_core.lake.planned_read import ALL_ROWS, data_file, delete_files, read_rows, stream
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade
@@ -147,3 +151,30 @@ def test_delete_files_are_seen_and_strike_out_rows(lake: SmallLake) -> None:
     assert [each.strikes_out for each in listed(table)].count(True) == 1
     rows = stream(table, [file], ("source_sequence",), ALL_ROWS, delete_files(table, snapshot.snapshot_id)).read_all()
     assert rows["source_sequence"].to_pylist() == [1, 3]
+
+
+def test_files_of_an_earlier_schema_are_read_in_the_types_of_today(lake: SmallLake) -> None:
+    lake.append(SILVER, [a_trade(number, number) for number in range(3)])
+    with lake.table(SILVER).update_schema() as update:
+        update.add_column("note", StringType())
+        update.update_column("price", DecimalType(38, 12))
+        update.rename_column("side", "aggressor")
+    table = lake.table(SILVER)
+    files, columns = files_of(table), ("price", "aggressor", "note")
+    where = GreaterThanOrEqual("source_sequence", 1)
+
+    streamed = stream(table, files, columns, where)
+    assert streamed.schema.field("price").type == pa.decimal128(38, 12)
+    rows = [{"price": Decimal(100), "aggressor": "BUY", "note": None}] * 2
+    assert streamed.read_all().select(columns).to_pylist() == rows
+    assert read_rows(table, files, columns, where).to_pylist() == rows
+
+
+def test_a_stream_holds_a_part_of_a_large_file(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planned_read, "_STREAM_ROWS", 1_000)
+    lake.table(SILVER).transaction().set_properties({"write.parquet.row-group-limit": "500"}).commit_transaction()
+    lake.append(SILVER, [a_trade(number, number / 1_000) for number in range(3_000)])
+    lake.append(SILVER, [a_trade(number) for number in range(10)])
+    table = lake.table(SILVER)
+    sizes = [batch.num_rows for batch in stream(table, files_of(table), ("source_sequence",))]
+    assert sorted(sizes) == [10, *[500] * 6]
