@@ -3,28 +3,23 @@
 It is loaded only for a catalog or a warehouse of the user's own, which a file cannot be opened of. Nothing here writes.
 """
 
-import io
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 from urllib.parse import urlparse
 
-import fastavro
 import msgspec
 
+from k2_core.lake.manifests import MANIFESTS, Bounded, LakeFile, Read, reading
 from k2_core.lake.source_memory import REPLACING
 from k2_core.offsets import Offsets
 from k2_core.settings import Settings
 
-_DELETED: Final = 2  # status of a manifest's entry
 _TRIES: Final = 3
 _CATALOG_WAIT_S: Final = 5.0
-
-Read = Callable[[str], bytes]
 
 
 class Snapshot(msgspec.Struct, rename="kebab"):
@@ -68,16 +63,6 @@ class _Metadata(msgspec.Struct, rename="kebab"):
     properties: dict[str, str] = {}
     current_snapshot_id: int | None = None
     snapshots: list[Snapshot] = []
-
-
-class LiveFile(NamedTuple):
-    """One live data file: its age in sequence numbers, its partition's day (None: no day), and its upper bounds."""
-
-    path: str
-    sequence: int
-    day: date | None
-    rows: int
-    upper_bounds: dict[int, bytes]
 
 
 class LakeTable:
@@ -137,22 +122,18 @@ class LakeTable:
         """Return when a sequence number was committed, or the nearest time after it that the history still knows."""
         return next((each.at_s for each in self.snapshots if each.sequence_number >= sequence), None)
 
-    def files(self, *, bounds: bool = False) -> Iterator[LiveFile]:
-        """Yield the live data files that hold rows; ``upper_bounds`` are read only when asked for: they take long."""
-        if self.current is None:
-            return
-        for manifest in fastavro.reader(io.BytesIO(self._read(self.current.manifest_list))):
-            assert isinstance(manifest, dict)  # noqa: S101  # a list of manifests holds records
-            content = self._read(manifest["manifest_path"])
-            yield from _files(content, manifest["sequence_number"], bounds=bounds)
+    def files(self, time_column: str | None = None) -> Iterator[LakeFile]:
+        """Yield the live data files that hold rows; with bounds of a column of times, when one is named."""
+        bounded = Bounded(None if time_column is None else self._column(time_column))
+        for manifest in MANIFESTS.listed(self.current.manifest_list, self._read) if self.current else ():
+            yield from (each for each in MANIFESTS.files(manifest, self._read, bounded) if each.rows)
 
-    def column(self, name: str) -> int:
-        """Return the id of a column."""
+    def _column(self, name: str) -> int:
         schemas = {each.schema_id: each for each in self._metadata.schemas}
         fields = schemas[self._metadata.current_schema_id].fields
         return next(each.id for each in fields if each.name == name)
 
-    def open(self, file: LiveFile) -> str | bytes:
+    def open(self, file: LakeFile) -> str | bytes:
         """Return a data file's path on this machine, or its bytes when it is elsewhere."""
         return local_path(file.path) or self._read(file.path)
 
@@ -210,8 +191,7 @@ def _reader(settings: Settings) -> Read:
             return Path(path).read_bytes()
         from pyiceberg.io import load_file_io  # noqa: PLC0415  # as above
 
-        with load_file_io(dict(settings.catalog.properties), location).new_input(location).open() as file:
-            return file.read()
+        return reading(load_file_io(dict(settings.catalog.properties), location))(location)
 
     return read
 
@@ -220,31 +200,3 @@ def local_path(location: str) -> str | None:
     """Return the path of a file on this machine; None when it is elsewhere."""
     parsed = urlparse(location)
     return parsed.path if parsed.scheme in {"", "file"} else None
-
-
-_FILE_FIELDS: Final = ("file_path", "partition", "record_count", "upper_bounds")
-
-
-def _files(manifest: bytes, sequence: int, *, bounds: bool) -> Iterator[LiveFile]:
-    """Yield the live files of a manifest; ``sequence`` is that of entries which name none."""
-    written: Any = fastavro.reader(io.BytesIO(manifest)).writer_schema
-    wanted = _FILE_FIELDS if bounds else _FILE_FIELDS[:-1]
-    entries: Any = fastavro.reader(io.BytesIO(manifest), _projected(written, wanted))
-    for entry in entries:
-        file = entry["data_file"]
-        if entry["status"] == _DELETED or not file["record_count"]:
-            continue
-        age = sequence if entry["sequence_number"] is None else entry["sequence_number"]
-        upper = {each["key"]: each["value"] for each in file.get("upper_bounds") or ()}
-        yield LiveFile(
-            file["file_path"], age, next(iter(file["partition"].values()), None), file["record_count"], upper
-        )
-
-
-def _projected(entry: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Return the schema of a manifest's entries with only some fields of the data file: the others are skipped."""
-    fields = {field["name"]: field for field in entry["fields"]}
-    file = fields["data_file"]["type"]
-    kept = [field for field in file["fields"] if field["name"] in wanted]
-    fields["data_file"] = {**fields["data_file"], "type": {**file, "fields": kept}}
-    return {**entry, "fields": list(fields.values())}

@@ -1,7 +1,6 @@
 """What ``k2 status`` reports of the lake's rows: the newest candle, and ids that feeds missed. Nothing here writes."""
 
 import datetime as dt
-import struct
 import tempfile
 from collections.abc import Iterable
 from decimal import Decimal
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from k2_core import clock
-from k2_stack.iceberg_metadata import LakeTable, LiveFile
+from k2_core.lake.manifests import END_US, LakeFile
+from k2_stack.iceberg_metadata import LakeTable
 
 CANDLES: Final = "gold_ohlcv_1m"
 EVENTS: Final = "bronze_feed_events"
@@ -80,20 +80,15 @@ def without(gaps: Iterable[Ids], ids: Ids) -> list[Ids]:
     return sorted({*whole, *((low, high) for low, high in parts if low <= high)})
 
 
-def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[LiveFile]]:
+def _newest(table: LakeTable, column: str, since_us: int) -> tuple[int, list[LakeFile]]:
     """Return the newest time of a column in µs, and the files that reach ``since_us``, or that time when it is 0."""
     # Each manifest entry holds the largest value of each column of its file: no data file is opened for this.
-    number = table.column(column)
-    bounds = [
-        (struct.unpack("<q", file.upper_bounds[number])[0], file)  # µs since 1970
-        for file in table.files(bounds=True)
-        if number in file.upper_bounds
-    ]
-    newest = max((bound for bound, _ in bounds), default=0)
-    return newest, [file for bound, file in bounds if bound >= (since_us or newest)]
+    files = [file for file in table.files(column) if file.last_us != END_US]
+    newest = max((file.last_us for file in files), default=0)
+    return newest, [file for file in files if file.last_us >= (since_us or newest)]
 
 
-def _query(table: LakeTable, files: list[LiveFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
+def _query(table: LakeTable, files: list[LakeFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
     """Run SQL over data files; files of a warehouse that is not on this machine are copied first."""
     import duckdb  # noqa: PLC0415  # takes a quarter of a second; a lake without rows needs none
 

@@ -173,7 +173,7 @@ def _behind_sources(tables: dict[str, LakeTable], name: str, sources: Iterable[s
         oldest_day = oldest_remembered(days)
         new = []
         for file in source.files():
-            day = file.day.isoformat() if file.day else ""
+            day = file.day.isoformat()
             if day >= oldest_day and file.sequence > days.get(day, 0):
                 new.append(file)
         if new:

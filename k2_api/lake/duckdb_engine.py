@@ -48,11 +48,32 @@ class Engine:
         with self._cursor(query_type) as cursor:
             return _fetch(cursor.execute(sql.replace(ROWS, _FILES), {**params, "files": files}), query_type)
 
-    def over_table(self, sql: str, table: pa.Table, params: Mapping[str, object], query_type: str) -> list[Row]:
-        """Run ``sql`` over an Arrow table, which it names ``@rows``; errors as of :meth:`over_files`."""
-        with self._cursor(query_type) as cursor:
-            cursor.register("arrow_rows", table)
-            return _fetch(cursor.execute(sql.replace(ROWS, "arrow_rows"), dict(params)), query_type)
+    def over_rows(
+        self, sql: str, rows: pa.RecordBatchReader, params: Mapping[str, object], query_type: str
+    ) -> list[Row]:
+        """Run ``sql`` over Arrow rows, which it names ``@rows``, once, and which are read as it goes on.
+
+        Raises:
+            OSError: ``rows`` could not be read.
+            QueryTimeout, QueryTooLarge: as of :meth:`over_files`.
+        """
+        failed: list[OSError] = []
+
+        def noting_failure() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from rows
+            except OSError as error:  # DuckDB would pass on its text alone
+                failed.append(error)
+                raise
+
+        try:
+            with self._cursor(query_type) as cursor:
+                cursor.register("arrow_rows", pa.RecordBatchReader.from_batches(rows.schema, noting_failure()))
+                return _fetch(cursor.execute(sql.replace(ROWS, "arrow_rows"), dict(params)), query_type)
+        except duckdb.Error:
+            if failed:
+                raise failed[0] from None
+            raise
 
     def close(self) -> None:
         """Close the database."""

@@ -4,16 +4,16 @@ Bounds in a manifest cover a whole file, whatever symbols it mixes. These are ex
 can prove which files hold its newest rows without reading more.
 """
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
 import msgspec
 
-from k2_api.lake.duckdb_engine import ROWS, Engine, local_path
-from k2_api.lake.file_index import FileEntry, Filter
+from k2_api.lake.file_index import Filter
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 
 _FILES_KEPT: Final = 100_000
@@ -56,51 +56,38 @@ class Group(msgspec.Struct, frozen=True, gc=False):
         return self.first_us > where.start_us and self.last_us < where.end_us - 1
 
 
-class FileGroups:
-    """The groups of one table's files, read when first needed and remembered."""
+Groups = tuple[Group, ...]
+Look = Callable[[Sequence[LakeFile]], dict[str, Groups]]
+"""Reads what files hold; see :class:`~k2_api.lake.row_sources.RowSource`."""
 
-    def __init__(self, engine: Engine, shape: Shape) -> None:
-        self._engine = engine
-        self._sql = _groups_sql(shape, "filename, ")
-        self.sql_of_arrow = _groups_sql(shape, "")
-        self._groups: OrderedDict[str, tuple[Group, ...]] = OrderedDict()
+
+class FileGroups:
+    """The groups of a table's files, read when first needed and remembered."""
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[str, Groups] = OrderedDict()
         self._lock = Lock()
 
-    def of(self, entries: Iterable[FileEntry]) -> list[tuple[FileEntry, tuple[Group, ...]]]:
+    def of(self, files: Iterable[LakeFile], look: Look) -> list[tuple[LakeFile, Groups]]:
         """Return each file with its groups, in the order given."""
-        entries = list(entries)
+        files = list(files)
         with self._lock:
-            known = {entry.path: self._groups[entry.path] for entry in entries if entry.path in self._groups}
-        missing = [entry.path for entry in entries if entry.path not in known]
-        known |= self._read(missing)
-        return [(entry, known[entry.path]) for entry in entries]
+            known = {each.path: self._groups[each.path] for each in files if each.path in self._groups}
+        missing = [each for each in files if each.path not in known]
+        if missing:
+            known |= self._remembered(look(missing))
+        return [(each, known[each.path]) for each in files]
 
-    def walk(self, entries: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, tuple[Group, ...]]]:
+    def walk(self, files: Sequence[LakeFile], look: Look) -> Iterator[tuple[LakeFile, Groups]]:
         """Yield each file with its groups, reading ahead in growing steps, for a caller that may stop early."""
         start, step = 0, _FIRST_LOOK
-        while start < len(entries):
-            yield from self.of(entries[start : start + step])
+        while start < len(files):
+            yield from self.of(files[start : start + step], look)
             start, step = start + step, min(2 * step, _WIDEST_LOOK)
 
-    def _read(self, paths: list[str]) -> dict[str, tuple[Group, ...]]:
-        rows = self._engine.over_files(self._sql, paths, {}, "file_groups")
-        found: defaultdict[str, list[Group]] = defaultdict(list)
-        for row in rows:
-            found[row.pop("filename")].append(Group(**row))
-        groups = {path: tuple(found[local_path(path)]) for path in paths}
+    def _remembered(self, groups: dict[str, Groups]) -> dict[str, Groups]:
         with self._lock:
             self._groups.update(groups)
             while len(self._groups) > _FILES_KEPT:
                 self._groups.popitem(last=False)
         return groups
-
-
-def _groups_sql(shape: Shape, file_column: str) -> str:
-    time, sequence = shape.time_column, shape.sequence_column or "0"
-    # The names come from the shapes above, never from a caller.
-    return f"""
-        SELECT {file_column} exchange, symbol, count(*) AS rows,
-               epoch_us(min({time})) AS first_us, epoch_us(max({time})) AS last_us,
-               min({sequence}) AS first_sequence, max({sequence}) AS last_sequence
-        FROM {ROWS} GROUP BY {file_column} exchange, symbol
-    """  # noqa: S608

@@ -1,23 +1,12 @@
-"""Which data files a snapshot consists of, and what their manifests say of their bounds. No data file is read here."""
+"""What rows are asked for, and which data files of a snapshot may hold some. No data file is read here."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any, Final
 
-import msgspec
-from pyiceberg.conversions import from_bytes
-from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestFile
-from pyiceberg.schema import Schema
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.types import PrimitiveType
 
 from k2_api.api_errors import FilesGone
-
-_SNAPSHOTS_KEPT: Final = 32
-_BEGINNING_US: Final = -(2**63)
-_END_US: Final = 2**63 - 1
+from k2_core.lake.manifests import BEGINNING_US, END_US, MANIFESTS, Bounded, LakeFile, reading
 
 
 @dataclass(frozen=True)
@@ -26,108 +15,39 @@ class Filter:
 
     symbol: str | None = None
     exchange: str | None = None
-    start_us: int = _BEGINNING_US
-    end_us: int = _END_US
+    start_us: int = BEGINNING_US
+    end_us: int = END_US
 
-
-class FileEntry(msgspec.Struct, frozen=True, gc=False):
-    """One data file. Text bounds may be cut short by Iceberg; they still enclose every value of the file."""
-
-    path: str
-    rows: int
-    first_us: int
-    last_us: int
-    symbols: tuple[str, str] | None
-    exchanges: tuple[str, str] | None
-
-    def may_hold(self, where: Filter) -> bool:
-        """Tell whether a row that is asked for can stand in this file."""
-        in_time = self.last_us >= where.start_us and self.first_us < where.end_us
-        return in_time and _encloses(self.symbols, where.symbol) and _encloses(self.exchanges, where.exchange)
+    def may_be_in(self, file: LakeFile) -> bool:
+        """Tell whether a file may hold a row that is asked for, by the bounds that its manifest gives."""
+        in_time = file.last_us >= self.start_us and file.first_us < self.end_us
+        return in_time and _encloses(file.symbols, self.symbol) and _encloses(file.exchanges, self.exchange)
 
 
 @dataclass(frozen=True)
 class SnapshotFiles:
     """The data files of one snapshot; ``has_deletes`` when rows of them are struck out elsewhere."""
 
-    entries: tuple[FileEntry, ...]
-    has_deletes: bool
+    files: tuple[LakeFile, ...] = ()
+    has_deletes: bool = False
 
 
-class FileIndex:
-    """The files of one table's snapshots. A manifest never changes, so each is read once."""
+def snapshot_files(table: Table, snapshot: Snapshot, time_column: str) -> SnapshotFiles:
+    """Return the files of ``snapshot``.
 
-    def __init__(self, time_column: str) -> None:
-        self._time_column = time_column
-        self._manifests: dict[str, tuple[FileEntry, ...]] = {}
-        self._snapshots: OrderedDict[int, tuple[SnapshotFiles, frozenset[str]]] = OrderedDict()
-        self._lock = Lock()
-
-    def files(self, snapshot: Snapshot, schema: Schema, io: FileIO) -> SnapshotFiles:
-        """Return the files of ``snapshot``.
-
-        Raises:
-            FilesGone: its manifests were removed after it expired.
-        """
-        with self._lock:
-            if snapshot.snapshot_id not in self._snapshots:
-                try:
-                    self._remember(snapshot, schema, io)
-                except FileNotFoundError as error:
-                    raise FilesGone("the files of this state of the table were removed; ask again") from error
-            self._snapshots.move_to_end(snapshot.snapshot_id)
-            return self._snapshots[snapshot.snapshot_id][0]
-
-    def _remember(self, snapshot: Snapshot, schema: Schema, io: FileIO) -> None:
-        manifests = snapshot.manifests(io)
-        data = [manifest for manifest in manifests if manifest.content == ManifestContent.DATA]
-        entries = [entry for manifest in data for entry in self._entries(manifest, schema, io)]
-        files = SnapshotFiles(tuple(entries), has_deletes=any(_strikes_out(manifest) for manifest in manifests))
-        self._snapshots[snapshot.snapshot_id] = files, frozenset(manifest.manifest_path for manifest in data)
-        if len(self._snapshots) > _SNAPSHOTS_KEPT:
-            self._forget_oldest()
-
-    def _entries(self, manifest: ManifestFile, schema: Schema, io: FileIO) -> tuple[FileEntry, ...]:
-        known = self._manifests.get(manifest.manifest_path)
-        if known is None:
-            live = manifest.fetch_manifest_entry(io)
-            known = tuple(self._entry(entry.data_file, schema) for entry in live if _is_data(entry.data_file))
-            self._manifests[manifest.manifest_path] = known
-        return known
-
-    def _forget_oldest(self) -> None:
-        self._snapshots.popitem(last=False)
-        used = frozenset().union(*(paths for _, paths in self._snapshots.values()))
-        self._manifests = {path: entries for path, entries in self._manifests.items() if path in used}
-
-    def _entry(self, file: DataFile, schema: Schema) -> FileEntry:
-        times = _bounds(file, schema, self._time_column)
-        return FileEntry(
-            path=file.file_path,
-            rows=file.record_count,
-            first_us=times[0] if times else _BEGINNING_US,
-            last_us=times[1] if times else _END_US,
-            symbols=_bounds(file, schema, "symbol"),
-            exchanges=_bounds(file, schema, "exchange"),
-        )
-
-
-def _is_data(file: DataFile) -> bool:
-    return file.content == DataFileContent.DATA
-
-
-def _strikes_out(manifest: ManifestFile) -> bool:
-    live = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
-    return manifest.content == ManifestContent.DELETES and live > 0
+    Raises:
+        FilesGone: its manifests were removed after it expired.
+    """
+    read = reading(table.io)
+    bounded = Bounded(*(table.schema().find_field(name).field_id for name in (time_column, "symbol", "exchange")))
+    try:
+        manifests = MANIFESTS.listed(snapshot.manifest_list, read)
+        of_rows = [each for each in manifests if not each.strikes_out]
+        files = tuple(file for each in of_rows for file in MANIFESTS.files(each, read, bounded) if file.rows)
+    except FileNotFoundError as error:
+        raise FilesGone("the files of this state of the table were removed; ask again") from error
+    return SnapshotFiles(files, has_deletes=len(of_rows) < len(manifests))
 
 
 def _encloses(bounds: tuple[str, str] | None, value: str | None) -> bool:
     return bounds is None or value is None or bounds[0] <= value <= bounds[1]
-
-
-def _bounds(file: DataFile, schema: Schema, column: str) -> tuple[Any, Any] | None:
-    field = schema.find_field(column)
-    lower, upper = (each.get(field.field_id) for each in (file.lower_bounds or {}, file.upper_bounds or {}))
-    if lower is None or upper is None or not isinstance(field.field_type, PrimitiveType):
-        return None
-    return from_bytes(field.field_type, lower), from_bytes(field.field_type, upper)

@@ -1,29 +1,32 @@
 """Which files hold the first rows of an answer, proven by what each file is known to hold. Pure."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from k2_api.lake.file_groups import FileGroups, Group
-from k2_api.lake.file_index import FileEntry, Filter
+from k2_api.lake.file_groups import Group, Groups
+from k2_api.lake.file_index import Filter
+from k2_core.lake.manifests import LakeFile
+
+Walk = Callable[[Sequence[LakeFile]], Iterator[tuple[LakeFile, Groups]]]
 
 
 def surely_first(
-    candidates: Sequence[FileEntry], files: FileGroups, where: Filter, rows: int, *, newest: bool
-) -> list[FileEntry]:
+    candidates: Sequence[LakeFile], walk: Walk, where: Filter, rows: int, *, newest: bool
+) -> list[LakeFile]:
     """Return files that hold the first ``rows`` rows asked for, newest or oldest first.
 
     Files are taken in order of their near end. Once ``rows`` rows are known to stand before the near end of the next
     file, no later file can hold any of them.
     """
-    ordered = sorted(candidates, key=lambda entry: _near(entry, newest=newest))
-    edges: list[int | None] = [*(_near(entry, newest=newest) for entry in ordered[1:]), None]
-    chosen: list[FileEntry] = []
+    ordered = sorted(candidates, key=lambda file: _near(file, newest=newest))
+    edges: list[int | None] = [*(_near(file, newest=newest) for file in ordered[1:]), None]
+    chosen: list[LakeFile] = []
     waiting: list[tuple[int, int]] = []
     proven = 0
-    for (entry, groups), edge in zip(files.walk(ordered), edges, strict=False):
+    for (file, groups), edge in zip(walk(ordered), edges, strict=False):
         fitting = [group for group in groups if group.fits(where)]
         if fitting:
-            chosen.append(entry)
+            chosen.append(file)
         for group in fitting:
             if group.surely_inside(where):
                 heapq.heappush(waiting, (_far(group, newest=newest), group.rows))
@@ -34,8 +37,8 @@ def surely_first(
     return chosen
 
 
-def _near(entry: FileEntry, *, newest: bool) -> int:
-    return -entry.last_us if newest else entry.first_us
+def _near(file: LakeFile, *, newest: bool) -> int:
+    return -file.last_us if newest else file.first_us
 
 
 def _far(group: Group, *, newest: bool) -> int:

@@ -1,16 +1,15 @@
 """Read tables as they were at one snapshot: choose the files, hand them to DuckDB. Nothing here knows HTTP.
 
 A table is read in place by DuckDB when its files are local, have the table's one schema and no deletes beside them.
-Otherwise pyiceberg reads it into Arrow: slower, but right for S3, for changed schemas and for merge-on-read deletes.
+Otherwise pyiceberg reads the same files into Arrow: slower, but right for S3, for changed schemas and for
+merge-on-read deletes.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -18,11 +17,13 @@ from k2_api.api_errors import FilesGone
 from k2_api.lake import snapshot_choice
 from k2_api.lake.catalog_pointer import CatalogPointer
 from k2_api.lake.duckdb_engine import Engine, Row, can_open
-from k2_api.lake.file_groups import CANDLES_1M, TRADES, FileGroups, Group, Shape
-from k2_api.lake.file_index import FileEntry, FileIndex, Filter
+from k2_api.lake.file_groups import CANDLES_1M, TRADES, FileGroups, Group, Groups, Shape
+from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
+from k2_api.lake.row_sources import InPlace, RowSource, ThroughArrow
 from k2_core.clock import from_us, iso, to_us
 from k2_core.epochs import NO_EPOCHS, Epochs
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.tables import REFERENCE_EPOCHS
 from k2_core.settings import Settings
 
@@ -31,29 +32,31 @@ _ANSWERS_KEPT: Final = 4096
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """What belongs to one table for as long as the process lives."""
-
-    shape: Shape
-    index: FileIndex
-    groups: FileGroups
-
-
 class PinnedTable:
     """One table at one snapshot; reading it twice gives the same rows. ``snapshot`` is None while it has no rows."""
 
-    def __init__(self, reader: _Reader, engine: Engine, table: Table | None, snapshot: Snapshot | None) -> None:
-        self._reader = reader
-        self._engine = engine
-        self._table = table
+    def __init__(
+        self, shape: Shape, groups: FileGroups, engine: Engine, table: Table | None, snapshot: Snapshot | None
+    ) -> None:
+        self._shape = shape
+        self._groups = groups
+        self._files: tuple[LakeFile, ...] = ()
+        self._source: RowSource = InPlace(engine, shape)
         self.snapshot = snapshot
-        self._entries, self._in_place = self._plan()
+        if table is None or snapshot is None:
+            return
+        planned = snapshot_files(table, snapshot, shape.time_column)
+        self._files = planned.files
+        if planned.has_deletes:
+            self._groups = FileGroups()  # another snapshot may strike out other rows of the same files
+            self._source = ThroughArrow(engine, shape, table, snapshot.snapshot_id)
+        elif len(table.metadata.schemas) > 1 or not can_open(table.metadata.location):
+            self._source = ThroughArrow(engine, shape, table)
 
     @property
     def name(self) -> str:
         """The table's name."""
-        return self._reader.shape.table
+        return self._shape.table
 
     @property
     def snapshot_id(self) -> str | None:
@@ -74,30 +77,23 @@ class PinnedTable:
         self, sql: str, where: Filter, params: Mapping[str, object], *, rows: int, newest: bool, query_type: str
     ) -> list[Row]:
         """Run ``sql``, which must order by time and take at most ``rows`` rows, over as few files as that needs."""
-        if self._in_place:
-            candidates = self._candidates(where)
-            entries = surely_first(candidates, self._reader.groups, where, rows, newest=newest)
-            return self._engine.over_files(sql, [entry.path for entry in entries], params, query_type)
-        return self._scan(sql, where, params, query_type)
+        files = surely_first(self._candidates(where), self._walk, where, rows, newest=newest)
+        return self._source.rows(sql, files, where, params, query_type)
 
     def rows_with_sequences(
         self, sql: str, where: Filter, params: Mapping[str, object], ids: tuple[int, int], query_type: str
     ) -> list[Row]:
         """Run ``sql`` over every file of ``where`` that may hold a venue sequence from ``ids[0]`` to ``ids[1]``."""
-        if self._in_place:
-            files = self._reader.groups.of(self._candidates(where))
-            paths = [entry.path for entry, groups in files if _overlaps(groups, where, *ids)]
-            return self._engine.over_files(sql, paths, params, query_type)
-        return self._scan(sql, where, params, query_type)
+        found = self._groups.of(self._candidates(where), self._source.look)
+        files = [each for each, groups in found if _overlaps(groups, where, *ids)]
+        return self._source.rows(sql, files, where, params, query_type)
 
     def newest_us(self, where: Filter) -> int | None:
         """Return the newest time of the rows asked for, in µs since 1970; None when there are none."""
-        if not self._in_place:
-            return max((group.last_us for group in self.groups(where)), default=None)
-        candidates = sorted(self._candidates(where), key=lambda entry: entry.last_us, reverse=True)
+        candidates = sorted(self._candidates(where), key=lambda file: file.last_us, reverse=True)
         best: int | None = None
-        for entry, groups in self._reader.groups.walk(candidates):
-            if best is not None and entry.last_us <= best:
+        for file, groups in self._walk(candidates):
+            if best is not None and file.last_us <= best:
                 break
             times = [group.last_us for group in groups if group.fits(where)]
             best = max(times + ([] if best is None else [best]), default=None)
@@ -105,32 +101,14 @@ class PinnedTable:
 
     def groups(self, where: Filter) -> list[Group]:
         """Return what each file holds of each (exchange, symbol) asked for."""
-        if self._in_place:
-            files = self._reader.groups.of(self._candidates(where))
-            return [group for _, groups in files for group in groups if group.fits(where)]
-        rows = self._scan(self._reader.groups.sql_of_arrow, where, {}, "file_groups")
-        return [Group(**row) for row in rows]
+        found = self._groups.of(self._candidates(where), self._source.look)
+        return [group for _, groups in found for group in groups if group.fits(where)]
 
-    def _plan(self) -> tuple[tuple[FileEntry, ...], bool]:
-        if self._table is None or self.snapshot is None:
-            return (), True
-        metadata = self._table.metadata
-        files = self._reader.index.files(self.snapshot, self._table.schema(), self._table.io)
-        in_place = not files.has_deletes and len(metadata.schemas) == 1 and can_open(metadata.location)
-        return files.entries, in_place
+    def _candidates(self, where: Filter) -> list[LakeFile]:
+        return [each for each in self._files if where.may_be_in(each)]
 
-    def _candidates(self, where: Filter) -> list[FileEntry]:
-        return [entry for entry in self._entries if entry.may_hold(where)]
-
-    def _scan(self, sql: str, where: Filter, params: Mapping[str, object], query_type: str) -> list[Row]:
-        assert self._table is not None  # noqa: S101  # only a table with a snapshot is not read in place
-        assert self.snapshot is not None  # noqa: S101  # the same
-        row_filter = _expression(where, self._reader.shape.time_column)
-        try:
-            arrow = self._table.scan(row_filter, snapshot_id=self.snapshot.snapshot_id).to_arrow()
-        except FileNotFoundError as error:
-            raise FilesGone("files of the lake were removed while they were read; ask again") from error
-        return self._engine.over_table(sql, arrow, params, query_type)
+    def _walk(self, files: Sequence[LakeFile]) -> Iterator[tuple[LakeFile, Groups]]:
+        return self._groups.walk(files, self._source.look)
 
 
 class LakeReader:
@@ -139,7 +117,7 @@ class LakeReader:
     def __init__(self, settings: Settings) -> None:
         self._pointer = CatalogPointer(settings)
         self._engine = Engine(settings)
-        self._readers = {shape.table: self._reader(shape) for shape in (TRADES, CANDLES_1M)}
+        self._groups = {shape.table: FileGroups() for shape in (TRADES, CANDLES_1M)}
         self._remembered: OrderedDict[tuple[object, ...], object] = OrderedDict()
         self._lock = Lock()
 
@@ -156,7 +134,7 @@ class LakeReader:
     def pin_id(self, shape: Shape, snapshot_id: int | None) -> PinnedTable:
         """Pin a table to a snapshot that a cursor remembers; None: to the state before its first row."""
         if snapshot_id is None:
-            return PinnedTable(self._readers[shape.table], self._engine, None, None)
+            return PinnedTable(shape, self._groups[shape.table], self._engine, None, None)
         return self._pinned(shape, lambda table: snapshot_choice.kept(table.metadata, snapshot_id))
 
     def pin_beside(self, shape: Shape, other: PinnedTable) -> PinnedTable:
@@ -175,7 +153,7 @@ class LakeReader:
 
     def missing_tables(self) -> list[str]:
         """Return the names of served tables that have not been made yet."""
-        return [name for name in self._readers if self._pointer.table(name) is None]
+        return [name for name in self._groups if self._pointer.table(name) is None]
 
     def consistently(self, answer: Callable[[], Answer]) -> Answer:
         """Return ``answer()``; once more from the start if maintenance removed files that it was about to read."""
@@ -210,10 +188,7 @@ class LakeReader:
     def _pinned(self, shape: Shape, choose: Callable[[Table], Snapshot | None]) -> PinnedTable:
         table = self._pointer.table(shape.table)
         snapshot = choose(table) if table is not None else None
-        return PinnedTable(self._readers[shape.table], self._engine, table, snapshot)
-
-    def _reader(self, shape: Shape) -> _Reader:
-        return _Reader(shape, FileIndex(shape.time_column), FileGroups(self._engine, shape))
+        return PinnedTable(shape, self._groups[shape.table], self._engine, table, snapshot)
 
 
 def _epochs(table: Table) -> Epochs:
@@ -225,19 +200,3 @@ def _epochs(table: Table) -> Epochs:
 
 def _overlaps(groups: tuple[Group, ...], where: Filter, low: int, high: int) -> bool:
     return any(group.fits(where) and group.first_sequence <= high and group.last_sequence >= low for group in groups)
-
-
-def _expression(where: Filter, time_column: str) -> BooleanExpression:
-    conditions: list[tuple[Any, str, object]] = []
-    if where.symbol is not None:
-        conditions.append((EqualTo, "symbol", where.symbol))
-    if where.exchange is not None:
-        conditions.append((EqualTo, "exchange", where.exchange))
-    if where.start_us != Filter.start_us:
-        conditions.append((GreaterThanOrEqual, time_column, from_us(where.start_us).isoformat()))
-    if where.end_us != Filter.end_us:
-        conditions.append((LessThan, time_column, from_us(where.end_us).isoformat()))
-    expression: BooleanExpression = AlwaysTrue()
-    for predicate, column, value in conditions:
-        expression = And(expression, predicate(column, value))
-    return expression

@@ -8,7 +8,8 @@ from pyiceberg.table import Table
 
 from k2_assets.gold.candle_rows import KEY, TRADE_COLUMNS, Span
 from k2_assets.lake.row_filters import time_between
-from k2_assets.lake.source_files import LakeFile, read_files
+from k2_assets.lake.source_files import read_files
+from k2_core.lake.manifests import LakeFile
 
 _FIRST_MARGIN_US: Final = 120_000_000
 _WIDEN: Final = 8

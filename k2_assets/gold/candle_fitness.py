@@ -39,8 +39,8 @@ def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
     files = live_files(table, GOLD_TRADES.partition_by, day=day)
     if not whole and all(day not in Taken.of(each).behind(table) for each in candles):
         news = [file for each in candles for file in Seen.of(each).newer(table, files)]
-        judged = {each.file.file_path for each in (*newest_and_beside(files), *news)}
-        files = [each for each in files if each.file.file_path in judged]
+        judged = {each.path for each in (*newest_and_beside(files), *news)}
+        files = [each for each in files if each.path in judged]
     trades = read_files(table, files, _COLUMNS)
     return Fitness(trades.height, unfit_for_candles(trades, day))
 

@@ -51,7 +51,7 @@ def _state(gold: GoldDay) -> dict[str, dg.MetadataValue]:
     """Return how the day is now: rows, files, the newest row's time."""
     files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
     state: dict[str, dg.MetadataValue] = {
-        ROW_COUNT: dg.MetadataValue.int(sum(each.file.record_count for each in files)),
+        ROW_COUNT: dg.MetadataValue.int(sum(each.rows for each in files)),
         "files of the day": dg.MetadataValue.int(len(files)),
     }
     if files:

@@ -21,11 +21,12 @@ from k2_assets.gold.deduplicate import KEY
 from k2_assets.gold.epoch_breaks import Breaks, breaking, find_breaks
 from k2_assets.gold.instrument_memory import Memory, name
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, instrument_times, time_between
-from k2_assets.lake.source_files import LakeFile, live_files, read_files
+from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.topic_tables.frames_of_day import frames_at
 from k2_core import clock
 from k2_core.epochs import BREAK_US, Epochs, Key
 from k2_core.lake import tables
+from k2_core.lake.manifests import LakeFile
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import is_snapshot
 

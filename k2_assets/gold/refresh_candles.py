@@ -17,9 +17,10 @@ from k2_assets.gold.candle_rows import KEY, SHAPE, Span, candles
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
 from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.lake.row_filters import day_bounds_us, time_between
-from k2_assets.lake.source_files import LakeFile, Seen, live_files, oldest_batch, paths_between, read_files
+from k2_assets.lake.source_files import Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
 
 Remember = Callable[[Table], dict[str, str]]

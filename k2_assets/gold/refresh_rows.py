@@ -20,10 +20,11 @@ from k2_assets.gold.taken_in import TakenIn
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
 from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, instrument_times, time_between
-from k2_assets.lake.source_files import LakeFile, Seen, live_files, oldest_batch, read_files
+from k2_assets.lake.source_files import Seen, live_files, oldest_batch, read_files
 from k2_assets.reference.epoch_register import epochs_table, read_epochs, write_epochs
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.tables import derived_from
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
@@ -106,7 +107,7 @@ class GoldRefresh:
             of_day = live_files(silver, "timestamp", day=self._day)
             batch = oldest_batch(self._taken.newer(silver, seen.newer(silver, of_day)), room) if room > 0 else []
             if batch:
-                room -= sum(each.file.record_count for each in batch)
+                room -= sum(each.rows for each in batch)
                 self._taking = self._taking.with_files(silver, batch)
                 files.append((silver, batch))
                 frames.append(read_files(silver, batch, self._kind.columns + deduplicate.ORIGIN))

@@ -9,7 +9,8 @@ from k2_assets.gold.deduplicate import Kind
 from k2_assets.gold.epoch_search import Found
 from k2_assets.gold.instrument_memory import Memory, name
 from k2_assets.lake.rebuilt_days import Taken
-from k2_assets.lake.source_files import LakeFile, Seen, paths_between
+from k2_assets.lake.source_files import Seen, paths_between
+from k2_core.lake.manifests import LakeFile
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.rewrites import replace_files
-from k2_assets.lake.source_files import ALL_ROWS, LakeFile, live_files
+from k2_assets.lake.source_files import live_files
 from k2_assets.lake.table_lock import Lease
 from k2_core import clock
 from k2_core.errors import CommitConflict, ForeignTable
+from k2_core.lake.manifests import LakeFile
+from k2_core.lake.planned_read import data_file, stream
 from k2_core.lake.table_spec import TableSpec
 from k2_core.logs import logger
 
@@ -137,7 +138,7 @@ def _fitting(files: list[LakeFile], limits: Limits) -> Iterator[list[LakeFile]]:
 
 def _share(file: LakeFile, limits: Limits) -> float:
     """Return how much of a full file this one is, by bytes or rows, whichever is more."""
-    return max(file.file.file_size_in_bytes / limits.bytes, file.file.record_count / limits.rows, 1e-9)
+    return max(file.size_bytes / limits.bytes, file.rows / limits.rows, 1e-9)
 
 
 def _joined(
@@ -149,7 +150,7 @@ def _joined(
     for each in files:
         if unpacked_bytes(table, each) >= _FULL * limits.memory_bytes:
             continue
-        rows = _rows(table, each)
+        rows = stream(table, [each]).read_all()
         if waiting and sum(known.nbytes for _, known in waiting) + rows.nbytes > limits.memory_bytes:
             if len(waiting) > 1:
                 yield _join(load, lease, spec, waiting)
@@ -165,7 +166,7 @@ def _joined(
 
 def unpacked_bytes(table: Table, file: LakeFile) -> int:
     """Return what a file's pages take without compression, by its footer; values that repeat count once."""
-    with table.io.new_input(file.file.file_path).open() as source:
+    with table.io.new_input(file.path).open() as source:
         footer = pq.read_metadata(source)
     return sum(int(footer.row_group(number).total_byte_size) for number in range(footer.num_row_groups))
 
@@ -178,14 +179,14 @@ def _join(
     tables = [rows for _, rows in parts]
     parts.clear()
     rows = _sorted(tables, spec.sort_by) if spec.sort_by else pa.concat_tables(tables)
-    if rows.num_rows != (expected := sum(each.file.record_count for each in files)):
+    if rows.num_rows != (expected := sum(each.rows for each in files)):
         msg = f"{spec.name}: files that should hold {expected} rows hold {rows.num_rows}: they are left as they are"
         raise ForeignTable(msg)
     added = write_files(load(), [rows])
     done = Compacted(len(files), len(added), rows.num_rows)
     remember = {COMPACTED: f"{done.files} files of {files[0].day} into {done.into}"}
     age = max(each.sequence for each in files)
-    replace_files(load, lease, [each.file for each in files], added, remember, age=age)
+    replace_files(load, lease, [data_file(each) for each in files], added, remember, age=age)
     return done
 
 
@@ -198,9 +199,3 @@ def _sorted(tables: list[pa.Table], by: tuple[str, ...]) -> pa.Table:
     del rows
     # Each in one piece first: ``take`` would make it so beside the pieces.
     return pa.table([columns.pop(0).combine_chunks().take(order) for _ in range(len(columns))], schema)
-
-
-def _rows(table: Table, file: LakeFile) -> pa.Table:
-    scan = ArrowScan(table.metadata, table.io, table.schema(), ALL_ROWS)
-    rows = scan.to_table([FileScanTask(data_file=file.file)])
-    return rows.cast(schema_to_pyarrow(table.schema(), include_field_ids=False))

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.manifest import ManifestFile, read_manifest_list
 from pyiceberg.table import Table
+
+from k2_core.lake.manifests import Manifest, Manifests, reading
 
 Files = dict[str, str]
 """Locations by the path that the file system knows a file by, without scheme: a listing gives the same."""
@@ -17,20 +18,21 @@ class NamedFiles:
         assert isinstance(table.io, PyArrowFileIO)  # noqa: S101  # what open_catalog's tables are read through
         self._table = table
         self._io = table.io
-        self._data: dict[str, Files] = {}
+        self._read = reading(table.io)
+        self._manifests = Manifests()  # its own: what is read once here would push out what others read again
         self._kept = self._manifests_kept()
 
     def plain(self, location: str) -> str:
         """Return a location's path without its scheme."""
         return self._io.parse_location(location, self._io.properties)[2]
 
-    def kept(self) -> dict[str, ManifestFile]:
+    def kept(self) -> dict[str, Manifest]:
         """Return the manifests that kept snapshots name, by location; those of the current one first."""
         return self._kept
 
-    def gone(self, manifest_lists: Iterable[str]) -> dict[str, ManifestFile]:
+    def gone(self, manifest_lists: Iterable[str]) -> dict[str, Manifest]:
         """Return the manifests of expired snapshots, by location; a list that was removed already names none."""
-        found: dict[str, ManifestFile] = {}
+        found: dict[str, Manifest] = {}
         for location in manifest_lists:
             try:
                 found |= self._listed(location)
@@ -38,14 +40,14 @@ class NamedFiles:
                 continue
         return found
 
-    def data_files(self, manifests: Iterable[ManifestFile]) -> Files:
+    def data_files(self, manifests: Iterable[Manifest]) -> Files:
         """Return the live data files that manifests name."""
         found: Files = {}
         for manifest in manifests:
             found |= self._of(manifest)
         return found
 
-    def without_named(self, candidates: Files, manifests: Iterable[ManifestFile]) -> Files:
+    def without_named(self, candidates: Files, manifests: Iterable[Manifest]) -> Files:
         """Return the candidates that none of the manifests names; reads no further once none is left."""
         left = dict(candidates)
         for manifest in manifests:
@@ -66,28 +68,21 @@ class NamedFiles:
         ]
         return {self.plain(location): location for location in locations}
 
-    def _manifests_kept(self) -> dict[str, ManifestFile]:
+    def _manifests_kept(self) -> dict[str, Manifest]:
         newest_first = sorted(self._table.metadata.snapshots, key=lambda each: -(each.sequence_number or 0))
-        found: dict[str, ManifestFile] = {}
+        found: dict[str, Manifest] = {}
         for snapshot in newest_first:
             found |= {path: each for path, each in self._listed(snapshot.manifest_list).items() if path not in found}
         return found
 
-    def _listed(self, manifest_list: str) -> dict[str, ManifestFile]:
-        return {each.manifest_path: each for each in read_manifest_list(self._io.new_input(manifest_list))}
+    def _listed(self, manifest_list: str) -> dict[str, Manifest]:
+        return {each.path: each for each in self._manifests.listed(manifest_list, self._read)}
 
-    def _of(self, manifest: ManifestFile) -> Files:
-        known = self._data.get(manifest.manifest_path)
-        if known is None:
-            known = self._data[manifest.manifest_path] = self._read(manifest)
-        return known
-
-    def _read(self, manifest: ManifestFile) -> Files:
+    def _of(self, manifest: Manifest) -> Files:
         try:
-            entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+            files = self._manifests.files(manifest, self._read)
         except FileNotFoundError:
-            if manifest.manifest_path in self._kept:
+            if manifest.path in self._kept:
                 raise  # without it nobody knows which files are needed
             return {}  # an earlier removal was interrupted behind it: its data files went before it
-        locations = (entry.data_file.file_path for entry in entries)
-        return {self.plain(location): location for location in locations}
+        return {self.plain(each.path): each.path for each in files}

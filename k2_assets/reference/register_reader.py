@@ -117,11 +117,11 @@ class Subscriptions:
     def read(self, events: Table) -> None:
         """Take in the events of files that were not read yet; a file that was joined of others tells nothing new."""
         files = live_files(events, BRONZE_FEED_EVENTS.partition_by)
-        new = [each for each in files if each.file.file_path not in self._seen]
+        new = [each for each in files if each.path not in self._seen]
         if new:
             where = And(_equal("venue", self._exchange), _equal("kind", "subscribe"))
             self.take(read_files(events, new, EVENT_COLUMNS, where))
-        self._seen = {each.file.file_path for each in files}
+        self._seen = {each.path for each in files}
 
     def take(self, events: pl.DataFrame) -> None:
         """Take in events, of any venue and kind, with :data:`EVENT_COLUMNS`."""

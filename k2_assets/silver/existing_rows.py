@@ -14,10 +14,11 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.row_filters import time_between
-from k2_assets.lake.rows_in_pieces import in_pieces
-from k2_assets.lake.source_files import ALL_ROWS, LakeFile, live_files, read_files
+from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.topic_tables.frames_of_day import PIECE_ROWS
 from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, as_frame, differences, without
+from k2_core.lake.manifests import LakeFile
+from k2_core.lake.planned_read import ALL_ROWS, data_file, in_pieces
 
 _INGESTED: Final = "ingestion_timestamp"
 
@@ -79,9 +80,9 @@ class Standing:
             left = places.join(stale, on=PLACE, how="anti").height
             if left == places.height:
                 continue
-            gone.append(each.file)
+            gone.append(data_file(each))
             if left:
-                rows = in_pieces(self.table, [each.file], self._columns, ALL_ROWS, PIECE_ROWS)
+                rows = in_pieces(self.table, [each], self._columns, ALL_ROWS, PIECE_ROWS)
                 carried += write_files(self.table, (without(piece, stale) for piece in rows))
         return gone, carried
 

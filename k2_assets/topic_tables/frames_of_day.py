@@ -11,10 +11,10 @@ from pyiceberg.table import Table
 
 from k2_assets.decode.bronze_rows import REFINED_FROM
 from k2_assets.lake.row_filters import at_least, below, day_bounds_us, time_between
-from k2_assets.lake.rows_in_pieces import in_pieces
 from k2_assets.lake.source_files import live_files
 from k2_assets.topic_tables.row_differences import FRAME, as_frame
 from k2_core import clock
+from k2_core.lake.planned_read import in_pieces
 from k2_core.offsets import Offsets
 from k2_core.trades import FIRST_DAY_US, MAX_FUTURE_NS
 
@@ -70,7 +70,7 @@ def _read(bronze: Table, where: BooleanExpression, vector: Offsets) -> Iterator[
     tasks = bronze.scan(where, selected_fields=REFINED_FROM).plan_files()
     planned = {task.file.file_path for task in tasks}
     files = sorted(live_files(bronze, "ingestion_timestamp"), key=lambda each: each.first_us)
-    chosen = [each.file for each in files if each.file.file_path in planned]
+    chosen = [each for each in files if each.path in planned]
     for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
         drained = below_vector(rows, vector)
         if drained.num_rows:

@@ -32,12 +32,12 @@ from k2_assets.kafka.topic_reader import Messages
 from k2_assets.kafka.writer_schema import WriterSchema
 from k2_assets.lake.commits import arrow_schema, commit_drained
 from k2_assets.lake.data_files import write_files
-from k2_assets.lake.rows_in_pieces import PIECE_BYTES
 from k2_assets.reference.register_reader import RegisterReader
 from k2_assets.topic_tables.faulty_messages import attempt, culprits, harmless_row
 from k2_core import clock, topics
 from k2_core.crash_points import reach
 from k2_core.lake import tables
+from k2_core.lake.planned_read import PIECE_BYTES
 from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data

@@ -103,9 +103,11 @@ class Lake:
 
     home: Path
     api: Mapping[str, Any] = field(default_factory=dict)
+    catalog_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = Settings.model_validate({"home": self.home, "api": {"key": KEY, **self.api}})
+        api = {"key": KEY, **self.api}
+        self.settings = Settings.model_validate({"home": self.home, "api": api, "catalog": self.catalog_settings})
         self.catalog: Catalog = open_catalog(self.settings)
         ensure_tables(self.catalog, self.namespace, all_tables(("binance",)))
 

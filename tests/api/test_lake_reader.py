@@ -8,9 +8,11 @@ from pyiceberg.types import StringType
 from starlette.testclient import TestClient
 
 from k2_api import app
+from k2_api.lake import row_sources
 from k2_api.lake.duckdb_engine import Engine
 from k2_core.lake.tables import GOLD_OHLCV_1M
 from tests.api.lakes import Lake, a_candle, a_trade, trades_from
+from tests.delete_files import strike_out
 
 Serve = Callable[[Lake], TestClient]
 
@@ -142,6 +144,37 @@ def test_changed_schema_is_read_by_column_id(lake: Lake, client: TestClient) -> 
     assert first["meta"]["completeness"]["missing_trades"] == 1
     assert ids(client, f"{params}&cursor={first['pagination']['next_cursor']}") == ["1"]
     assert client.get("/v1/symbols").json()["data"][0]["trade_count"] == 3
+
+
+def test_files_of_several_schemas_are_planned_as_those_of_one(
+    lake: Lake, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minute in range(20):
+        lake.add(trades_from(minute * 10 + 1, 10, at=f"2024-08-08T10:{minute:02}:00Z"))
+    with lake.table().update_schema() as update:
+        update.add_column("venue_note", StringType())
+    read: list[int] = []
+    original = row_sources.stream
+    monkeypatch.setattr(
+        row_sources, "stream", lambda table, files, *rest: read.append(len(files)) or original(table, files, *rest)
+    )
+    assert ids(client, "limit=5") == ["200", "199", "198", "197", "196"]
+    assert ids(client, "limit=5&order=asc") == ["1", "2", "3", "4", "5"]
+    assert sum(read) <= 16 + 2
+
+
+def test_rows_that_another_engine_deleted_are_left_out(lake: Lake, client: TestClient) -> None:
+    lake.add(trades_from(1, 4))
+    before = lake.add(trades_from(11, 3, at="2024-08-09T10:00:00Z"))
+    assert ids(client, "limit=5") == ["13", "12", "11", "4", "3"]
+    [task] = [each for each in lake.table().scan().plan_files() if each.file.record_count == 3]
+    strike_out(lake.table(), task.file, 0, 2)
+
+    assert ids(client, "limit=4") == ["12", "4", "3", "2"]
+    assert ids(client, "limit=4&order=asc") == ["1", "2", "3", "4"]
+    symbols = client.get("/v1/symbols").json()["data"]
+    assert [(each["trade_count"], each["last_trade_at"]) for each in symbols] == [(5, "2024-08-09T10:00:01.000000Z")]
+    assert ids(client, f"limit=2&as_of={before}") == ["13", "12"]
 
 
 def test_queries_cannot_leave_the_warehouse(lake: Lake) -> None:

@@ -1,12 +1,13 @@
 from collections.abc import Iterator, Sequence
-from typing import cast
+from datetime import date
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_api.lake.file_groups import FileGroups, Group
-from k2_api.lake.file_index import FileEntry, Filter
+from k2_api.lake.file_groups import Group
+from k2_api.lake.file_index import Filter
 from k2_api.lake.file_pruning import surely_first
+from k2_core.lake.manifests import LakeFile
 
 TIMES = st.integers(0, 50)
 ROWS = st.lists(st.tuples(TIMES, st.sampled_from(["A", "B"])), min_size=1, max_size=6)
@@ -21,15 +22,25 @@ class KnownGroups:
         self.entries = [_entry(number, rows) for number, rows in enumerate(files)]
         self._groups = {entry.path: _groups(rows) for entry, rows in zip(self.entries, files, strict=True)}
 
-    def walk(self, entries: Sequence[FileEntry]) -> Iterator[tuple[FileEntry, tuple[Group, ...]]]:
+    def walk(self, entries: Sequence[LakeFile]) -> Iterator[tuple[LakeFile, tuple[Group, ...]]]:
         for entry in entries:
             yield entry, self._groups[entry.path]
 
 
-def _entry(number: int, rows: list[tuple[int, str]]) -> FileEntry:
+def _entry(number: int, rows: list[tuple[int, str]]) -> LakeFile:
     times = [time for time, _ in rows]
     names = sorted(name for _, name in rows)
-    return FileEntry(str(number), len(rows), min(times), max(times), (names[0], names[-1]), ("x", "x"))
+    return LakeFile(
+        str(number),
+        rows=len(rows),
+        size_bytes=0,
+        sequence=number,
+        day=date.min,
+        first_us=min(times),
+        last_us=max(times),
+        symbols=(names[0], names[-1]),
+        exchanges=("x", "x"),
+    )
 
 
 def _groups(rows: list[tuple[int, str]]) -> tuple[Group, ...]:
@@ -45,8 +56,8 @@ def test_chosen_files_hold_the_first_rows_of_all(
     files: list[list[tuple[int, str]]], where: Filter, rows: int, newest: bool
 ) -> None:
     known = KnownGroups(files)
-    candidates = [entry for entry in known.entries if entry.may_hold(where)]
-    chosen = surely_first(candidates, cast("FileGroups", known), where, rows, newest=newest)
+    candidates = [entry for entry in known.entries if where.may_be_in(entry)]
+    chosen = surely_first(candidates, known.walk, where, rows, newest=newest)
 
     def first(numbers: list[int]) -> list[int]:
         fitting = [
@@ -66,8 +77,8 @@ def test_every_row_at_the_last_time_is_within_the_chosen_files(
 ) -> None:
     """Rows of one time are ordered by their ids, which are not known yet: all of them must be read."""
     known = KnownGroups(files)
-    candidates = [entry for entry in known.entries if entry.may_hold(where)]
-    chosen = {int(entry.path) for entry in surely_first(candidates, cast("FileGroups", known), where, 1, newest=newest)}
+    candidates = [entry for entry in known.entries if where.may_be_in(entry)]
+    chosen = {int(entry.path) for entry in surely_first(candidates, known.walk, where, 1, newest=newest)}
     edges = [
         (time, number)
         for number, rows in enumerate(files)

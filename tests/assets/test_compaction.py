@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,12 +14,13 @@ from pyiceberg.table import Table
 
 from k2_assets.lake import rewrites
 from k2_assets.lake.commits import arrow_schema, commit_drained
-from k2_assets.lake.source_files import LakeFile, Seen, live_files
+from k2_assets.lake.source_files import Seen, live_files
 from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.compaction import Compacted, Limits, choose, compact, oldest_first
 from k2_assets.topic_tables.faulty_messages import harmless_row
 from k2_core import clock
 from k2_core.lake import tables
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from k2_core.offsets import Offsets
@@ -59,8 +59,7 @@ def total(table: Table, what: str) -> int:
 
 
 def a_file(share: float, sequence: int, day: date = DAY) -> LakeFile:
-    file: Any = SimpleNamespace(file_size_in_bytes=0, record_count=int(share * 1_000_000), path=f"{day}/{sequence}")
-    return LakeFile(file, day, sequence, 0, 0)
+    return LakeFile(f"{day}/{sequence}", rows=int(share * 1_000_000), size_bytes=0, sequence=sequence, day=day)
 
 
 @pytest.mark.parametrize("spec", [SILVER, GOLD_TRADES])
@@ -76,11 +75,11 @@ def test_joined_files_hold_the_same_rows_in_their_readers_order(lake: SmallLake,
     assert [(each.files, each.into, each.rows) for each in done] == [(20, 1, 500)]
     assert rows_of(lake, spec) == before
     [file] = files_of(lake, spec)
-    rows = pq.read_table(file.file.file_path.removeprefix("file://")).to_pylist()
+    rows = pq.read_table(file.path.removeprefix("file://")).to_pylist()
     assert rows == sorted(rows, key=lambda row: tuple(row[name] for name in spec.sort_by))
     table = lake.table(spec)
     assert (total(table, "records"), total(table, "data-files")) == (500, 1)
-    assert total(table, "files-size") == file.file.file_size_in_bytes
+    assert total(table, "files-size") == file.size_bytes
 
 
 def test_every_column_of_bronze_and_rejected_survives(lake: SmallLake) -> None:
@@ -239,10 +238,10 @@ def tiers() -> st.SearchStrategy[list[LakeFile]]:
 @given(tiers())
 def test_what_is_chosen_is_of_one_day_and_tier_and_fits_into_one_file(files: list[LakeFile]) -> None:
     batches = choose(files, LIMITS, closed_before=DAY)
-    chosen = [each.file.path for batch in batches for each in batch]  # type: ignore[attr-defined]
+    chosen = [each.path for batch in batches for each in batch]
     assert len(chosen) == len(set(chosen))
     for batch in batches:
-        shares = [each.file.record_count for each in batch]
+        shares = [each.rows for each in batch]
         assert len(batch) >= 2
         assert len({each.day for each in batch}) == 1
         assert sum(shares) <= 1_000_000
@@ -265,7 +264,7 @@ def test_rows_of_a_day_are_moved_a_few_times_only() -> None:
         files.append(a_file(0.002, number))
         if number % 30 == 29:
             for batch in choose(files, LIMITS, closed_before=DAY):
-                rows = sum(each.file.record_count for each in batch)
+                rows = sum(each.rows for each in batch)
                 gone = {id(each) for each in batch}
                 files = [each for each in files if id(each) not in gone] + [a_file(rows / 1_000_000, number)]
                 moved += rows // 2_000

@@ -12,12 +12,13 @@ from pyiceberg.table import Table
 from k2_api.api_errors import NoLongerKept
 from k2_api.lake.snapshot_choice import resolve
 from k2_assets.lake.commits import commit_drained
-from k2_assets.lake.source_files import ALL_ROWS, live_files
+from k2_assets.lake.source_files import live_files
 from k2_assets.lake.table_history import create_tag, delete_tag
 from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.table_round import Report, TableRound
 from k2_core import clock
 from k2_core.errors import CommitConflict
+from k2_core.lake.planned_read import ALL_ROWS
 from k2_core.lake.whole_commits import whole_commits
 from k2_core.offsets import Offsets
 from k2_core.settings import Maintenance

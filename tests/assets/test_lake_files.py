@@ -2,15 +2,17 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from pyiceberg.manifest import DataFileContent
 
 from k2_assets.lake import source_files
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, time_between
 from k2_assets.lake.source_files import Seen, live_files, oldest_batch, read_files
 from k2_core import clock
 from k2_core.errors import ForeignTable
+from k2_core.lake import manifests
+from k2_core.lake.planned_read import data_file
 from k2_core.lake.tables import GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade, trades_of
+from tests.delete_files import strike_out
 
 
 def test_live_files_tell_day_age_and_bounds(lake: SmallLake) -> None:
@@ -31,7 +33,7 @@ def test_live_files_tell_day_age_and_bounds(lake: SmallLake) -> None:
 def test_entries_of_manifests_are_kept_up_to_a_number_and_follow_what_is_added_and_what_goes(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_files, "_MOST_ENTRIES", 15)
+    monkeypatch.setattr(manifests, "_MOST_ENTRIES", 15)
     for number in range(1, 25):  # beyond 20, manifests are merged
         lake.append(SILVER, [a_trade(number, number)])
         table = lake.table(SILVER)
@@ -48,14 +50,14 @@ def test_files_of_a_day_are_found_without_reading_the_manifests_of_others(
     for day in range(5):
         lake.append(SILVER, [a_trade(day, NOON + timedelta(days=day))])
     lake.append(SILVER, [a_trade(9, NOON), a_trade(10, NOON + timedelta(days=4))])
-    read, original = [], source_files._read
-    monkeypatch.setattr(source_files, "_read", lambda *arguments: read.append(1) or original(*arguments))
+    read, original = [], manifests._files
+    monkeypatch.setattr(manifests, "_files", lambda *arguments: read.append(1) or original(*arguments))
     table = lake.table(SILVER)
 
     for day in range(5):
         of_day = DAY + timedelta(days=day)
         read.clear()
-        monkeypatch.setattr(source_files, "_manifests", source_files._Manifests())
+        monkeypatch.setattr(source_files, "MANIFESTS", manifests.Manifests())
         found = live_files(table, "timestamp", day=of_day)
         assert len(read) == len(found) + (0 if day in {0, 4} else 1)
         assert found == [each for each in live_files(table, "timestamp") if each.day == of_day]
@@ -134,17 +136,10 @@ def test_a_day_is_half_open() -> None:
     assert end - start == 86_400_000_000
 
 
-def test_a_table_with_delete_files_is_refused(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake.append(SILVER, [a_trade(1)])
-    original = source_files.ManifestFile.fetch_manifest_entry
-
-    def with_deletes(self: object, *arguments: object, **options: object) -> object:
-        entries = original(self, *arguments, **options)  # type: ignore[arg-type]
-        for entry in entries:
-            entry.data_file._data[0] = DataFileContent.EQUALITY_DELETES
-        return entries
-
-    monkeypatch.setattr(source_files.ManifestFile, "fetch_manifest_entry", with_deletes)
+def test_a_table_with_delete_files_is_refused(lake: SmallLake) -> None:
+    lake.append(SILVER, [a_trade(1), a_trade(2)])
+    [file] = live_files(lake.table(SILVER), "timestamp")
+    strike_out(lake.table(SILVER), data_file(file), 0)
 
     with pytest.raises(ForeignTable, match="delete files"):
         live_files(lake.table(SILVER), "timestamp")

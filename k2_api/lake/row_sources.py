@@ -1,0 +1,120 @@
+"""The two ways by which DuckDB gets the rows of planned files: in place, or through Arrow. Nothing is planned here."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
+from pyiceberg.table import Table
+
+from k2_api.api_errors import FilesGone
+from k2_api.lake.duckdb_engine import ROWS, Engine, Row, local_path
+from k2_api.lake.file_groups import Group, Groups, Shape
+from k2_api.lake.file_index import Filter
+from k2_core.clock import from_us
+from k2_core.lake.manifests import LakeFile
+from k2_core.lake.planned_read import DeleteFiles, delete_files, stream
+
+_SIDE_BY_SIDE: Final = 4
+_NO_FILTER: Final = Filter()
+
+
+class RowSource(Protocol):
+    """Where the rows of a table's files come from."""
+
+    def rows(
+        self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
+    ) -> list[Row]:
+        """Run ``sql``, which selects the rows of ``where``, over files; no files give no rows."""
+
+    def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
+        """Return what each file holds of each (exchange, symbol), by its path."""
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """Files that DuckDB opens itself: local ones, of one schema, without deletes beside them."""
+
+    engine: Engine
+    shape: Shape
+
+    def rows(
+        self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
+    ) -> list[Row]:
+        """See :class:`RowSource`; the filter is in the query."""
+        del where
+        return self.engine.over_files(sql, [each.path for each in files], params, query_type)
+
+    def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
+        """See :class:`RowSource`; one query looks into all files."""
+        found: defaultdict[str, list[Group]] = defaultdict(list)
+        for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups"):
+            found[row.pop("filename")].append(Group(**row))
+        return {each.path: tuple(found[local_path(each.path)]) for each in files}
+
+
+@dataclass(frozen=True)
+class ThroughArrow:
+    """Files that pyiceberg reads for DuckDB: on S3, of several schemas, or with rows that deletes strike out."""
+
+    engine: Engine
+    shape: Shape
+    table: Table
+    deletes_of: int | None = None
+
+    def rows(
+        self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
+    ) -> list[Row]:
+        """See :class:`RowSource`; a column that the query does not name is not read."""
+        if not files:
+            return []
+        columns = tuple(field.name for field in self.table.schema().fields if field.name in sql)
+        expression = _expression(where, self.shape.time_column)
+        try:
+            rows = stream(self.table, files, columns, expression, self._deletes)
+            return self.engine.over_rows(sql, rows, params, query_type)
+        except FileNotFoundError as error:
+            raise FilesGone("files of the lake were removed while they were read; ask again") from error
+
+    def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
+        """See :class:`RowSource`; some files are read side by side, three or four columns of each."""
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+            return dict(threads.map(self._look_into, files))
+
+    def _look_into(self, file: LakeFile) -> tuple[str, Groups]:
+        rows = self.rows(_groups_sql(self.shape, ""), [file], _NO_FILTER, {}, "file_groups")
+        return file.path, tuple(Group(**row) for row in rows)
+
+    @cached_property
+    def _deletes(self) -> DeleteFiles:
+        return {} if self.deletes_of is None else delete_files(self.table, self.deletes_of)
+
+
+def _groups_sql(shape: Shape, file_column: str) -> str:
+    time, sequence = shape.time_column, shape.sequence_column or "0"
+    # The names come from the shapes of our tables, never from a caller.
+    return f"""
+        SELECT {file_column} exchange, symbol, count(*) AS rows,
+               epoch_us(min({time})) AS first_us, epoch_us(max({time})) AS last_us,
+               min({sequence}) AS first_sequence, max({sequence}) AS last_sequence
+        FROM {ROWS} GROUP BY {file_column} exchange, symbol
+    """  # noqa: S608
+
+
+def _expression(where: Filter, time_column: str) -> BooleanExpression:
+    conditions: list[tuple[Any, str, object]] = []
+    if where.symbol is not None:
+        conditions.append((EqualTo, "symbol", where.symbol))
+    if where.exchange is not None:
+        conditions.append((EqualTo, "exchange", where.exchange))
+    if where.start_us != Filter.start_us:
+        conditions.append((GreaterThanOrEqual, time_column, from_us(where.start_us).isoformat()))
+    if where.end_us != Filter.end_us:
+        conditions.append((LessThan, time_column, from_us(where.end_us).isoformat()))
+    expression: BooleanExpression = AlwaysTrue()
+    for predicate, column, value in conditions:
+        expression = And(expression, predicate(column, value))
+    return expression
