@@ -1,7 +1,7 @@
 """Refine as a kept run, which reports to Dagster the days that it refreshes."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 
@@ -14,8 +14,9 @@ from k2_assets.gold.day_report import SEQUENCE
 from k2_assets.kept_runs.kept_job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.check_evaluations import log_events
 from k2_assets.refine.refine_loop import Refine
-from k2_assets.refine.refine_report import Event, Reporter
+from k2_assets.refine.refine_report import Reporter
 from k2_core.settings import Settings
 
 
@@ -57,10 +58,5 @@ def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Ev
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)
-        _log_events(context, reporter.due())
-    return lambda: _log_events(context, reporter.due(now=True))
-
-
-def _log_events(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
-    for event in events:
-        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+        log_events(context, reporter.due())
+    return lambda: log_events(context, reporter.due(now=True))

@@ -10,7 +10,7 @@ from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day_report import facts, sequences
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.gold.refresh_counts import RefreshCounts
-from k2_assets.orchestration.check_evaluations import evaluation
+from k2_assets.orchestration.check_evaluations import Event, evaluation
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_core import clock
 from k2_core.crash_points import reach
@@ -19,7 +19,6 @@ from k2_core.logs import logger
 
 log = logger(__name__)
 
-Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _EVALUATE_S: Final = 300.0
 _LOOK_S: Final = 5.0
 _LAST_S: Final = 30.0  # for the last reports of a run; the next run finds the others

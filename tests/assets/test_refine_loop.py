@@ -15,10 +15,11 @@ from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.table_lock import lock
+from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.refine import refine_loop, refine_report
 from k2_assets.refine.refine_job import has_failed, reported
 from k2_assets.refine.refine_loop import Refine, Refreshed
-from k2_assets.refine.refine_report import Event, Reporter
+from k2_assets.refine.refine_report import Reporter
 from k2_core import clock
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.settings import Drain
