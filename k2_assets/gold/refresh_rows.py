@@ -197,11 +197,8 @@ class GoldRefresh:
 
         def remember_in(newer: Table) -> dict[str, str] | None:
             # The same rows are right in a newer state of gold when all that they were computed from is unchanged.
-            if _snapshot_id(self._epochs()) != register or taken_in.rests_on(newer, read) != taken_in.rests_on(
-                then, read
-            ):
-                return None
-            return remember(newer)
+            unchanged = taken_in.rests_on(newer, read) == taken_in.rests_on(then, read)
+            return remember(newer) if unchanged and _snapshot_id(self._epochs()) == register else None
 
         return Change(rows, replace, remember(gold), remember_in)
 
