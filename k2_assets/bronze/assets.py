@@ -1,4 +1,4 @@
-"""Bronze in the asset graph. The drain fills it; a run holds a day of it against Kafka and adds what is missing."""
+"""Bronze in the asset graph. The drain fills it; a run compares a day with Kafka and adds what is missing."""
 
 from datetime import date
 from typing import Any, Final
@@ -9,7 +9,8 @@ from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.asset_metadata import OWNERS, counted, spec_metadata
-from k2_core import topics
+from k2_assets.orchestration.check_evaluations import evaluation
+from k2_core import clock, topics
 from k2_core.lake import tables
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, DATA
 from k2_core.registry import Registry
@@ -21,7 +22,13 @@ _SAME_AS_KAFKA: Final = "same_as_kafka"
 
 def bronze_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's topics and bronze tables as assets."""
-    return [each for data in DATA for each in (_topic(venue, data), _reconciled(venue, data, days))]
+    assets: list[dg.AssetSpec | dg.AssetsDefinition] = []
+    for data in DATA:
+        topic = topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
+        carries = "trades, and whatever is not a quote" if data == "trades" else "quotes"
+        doc = f"Kafka topic `{topic}`: {venue.VENUE}'s WebSocket frames, verbatim, in Avro envelopes: {carries}."
+        assets += [_kafka(topic, doc), _compared(venue, data, days)]
+    return assets
 
 
 def feed_event_assets(days: dg.PartitionsDefinition) -> list[dg.AssetSpec]:
@@ -41,14 +48,6 @@ def feed_event_assets(days: dg.PartitionsDefinition) -> list[dg.AssetSpec]:
     return [_kafka(topics.FEED_EVENTS, doc), written]
 
 
-def _topic(venue: Venue, data: Data) -> dg.AssetSpec:
-    topic = topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
-    carries = "trades, and whatever is not a quote" if data == "trades" else "quotes"
-    return _kafka(
-        topic, f"Kafka topic `{topic}`: {venue.VENUE}'s WebSocket frames, verbatim, in Avro envelopes: {carries}."
-    )
-
-
 def _kafka(topic: str, description: str) -> dg.AssetSpec:
     return dg.AssetSpec(_key(topic), description=description, group_name="bronze", kinds={"kafka"}, owners=OWNERS)
 
@@ -57,7 +56,7 @@ def _key(topic: str) -> dg.AssetKey:
     return dg.AssetKey(["kafka", topic.replace(".", "_")])
 
 
-def _reconciled(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = tables.bronze(venue.VENUE, data)
 
     def bronze(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # beside a check Dagster takes it without a type only
@@ -72,10 +71,13 @@ def _reconciled(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.A
                 schemas=SchemaLookup(registry),
                 data=data,
             )
-        check = _judged(counts, day)
+        check = _check(counts, day)
         if counts.doubled:
-            _log(context, check)
-            description = f"{spec.name} holds {counts.doubled} messages of {day} twice: nothing was taken away."
+            # The check is logged before: what a run that fails would return is lost.
+            context.log_event(
+                evaluation(dg.AssetCheckKey(context.asset_key, _SAME_AS_KAFKA), check, day, clock.now_s())
+            )
+            description = f"{spec.name} holds {counts.doubled} messages of {day} twice: nothing was removed."
             raise dg.Failure(description, metadata=_metadata(counts), allow_retries=False)
         return dg.MaterializeResult(metadata=_metadata(counts), check_results=[check])
 
@@ -92,8 +94,8 @@ def _reconciled(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.A
                 _SAME_AS_KAFKA,
                 asset=spec.name,
                 partitions_def=days,
-                description="Bronze holds each message of the day that Kafka still has, once. Judged by a run of the "
-                "day, which adds what is missing: a warning until it is run again.",
+                description="Bronze holds each message of the day that Kafka still has, once. A run of the day adds "
+                "what is missing: then this is a warning until the day is run again.",
             )
         ],
         pool=spec.name,
@@ -103,37 +105,21 @@ def _reconciled(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.A
     return made
 
 
-def _judged(counts: Counts, day: date) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name=_SAME_AS_KAFKA,
-        passed=not counts.doubled and not counts.added,
-        severity=dg.AssetCheckSeverity.ERROR if counts.doubled else dg.AssetCheckSeverity.WARN,
-        description=_sentence(counts, day),
-        metadata=_metadata(counts),
-    )
-
-
-def _log(context: dg.AssetExecutionContext, check: dg.AssetCheckResult) -> None:
-    """Report a check at once: what a run that fails would return is lost."""
-    found = dg.AssetCheckEvaluation(
-        asset_key=context.asset_key,
-        check_name=_SAME_AS_KAFKA,
-        partition=context.partition_key,
-        passed=check.passed,
-        severity=check.severity,
-        description=check.description,
-        metadata=check.metadata,
-    )
-    context.log_event(found)
-
-
-def _sentence(counts: Counts, day: date) -> str:
-    compared = f"{counted(counts.in_kafka, 'message')} of {day} in Kafka, {counts.in_bronze:,} in bronze"
-    found = [f"{counted(counts.doubled, 'message')} of bronze twice, nothing was taken away"] if counts.doubled else []
+def _check(counts: Counts, day: date) -> dg.AssetCheckResult:
+    found = []
+    if counts.doubled:
+        found.append(f"{counted(counts.doubled, 'message')} of bronze twice, nothing was removed")
     if counts.added:
         days = ", ".join(each.isoformat() for each in sorted(counts.silver_days)) or "none"
         found.append(f"{counted(counts.added, 'missing message')} added, silver days to rebuild: {days}")
-    return f"{compared}: {'; '.join(found) or 'bronze lacks none'}."
+    compared = f"{counted(counts.in_kafka, 'message')} of {day} in Kafka, {counts.in_bronze:,} in bronze"
+    return dg.AssetCheckResult(
+        check_name=_SAME_AS_KAFKA,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR if counts.doubled else dg.AssetCheckSeverity.WARN,
+        description=f"{compared}: {'; '.join(found) or 'bronze lacks none'}.",
+        metadata=_metadata(counts),
+    )
 
 
 def _metadata(counts: Counts) -> dict[str, Any]:
@@ -144,5 +130,5 @@ def _metadata(counts: Counts) -> dict[str, Any]:
         "added": counts.added,
         "no longer in Kafka": counts.no_longer_in_kafka,
         "doubled": counts.doubled,
-        "silver days to make anew": days or "none",
+        "silver days to rebuild": days or "none",
     }

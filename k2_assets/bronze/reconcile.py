@@ -1,4 +1,4 @@
-"""Hold a day of bronze against what Kafka still has of it, and add exactly what is missing."""
+"""Compare a day of bronze with what Kafka still has of it, and add exactly what is missing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass
 class Counts:
-    """What a reconciliation found of one day; messages that no drain has read yet are left out."""
+    """What a comparison found of one day; messages that no drain has read yet are left out."""
 
     in_kafka: int = 0
     in_bronze: int = 0
@@ -66,16 +66,16 @@ def reconcile_day(
 ) -> Counts:
     """Compare the messages of an ingestion day in Kafka and in bronze, and add to bronze those that it lacks.
 
-    Nothing is added twice, however often or wherever this is interrupted; the table's vector stays as it is.
+    Nothing is added twice, however often or wherever this is interrupted. The committed offsets stay as they are.
 
     Args:
         catalog: of the lake.
         namespace: of its tables.
         servers: Kafka's address.
         venue: whose topic it is.
-        day: UTC day at which the frames were received. Kafka is searched from an hour before it to bronze's vector: a
-            feed whose Kafka was away publishes late.
-        schemas: what the registry says.
+        day: UTC day at which the frames were received. Kafka is searched from an hour before it to bronze's committed
+            offsets, since a feed that could not reach Kafka publishes late.
+        schemas: of the registry.
         data: of which of the venue's two topics.
 
     Raises:
@@ -112,22 +112,27 @@ class _Search:
         self._vector = Offsets.from_properties(table.properties)
         of_day = live_files(table, "ingestion_timestamp", day=day)
         rows = read_files(table, of_day, _PLACE)
-        self._standing = rows.unique()
-        self._counts = Counts(in_bronze=rows.height, doubled=rows.height - self._standing.height)
+        self._existing = rows.unique()
+        self._counts = Counts(in_bronze=rows.height, doubled=rows.height - self._existing.height)
         self._missing = Messages()
 
     def partition(self, partition: int) -> None:
         """Compare one partition."""
         mine = pl.col("topic_id") == self._topic.topic_id, pl.col("kafka_partition") == partition
-        standing = self._standing.filter(*mine)["kafka_offset"].sort().to_numpy()
+        existing = self._existing.filter(*mine)["kafka_offset"].sort().to_numpy()
         end = self._vector.get(self._topic.topic_id, partition)
         if end is None:
             return
         reader = KafkaReader(self._servers, Topic(self._topic.name, self._topic.topic_id, (partition,)), _GROUP)
         try:
-            first, last = self._bounds(reader, partition, standing, end)
-            for messages in _read(reader, partition, first, last):
-                self._compare(messages, standing)
+            # Messages of the day lie between the first that Kafka stamped an hour before it, or the first that bronze
+            # has of it, and the committed offset.
+            oldest, following = reader.bounds()[partition]
+            since_us = day_bounds_us(self._day)[0] - _EARLIER_US
+            since = _first_since(self._servers, self._topic.name, partition, since_us)
+            first = min([following if since is None else since, *existing[:1].tolist()])
+            for messages in _read(reader, partition, max(first, oldest), min(end, following)):
+                self._compare(messages, existing)
         finally:
             reader.close()
 
@@ -148,22 +153,12 @@ class _Search:
 
     def finished(self) -> Counts:
         """Return the counts."""
-        seen_in_both = self._counts.in_kafka - self._counts.added
-        self._counts.no_longer_in_kafka = self._standing.height - seen_in_both
+        in_both = self._counts.in_kafka - self._counts.added
+        self._counts.no_longer_in_kafka = self._existing.height - in_both
         return self._counts
 
-    def _bounds(self, reader: KafkaReader, partition: int, standing: _Ints, end: int) -> tuple[int, int]:
-        """Return the offsets [first, last) among which messages of the day may stand."""
-        start_us, _ = day_bounds_us(self._day)
-        oldest, following = reader.bounds()[partition]
-        since = _first_since(self._servers, self._topic.name, partition, start_us - _EARLIER_US)
-        first = following if since is None else since
-        if len(standing):
-            first = min(first, int(standing[0]))
-        return max(first, oldest), min(end, following)
-
-    def _compare(self, messages: Messages, standing: _Ints) -> None:
-        known = np.isin(np.array(messages.offsets, dtype=np.int64), standing, assume_unique=True)
+    def _compare(self, messages: Messages, existing: _Ints) -> None:
+        known = np.isin(np.array(messages.offsets, dtype=np.int64), existing, assume_unique=True)
         self._counts.in_kafka += int(known.sum())
         others = messages.chosen(np.flatnonzero(~known).tolist())
         if not others:
@@ -171,23 +166,20 @@ class _Search:
         frames, _ = decode_messages(others, self._topic, self._schemas.of(others.values))
         start_us, end_us = day_bounds_us(self._day)
         of_day = (frames.ingestion_us >= start_us) & (frames.ingestion_us < end_us)
-        missing = self._nowhere_in_bronze(others.chosen(np.flatnonzero(of_day).tolist()))
+        missing = others.chosen(np.flatnonzero(of_day).tolist())
+        if missing:
+            # Bronze may have them in another day: once its schema is known, a frame may get another time.
+            where = (
+                f"topic_id = '{self._topic.topic_id}' and kafka_partition = {missing.partitions[0]} "
+                f"and kafka_offset >= {min(missing.offsets)} and kafka_offset <= {max(missing.offsets)}"
+            )
+            rows = self._table.scan(where, selected_fields=("kafka_offset",)).to_arrow()
+            elsewhere = np.isin(np.array(missing.offsets), rows["kafka_offset"].to_numpy())
+            missing = missing.chosen(np.flatnonzero(~elsewhere).tolist())
         self._counts.in_kafka += len(missing)
         self._missing.absorb(missing)
         if len(self._missing) >= _WRITE_ROWS:
             self.write()
-
-    def _nowhere_in_bronze(self, messages: Messages) -> Messages:
-        """Drop what stands in another day: a schema that was not known at first gives a frame another time now."""
-        if not messages:
-            return messages
-        where = (
-            f"topic_id = '{self._topic.topic_id}' and kafka_partition = {messages.partitions[0]} "
-            f"and kafka_offset >= {min(messages.offsets)} and kafka_offset <= {max(messages.offsets)}"
-        )
-        rows = self._table.scan(where, selected_fields=("kafka_offset",)).to_arrow()
-        elsewhere = np.isin(np.array(messages.offsets), rows["kafka_offset"].to_numpy())
-        return messages.chosen(np.flatnonzero(~elsewhere).tolist())
 
 
 def _first_since(servers: str, topic: str, partition: int, moment_us: int) -> int | None:
@@ -198,7 +190,7 @@ def _first_since(servers: str, topic: str, partition: int, moment_us: int) -> in
     try:
         offset: int = admin.list_offsets({place: since}, request_timeout=_ADMIN_TIMEOUT_S)[place].result().offset
     except KafkaException as error:
-        msg = f"Kafka at {servers} does not say where {topic} partition {partition} stood: {error.args[0].str()}"
+        msg = f"Kafka at {servers} does not give the offsets of {topic} partition {partition}: {error.args[0].str()}"
         raise TopicError(msg) from None
     return None if offset < 0 else offset
 

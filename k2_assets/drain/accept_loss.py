@@ -1,4 +1,4 @@
-"""Accept that Kafka has lost messages which no drain had read: the lost range, and the step over it in every layer."""
+"""Accept that Kafka has lost messages which no drain had read: find the lost range, and step over it in every layer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ log = logger(__name__)
 
 @dataclass(frozen=True)
 class Loss:
-    """The offsets [first, end) of one partition, which the lake has not and Kafka has no more."""
+    """The offsets [first, end) of one partition, which the lake does not have and Kafka has no longer."""
 
     topic: str
     topic_id: str
@@ -46,11 +46,11 @@ class Loss:
 
     @property
     def venue(self) -> str:
-        """The market whose frames they were; empty for the feeds' events."""
+        """The venue whose frames they were; empty for the feeds' events."""
         return venue_of(self.topic) or ""
 
     def details(self) -> dict[str, str]:
-        """Return the loss in the words of a feed event."""
+        """Return the loss as the details of a feed event."""
         texts = {"topic": self.topic, "topic_id": self.topic_id}
         numbers = {"partition": self.partition, "first_lost_offset": self.first, "next_kept_offset": self.end}
         return {**texts, **{name: str(number) for name, number in numbers.items()}, "messages": str(self.messages)}
@@ -60,7 +60,7 @@ def find_loss(settings: Settings, catalog: Catalog, venues: Iterable[Venue], top
     """Return what a stopped partition has lost, of a topic of the feeds' events or of one of these venues.
 
     Raises:
-        OffsetError: nothing is lost that could be accepted; the sentence says why.
+        OffsetError: nothing is lost that could be accepted; it gives the reason.
         TopicError: Kafka does not answer, or has no such topic.
     """
     known = drained_from(venues)
@@ -90,15 +90,16 @@ def find_loss(settings: Settings, catalog: Catalog, venues: Iterable[Venue], top
 
 
 def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
-    """Move the vectors of bronze, and of what is made of it, over a loss; return the tables that were moved.
+    """Move the committed offsets of bronze, rejected and silver over a loss; return the tables that were moved.
 
-    Each in a commit of its own, bronze first: a drain that finds rejected or silver behind bronze brings them up from
-    bronze, which has no rows there. So this may end anywhere, and may run beside a drain. A table that stood elsewhere
-    than bronze is left to the drain: rows of bronze that it has not yet taken in lie before the loss.
+    This may be interrupted anywhere, and may run beside a drain.
 
     Raises:
         CommitConflict: a drain has moved bronze meanwhile; look again at what is lost.
     """
+    # Each table in a commit of its own, bronze first: a drain that finds rejected or silver behind bronze fills them
+    # from bronze, which has no rows of the loss. A table with other offsets than bronze is left to the drain: it has
+    # not yet taken in rows of bronze from before the loss.
     bronze, *others = loss.tables
     _step(catalog, settings, bronze, loss)
     moved = [bronze.name]

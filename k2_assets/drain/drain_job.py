@@ -1,16 +1,17 @@
-"""The drain as a kept run, which tells Dagster of what it commits."""
+"""The drain as a kept run, which reports to Dagster what it commits."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import dagster as dg
 
 from k2_assets.drain.drain_loop import drain
-from k2_assets.drain.drain_report import Event, Reporter
+from k2_assets.drain.drain_report import Reporter
 from k2_assets.kept_runs.kept_job import kept_job
 from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.check_evaluations import log_events
 from k2_core.logs import logger
 from k2_core.settings import Settings
 from k2_core.venues.venue_protocol import Venue
@@ -27,17 +28,11 @@ def drain_job(settings: Settings, venues: Collection[Venue]) -> dg.JobDefinition
 def _drain_until(
     venues: Collection[Venue], context: dg.OpExecutionContext, lake: Lake, stop: threading.Event
 ) -> Callable[[], None]:
-    """Drain, and tell Dagster at once of what was committed: an op that yields could be broken off between two."""
     reporter = Reporter(lake.settings.drain.report_interval_s)
     for lane, committed in drain(lake, venues, context.run_id, stop):
         if committed is not None:
             reporter.add(lane, committed)
             frames, seconds = committed.batch.bronze.num_rows, round(committed.seconds, 3)
             log.info("committed", topic=lane.reader.topic.name, frames=frames, seconds=seconds)
-        _tell(context, reporter.due())
-    return lambda: _tell(context, reporter.due(now=True))
-
-
-def _tell(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
-    for event in events:
-        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+        log_events(context, reporter.due())
+    return lambda: log_events(context, reporter.due(now=True))

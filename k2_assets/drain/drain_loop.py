@@ -1,4 +1,4 @@
-"""The drain's loop: lanes worked in turn, a beat, and waiting out whatever is away. Knows no Dagster."""
+"""The drain's loop: the lanes take turns, a heartbeat shows it, and errors that pass are waited out. No Dagster."""
 
 import random
 import sqlite3
@@ -39,7 +39,7 @@ _EVENTS_WAIT_S: Final = 10.0
 _EVENTS_COMMIT_S: Final = 1.0
 _PHASE_OF_QUOTES: Final = 0.5  # not at the same time as trades: a commit is work for the processor
 _QUEUED_MB: Final = 384  # fetched ahead by the clients of all lanes together
-# What goes away by itself: Kafka, registry or catalog not there, a full disk, another writer.
+# What passes by itself: Kafka, registry or catalog away, a full disk, another writer.
 _PASSING: Final = (K2Error, KafkaException, OSError, SQLAlchemyError, sqlite3.Error)
 
 
@@ -51,11 +51,11 @@ def drain(
     Args:
         lake: that it fills.
         venues: whose topics it reads, beside the feeds' events.
-        run_id: who drains, for the beat.
+        run_id: who drains, for the heartbeat.
         stop: set to end.
 
     Yields:
-        The lane and what it committed; None with every step, so that the caller can do its own.
+        A lane and what it committed; None after every step, so that the caller can do its own work.
     """
     settings = lake.settings
     with Heart(kept_drain(settings), run_id) as heart, Registry(settings.registry_url) as registry:
@@ -65,7 +65,7 @@ def drain(
 
 
 class _Worker:
-    """Works all lanes; after a passing fault it waits and begins again from the tables' vectors."""
+    """Works all lanes; after an error that passes it waits and begins again from the committed offsets."""
 
     def __init__(
         self, lake: Lake, venues: Collection[Venue], registry: Registry, heart: Heart, stop: threading.Event
@@ -97,24 +97,10 @@ class _Worker:
                 self._wait_out(error)
 
     def _open_lanes(self, opened: ExitStack) -> None:
-        """Open and start a lane for each topic that is there; ``opened`` closes them, also when one could not start."""
+        """Open and start a lane for each topic that exists; ``opened`` closes them, also when one could not start."""
         self._lanes, self._absent = [], {}
         recent = RecentSubscriptions(self._settings.bootstrap_servers, self._schemas)
         opened.callback(recent.close)
-        sources = self._sources(recent)
-        self._queued_mb = max(_QUEUED_MB // len(sources), 1)
-        for layers in sources:
-            self._heart.progress("starting", f"topic {layers.topic}")
-            try:
-                self._open_lane(layers, self._described(layers.topic), opened)
-            except NoTopic as error:
-                # What nobody feeds is no trouble; a topic that was drained and is gone is.
-                self._absent[layers.topic] = layers, str(error) if layers.vector("bronze") else ""
-                layers.catch_up(self._schemas, lambda piece: self._heart.progress("catching up", piece))
-        self._began_at = clock.monotonic()
-
-    def _sources(self, recent: RecentSubscriptions) -> list[DrainedTables]:
-        """Return the tables of every topic that a feed may make."""
         self._heart.progress("starting", "the catalog")
         catalog, namespace = self._lake.catalog(), self._lake.namespace
         quiet_s = self._settings.drain.quiet_interval_s
@@ -123,7 +109,17 @@ class _Worker:
             for venue in self._venues
             for data in DATA
         ]
-        return [EventLayers(catalog, namespace), *raw]
+        tables: list[DrainedTables] = [EventLayers(catalog, namespace), *raw]
+        self._queued_mb = max(_QUEUED_MB // len(tables), 1)
+        for layers in tables:
+            self._heart.progress("starting", f"topic {layers.topic}")
+            try:
+                self._open_lane(layers, self._described(layers.topic), opened)
+            except NoTopic as error:
+                # What nobody feeds is no trouble; a topic that was drained and no longer exists is.
+                self._absent[layers.topic] = layers, str(error) if layers.vector("bronze") else ""
+                layers.catch_up(self._schemas, lambda piece: self._heart.progress("catching up", piece))
+        self._began_at = clock.monotonic()
 
     def _open_lane(self, layers: DrainedTables, topic: Topic, opened: ExitStack) -> None:
         settings = self._settings
@@ -147,41 +143,36 @@ class _Worker:
         return describe_topic(self._settings.bootstrap_servers, name, self._admin)
 
     def _work(self, opened: ExitStack) -> Iterator[tuple[Lane, Committed | None]]:
+        # Events first: a symbol that a feed has subscribed to is then known when its frames are read.
         for lane in self._lanes:
             if isinstance(lane.layers, EventLayers):
-                yield from self._take_in_events(lane)
+                waits_until, waiting = clock.monotonic() + _EVENTS_WAIT_S, lane.reader.lag(lane.layers.drained)
+                while lane.read < waiting and not lane.reader.stopped and clock.monotonic() < waits_until:
+                    yield from self._reported(lane, lane.step(_READ_S))
+                yield from self._reported(lane, lane.finish())
         while not self._stop.is_set():
             for lane in self._lanes:
                 lane.reader.watch.look()
-                yield from self._told(lane, self._step(lane))
+                # While some lanes are behind, the others do not wait for messages, and a batch of those behind is full
+                # at their share of the rows.
+                behind = sum(each.behind for each in self._lanes)
+                patient = lane.behind or not behind
+                committed = lane.step(_READ_S / len(self._lanes) if patient else 0.0, 1 / max(behind, 1))
+                yield from self._reported(lane, committed)
             if not self._lanes:
                 self._heart.progress(WAITING, self._absence() or "no topic is there yet: a feed that runs makes them")
                 self._stop.wait(_READ_S)
-            self._look_around(opened)
+            if clock.monotonic() >= self._look_at:
+                self._look_at = clock.monotonic() + _LOOK_S
+                self._look_at_stopped()
+                self._look_for_topics(opened)
         self._heart.progress("committing", "the last batch of this run")
-        for last in (Lane.hand_over, Lane.finish):  # side by side: a successor waits
+        # All lanes start their last commit before any waits for its own: the successor is waiting for the lease.
+        for last in (Lane.hand_over, Lane.finish):
             for lane in self._lanes:
-                yield from self._told(lane, last(lane))
+                yield from self._reported(lane, last(lane))
 
-    def _take_in_events(self, lane: Lane) -> Iterator[tuple[Lane, Committed | None]]:
-        """Commit the events that Kafka has, before the frames beside them: what feeds subscribed to is no unknown."""
-        waits_until, waiting = clock.monotonic() + _EVENTS_WAIT_S, lane.reader.lag(lane.layers.drained)
-        while lane.read < waiting and not lane.reader.stopped and clock.monotonic() < waits_until:
-            yield from self._told(lane, lane.step(_READ_S))
-        yield from self._told(lane, lane.finish())
-
-    def _step(self, lane: Lane) -> list[Committed]:
-        """Let a lane read: while some are behind, the others only take what has arrived already."""
-        behind = sum(each.behind for each in self._lanes)
-        patient = lane.behind or not behind
-        return lane.step(_READ_S / len(self._lanes) if patient else 0.0, 1 / max(behind, 1))
-
-    def _look_around(self, opened: ExitStack) -> None:
-        """Every few seconds, see whether a stopped partition can go on, and whether a topic has come."""
-        if clock.monotonic() < self._look_at:
-            return
-        self._look_at = clock.monotonic() + _LOOK_S
-        self._look_at_stopped()
+    def _look_for_topics(self, opened: ExitStack) -> None:
         for name, (layers, _) in list(self._absent.items()):
             try:
                 topic = self._described(name)
@@ -202,41 +193,35 @@ class _Worker:
         for lane in self._lanes:
             if not lane.reader.stopped or lane.reader.watch.away:
                 continue
-            outside = lane.reader.outside(self._standing(lane))
+            # The offsets are read from the table: a commit of this lane may be under way in its own thread.
+            bronze = self._lake.table(lane.layers.specs["bronze"].name)
+            outside = lane.reader.outside(Offsets.from_properties(bronze.properties))
             for partition in lane.reader.stopped.keys() - outside.keys():
                 raise OffsetError(f"{lane.reader.topic.name} partition {partition} goes on: Kafka has its next offset")
 
-    def _standing(self, lane: Lane) -> Offsets:
-        """Return bronze's vector as it stands now; a commit of this lane may be under way in its own thread."""
-        name = lane.layers.specs["bronze"].name
-        return Offsets.from_properties(self._lake.table(name).properties)
-
-    def _told(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
+    def _reported(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
+        # An error that was waited out stays in the heartbeat until a commit, or a quiet market, shows that it is over.
         idle = not any(each.rows or each.committing_s for each in self._lanes)
         if settled or (idle and clock.monotonic() - self._began_at > _LOOK_S):
             self._retry_s, self._trouble = _RETRY_FIRST_S, ""
+        troubles = [self._trouble, self._absence()]
+        for each in self._lanes:
+            troubles += [*each.reader.stopped.values(), *each.reader.damaged.values(), each.reader.watch.away]
+            if each.commits_slowly and not self._trouble:
+                troubles.append(wait_reasons.slow_commit(each.committing_s, self._settings))
         reading = any(each.rows for each in self._lanes)
-        self._heart.progress(READING if reading else WAITING, "; ".join(self._troubles()))
+        distinct = dict.fromkeys(trouble for trouble in troubles if trouble)
+        self._heart.progress(READING if reading else WAITING, "; ".join(distinct))
         yield lane, None
         yield from ((lane, committed) for committed in settled)
-
-    def _troubles(self) -> list[str]:
-        """Say what is wrong; what had to be waited out stays until a commit, or quiet, shows that it is over."""
-        found = [self._trouble, self._absence()]
-        for lane in self._lanes:
-            reader = lane.reader
-            found += [*reader.stopped.values(), *reader.damaged.values(), reader.watch.away]
-            if lane.commits_slowly and not self._trouble:
-                found.append(wait_reasons.slow_commit(lane.committing_s, self._settings))
-        return list(dict.fromkeys(trouble for trouble in found if trouble))
 
     def _absence(self) -> str:
         return "; ".join(trouble for _, trouble in self._absent.values() if trouble)
 
     def _wait_out(self, error: Exception) -> None:
-        said = wait_reasons.sentence(error, self._settings)
-        log.warning("waiting", error=said, retry_s=self._retry_s)
-        self._trouble = f"{said}; trying again"
+        reason = wait_reasons.sentence(error, self._settings)
+        log.warning("waiting", error=reason, retry_s=self._retry_s)
+        self._trouble = f"{reason}; trying again"
         self._heart.progress(WAITING, self._trouble)
         self._stop.wait(self._retry_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, no secret
         self._retry_s = min(self._retry_s * 2, _RETRY_LAST_S)

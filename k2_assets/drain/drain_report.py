@@ -1,4 +1,4 @@
-"""What a drain tells Dagster: one materialization for each touched day at most every few seconds, and a check."""
+"""What a drain reports to Dagster: a materialization for each touched day at most every few minutes, and a check."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.orchestration.asset_metadata import microseconds
+from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.silver import checks
 from k2_assets.topic_tables.layers import Layers, Rows
 from k2_core import clock
@@ -21,8 +22,6 @@ from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
 log = logger(__name__)
-
-Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
 @dataclass
@@ -39,7 +38,7 @@ class _Pending:
 
 @dataclass
 class _Judged:
-    """What the check found in a day of silver since the run began: a fault is not forgotten at the next good batch."""
+    """What the check found in a day of silver since the run began: a good batch after a bad one does not hide it."""
 
     rows: int = 0
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -64,10 +63,15 @@ class Reporter:
         if isinstance(lane.layers, Layers):
             self._judge(lane.layers, rows, pending)
         pending.control_frames += rows.control_frames
-        pending.lag = _lag(lane)  # now: at the last report Kafka has been left
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
+        try:  # now: at the last report the consumer has been closed
+            pending.lag = lane.reader.lag(lane.layers.drained)
+        except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
+            log.warning("lag not known", error=str(error))
+            pending.lag = None
 
     def _judge(self, layers: Layers, rows: Rows, pending: _Pending) -> None:
+        # Silver's check, on this batch. The first fault of a day is reported at once.
         pending.reasons.update(rows.by_layer["rejected"]["reason"].to_pylist())
         judged = pl.from_arrow(rows.by_layer["silver"].select(checks.JUDGED[layers.data]))
         assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
@@ -80,7 +84,8 @@ class Reporter:
                 self._due_at = clock.monotonic()
             of_day.faults += found.get(day, Counter())
         if judged.height:
-            pending.newest_us = max(pending.newest_us, _latest_us(judged))
+            newest_us = judged.select(pl.col("timestamp").to_physical().max()).item()
+            pending.newest_us = max(pending.newest_us, newest_us)
 
     def due(self, *, now: bool = False) -> Iterator[Event]:
         """Yield what is due; with ``now``, all that is pending."""
@@ -92,18 +97,32 @@ class Reporter:
         for lane, news in pending.values():
             yield from _materializations(lane, news)
             if isinstance(lane.layers, Layers):
-                yield from self._checks(lane.layers.specs["silver"].name, news)
-
-    def _checks(self, silver_table: str, news: _Pending) -> Iterator[dg.AssetCheckEvaluation]:
-        for day in sorted(filter(is_day_of_data, news.rows[silver_table])):
-            yield _check(silver_table, day, self._judged[silver_table][day])
+                silver = lane.layers.specs["silver"].name
+                for day in sorted(filter(is_day_of_data, news.rows[silver])):
+                    yield _check(silver, day, self._judged[silver][day])
 
 
 def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
-    specs, of_kafka, newest = lane.layers.specs, _of_kafka(lane, news), _newest(lane, news)
-    of_tables = {specs["bronze"].name: of_kafka}
-    if isinstance(lane.layers, Layers):
-        of_tables |= {specs["silver"].name: newest, specs["rejected"].name: {"rejected by reason": dict(news.reasons)}}
+    layers, topic = lane.layers, lane.reader.topic
+    of_kafka: dict[str, Any] = {
+        "offsets": {
+            f"{topic.name}-{partition}": offset
+            for (topic_id, partition), offset in layers.drained.items()
+            if topic_id == topic.topic_id
+        },
+        "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
+        "slowest commit (s)": round(news.commit_seconds, 3),
+        "control frames": news.control_frames,
+    }
+    of_tables = {layers.specs["bronze"].name: of_kafka}
+    if isinstance(layers, Layers):
+        newest: dict[str, Any] = {}
+        if news.newest_us:
+            one, behind_us = layers.data.removesuffix("s"), clock.now_us() - news.newest_us
+            newest[f"newest {one}"] = microseconds(news.newest_us)
+            newest[f"behind the newest {one} (s)"] = round(behind_us / clock.US_PER_SECOND, 3)
+        of_tables[layers.specs["silver"].name] = newest
+        of_tables[layers.specs["rejected"].name] = {"rejected by reason": dict(news.reasons)}
     for table, days in news.rows.items():
         for day, count in sorted(days.items()):
             if is_day_of_data(day):
@@ -111,52 +130,8 @@ def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterializ
                 yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
 
 
-def _of_kafka(lane: Lane, news: _Pending) -> dict[str, Any]:
-    vector = lane.layers.drained
-    topic = lane.reader.topic
-    return {
-        "offsets": {
-            f"{topic.name}-{partition}": offset
-            for (topic_id, partition), offset in vector.items()
-            if topic_id == topic.topic_id
-        },
-        "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
-        "slowest commit (s)": round(news.commit_seconds, 3),
-        "control frames": news.control_frames,
-    }
-
-
-def _newest(lane: Lane, news: _Pending) -> dict[str, Any]:
-    if not (news.newest_us and isinstance(lane.layers, Layers)):
-        return {}
-    one = lane.layers.data.removesuffix("s")
-    return {
-        f"newest {one}": microseconds(news.newest_us),
-        f"behind the newest {one} (s)": round((clock.now_us() - news.newest_us) / clock.US_PER_SECOND, 3),
-    }
-
-
-def _lag(lane: Lane) -> int | None:
-    try:
-        return lane.reader.lag(lane.layers.drained)
-    except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
-        log.warning("lag not known", error=str(error))
-        return None
-
-
-def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
-    """Judge rows of many days at once; day by day only when something is wrong, which never is of our own making."""
-    if checks.faults(rows, data).is_empty():
-        return {}
-    by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
-    return {
-        day: Counter({(column, check): count for column, check, count in checks.faults(of_day, data).iter_rows()})
-        for (day,), of_day in by_day
-    }
-
-
 def _check(table: str, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
-    """Dagster keeps one evaluation of each run and day, the last: so it tells of the whole run."""
+    # Dagster keeps only the last evaluation of each run and day, so it counts what was found in the whole run.
     faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(table),
@@ -171,8 +146,15 @@ def _check(table: str, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
     )
 
 
-def _latest_us(rows: pl.DataFrame) -> int:
-    return int(rows.select(pl.col("timestamp").to_physical().max()).item())
+def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
+    """Judge rows of many days at once, and each day alone only when something is wrong, which is rare."""
+    if checks.faults(rows, data).is_empty():
+        return {}
+    by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
+    return {
+        day: Counter({(column, check): count for column, check, count in checks.faults(of_day, data).iter_rows()})
+        for (day,), of_day in by_day
+    }
 
 
 def _rows_by_day(rows: pa.Table, time_column: str) -> dict[date, int]:

@@ -1,4 +1,4 @@
-"""One topic's way from Kafka into its tables: read, refine, commit while reading on."""
+"""One topic's way from Kafka into its tables: read messages, decode them to rows, commit while reading on."""
 
 import statistics
 from collections import deque
@@ -13,25 +13,29 @@ from k2_assets.topic_tables.layers import Batch, DrainedTables, Rows
 from k2_core import clock
 from k2_core.offsets import Offsets
 
-_REFINE_MESSAGES: Final = 20_000
-# A commit takes memory of several times its messages; of the largest that Kafka takes, half a million are too many.
-_REFINE_BYTES: Final = 16_000_000
+_DECODE_MESSAGES: Final = 20_000
+# A commit takes several times the memory of its messages; half a million of the largest would be too much.
+_DECODE_BYTES: Final = 16_000_000
 _COMMIT_BYTES: Final = 128_000_000
-_FIRST_COMMIT_S: Final = 1.0  # of a life: what came while nobody drained has waited
+_FIRST_COMMIT_S: Final = 1.0  # after the start: what came while nobody drained has waited
 _RECENT_COMMITS: Final = 20
 _SLOW_TIMES: Final = 5
 
 
 @dataclass(frozen=True)
 class Committed:
-    """A batch that stands in all its tables, and how long its commits took."""
+    """A batch that is stored in all its tables, and how long its commits took."""
 
     batch: Batch
     seconds: float
 
 
 class Lane:
-    """Drains one topic. Not safe for threads, but for the commits that it runs in one of its own."""
+    """Drains one topic. For one thread; it runs its commits in another.
+
+    Messages go through three places: those that wait to be decoded, the rows that wait for a commit, and one batch that
+    is being committed. A second batch is handed over only when the first is stored.
+    """
 
     def __init__(
         self,
@@ -51,9 +55,9 @@ class Lane:
             reader: of the topic.
             schemas: by which its messages are read.
             commit_rows: messages that make a batch full.
-            commit_interval_s: between two commits. All lanes commit at its multiples, so that those who wait for news
-                of several find it at once.
-            quiet_interval_s: the same where nothing but heartbeats came.
+            commit_interval_s: between two commits. All lanes commit at its multiples, so that refine finds the rows of
+                several at once.
+            quiet_interval_s: the same where only control frames came.
             phase: the part of the interval by which this lane commits later.
         """
         self.layers = layers
@@ -70,10 +74,10 @@ class Lane:
         self._clear()
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Go on from the tables' vectors: whatever was read but not committed is forgotten and read again.
+        """Go on from the committed offsets; what was read and not committed is read again.
 
         Args:
-            progress: is told of each piece of a catch-up, which may take long: who hears nothing thinks it hangs.
+            progress: is called with each piece of a catch-up, which may take long and must not look as if it hung.
         """
         self._settle_quietly()
         self._clear()
@@ -84,7 +88,7 @@ class Lane:
         self._due_at = clock.monotonic() + min(_FIRST_COMMIT_S, self._commit_interval_s)
 
     def step(self, timeout_s: float, share: float = 1.0) -> list[Committed]:
-        """Read for at most ``timeout_s`` and commit what is due; return the batches that stand since the last call.
+        """Read for at most ``timeout_s`` and commit what is due; return the batches stored since the last call.
 
         Args:
             timeout_s: 0 takes what has arrived already.
@@ -93,23 +97,33 @@ class Lane:
         Raises:
             CommitConflict, RegistryError, OSError and the database's errors: call :meth:`start` again.
         """
-        self._buffer_up(self.reader.read(timeout_s))
+        messages = self.reader.read(timeout_s)
+        size = sum(map(len, messages.values))
+        self._waiting.absorb(messages)
+        self._waiting_bytes += size
+        self._rows += len(messages)
+        self._bytes += size
+        self._read += len(messages)
+        self._last_read = len(messages)
         settled = self._settle(wait=False)
-        if len(self._waiting) >= _REFINE_MESSAGES or self._waiting_bytes >= _REFINE_BYTES:
-            settled += self._refine()
+        if len(self._waiting) >= _DECODE_MESSAGES or self._waiting_bytes >= _DECODE_BYTES:
+            settled += self._decode()
+        # A full batch is handed over even if that has to wait for the one before; one that is due is not. One of
+        # control frames alone, such as heartbeats, waits for the longer interval.
         due = clock.monotonic() >= self._due_at
-        full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._made) >= share
+        full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._fullness) >= share
         if full or (due and self._in_flight is None):
-            settled += self._refine()
-            if full or self._has_news or clock.monotonic() >= self._quiet_until:
+            settled += self._decode()
+            has_data = any(rows.control_frames < rows.messages for rows in self._decoded)
+            if full or has_data or clock.monotonic() >= self._quiet_until:
                 settled += self._start_commit()
             else:
                 self._due_at = self._next_due()
         return settled
 
     def hand_over(self) -> list[Committed]:
-        """Start the last commit, of everything read so far; return the batches that stand since the last call."""
-        return self._refine() + self._start_commit(last=True)
+        """Start the last commit, of everything read so far; return the batches stored since the last call."""
+        return self._decode() + self._start_commit(last=True)
 
     def finish(self) -> list[Committed]:
         """Commit what was read, in all tables, and wait for it."""
@@ -118,7 +132,7 @@ class Lane:
         return settled
 
     def close(self) -> None:
-        """Let a commit under way end, and leave Kafka."""
+        """Wait for the commit that was started, and close the consumer."""
         self._settle_quietly()
         self._committer.shutdown(wait=True)
         self.reader.close()
@@ -135,35 +149,35 @@ class Lane:
 
     @property
     def behind(self) -> bool:
-        """Whether the last read brought all that one can: there is more."""
+        """Whether the last read brought as many messages as one can, so that Kafka has more."""
         return self._last_read >= READ_MESSAGES
 
     @property
     def committing_s(self) -> float:
-        """Seconds since the commit under way was begun; 0 when there is none."""
+        """Seconds since the current commit was started; 0 when there is none."""
         return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
 
     @property
     def commits_slowly(self) -> bool:
-        """Whether the commit under way takes much longer than the recent ones did, and so long that the next is due."""
+        """Whether the current commit takes much longer than the recent ones, and so long that the next one is due."""
         if not self._recent_s:
             return False
         return self.committing_s > max(self._commit_interval_s, _SLOW_TIMES * statistics.median(self._recent_s))
 
     @property
-    def _made(self) -> float:
-        """How much of a full batch the rows are that were made: one frame may hold half a million trades."""
+    def _fullness(self) -> float:
+        # The part of a full batch that the decoded rows are: one frame may hold half a million trades.
         return max(self._made_rows / self._commit_rows, self._made_bytes / _COMMIT_BYTES)
 
     def _clear(self) -> None:
         self._tip = Offsets()
         self._waiting = Messages()
-        self._refined: list[Rows] = []
+        self._decoded: list[Rows] = []
         self._following = Offsets()
         self._rows = 0
         self._bytes = 0
         self._waiting_bytes = 0
-        self._refined_bytes = 0
+        self._decoded_bytes = 0
         self._made_bytes = 0
         self._made_rows = 0
         self._read = 0
@@ -171,55 +185,44 @@ class Lane:
         self._due_at = 0.0
         self._quiet_until = 0.0
 
-    def _buffer_up(self, messages: Messages) -> None:
-        self._waiting.absorb(messages)
-        size = sum(map(len, messages.values))
-        self._rows += len(messages)
-        self._bytes += size
-        self._waiting_bytes += size
-        self._read += len(messages)
-        self._last_read = len(messages)
-
-    def _refine(self) -> list[Committed]:
-        """Make rows of what was read; where they become too many for one commit, hand them over between."""
+    def _decode(self) -> list[Committed]:
+        """Decode what was read; where it becomes too many rows for one commit, hand them over between."""
         messages, self._waiting, self._waiting_bytes = self._waiting, Messages(), 0
         topic, settled, first = self.reader.topic, [], 0
         for rows in self.layers.rows_of(messages, topic, self._schemas):
             read = messages.part(first, first + rows.messages)
             first += rows.messages
-            self._refined.append(rows)
-            self._refined_bytes += sum(map(len, read.values))
+            self._decoded.append(rows)
+            self._decoded_bytes += sum(map(len, read.values))
             self._made_bytes += rows.made_bytes
             self._made_rows += rows.most_rows
             self._following = self._following.advanced(read.following(topic.topic_id))
-            if self._made >= 1 and first < len(messages):
+            if self._fullness >= 1 and first < len(messages):
                 settled += self._start_commit()
         return settled
 
-    @property
-    def _has_news(self) -> bool:
-        """Whether a message that waits for its commit is no heartbeat or other frame of a connection alone."""
-        return any(rows.control_frames < rows.messages for rows in self._refined)
-
     def _start_commit(self, *, last: bool = False) -> list[Committed]:
-        """Start the commit of all rows made so far, in the other thread, once the one under way has ended."""
+        """Start the commit of all decoded rows, in the other thread, once the commit before has ended."""
         settled = self._settle(wait=True)
         self._due_at = self._next_due()
-        if not self._refined:
+        if not self._decoded:
             self.layers.commit_left(overdue=not last)
             return settled
         self._quiet_until = clock.monotonic() + self._quiet_interval_s
-        batch = Batch(self._tip, self._following, Rows.joined(self._refined))
+        # The next batch begins where this one ends, as if it were stored already. Should its commit fail, the lane
+        # starts again from the committed offsets.
+        batch = Batch(self._tip, self._following, Rows.joined(self._decoded))
         self._tip = self._tip.advanced(self._following)
         self._rows -= batch.rows.messages
-        self._bytes -= self._refined_bytes
-        self._refined, self._following, self._refined_bytes = [], Offsets(), 0
+        self._bytes -= self._decoded_bytes
+        self._decoded, self._following, self._decoded_bytes = [], Offsets(), 0
         self._made_bytes = self._made_rows = 0
         self._handed_over_at = clock.monotonic()
         self._in_flight = self._committer.submit(self._commit, batch, last)
         return settled
 
     def _next_due(self) -> float:
+        # The next multiple of the interval, later by this lane's phase.
         passed = (clock.monotonic() - self._phase_s) // self._commit_interval_s
         return (passed + 1) * self._commit_interval_s + self._phase_s
 
@@ -241,7 +244,7 @@ class Lane:
         return [committed]
 
     def _settle_quietly(self) -> None:
-        """Wait for a commit under way; its outcome is read from the tables afterwards."""
+        # Whether the commit succeeded is read from the tables afterwards.
         if self._in_flight is not None:
             self._in_flight.exception()
             self._in_flight = None

@@ -14,11 +14,11 @@ from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_TABLES
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
-# Dagster puts assets of one policy into one run, where a step that fails for one day keeps the next from all its days.
+# Dagster puts assets of one policy into one run, in which candles of no day would start when one day of trades fails.
 # So candles have another policy than trades.
 _DAYS_A_RUN, _DAYS_OF_CANDLES_A_RUN = 30, 31
-_FIRST_STAYS: Final = "Of several copies the first received stays."
-_SAYS_ITSELF: Final = "A candle says itself whether it is proved complete."
+_FIRST_COPY: Final = "Of several copies the first that was received is kept."
+_COMPLETE: Final = "Each candle says whether it is complete."
 
 
 def gold_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -39,7 +39,7 @@ def _asset(spec: TableSpec, days: dg.PartitionsDefinition) -> dg.AssetsDefinitio
         kinds={"iceberg", "polars"},
         owners=OWNERS,
         pool=spec.name,
-        description=f"{spec.doc} {_FIRST_STAYS if spec.timeframe is None else _SAYS_ITSELF}",
+        description=f"{spec.doc} {_FIRST_COPY if spec.timeframe is None else _COMPLETE}",
         metadata=spec_metadata(spec),
     )
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:

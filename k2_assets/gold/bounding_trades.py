@@ -1,4 +1,4 @@
-"""Find the gold trades that decide candles: those of the touched windows and the bounding ones around them."""
+"""Find the gold trades that decide candles: those of the touched windows and the bounding trades around them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -26,8 +26,8 @@ class Touched:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Trades enough to judge ``spans``."""
+class BoundingTrades:
+    """The trades of ``spans``, and of each instrument at least the last one before and the first one after it."""
 
     trades: pl.DataFrame
     spans: list[Span]
@@ -40,10 +40,9 @@ def touched_by(rows: pl.DataFrame) -> list[Touched]:
     return [Touched(*row) for row in ranges.sort(KEY).iter_rows()]
 
 
-def surroundings(gold: Table, files: list[LakeFile], touched: list[Touched], width_us: int) -> Surroundings:
-    """Read gold around what was touched, wider and wider until every instrument's bounding trades are in hand.
+def bounding_trades(gold: Table, files: list[LakeFile], touched: list[Touched], width_us: int) -> BoundingTrades:
+    """Read gold around the touched ranges, wider and wider until every instrument's bounding trades are found.
 
-    A span reaches from the window of the previous trade, whose completeness is decided anew, to that of the next one.
     The search goes over midnight and empty days; where it ends without a trade, there is none in gold.
 
     Args:
@@ -59,34 +58,29 @@ def surroundings(gold: Table, files: list[LakeFile], touched: list[Touched], wid
         begin, end = first - first % width_us - back, last - last % width_us + width_us + ahead
         overlapping = [each for each in files if each.last_us >= begin and each.first_us < end]
         rows = read_files(gold, overlapping, TRADE_COLUMNS, time_between("timestamp", max(begin, 0), end))
-        reached = [_reach(rows, each, width_us) for each in touched]
-        more_back = any(not r.back for r in reached) and any(each.first_us < begin for each in files)
-        more_ahead = any(not r.ahead for r in reached) and any(each.last_us >= end for each in files)
+        spans, bounded_before, bounded_after = zip(*(_span(rows, each, width_us) for each in touched), strict=True)
+        # Read eight times as far in a direction in which a bounding trade lacks and files lie that were not read.
+        more_back = not all(bounded_before) and any(each.first_us < begin for each in files)
+        more_ahead = not all(bounded_after) and any(each.last_us >= end for each in files)
         if not (more_back or more_ahead):
-            return Surroundings(rows, [r.span for r in reached])
+            return BoundingTrades(rows, list(spans))
         back, ahead = back * (_WIDEN if more_back else 1), ahead * (_WIDEN if more_ahead else 1)
 
 
-@dataclass(frozen=True)
-class _Reach:
-    """A span as far as it is known, and whether the bounding trades of both its ends are in hand."""
-
-    span: Span
-    back: bool
-    ahead: bool
-
-
-def _reach(rows: pl.DataFrame, touched: Touched, width_us: int) -> _Reach:
+def _span(rows: pl.DataFrame, touched: Touched, width_us: int) -> tuple[Span, bool, bool]:
+    """Return the span to compute, and whether ``rows`` hold the bounding trades before and after it."""
     of_instrument = rows.filter(pl.col("exchange") == touched.exchange, pl.col("symbol") == touched.symbol)
     times = of_instrument["timestamp"].to_physical().sort().to_numpy()
     first = touched.first_us - touched.first_us % width_us
     end = touched.last_us - touched.last_us % width_us + width_us
+    # New trades are bounding trades of their neighbours. So a span reaches from the window of the last trade before the
+    # touched windows to that of the first one after them, and the bounding trades of these two windows count, too.
     before = times[: times.searchsorted(first)]
     if len(before):
         first = int(before[-1] - before[-1] % width_us)
     after = times[times.searchsorted(end) :]
     if len(after):
         end = int(after[0] - after[0] % width_us + width_us)
-    has_back = bool(len(before)) and bool(before[0] < first)
-    has_ahead = bool(len(after)) and bool(after[-1] >= end)
-    return _Reach(Span(touched.exchange, touched.symbol, first, end), has_back, has_ahead)
+    bounded_before = bool(len(before)) and bool(before[0] < first)
+    bounded_after = bool(len(after)) and bool(after[-1] >= end)
+    return Span(touched.exchange, touched.symbol, first, end), bounded_before, bounded_after

@@ -1,4 +1,4 @@
-"""Whether candles can be made of a day's trades: asked by the check of trades, and before candles are made."""
+"""Whether candles can be made of a day's trades: the check of trades and each refresh of candles ask it."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -20,23 +20,20 @@ IS_FIT: Final = pl.all_horizontal(_WANTED.values()).fill_null(value=False)
 
 @dataclass(frozen=True)
 class Fitness:
-    """How many trades of a day were judged, and how many of them break each thing that candles are made on."""
+    """How many trades of a day were judged, and how many break each condition of candles. Its text ends a sentence."""
 
     trades: int
     unfit: dict[str, int]
 
     def __str__(self) -> str:
-        """Say it in a part of a sentence."""
         return "; ".join(f"{name}: {count:,} not" for name, count in self.unfit.items()) or "candles can be made of all"
 
 
 def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
-    """Judge the trades of a day: all, or those that candles have not taken in and those near the newest.
-
-    An unfit trade blocks candles for as long as they have not taken it in, however old its file is.
-    """
+    """Judge the trades of a day: all, or those that candles have not taken in and those near the newest."""
     table, candles = lake.table(GOLD_TRADES.name), [lake.table(name) for name in derived_from(GOLD_TRADES.name)]
     files = live_files(table, GOLD_TRADES.partition_by, day=day)
+    # An unfit trade blocks candles for as long as they have not taken it in, however old its file is.
     if not whole and all(day not in Taken.of(each).behind(table) for each in candles):
         news = [file for each in candles for file in Seen.of(each).newer(table, files)]
         judged = {each.path for each in (*newest_and_beside(files), *news)}
@@ -46,7 +43,7 @@ def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
 
 
 def unfit_for_candles(trades: pl.DataFrame, day: date) -> dict[str, int]:
-    """Return how many trades of a day break what candles are made on; only what is broken."""
+    """Return how many trades of a day break each condition; only those that are broken."""
     wanted = {**_WANTED, "a time of the day": pl.col("timestamp").dt.date() == day}
     counts = trades.select((~holds).fill_null(value=True).sum().alias(name) for name, holds in wanted.items())
     return {name: int(count) for name, count in counts.row(0, named=True).items() if count}

@@ -75,18 +75,12 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epoc
     return pl.concat(frames) if frames else _of_instrument(trades.clear(), Span("", "", 0, 0), width_us, ())
 
 
-def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, starts: tuple[int, ...]) -> pl.DataFrame:
+def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, epochs_us: tuple[int, ...]) -> pl.DataFrame:
+    # The span's trades alone make the windows; all trades, those around the span too, prove that none is missing.
     times = trades["timestamp"].to_physical()
-    windows = _windows(trades.filter((times >= span.first_us) & (times < span.end_us)), width_us)
-    window_starts = windows["window_start"].to_physical().to_numpy()
-    return windows.with_columns(_proof(trades, window_starts, width_us, starts))
-
-
-def _windows(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
-    """Aggregate trades of one instrument, in :data:`ORDER`, by window."""
-    start_us = pl.col("timestamp").to_physical() // width_us * width_us
-    price = pl.col("price")
-    windows = trades.group_by(*KEY, start_us.alias("start_us"), maintain_order=True).agg(
+    inside = trades.filter((times >= span.first_us) & (times < span.end_us))
+    start_us, price = pl.col("timestamp").to_physical() // width_us * width_us, pl.col("price")
+    windows = inside.group_by(*KEY, start_us.alias("start_us"), maintain_order=True).agg(
         price.first().alias("open_price"),
         price.max().alias("high_price"),
         price.min().alias("low_price"),
@@ -100,18 +94,30 @@ def _windows(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
         start.alias("window_start"),
         (pl.col("start_us") + width_us).cast(pl.Datetime("us", "UTC")).alias("window_end"),
         start.dt.date().alias("window_date"),
-        *_sums(trades, start_us, windows),
-    ).select(SHAPE)
+        *_sums(inside, start_us, windows),
+        *_proof(trades, windows["start_us"].to_numpy(), width_us, epochs_us),
+    ).select(*SHAPE, "is_complete", "missing_trades")
 
 
 def _sums(trades: pl.DataFrame, start_us: pl.Expr, windows: pl.DataFrame) -> list[pl.Series]:
     """Return volume, quote_volume and vwap of every window, exact: integers of 8 and of 20 decimals."""
-    volumes, products = _scaled_sums(trades, start_us)
-    lows, highs = (_scaled(windows[name]) for name in ("low_price", "high_price"))
-    vwaps = [
-        min(max(_divide_half_even(product, volume), low), high)
-        for product, volume, low, high in zip(products, volumes, lows, highs, strict=True)
-    ]
+    price, quantity = (pl.col(name).to_physical() for name in ("price", "quantity"))
+    rough = trades.select((price.cast(pl.Float64) * quantity.cast(pl.Float64)).sum()).item()
+    if rough is not None and rough > _INT128_SAFE:
+        volumes, products = _sums_in_python(trades, start_us)
+    else:
+        sums = trades.group_by(start_us.alias("start_us"), maintain_order=True).agg(
+            quantity.cast(pl.Int128).sum().alias("volume"),
+            (price.cast(pl.Int128) * quantity.cast(pl.Int128)).sum().alias("product"),
+        )
+        volumes, products = sums["volume"].to_list(), sums["product"].to_list()
+    lows, highs = (windows[name].to_physical().to_list() for name in ("low_price", "high_price"))
+    vwaps = []
+    for product, volume, low, high in zip(products, volumes, lows, highs, strict=True):
+        # The vwap is rounded once, half to even. It may then lie outside the prices by one unit, and is put back.
+        quotient, rest = divmod(product, volume)
+        rounded = quotient + (2 * rest > volume or (2 * rest == volume and quotient % 2 == 1))
+        vwaps.append(min(max(rounded, low), high))
     fitting = [product if product < _QUOTE_VOLUME_BELOW else None for product in products]
     return [
         _decimals("volume", volumes, 38, QUANTITY_SCALE),
@@ -120,36 +126,14 @@ def _sums(trades: pl.DataFrame, start_us: pl.Expr, windows: pl.DataFrame) -> lis
     ]
 
 
-def _scaled_sums(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
-    price, quantity = (pl.col(name).to_physical() for name in ("price", "quantity"))
-    rough = trades.select((price.cast(pl.Float64) * quantity.cast(pl.Float64)).sum()).item()
-    if rough is not None and rough > _INT128_SAFE:
-        return _scaled_sums_in_python(trades, start_us)
-    sums = trades.group_by(start_us.alias("start_us"), maintain_order=True).agg(
-        quantity.cast(pl.Int128).sum().alias("volume"),
-        (price.cast(pl.Int128) * quantity.cast(pl.Int128)).sum().alias("product"),
-    )
-    return sums["volume"].to_list(), sums["product"].to_list()
-
-
-def _scaled_sums_in_python(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
+def _sums_in_python(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
     volumes: dict[int, int] = {}
     products: dict[int, int] = {}
-    starts = trades.select(start_us).to_series().to_list()
-    for start, price, quantity in zip(starts, _scaled(trades["price"]), _scaled(trades["quantity"]), strict=True):
+    scaled = (trades[name].to_physical().to_list() for name in ("price", "quantity"))
+    for start, price, quantity in zip(trades.select(start_us).to_series().to_list(), *scaled, strict=True):
         volumes[start] = volumes.get(start, 0) + quantity
         products[start] = products.get(start, 0) + price * quantity
     return list(volumes.values()), list(products.values())
-
-
-def _scaled(column: pl.Series) -> list[int]:
-    return column.to_physical().to_list()
-
-
-def _divide_half_even(numerator: int, denominator: int) -> int:
-    quotient, rest = divmod(numerator, denominator)
-    twice = 2 * rest
-    return quotient + (twice > denominator or (twice == denominator and quotient % 2 == 1))
 
 
 def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: int) -> pl.Series:
@@ -158,13 +142,12 @@ def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: in
 
 
 def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int, epochs_us: tuple[int, ...]) -> list[pl.Series]:
-    """Return is_complete and missing_trades of the windows of one instrument.
-
-    Each epoch is judged alone, as if it were all that there is: nothing is proved over a break, since nobody knows
-    with which id the old sequence ended and the new one began. Ids missing on both sides of it are counted together.
-    """
+    """Return is_complete and missing_trades of the windows of one instrument."""
     times = trades["timestamp"].to_physical().to_numpy()
     ids = trades["source_sequence"].to_numpy()
+    # Each epoch is judged alone, as if it were all that there is. Nothing is proved over a break: nobody knows with
+    # which id the old sequence ended and the new one began. A window that lies in two epochs is complete only if it is
+    # complete in both, and the ids missing on both sides are added up.
     edges = [0, *np.searchsorted(times, np.array(epochs_us, dtype=np.int64), "left").tolist(), len(times)]
     complete, missing = np.ones(len(starts_us), dtype=bool), np.zeros(len(starts_us), dtype=np.int64)
     for begin, end in pairwise(edges):
@@ -178,21 +161,19 @@ def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int, epochs_us: tup
 
 
 def _proof_of_epoch(times: _Ints, ids: _Ints, first: _Ints, end: _Ints) -> tuple[npt.NDArray[np.bool_], _Ints]:
-    """Return the same of windows that hold the trades [first, end) of one epoch, at least one each.
-
-    The bounding trades of a window are the last one before it and the first one at or after its end, by
-    :data:`ORDER`; every id between theirs must stand in gold, in whichever window. Where there is no bounding trade,
-    nothing is proved, and the ids are counted from the window's own. Nor is it where the second has the lower id over
-    a minute later, as a single odd frame: it does not follow the first.
-    """
+    """Return the same of windows that hold the trades [first, end) of one epoch, at least one each."""
     known = np.unique(ids)
     lowest = np.array([ids[a:b].min() for a, b in zip(first, end, strict=True)], dtype=np.int64)
     highest = np.array([ids[a:b].max() for a, b in zip(first, end, strict=True)], dtype=np.int64)
+    # The bounding trades of a window are the last one before it and the first one at or after its end, by ORDER.
+    # Where one does not exist, nothing is proved, and the ids are counted from the window's own lowest or highest.
     previous, following = np.maximum(first - 1, 0), np.minimum(end, len(ids) - 1)
     before = np.where(first > 0, ids[previous], lowest - 1)
     after = np.where(end < len(ids), ids[following], highest + 1)
+    # Ids rise by one, so every id between the two must be in gold, in whichever window: the others are missing.
     between = np.searchsorted(known, after, "left") - np.searchsorted(known, before, "right")
     missing = np.maximum(after - before - 1, 0) - np.maximum(between, 0)
+    # Where the second has the lower id over a minute later, as in a single odd frame, it does not follow the first.
     bounded = (first > 0) & (end < len(ids))
     follows = (after > before) | (times[following] <= times[previous] + BREAK_US)
     return bounded & follows & (missing == 0), missing

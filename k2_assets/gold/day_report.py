@@ -6,8 +6,8 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 
-from k2_assets.gold import refresh_candles, refresh_rows
-from k2_assets.gold.gold_day import GoldDay, Outcome
+from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import ROW_COUNT, markdown_table, microseconds
@@ -23,41 +23,32 @@ SEQUENCE: Final = "sequence number"
 commit of rows of the day."""
 
 
-def facts(gold: GoldDay, outcome: Outcome) -> dict[str, Any]:
+def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
     """Return what Dagster shows of the day: what was done, and how it is now."""
-    if isinstance(outcome, refresh_rows.Outcome):
-        done: dict[str, Any] = {
-            "rows added": outcome.rows_added,
-            "silver rows read": outcome.rows_read,
-            "repeats dropped": outcome.repeated,
-            "copies that differ": outcome.conflicting,
+    shown: dict[str, Any] = {}
+    if isinstance(counts, RowCounts):
+        shown = {
+            "rows added": counts.rows_added,
+            "silver rows read": counts.rows_read,
+            "repeats dropped": counts.repeated,
+            "copies that differ": counts.conflicting,
         }
-        return done | _state(gold)
-    return _candles(gold, outcome) | _state(gold)
-
-
-def _candles(gold: GoldDay, outcome: refresh_candles.Outcome) -> dict[str, Any]:
-    candles = gold.lake.rows_of_day(gold.spec, gold.day, _NEWEST)
-    newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
-    return {
-        "windows computed": outcome.windows_computed,
-        "windows changed": outcome.windows_changed,
-        "windows not complete": candles.filter(~pl.col("is_complete")).height if candles.height else 0,
-        "newest candles": markdown_table(newest, _NEWEST),
-    }
-
-
-def _state(gold: GoldDay) -> dict[str, dg.MetadataValue]:
-    """Return how the day is now: rows, files, the newest row's time."""
+    elif isinstance(counts, WindowCounts):
+        candles = gold.lake.rows_of_day(gold.spec, gold.day, _NEWEST)
+        newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
+        shown = {
+            "windows computed": counts.windows_computed,
+            "windows changed": counts.windows_changed,
+            "windows not complete": candles.filter(~pl.col("is_complete")).height if candles.height else 0,
+            "newest candles": markdown_table(newest, _NEWEST),
+        }
     files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
-    state: dict[str, dg.MetadataValue] = {
-        ROW_COUNT: dg.MetadataValue.int(sum(each.rows for each in files)),
-        "files of the day": dg.MetadataValue.int(len(files)),
-    }
+    shown[ROW_COUNT] = dg.MetadataValue.int(sum(each.rows for each in files))
+    shown["files of the day"] = dg.MetadataValue.int(len(files))
     if files:
-        state["newest row"] = microseconds(max(each.last_us for each in files))
-        state[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
-    return state
+        shown["newest row"] = microseconds(max(each.last_us for each in files))
+        shown[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
+    return shown
 
 
 def sequences(lake: Lake, name: str) -> dict[date, int]:

@@ -19,7 +19,7 @@ RANK: Final = pl.coalesce("source_sequence", pl.col("timestamp").to_physical())
 time_us: Final = pl.col("timestamp").to_physical()
 _BEATEN: Final = ("message_id", pl.col("timestamp_right").alias("timestamp"))
 STAMPED: Final = pl.col("timestamp") == pl.col("ingestion_timestamp")
-"""Rows that may be stamped with the time of receipt: a copy of one may stand in a neighbouring day."""
+"""Rows that may be stamped with the time of receipt: a copy of one may be in a neighbouring day."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ KINDS: Final[dict[Data, Kind]] = {
 
 @dataclass(frozen=True)
 class NewRows:
-    """Rows that gold does not have yet, and how many copies differed from the one that stays.
+    """Rows that gold does not have yet, how many copies were dropped, and how many of them differed.
 
-    ``beaten`` names the rows of gold in whose place they come, by ``message_id`` and ``timestamp``.
+    ``beaten`` names the rows of gold that they replace, by ``message_id`` and ``timestamp``.
     """
 
     rows: pl.DataFrame
@@ -66,8 +66,6 @@ class NewRows:
 def first_copies(kind: Kind, silver: pl.DataFrame) -> NewRows:
     """Keep of each ``message_id`` the copy with the smallest origin; count the others and those that differ.
 
-    A trade of the same id more than a minute after another is no copy that could have come first: the other stays.
-
     Args:
         kind: of the rows.
         silver: rows with at least gold's columns and :data:`ORIGIN`.
@@ -75,41 +73,38 @@ def first_copies(kind: Kind, silver: pl.DataFrame) -> NewRows:
     ordered = silver.sort(ORIGIN)
     distinct = silver.select("message_id", *kind.content).unique()
     if kind.has_epochs and distinct.height > distinct["message_id"].n_unique():
+        # A trade of the same id more than a minute later is another trade, and not the first copy of this one.
         ordered = ordered.filter(time_us <= time_us.min().over("message_id") + BREAK_US)
     rows = ordered.unique("message_id", keep="first", maintain_order=True)
     return NewRows(rows, silver.height - rows.height, distinct.height - rows.height)
 
 
-def without_standing(kind: Kind, new: NewRows, standing: pl.DataFrame) -> NewRows:
-    """Drop rows that gold has already; count those whose content differs from what stands.
-
-    A row whose id stands with a later time stays, when it cannot be a copy: ``beaten`` are the rows that have to go.
+def without_existing(kind: Kind, new: NewRows, existing: pl.DataFrame) -> NewRows:
+    """Drop rows that gold has already; count those whose content differs from gold's.
 
     Args:
         kind: of the rows.
         new: from :func:`first_copies`.
-        standing: rows of gold with ``message_id``, ``timestamp`` and the content of their kind.
+        existing: rows of gold with ``message_id``, ``timestamp`` and the content of their kind.
     """
-    if standing.is_empty():
+    if existing.is_empty():
         return new
-    both = new.rows.join(standing.select(compared(kind)), on="message_id")
+    both = new.rows.join(existing.select(compared(kind)), on="message_id")
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_right")) for name in kind.content)
-    beaten = both.filter(_stands_later()) if kind.has_epochs else both.clear()
-    stands = standing.join(beaten, on="message_id", how="anti").select("message_id")
-    rows = new.rows.join(stands, on="message_id", how="anti")
+    # Whichever was read first, the earlier of two trades of one id stays. So gold's row goes when it is more than a
+    # minute later, or of a later day: then it is no copy.
+    ours, golds = pl.col("timestamp"), pl.col("timestamp_right")
+    later = (golds.to_physical() > ours.to_physical() + BREAK_US) | (golds.dt.date() > ours.dt.date())
+    beaten = both.filter(later) if kind.has_epochs else both.clear()
+    stays = existing.join(beaten, on="message_id", how="anti").select("message_id")
+    rows = new.rows.join(stays, on="message_id", how="anti")
     conflicting = new.conflicting + both.filter(~same).height
     return NewRows(rows, new.repeated + both.height - beaten.height, conflicting, beaten.select(_BEATEN))
 
 
 def compared(kind: Kind) -> tuple[str, ...]:
-    """Return the columns by which copies are compared with what stands."""
+    """Return the columns by which new rows are compared with existing ones."""
     return tuple(dict.fromkeys(("message_id", "timestamp", *kind.content)))
-
-
-def _stands_later() -> pl.Expr:
-    """Tell where what stands is over a minute later, or of a later day: whichever was read first, the earlier stays."""
-    ours, standing = pl.col("timestamp"), pl.col("timestamp_right")
-    return (standing.to_physical() > ours.to_physical() + BREAK_US) | (standing.dt.date() > ours.dt.date())
 
 
 def in_gold_order(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
@@ -125,9 +120,11 @@ def identified(kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> pl.DataFrame:
         rows: with at least the columns of gold.
         epochs: as the register has them now.
     """
+    if not (kind.has_epochs and epochs):
+        return rows
     keys = pl.DataFrame(list(epochs), {"exchange": pl.String, "symbol": pl.String}, orient="row")
     touched = rows.with_row_index("row").join(keys, on=KEY, how="semi")
-    if not kind.has_epochs or touched.is_empty():
+    if touched.is_empty():
         return rows
     ids = rows["message_id"].to_list()
     for (exchange,), part in touched.group_by("exchange"):

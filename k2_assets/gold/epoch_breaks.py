@@ -32,10 +32,10 @@ def find_breaks(times_us: _Ints, ids: _Ints, frames: npt.NDArray[np.uint64], hea
     Args:
         times_us: event times.
         ids: of the venue.
-        frames: what tells one frame from another.
+        frames: the frame of each, as a number.
         heard: whether the frame was heard as it happened: no snapshot, no repair. A trade may have several copies.
     """
-    order = np.lexsort((ids, times_us))
+    order = np.lexsort((ids, times_us))  # by time, then id; copies of a trade are then neighbours
     times_us, ids, frames, heard = times_us[order], ids[order], frames[order], heard[order]
     first_copy = np.append(True, (np.diff(times_us) != 0) | (np.diff(ids) != 0))[: len(ids)]
     trade_of = np.cumsum(first_copy) - 1
@@ -43,45 +43,38 @@ def find_breaks(times_us: _Ints, ids: _Ints, frames: npt.NDArray[np.uint64], hea
     starts: list[int] = []
     odd: list[int] = []
     begin = 0
-    while begin < len(ids):
+    while begin < len(ids):  # once for each epoch, from its first trade on
         epoch_times, epoch_ids = times_us[begin:], ids[begin:]
         broken = breaking(epoch_times, epoch_ids)
-        opening = next((a for a, b in _runs(broken) if _opens(trade_of - begin, a, b, frames, heard)), None)
-        start = len(epoch_ids) if opening is None else _start(epoch_times, epoch_ids, opening)
+        start = len(epoch_ids)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
+        for first, end in edges.reshape(-1, 2).tolist():
+            # The breaking trades [first, end) follow each other. One frame and its copies begin with the same trade, so
+            # a run opens an epoch when its frames begin with two different ones.
+            chosen = heard & (trade_of >= begin + first) & (trade_of < begin + end)
+            _, first_rows = np.unique(frames[chosen], return_index=True)
+            if len(np.unique(trade_of[chosen][first_rows])) >= _FRAMES:
+                start = _start(epoch_times, epoch_ids, first)
+                starts.append(int(epoch_times[start]))
+                break
         odd += epoch_times[:start][broken[:start]].tolist()
-        if opening is not None:
-            starts.append(int(epoch_times[start]))
         begin += start
     return Breaks(tuple(starts), tuple(odd))
 
 
 def breaking(times_us: _Ints, ids: _Ints) -> _Bools:
-    """Tell which trades of an epoch break: ``times_us`` rise."""
+    """Return which trades of an epoch break; ``times_us`` rise."""
+    # A trade breaks when the highest id of all trades more than a minute earlier is at or above its own.
     earlier = np.searchsorted(times_us, times_us - BREAK_US, "left")
     highest = np.maximum.accumulate(ids)
     found: _Bools = (earlier > 0) & (ids <= highest[np.maximum(earlier - 1, 0)])
     return found
 
 
-def _runs(broken: _Bools) -> list[tuple[int, int]]:
-    """Return [first, end) of the breaking trades that follow each other."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def _opens(trade_of: _Ints, first: int, end: int, frames: npt.NDArray[np.uint64], heard: _Bools) -> bool:
-    """Tell whether a run came in two frames: what one frame and its copies brought begins with the same trade."""
-    chosen = heard & (trade_of >= first) & (trade_of < end)
-    _, first_rows = np.unique(frames[chosen], return_index=True)
-    return len(np.unique(trade_of[chosen][first_rows])) >= _FRAMES
-
-
 def _start(times_us: _Ints, ids: _Ints, opening: int) -> int:
-    """Return where the sequence begins of which ``opening`` is the first trade that breaks.
-
-    Its first trades may not break themselves, when the old sequence had lasted less than a minute: it begins where the
-    ids fall furthest since the last trade over which they break.
-    """
+    """Return where the sequence begins of which ``opening`` is the first trade that breaks."""
+    # When the old sequence had lasted less than a minute, the first trades of the new one do not break themselves. So
+    # the new one begins where the ids fall furthest since the last trade that ``opening`` breaks with.
     earlier = int(np.searchsorted(times_us, times_us[opening] - BREAK_US, "left"))
     over = int(np.flatnonzero(ids[:earlier] >= ids[opening])[-1])
     falls = ids[over:opening] - ids[over + 1 : opening + 1]

@@ -1,14 +1,13 @@
-"""A day of gold: taking in its news, and rebuilding it. The assets and refine call these functions."""
+"""A day of gold: refine has it take in what is new, assets have it rebuilt."""
 
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from k2_assets.gold import refresh_candles, refresh_rows
 from k2_assets.gold.candle_fitness import FIT, fitness
 from k2_assets.gold.refresh_candles import CandlesRefresh
+from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.gold.refresh_rows import GoldRefresh
-from k2_assets.lake.commits import ATTEMPTS
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.table_lock import is_locked, lock
 from k2_core.errors import CommitConflict, UnfitTrades
@@ -22,7 +21,6 @@ log = logger(__name__)
 _DATA_OF: Final[dict[str, Data]] = {spec.name: data for data, spec in GOLD.items()}
 _LEASE_WAIT_S: Final = 60.0
 _BESIDE_OTHERS: Final = 2  # attempts of a rebuild before it asks others to wait
-Outcome = refresh_rows.Outcome | refresh_candles.Outcome
 
 
 @dataclass(frozen=True)
@@ -38,63 +36,49 @@ class GoldDay:
         """The table's declaration."""
         return GOLD_TABLES[self.table]
 
-    def take_in_news(self) -> Outcome:
-        """Take in what the layer below has and this one has not.
+    def take_in_news(self) -> RefreshCounts:
+        """Take in what is new in the layer below.
 
         Raises:
             CommitConflict: other writers were first again and again.
             UnfitTrades: candles cannot be made of its trades.
         """
         self._require_fit(whole=False)
-        made = self._refresh()
-        return made.append_new() if isinstance(made, GoldRefresh) else made.recompute_touched()
+        return self._refresh().take_in_news()
 
-    def rebuild(self) -> Outcome:
+    def rebuild(self) -> RefreshCounts:
         """Rebuild the whole day from all that the layer below has; nothing is committed when nothing differs.
-
-        Where others commit to the table faster than the day can be computed, refine waits until it is.
 
         Raises:
             CommitConflict: other writers were first again and again.
-            LockBusy: another run rebuilds this day, or has others wait for another day of the table.
+            LockBusy: another run rebuilds this day, or rebuilds another day of the table alone.
             UnfitTrades: candles cannot be made of its trades.
         """
-        with lock(self.lake.catalog(), self._lease, _LEASE_WAIT_S):
+        lease, turn = self._locks()
+        with lock(self.lake.catalog(), lease, _LEASE_WAIT_S):
             self._require_fit(whole=True)
             try:
-                return self._replace(attempts=_BESIDE_OTHERS)
+                return self._refresh().replace_day(attempts=_BESIDE_OTHERS)
             except CommitConflict as conflict:
                 log.info("rebuilding alone", table=self.table, day=str(self.day), conflict=str(conflict))
-            with lock(self.lake.catalog(), self._turn, _LEASE_WAIT_S):
-                return self._replace(attempts=ATTEMPTS)
+            # Others commit to the table faster than the day can be computed: refine leaves the table alone until it is.
+            with lock(self.lake.catalog(), turn, _LEASE_WAIT_S):
+                return self._refresh().replace_day()
 
-    def _replace(self, *, attempts: int) -> Outcome:
-        made = self._refresh()
-        whole = made.replace_day if isinstance(made, GoldRefresh) else made.recompute_day
-        return whole(attempts=attempts)
-
-    def nothing_done(self) -> Outcome:
-        """Return the outcome of a refresh that found no news."""
-        return refresh_rows.Outcome() if self.spec.timeframe is None else refresh_candles.Outcome()
+    def nothing_done(self) -> RefreshCounts:
+        """Return the counts of a refresh that found nothing new."""
+        return RowCounts() if self.spec.timeframe is None else WindowCounts()
 
     def is_leased(self) -> bool:
-        """Tell whether another run rebuilds the day now, or needs that nobody commits to the table meanwhile."""
-        return is_locked(self.lake.catalog(), self._lease, self._turn)
+        """Return whether another run rebuilds the day now, or rebuilds another day of the table alone."""
+        return is_locked(self.lake.catalog(), *self._locks())
 
-    @property
-    def _lease(self) -> str:
-        return f"day:{self.table}:{self.day}"
-
-    @property
-    def _turn(self) -> str:
-        return f"turn:{self.table}"
+    def _locks(self) -> tuple[str, str]:
+        """Return the names of the lock on the day and of the lock on the whole table."""
+        return f"day:{self.table}:{self.day}", f"turn:{self.table}"
 
     def _require_fit(self, *, whole: bool) -> None:
-        """Leave candles as they are while a trade of the day is unfit for them.
-
-        Raises:
-            UnfitTrades: one is.
-        """
+        # Candles stay as they are while a trade of the day is unfit for them.
         if self.spec.timeframe is None:
             return
         found = fitness(self.lake, self.day, whole=whole)

@@ -1,4 +1,7 @@
-"""What gold remembers of every instrument between its runs, in its table's properties. Pure."""
+"""What gold remembers of every instrument between its runs, in its table's properties. Pure.
+
+The memory saves reading: most new trades have ids above all that gold has, and need not be looked for in its files.
+"""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +24,8 @@ class Memory:
     """By ``exchange|symbol``.
 
     Args:
-        largest: the largest :data:`RANK` of the newest epoch; gold has nothing that ranks above.
-        newest: the newest event time in µs, of trades; what lies a minute before may change what comes after.
+        largest: the largest :data:`RANK` of the newest epoch: gold has nothing above it.
+        newest: the newest event time in µs, of trades; a trade up to a minute earlier may still be one that follows.
         odd: the days of trades that break without opening an epoch; gold may lack them, silver holds them.
     """
 
@@ -40,14 +43,21 @@ class Memory:
     def of_rows(cls, kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> "Memory":
         """Return what is remembered of ``rows`` alone."""
         newest = _largest(rows, pl.col("timestamp").to_physical()) if kind.has_epochs else {}
-        return cls(_largest(of_newest_epochs(rows, epochs), RANK), newest)
+        if epochs:  # of the newest epoch of each instrument alone
+            starts = rows.join(newest_starts(epochs), on=KEY, how="left", maintain_order="left")["newest_start"]
+            rows = rows.filter(starts.is_null() | (rows["timestamp"].to_physical() >= starts))
+        return cls(_largest(rows, RANK), newest)
 
     def with_more(self, rows: "Memory") -> "Memory":
-        """Return this memory with what is remembered of ``rows``, of :meth:`of_rows`, taken in."""
-        return Memory(_merged(self.largest, rows.largest), _merged(self.newest, rows.newest), self.odd)
+        """Return this memory with that of some rows, from :meth:`of_rows`, added."""
+        largest, newest = (
+            {**known, **{key: max(value, known.get(key, value)) for key, value in found.items()}}
+            for known, found in ((self.largest, rows.largest), (self.newest, rows.newest))
+        )
+        return Memory(largest, newest, self.odd)
 
     def with_found(self, largest: Mapping[Key, int], odd: Mapping[Key, tuple[str, ...]]) -> "Memory":
-        """Return this memory with what a search for epochs found in the place of what it had of these instruments."""
+        """Return this memory with what a search for epochs found of some instruments, in place of what it had."""
         found = {name(*key): days for key, days in odd.items()}
         kept = {key: days for key, days in {**self.odd, **found}.items() if days}
         return Memory({**self.largest, **{name(*key): rank for key, rank in largest.items()}}, self.newest, kept)
@@ -71,19 +81,8 @@ def newest_starts(epochs: Epochs) -> pl.DataFrame:
     return pl.DataFrame(rows, {"exchange": pl.String, "symbol": pl.String, "newest_start": pl.Int64}, orient="row")
 
 
-def of_newest_epochs(rows: pl.DataFrame, epochs: Epochs) -> pl.DataFrame:
-    """Return the rows of the newest epoch of their instrument."""
-    if not epochs:
-        return rows
-    starts = rows.join(newest_starts(epochs), on=KEY, how="left", maintain_order="left")["newest_start"]
-    return rows.filter(starts.is_null() | (rows["timestamp"].to_physical() >= starts))
-
-
-def may_stand(rows: pl.DataFrame, memory: Memory, epochs: Epochs) -> pl.DataFrame:
-    """Return the rows that gold could have already: all but those above what it has of their newest epoch.
-
-    A row that is stamped at receipt and has no id of the venue's could be any.
-    """
+def may_exist(rows: pl.DataFrame, memory: Memory, epochs: Epochs) -> pl.DataFrame:
+    """Return the rows that gold may have already, and in which copies have to be looked for."""
     if not memory.largest:
         return rows.clear()
     known = pl.DataFrame(
@@ -92,6 +91,8 @@ def may_stand(rows: pl.DataFrame, memory: Memory, epochs: Epochs) -> pl.DataFram
         orient="row",
     )
     beside = rows.join(known, on=KEY, how="inner").join(newest_starts(epochs), on=KEY, how="left")
+    # Gold has nothing above the largest rank of an instrument's newest epoch, so a row above it is new. That rank says
+    # nothing of older epochs, nor of a row without an id of the venue's whose time is only the time of receipt.
     anything = pl.col("source_sequence").is_null() & STAMPED
     older = (pl.col("timestamp").to_physical() < pl.col("newest_start")).fill_null(value=False)
     return beside.filter((pl.col("largest") >= RANK) | anything | older).drop("largest", "newest_start")
@@ -100,7 +101,3 @@ def may_stand(rows: pl.DataFrame, memory: Memory, epochs: Epochs) -> pl.DataFram
 def _largest(rows: pl.DataFrame, of: pl.Expr) -> dict[str, int]:
     largest = rows.group_by(KEY).agg(of.max().alias("largest"))
     return {name(exchange, symbol): value for exchange, symbol, value in largest.iter_rows()}
-
-
-def _merged(known: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
-    return {**known, **{key: max(value, known.get(key, value)) for key, value in found.items()}}

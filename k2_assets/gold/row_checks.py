@@ -1,4 +1,4 @@
-"""Is gold what it says it is? Pure judgements of collected rows."""
+"""What must hold of gold's rows: no message id twice, and the invariants of candles. Pure."""
 
 from typing import Final
 
@@ -20,13 +20,8 @@ CANDLE_COLUMNS: Final = (
 )
 
 
-def repeated(message_ids: pl.DataFrame) -> int:
-    """Return how many rows repeat a ``message_id`` that another row has."""
-    return message_ids.height - message_ids["message_id"].n_unique()
-
-
 def broken_invariants(candles: pl.DataFrame) -> dict[str, int]:
-    """Return how many candles break each invariant; only those that are broken."""
+    """Return how many candles break each invariant that any of them breaks."""
     if candles.is_empty():
         return {}
     counts = candles.select((~holds).fill_null(value=True).sum().alias(name) for name, holds in INVARIANTS.items())

@@ -1,4 +1,4 @@
-"""What a refresh took in of a day, and what gold remembers after it, in whichever state of the table it commits."""
+"""What a refresh took in of a day, and what gold remembers after it, whichever state of the table it commits to."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -18,12 +18,12 @@ class TakenIn:
     """What a refresh took in.
 
     Args:
-        day: whose rows it made.
+        day: whose rows were refreshed.
         files: of each source.
         epochs: the register that it read; None for quotes, and in a lake from before there was one.
         found: what its search for epochs found.
-        rows: what is remembered of the rows that it made.
-        whole: whether it made the whole day, and so took in the marks of its sources, too.
+        rows: what is remembered of the new rows.
+        whole: whether the whole day was rebuilt, and so the marks of its sources were taken in, too.
     """
 
     day: date
@@ -44,7 +44,7 @@ class TakenIn:
         return seen.to_properties() | memory.to_properties(kind) | (taken.to_properties() if self.whole else {})
 
     def rests_on(self, gold: Table, read: tuple[int, int]) -> tuple[object, ...]:
-        """Return what the rows depend on in gold itself: where a newer state has the same, they are right there, too.
+        """Return what the rows depend on in gold itself: while a newer state has the same, they are right in it, too.
 
         Args:
             gold: in any state.

@@ -1,1 +1,1 @@
-"""What keeps the lake lean: history thinned, small files joined, files that nothing names removed."""
+"""Maintenance: thin history, join small files, remove unnamed files."""

@@ -1,6 +1,6 @@
-"""What Dagster remembers of runs that are over: little, or its folder grows by a gigabyte a day and its pages get slow.
+"""Delete what Dagster keeps of old runs: otherwise its folder grows by a gigabyte a day and its pages get slow.
 
-Dagster itself never forgets a run. Which days are there it derives from the newest event of each asset and day, and
+Dagster itself deletes no run. It derives which days are materialized from the newest event of each asset and day, and
 of each check: these stay, with the whole run that they belong to.
 """
 
@@ -27,7 +27,6 @@ _MOST_RUNS: Final = 2_000  # of one round: the next one goes on
 _AT_ONCE: Final = 500  # SQLite takes so many values in a statement
 _BY_MACHINE: Final = {"dagster/sensor_name", "dagster/schedule_name"}
 _BACKFILL: Final = "dagster/backfill"
-_OF_ASSETS: Final = [each.value for each in ASSET_EVENTS]
 
 _events: Final = SqlEventLogStorageTable.c
 _checks: Final = AssetCheckExecutionsTable.c
@@ -35,7 +34,7 @@ _checks: Final = AssetCheckExecutionsTable.c
 
 @dataclass
 class Purged:
-    """What was forgotten."""
+    """How much was deleted."""
 
     runs: int = 0
     logs_of_runs: int = 0
@@ -47,13 +46,13 @@ class Purged:
     description="Deletes what Dagster keeps of runs that are over and that nothing needs any more.",
 )
 def forget_old_runs(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
-    """Purge Dagster's own storage, and say what went."""
+    """Purge Dagster's own storage, and report what was deleted."""
     purged = purge(context.instance, lake.settings.dagster, clock.now())
     context.add_output_metadata({"runs": purged.runs, "logs of runs": purged.logs_of_runs}, output_name="purged")
 
 
 def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
-    """Forget runs and logs that are older than ``keep`` says and that have the newest event of nothing."""
+    """Delete runs and logs that are older than ``keep`` allows and hold no newest event of anything."""
     log = instance.event_log_storage
     assert isinstance(log, SqlEventLogStorage)  # noqa: S101  # every storage that Dagster offers is one
     purged = Purged()
@@ -61,11 +60,16 @@ def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
     with log.index_connection() as connection:
         needed = _runs_needed(connection)
     for run in _finished(instance, soon):
-        of_machine = _is_passing(run.dagster_run)
-        if run.dagster_run.run_id not in needed and (of_machine or _ended(run) < late):
-            _forget(instance, log, run.dagster_run.run_id)
+        # Nobody will look for a run that succeeded and that a sensor or a schedule had started. Of others that are
+        # old, and of those whose events are needed, at least the log files go.
+        found, ended = run.dagster_run, run.update_timestamp
+        is_old = (ended if ended.tzinfo else ended.replace(tzinfo=UTC)) < late
+        of_machine = not _BY_MACHINE.isdisjoint(found.tags) and _BACKFILL not in found.tags
+        is_passing = of_machine and found.status is dg.DagsterRunStatus.SUCCESS
+        if found.run_id not in needed and (is_passing or is_old):
+            _delete(instance, log, found.run_id)
             purged.runs += 1
-        elif _ended(run) < late and _remove_log(instance, log, run.dagster_run.run_id):
+        elif is_old and _remove_log(instance, log, found.run_id):
             purged.logs_of_runs += 1
         if purged.runs >= _MOST_RUNS:
             break
@@ -74,43 +78,28 @@ def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
     return purged
 
 
-def _is_passing(run: dg.DagsterRun) -> bool:
-    """Tell whether nobody will look for this run: it succeeded, and a sensor or a schedule had started it."""
-    of_machine = not _BY_MACHINE.isdisjoint(run.tags) and _BACKFILL not in run.tags
-    return of_machine and run.status is dg.DagsterRunStatus.SUCCESS
-
-
-def _ended(run: dg.RunRecord) -> datetime:
-    return run.update_timestamp if run.update_timestamp.tzinfo else run.update_timestamp.replace(tzinfo=UTC)
-
-
 def _finished(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.RunRecord]:
-    """Yield the runs that ended before; they may be deleted meanwhile."""
+    # Only their ids at once: runs may be deleted while the others are looked at.
     ids = instance.get_run_ids(dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=before))
     for first in range(0, len(ids), _AT_ONCE):
         yield from instance.get_run_records(dg.RunsFilter(run_ids=ids[first : first + _AT_ONCE]))
 
 
-def _newest_events() -> sa.Select[tuple[int]]:
-    """Select the ids of the newest event of each kind of each asset and day."""
-    of_assets = _events.asset_key.is_not(None), _events.dagster_event_type.in_(_OF_ASSETS)
-    each = _events.asset_key, _events.partition, _events.dagster_event_type
-    return sa.select(sa.func.max(_events.id)).where(*of_assets).group_by(*each)
-
-
-def _newest_checks() -> sa.Select[tuple[int]]:
-    each = _checks.asset_key, _checks.check_name, _checks.partition, _checks.execution_status
-    return sa.select(sa.func.max(_checks.id)).group_by(*each)
-
-
 def _runs_needed(connection: sa.Connection) -> set[str]:
-    """Return the runs that the newest events and evaluations belong to."""
-    owners = sa.select(_events.run_id).where(_events.id.in_(_newest_events()))
-    judges = sa.select(_checks.run_id).where(_checks.id.in_(_newest_checks()))
-    return {run_id for query in (owners, judges) for (run_id,) in connection.execute(query)}
+    """Return the runs of the newest event of each kind of each asset and day, and of the newest results of checks."""
+    each = _events.asset_key, _events.partition, _events.dagster_event_type
+    of_assets = _events.dagster_event_type.in_([kind.value for kind in ASSET_EVENTS])
+    newest = sa.select(sa.func.max(_events.id)).where(_events.asset_key.is_not(None), of_assets).group_by(*each)
+    of_check = _checks.asset_key, _checks.check_name, _checks.partition, _checks.execution_status
+    newest_results = sa.select(sa.func.max(_checks.id)).group_by(*of_check)
+    queries = (
+        sa.select(_events.run_id).where(_events.id.in_(newest)),
+        sa.select(_checks.run_id).where(_checks.id.in_(newest_results)),
+    )
+    return {run_id for query in queries for (run_id,) in connection.execute(query)}
 
 
-def _forget(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> None:
+def _delete(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> None:
     instance.delete_run(run_id)
     with log.index_connection() as connection:  # Dagster leaves these two behind
         connection.execute(sa.delete(AssetCheckExecutionsTable).where(_checks.run_id == run_id))
@@ -121,7 +110,7 @@ def _forget(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) 
 
 
 def _remove_log(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> bool:
-    """Remove the files of a run's own log and of its output; tell whether there were any."""
+    """Remove the files of a run's own log and of its output; return whether there was a log."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     if not isinstance(log, SqliteEventLogStorage):
         return False

@@ -1,10 +1,10 @@
-"""Remove the files of expired snapshots, and those that no snapshot ever named. What is live is looked up last.
+"""Remove the files of expired snapshots, and those that no snapshot ever named.
 
-Callers hold the lock ``history:<table>``: no other maintenance makes files live again. Writers name new files only, or
-those of the current snapshot, which is among the kept ones.
+Callers hold the lock ``history:<table>``, so that no other maintenance makes files live again. Writers name new files
+only, or those of the current snapshot, which is kept. So what is not named once all snapshots were read stays unnamed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -23,19 +23,19 @@ _THREADS: Final = 4
 
 
 def remove_due(load: Callable[[], Table], lease: Lease, ledger: Ledger, now_ns: int) -> int:
-    """Remove what expired snapshots named and no other one does, once they are due; return how many files went.
+    """Remove the files that only due snapshots named; return how many were removed.
 
-    Other ones are those that are kept, and those that have expired but are not due yet: their readers may not have
-    ended. Data files go first, then manifests, then manifest lists, then the notes: an interruption is found again.
+    A snapshot that has expired is due after a while: its readers may not have ended before.
     """
     table = load()
-    standing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+    existing = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
     noted = ledger.expired()
-    ledger.forget([each.snapshot_id for each in noted if each.snapshot_id in standing])  # their expiry never happened
-    expired = [each for each in noted if each.snapshot_id not in standing]
+    ledger.forget([each.snapshot_id for each in noted if each.snapshot_id in existing])  # their expiry never happened
+    expired = [each for each in noted if each.snapshot_id not in existing]
     due = [each for each in expired if each.due_ns <= now_ns]
     if not due:
         return 0
+    # Files that a kept snapshot names, or an expired one that is not due yet, stay.
     files = NamedFiles(table)
     waiting = files.gone(each.manifest_list for each in expired if each.due_ns > now_ns)
     needed = files.kept() | waiting
@@ -43,6 +43,8 @@ def remove_due(load: Callable[[], Table], lease: Lease, ledger: Ledger, now_ns: 
     data = files.without_named(files.data_files(gone.values()), needed.values())
     kept_lists = files.metadata_files()
     lists = {files.plain(e.manifest_list): e.manifest_list for e in due}
+    # Data files, then manifests, then manifest lists, then the notes: what is needed to find a file goes after it, so
+    # that the next round finds what an interrupted one left.
     removed = sum(
         _remove(table, lease, some)
         for some in (
@@ -56,9 +58,9 @@ def remove_due(load: Callable[[], Table], lease: Lease, ledger: Ledger, now_ns: 
 
 
 def remove_orphans(load: Callable[[], Table], lease: Lease, ledger: Ledger, older_than_ns: int) -> int:
-    """Remove files under the table's folder that nothing names and that are older than a moment; return how many.
+    """Remove old files under the table's folder that nothing names; return how many were removed.
 
-    Such are data files of writers that died before their commit, and metadata that other versions replaced.
+    These are data files of writers that died before their commit, and metadata that other versions replaced.
 
     Raises:
         ForeignTable: not one file that the table names is among those of its folder: it is not this table's.
@@ -91,24 +93,17 @@ def list_files(table: Table) -> list[FileInfo]:
 
 
 def _remove(table: Table, lease: Lease, files: Files) -> int:
-    """Remove files; those that are gone already are not counted."""
-    locations = list(files.values())
-    removed = 0
+    def is_removed(location: str) -> bool:
+        try:
+            table.io.delete(location)
+        except FileNotFoundError:
+            return False
+        return True
+
+    locations, removed = list(files.values()), 0
     with ThreadPoolExecutor(_THREADS) as threads:
-        for some in _batches(locations):
+        for first in range(0, len(locations), _AT_ONCE):
             reach(f"{table.name()[-1]}.remove")
             lease.check()
-            removed += sum(threads.map(lambda location: _remove_one(table, location), some))
+            removed += sum(threads.map(is_removed, locations[first : first + _AT_ONCE]))
     return removed
-
-
-def _remove_one(table: Table, location: str) -> bool:
-    try:
-        table.io.delete(location)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _batches(locations: list[str]) -> Iterable[list[str]]:
-    return (locations[first : first + _AT_ONCE] for first in range(0, len(locations), _AT_ONCE))

@@ -1,4 +1,8 @@
-"""Which snapshots of a table stay, and which tags of its history are made and lapse. Pure; times in ms since 1970."""
+"""Which snapshots of a table stay, and which tags of its history are created and lapse. Pure; times in ms since 1970.
+
+Every recent state stays. Of older times the last state of each hour, day and month gets a tag, and stays while its tag
+does.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +38,7 @@ class Keep:
         all_ms: every state of the last so many milliseconds.
         hours: the state at the end of each of so many hours.
         days: the same for days; that of each month stays for ever.
-        settle_ms: a period is tagged so long after its end, when no commit of it can be under way any more.
+        settle_ms: a period is tagged so long after its end, when no commit of it can still be under way.
     """
 
     all_ms: int
@@ -45,7 +49,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done to a table's history."""
+    """What to do to a table's history: tags to create, tags to drop, snapshots to expire."""
 
     create: Mapping[str, int] = field(default_factory=dict)
     lapse: frozenset[str] = frozenset()
@@ -62,7 +66,7 @@ class Period:
 
 @dataclass(frozen=True)
 class History:
-    """A table's history as it stands.
+    """A table's history.
 
     Args:
         commits: states of the table, oldest first; never the half of a transaction.
@@ -78,43 +82,50 @@ class History:
 
 
 def plan(history: History, keep: Keep, now_ms: int) -> Plan:
-    """Return what is to be done now.
-
-    A state that was the newest one at any moment of the last ``keep.all_ms`` stays, however long ago it was committed:
-    somebody may hold a cursor to it, and ``as_of`` may ask for that moment.
-    """
+    """Return what to do now."""
     commits, tags = history.commits, history.tags
-    create, pending = _tags_to_make(commits, tags, keep, now_ms)
-    lapse = frozenset(name for name in tags if _has_lapsed(name, keep, now_ms))
+    create, pending = _tags_to_create(commits, tags, keep, now_ms)
+    lapse = frozenset(
+        name for name in tags if (of := _period_of(name)) and 0 < of[1] <= _kept_since(of[0], keep, now_ms)
+    )
     staying = {snapshot_id for name, snapshot_id in tags.items() if name not in lapse}
-    staying |= {*create.values(), *pending, *history.heads, *_recent(commits, now_ms - keep.all_ms)}
+    staying |= {*create.values(), *pending, *history.heads}
+    # A state that was the newest one at any moment of the last ``keep.all_ms`` stays, however old it is: somebody may
+    # hold a cursor to it, and ``as_of`` may ask for that moment.
+    recent_ms = now_ms - keep.all_ms
+    staying |= {each.snapshot_id for each in commits if each.at_ms > recent_ms}
+    oldest = _state_at(commits, recent_ms)
+    staying |= set() if oldest is None else {oldest}
     return Plan(create, lapse, history.snapshot_ids - staying)
 
 
 def is_automatic(name: str) -> bool:
-    """Tell whether a tag has the name of one that is made by itself; those lapse, all others never do."""
-    return any(pattern.fullmatch(name) for pattern in _AUTOMATIC.values())
+    """Return whether a tag has the name of an automatic one; those lapse, all others never do."""
+    return _period_of(name) is not None
 
 
 def periods(kind: str, first_ms: int, now_ms: int) -> Iterator[Period]:
     """Yield the periods of a kind that hold or follow ``first_ms`` and have ended by ``now_ms``, oldest first."""
-    start = _start(kind, clock.from_us(first_ms * 1000))
-    while (end_ms := _ms(_end(kind, start))) <= now_ms:
+    start = clock.from_us(first_ms * 1000).replace(minute=0, second=0, microsecond=0)
+    if kind != HOUR:
+        start = start.replace(hour=0, day=1 if kind == MONTH else start.day)
+    while (end_ms := _end_ms(kind, start)) <= now_ms:
         yield Period(start.strftime(_FORMATS[kind]), end_ms)
-        start = _end(kind, start)
+        start = clock.from_us(end_ms * 1000)
 
 
-def _tags_to_make(
+def _tags_to_create(
     commits: list[Commit], tags: Mapping[str, int], keep: Keep, now_ms: int
 ) -> tuple[dict[str, int], set[int]]:
-    """Return the tags to make, and the states of periods that have only just ended."""
+    """Return the tags to create, and the states of periods that have only just ended, which get theirs later."""
     create: dict[str, int] = {}
     pending: set[int] = set()
     if not commits:
         return create, pending
+    ended = [found for name in tags if (found := _period_of(name))]
     for kind in (HOUR, DAY, MONTH):
-        # Of a period before the newest tagged one the true last state may be gone: its tag was deleted by somebody.
-        tagged_until_ms = max((_end_of(name) for name in tags if _AUTOMATIC[kind].fullmatch(name)), default=0)
+        # An older period than the newest tagged one gets no tag: somebody deleted it, and its last state may be gone.
+        tagged_until_ms = max((end_ms for of, end_ms in ended if of == kind), default=0)
         since_ms = max(commits[0].at_ms, _kept_since(kind, keep, now_ms))
         for period in periods(kind, since_ms, now_ms):
             state = _state_at(commits, period.end_ms)
@@ -127,11 +138,6 @@ def _tags_to_make(
     return create, pending
 
 
-def _recent(commits: list[Commit], since_ms: int) -> set[int]:
-    state = _state_at(commits, since_ms)
-    return {each.snapshot_id for each in commits if each.at_ms > since_ms} | ({state} if state is not None else set())
-
-
 def _state_at(commits: list[Commit], moment_ms: int) -> int | None:
     """Return the last state at or before a moment; None when the table is younger."""
     found = None
@@ -142,44 +148,24 @@ def _state_at(commits: list[Commit], moment_ms: int) -> int | None:
     return found
 
 
-def _has_lapsed(name: str, keep: Keep, now_ms: int) -> bool:
-    for kind in (HOUR, DAY):
-        if _AUTOMATIC[kind].fullmatch(name):
-            return 0 < _end_of(name) <= _kept_since(kind, keep, now_ms)
-    return False
-
-
 def _kept_since(kind: str, keep: Keep, now_ms: int) -> int:
-    """Return the moment from which on periods that ended are tagged."""
+    """Return since when a period must have ended to keep its tag; tags of months never lapse."""
     if kind == MONTH:
         return 0
     return now_ms - int(_LENGTH[kind].total_seconds()) * 1000 * (keep.hours if kind == HOUR else keep.days)
 
 
-def _end_of(name: str) -> int:
-    """Return when the period of an automatic tag ended; 0 when there is no such period."""
+def _period_of(name: str) -> tuple[str, int] | None:
+    """Return the kind of an automatic tag, and when its period ended: 0 for a date that does not exist."""
     for kind, pattern in _AUTOMATIC.items():
         if pattern.fullmatch(name):
             try:
-                start = datetime.strptime(name, _FORMATS[kind]).replace(tzinfo=UTC)
+                return kind, _end_ms(kind, datetime.strptime(name, _FORMATS[kind]).replace(tzinfo=UTC))
             except ValueError:
-                return 0
-            return _ms(_end(kind, start))
-    return 0
+                return kind, 0
+    return None
 
 
-def _start(kind: str, moment: datetime) -> datetime:
-    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    if kind == MONTH:
-        return midnight.replace(day=1)
-    return midnight.replace(hour=moment.hour) if kind == HOUR else midnight
-
-
-def _end(kind: str, start: datetime) -> datetime:
-    if kind == MONTH:
-        return (start + timedelta(days=32)).replace(day=1)
-    return start + _LENGTH[kind]
-
-
-def _ms(moment: datetime) -> int:
-    return clock.to_us(moment) // 1000
+def _end_ms(kind: str, start: datetime) -> int:
+    end = (start + timedelta(days=32)).replace(day=1) if kind == MONTH else start + _LENGTH[kind]
+    return clock.to_us(end) // 1000

@@ -1,15 +1,10 @@
 """``k2 maintain``: one round of maintenance from a shell, beside a running platform or without one."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
 from k2_core.errors import K2Error
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from k2_assets.maintenance.table_round import TableRound
 
 
 class TableName(click.ParamType[str]):
@@ -18,7 +13,7 @@ class TableName(click.ParamType[str]):
     name = "TABLE"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what is no table."""
+        """Refuse a name of no table."""
         from k2_core.lake.tables import all_tables
         from k2_core.venues import VENUES
 
@@ -33,13 +28,13 @@ class TableName(click.ParamType[str]):
 def maintain(tables: tuple[str, ...]) -> None:
     """Thin history, join small files and remove what is due, once, in TABLES or all of them.
 
-    The platform does this by itself every five minutes. A part that is under way elsewhere is left alone.
+    The platform does this by itself every five minutes. What another process is doing is left alone.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from k2_assets.lake.lake_resource import Lake
-    from k2_assets.maintenance.maintain_job import rounds
+    from k2_assets.maintenance.maintain_job import rounds, summary
     from k2_core.lake.catalog import require_lake
     from k2_core.settings import load_settings
 
@@ -51,25 +46,20 @@ def maintain(tables: tuple[str, ...]) -> None:
     failed = []
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=len(todo))
+
+        def show_step(name: str, step: str) -> None:
+            progress.update(bar, description=f"{name}: {step}")
+
         for each in todo:
             name = each.report.table
             progress.update(bar, description=name)
-            each.tell(lambda step, name=name: progress.update(bar, description=f"{name}: {step}"))  # type: ignore[misc]  # a default binds the name
-            failed += _run(each, progress.console)
+            each.on_step = partial(show_step, name)
+            try:
+                each.run()
+                progress.console.print(f"{name}: {summary(each.report)}", markup=False, soft_wrap=True)
+            except (K2Error, OSError) as error:
+                failed.append(f"{name}: {error}")
             progress.advance(bar)
     if failed:
         msg = f"not maintained: {'; '.join(failed)}"
         raise K2Error(msg)
-
-
-def _run(each: "TableRound", console: "Console") -> list[str]:
-    """Run one round and print what it did; return why not, if it failed."""
-    from k2_assets.maintenance.maintain_job import summary
-
-    name = each.report.table
-    try:
-        each.run()
-    except (K2Error, OSError) as error:
-        return [f"{name}: {error}"]
-    console.print(f"{name}: {summary(each.report)}", markup=False, soft_wrap=True)
-    return []

@@ -1,4 +1,4 @@
-"""Maintenance in Dagster: a job every five minutes, one at a time, never in the way of a drain."""
+"""Maintenance in Dagster: a job every five minutes, one at a time, beside the drain."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -22,12 +22,7 @@ _QUEUE: Final = {"k2/queue": JOB}
 
 
 def rounds(lake: Lake, tables: tuple[str, ...] = ()) -> Iterator[TableRound]:
-    """Yield a round of each table, ready to run; of the named ones, or of all.
-
-    Args:
-        lake: whose settings say how much stays.
-        tables: names.
-    """
+    """Yield a round of each of ``tables``, by name, or of all; ready to run."""
     for spec in all_tables(tuple(VENUES)):
         if not tables or spec.name in tables:
             yield TableRound(lake.catalog(), lake.namespace, spec, lake.settings.maintenance)
@@ -36,21 +31,21 @@ def rounds(lake: Lake, tables: tuple[str, ...] = ()) -> Iterator[TableRound]:
 @dg.op(
     name="keep_tables_lean",
     out={"reports": dg.Out(dagster_type=dg.Nothing)},
-    description="Of each table: joins small files, makes tags, expires snapshots, removes files that nothing names.",
+    description="For each table: joins small files, creates tags, expires snapshots, removes unnamed files.",
 )
 def keep_tables_lean(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
-    """Maintain every table; one that fails does not keep the others from it, but the run then fails."""
+    """Maintain every table; when one fails, the others are still maintained and the run fails."""
     metadata: dict[str, Any] = {}
     failed: list[str] = []
     for each in rounds(lake):
         name = each.report.table
         try:
             metadata[name] = dg.MetadataValue.json(facts(each.run()))
-        except Exception:  # the edge of one table's work: said here, and by the run's end
+        except Exception:  # the edge of one table's work: logged, and the run fails
             failed.append(name)
             context.log.exception("%s was not maintained", name)
             continue
-        log.info("maintained", table=name, done=summary(each.report))  # not into the event log: the metadata say it
+        log.info("maintained", table=name, done=summary(each.report))  # not for the event log
     if failed:
         msg = f"not maintained: {', '.join(failed)}"
         raise dg.Failure(msg, metadata=metadata)
@@ -63,7 +58,7 @@ def maintain_job() -> dg.JobDefinition:
     @dg.job(
         name=JOB,
         executor_def=ends_canceled_executor,
-        description="Keeps commits, plans and pages quick: thins the tables' history and Dagster's, joins small files.",
+        description="Keeps commits, queries and pages fast: thins the history of tables and of Dagster, joins files.",
         tags={**_QUEUE, "dagster/max_runtime": "3600"},
     )
     def job() -> None:
@@ -74,19 +69,19 @@ def maintain_job() -> dg.JobDefinition:
 
 
 def maintain_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Return the schedule of the job: every five minutes, unless one is under way."""
+    """Return the schedule of the job: every five minutes, unless a run has not ended."""
 
     @dg.schedule(
         name="maintain_schedule",
         job=job,
         cron_schedule="*/5 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Maintains the tables every five minutes, unless the last round is still under way.",
+        description="Maintains the tables every five minutes, unless the last run has not ended.",
     )
     def every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        under_way = context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1)
-        if under_way:
-            return dg.SkipReason(f"run {under_way[0].run_id[:8]} is {under_way[0].status.value.lower()}")
+        unfinished = context.instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1)
+        if unfinished:
+            return dg.SkipReason(f"run {unfinished[0].run_id[:8]} is {unfinished[0].status.value.lower()}")
         return dg.RunRequest()
 
     return every_five_minutes

@@ -1,4 +1,4 @@
-"""What is still to be removed from the warehouse, noted in the catalog's database before the snapshots go."""
+"""Notes, in the catalog's database, of snapshots whose files are still to be removed; written before they expire."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Expired:
 
 
 class Ledger:
-    """The notes of one table, by its UUID: a table made anew under the same name has none."""
+    """The notes of one table, by its UUID: a table created again under the same name has none."""
 
     def __init__(self, catalog: Catalog, table_uuid: str) -> None:
         assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
@@ -47,10 +47,10 @@ class Ledger:
         try:
             _METADATA.create_all(self._engine, checkfirst=True)
         except (IntegrityError, OperationalError, ProgrammingError):
-            _METADATA.create_all(self._engine, checkfirst=True)  # another process made them at the same moment
+            _METADATA.create_all(self._engine, checkfirst=True)  # another process created them at the same moment
 
     def note(self, snapshots: Iterable[Snapshot], due_ns: int) -> None:
-        """Note that the files of ``snapshots`` go when they are due; a note that stands is put off."""
+        """Note that the files of ``snapshots`` are removed when they are due; an existing note gets the new time."""
         rows: list[dict[str, str | int]] = [
             {"table_uuid": self._uuid, "snapshot_id": s.snapshot_id, "manifest_list": s.manifest_list, "due_ns": due_ns}
             for s in snapshots
@@ -58,21 +58,21 @@ class Ledger:
         if not rows:
             return
         with self._engine.begin() as connection:
-            self._strike_out(connection, [int(row["snapshot_id"]) for row in rows])
+            self._delete(connection, [int(row["snapshot_id"]) for row in rows])
             connection.execute(insert(_GOING), rows)
 
     def expired(self) -> list[Expired]:
-        """Return all that is noted."""
+        """Return all notes."""
         columns = select(_GOING.c.snapshot_id, _GOING.c.manifest_list, _GOING.c.due_ns)
         with self._engine.begin() as connection:
             rows = connection.execute(columns.where(_GOING.c.table_uuid == self._uuid)).all()
         return [Expired(*row) for row in rows]
 
     def forget(self, snapshot_ids: Collection[int]) -> None:
-        """Strike notes out: their files are gone, or the snapshots never went."""
+        """Delete notes: their files were removed, or the snapshots never expired."""
         if snapshot_ids:
             with self._engine.begin() as connection:
-                self._strike_out(connection, list(snapshot_ids))
+                self._delete(connection, list(snapshot_ids))
 
     def swept_ns(self) -> int:
         """Return when orphans were last looked for; 0 if never."""
@@ -87,7 +87,7 @@ class Ledger:
             if not connection.execute(mine.values(swept_ns=now_ns)).rowcount:
                 connection.execute(insert(_SWEPT).values(table_uuid=self._uuid, swept_ns=now_ns))
 
-    def _strike_out(self, connection: Connection, snapshot_ids: list[int]) -> None:
+    def _delete(self, connection: Connection, snapshot_ids: list[int]) -> None:
         for first in range(0, len(snapshot_ids), _AT_ONCE):
             some = _GOING.c.snapshot_id.in_(snapshot_ids[first : first + _AT_ONCE])
             connection.execute(delete(_GOING).where(_GOING.c.table_uuid == self._uuid, some))

@@ -1,4 +1,4 @@
-"""One round of maintenance of one table: join small files, tag and thin its history, remove what nothing names."""
+"""One round of maintenance of one table: join small files, tag and thin its history, remove unnamed files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _JOINED_BYTES: Final = 128 * 1024 * 1024  # in memory
 
 @dataclass
 class Report:
-    """What a round has done to a table. ``put_off`` says why a part of it was left to the next round."""
+    """What a round has done to a table. ``put_off`` holds why a part of it was left to the next round."""
 
     table: str
     snapshots_before: int = 0
@@ -57,16 +57,11 @@ class TableRound:
         self._identifier = namespace, spec.name
         self._spec = spec
         self._settings = settings
-        self._keep = _keep(spec, settings)
-        self._step: Callable[[str], None] = lambda _: None
+        self.on_step: Callable[[str], None] = lambda _: None  # is called with each step, in a few words
         self.report = Report(spec.name)
 
-    def tell(self, step: Callable[[str], None]) -> None:
-        """Have ``step`` told what is being done, in a few words."""
-        self._step = step
-
     def run(self) -> Report:
-        """Do it; a part whose lock another holds, or that others were faster at, is put off."""
+        """Do it; a part is put off when another holds its lock, or when other writers were first."""
         for lock_name, work in (("files", self._join_files), ("history", self._thin)):
             try:
                 with lock(self._catalog, f"{lock_name}:{self._spec.name}", _WAIT_S) as lease:
@@ -79,71 +74,63 @@ class TableRound:
         return self._catalog.load_table(self._identifier)
 
     def _join_files(self, lease: Lease) -> None:
-        done = Compacted()
-        limits = _limits(self._spec, self._settings)
+        settings, done = self._settings, Compacted()
+        young_s = settings.compact_gold_after_s if _is_gold(self._spec) else settings.compact_after_s
+        limits = Limits(
+            settings.compact_files,
+            settings.target_mb * 1024 * 1024,
+            settings.target_rows,
+            _JOINED_BYTES,
+            int(young_s * _MS_PER_S),
+            int(settings.closed_after_s * _MS_PER_S),
+        )
         for each in compact(self._load, lease, self._spec, limits, clock.now_ns() // clock.NS_PER_MS):
             done += each
             self.report.files_joined, self.report.files_made, self.report.rows_moved = done.files, done.into, done.rows
-            self._step(f"{done.files} files joined into {done.into}")
+            self.on_step(f"{done.files} files joined into {done.into}")
 
     def _thin(self, lease: Lease) -> None:
-        self._step("thinning its history")
-        metadata = make_tags(self._load, lease, self._tags).metadata
+        def tags(table: Table) -> Mapping[str, int]:
+            wanted = self._plan(table).create
+            self.report.tags_made = sorted(wanted)
+            return wanted
+
+        def expiring(table: Table) -> Expiry:
+            wanted = self._plan(table)
+            self.report.tags_lapsed = sorted(wanted.lapse)
+            return wanted.lapse, wanted.expire
+
+        # What is to go is noted before it expires, so that a crash between the two forgets no file.
+        self.on_step("thinning its history")
+        metadata = make_tags(self._load, lease, tags).metadata
         self.report.snapshots_before = self.report.snapshots_after = len(metadata.snapshots)
         ledger = Ledger(self._catalog, str(metadata.table_uuid))
         due_ns = clock.now_ns() + _ns(self._settings.remove_after_s)
-        table = expire(self._load, lease, self._going, lambda snapshots: ledger.note(snapshots, due_ns))
+        table = expire(self._load, lease, expiring, lambda snapshots: ledger.note(snapshots, due_ns))
         self.report.snapshots_after = len(table.metadata.snapshots)
-        self._step("removing files")
+        self.on_step("removing files")
         self.report.files_removed = remove_due(self._load, lease, ledger, clock.now_ns())
-        self._sweep(lease, ledger, clock.now_ns())
-
-    def _sweep(self, lease: Lease, ledger: Ledger, now_ns: int) -> None:
+        now_ns = clock.now_ns()
         if now_ns - ledger.swept_ns() >= _ns(self._settings.orphan_every_s):
             older_than_ns = now_ns - _ns(self._settings.orphan_after_s)
             self.report.orphans_removed = remove_orphans(self._load, lease, ledger, older_than_ns)
             ledger.note_sweep(now_ns)
 
-    def _tags(self, table: Table) -> Mapping[str, int]:
-        wanted = _plan(table, self._keep).create
-        self.report.tags_made = sorted(wanted)
-        return wanted
-
-    def _going(self, table: Table) -> Expiry:
-        wanted = _plan(table, self._keep)
-        self.report.tags_lapsed = sorted(wanted.lapse)
-        return wanted.lapse, wanted.expire
-
-
-def _plan(table: Table, keep: Keep) -> Plan:
-    metadata = table.metadata
-    tags = {n: r.snapshot_id for n, r in metadata.refs.items() if r.snapshot_ref_type == SnapshotRefType.TAG}
-    heads = {r.snapshot_id for n, r in metadata.refs.items() if n == MAIN_BRANCH or n not in tags}
-    current = metadata.current_snapshot()
-    history = History(
-        [Commit(each.snapshot_id, each.timestamp_ms) for each in whole_commits(metadata)],
-        frozenset(each.snapshot_id for each in metadata.snapshots),
-        tags,
-        frozenset(heads | ({current.snapshot_id} if current else set())),
-    )
-    return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
-
-
-def _keep(spec: TableSpec, settings: Maintenance) -> Keep:
-    all_s = settings.gold_keep_s if _is_gold(spec) else settings.drained_keep_s
-    return Keep(int(all_s * _MS_PER_S), settings.hourly_tags, settings.daily_tags, int(settings.settle_s * _MS_PER_S))
-
-
-def _limits(spec: TableSpec, settings: Maintenance) -> Limits:
-    young_s = settings.compact_gold_after_s if _is_gold(spec) else settings.compact_after_s
-    return Limits(
-        settings.compact_files,
-        settings.target_mb * 1024 * 1024,
-        settings.target_rows,
-        _JOINED_BYTES,
-        int(young_s * _MS_PER_S),
-        int(settings.closed_after_s * _MS_PER_S),
-    )
+    def _plan(self, table: Table) -> Plan:
+        settings, metadata = self._settings, table.metadata
+        all_s = settings.gold_keep_s if _is_gold(self._spec) else settings.drained_keep_s
+        settle_ms = int(settings.settle_s * _MS_PER_S)
+        keep = Keep(int(all_s * _MS_PER_S), settings.hourly_tags, settings.daily_tags, settle_ms)
+        tags = {n: r.snapshot_id for n, r in metadata.refs.items() if r.snapshot_ref_type == SnapshotRefType.TAG}
+        heads = {r.snapshot_id for n, r in metadata.refs.items() if n == MAIN_BRANCH or n not in tags}
+        current = metadata.current_snapshot()
+        history = History(
+            [Commit(each.snapshot_id, each.timestamp_ms) for each in whole_commits(metadata)],
+            frozenset(each.snapshot_id for each in metadata.snapshots),
+            tags,
+            frozenset(heads | ({current.snapshot_id} if current else set())),
+        )
+        return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
 
 
 def _is_gold(spec: TableSpec) -> bool:

@@ -17,7 +17,7 @@ ROW_COUNT: Final = "dagster/partition_row_count"
 
 
 def spec_metadata(spec: TableSpec) -> dict[str, Any]:
-    """Return what an asset's page says of its table before it was ever materialized."""
+    """Return what an asset's page shows of its table before it was ever materialized."""
     columns = [
         dg.TableColumn(
             column.name,

@@ -1,6 +1,6 @@
-"""How a check stands for a day, as Dagster records it: the drain, refine and runs by hand record the same thing."""
+"""What is written to the log of a run: events of days, and results of checks, alike for kept runs and runs by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any
 
@@ -9,9 +9,17 @@ import dagster as dg
 from k2_assets.orchestration.run_days import days_of
 from k2_core import clock
 
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+def log_events(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
+    """Write events to the log of a run at once: an op that yields them could be interrupted between two."""
+    for event in events:
+        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+
 
 def evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult, day: date, at_s: float) -> dg.AssetCheckEvaluation:
-    """Return a result for the log of a day, with when it was found (seconds since 1970)."""
+    """Return a result as an event of a day, with the time at which it was found (seconds since 1970)."""
     metadata: dict[str, Any] = {**(result.metadata or {}), "evaluated": dg.MetadataValue.timestamp(at_s)}
     return dg.AssetCheckEvaluation(
         asset_key=key.asset_key,
@@ -27,13 +35,12 @@ def evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult, day: date, at
 def evaluate_each(
     context: dg.AssetCheckExecutionContext, judge: Callable[[date], dg.AssetCheckResult]
 ) -> dg.Output[None]:
-    """Record how the one check of a step stands for each day of its run.
+    """Evaluate the one check of a step for each day of its run, and record the results.
 
     Returns:
-        An output without a result, which Dagster takes too: of a result it knows the day in a run of one day only.
+        An output without a result: Dagster knows the day of a returned result only in a run of one day.
     """
     (key,) = context.selected_asset_check_keys
-    for day in days_of(context.run.tags):
-        result = judge(day)
-        context.op_execution_context.log_event(evaluation(key, result, day, clock.now_s()))  # type: ignore[arg-type]  # it takes evaluations of checks too
+    days = days_of(context.run.tags)
+    log_events(context.op_execution_context, (evaluation(key, judge(day), day, clock.now_s()) for day in days))
     return dg.Output(None)

@@ -1,8 +1,8 @@
 """The definitions as the code server holds them: what Dagster shows can begin at an earlier day while it runs.
 
 Dagster fixes partitions when a process loads the definitions. To load them again it would replace the code server, and
-with it the processes of runs. Here only the graph that is shown is made again. Jobs know every day since 2010: Dagster
-breaks off the run of a day that is no partition of its job.
+with it the processes of runs. Here only the graph that is shown is built again. Jobs have every day since 2010, for
+Dagster fails the run of a day that is no partition of its job.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ DAEMON_ASKS_EVERY_S: Final = 20
 
 
 class CodeLocation(dg.RepositoryDefinition):
-    """The repository that ``build`` makes; :meth:`begin_at` moves the first partition that it shows.
+    """The repository of the definitions that ``build`` returns; :meth:`begin_at` moves the first partition it shows.
 
     Args:
-        build: makes the definitions whose days begin at its argument.
+        build: returns the definitions whose days begin at its argument.
         first: the first partition to begin with.
     """
 

@@ -1,4 +1,4 @@
-"""The sensor that moves the first partition back to where data begin, and has Dagster's pages show it."""
+"""The sensor that moves the first partition back to the first day of data, and has Dagster's pages show it."""
 
 from functools import cache
 from typing import Final
@@ -39,8 +39,8 @@ def first_partition_sensor(lake: Lake) -> dg.SensorDefinition:
         if location.first != first:
             location.begin_at(first)
         if location.shown != first:
-            # The daemon looks by itself; the webserver looks when it is asked to. It must not know days that the daemon
-            # does not: a backfill of them fails.
+            # The daemon loads the definitions by itself, the webserver when it is asked to. The webserver must not show
+            # days that the daemon does not know: a backfill of them fails.
             if clock.monotonic() - location.moved_at < _DAEMON_KNOWS_S:
                 return dg.SkipReason(f"the first partition is {first}; the pages show it once the daemon knows it")
             if trouble := _reload_pages(lake.settings):

@@ -1,7 +1,7 @@
-"""What becomes of a run when the platform ends in the midst of it: it is canceled, never failed, and goes on later.
+"""Runs that the end of the platform interrupts: they are canceled, never failed, and queued again at the next start.
 
-Dagster calls a run failed that a signal breaks off, unless somebody asked for that. At the next start, runs that a
-person or a backfill asked for are queued again; what sensors and schedules asked for they ask for again themselves.
+Dagster calls an interrupted run failed, unless somebody asked for its end. Only runs of a person or a backfill are
+queued again: sensors and schedules ask for theirs again by themselves.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _BACKFILL: Final = "dagster/backfill"
 
 @dg.executor(name="in_process")
 def ends_canceled_executor(_context: dg.InitExecutorContext) -> "_EndsCanceled":
-    """Run all steps in one process; a run that a signal breaks off is canceled."""
+    """Run all steps in one process; a run that a signal interrupts is canceled."""
     return _EndsCanceled(retries=RetryMode.ENABLED)
 
 
@@ -40,11 +40,11 @@ class _EndsCanceled(InProcessExecutor):
 
 
 def settle_interrupted_runs(instance: dg.DagsterInstance, now_s: float) -> None:
-    """Cancel the runs that the end of the platform broke off without a word, and queue again those that are to go on.
+    """Cancel the runs that were interrupted and could not record it, and queue again those that are to go on.
 
     Args:
-        instance: of Dagster; nothing of the platform works yet.
-        now_s: seconds since 1970; what was handed to a process before has none any more.
+        instance: of Dagster; no other part of the platform runs yet.
+        now_s: seconds since 1970; runs that were handed to a process before have none any more.
     """
     for record in orphaned_runs(instance, now_s):
         run_id = record.dagster_run.run_id
@@ -56,11 +56,11 @@ def settle_interrupted_runs(instance: dg.DagsterInstance, now_s: float) -> None:
     for run in instance.get_runs(waiting):
         instance.add_run_tags(run.run_id, {_GOES_ON: _QUEUED})
         instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
-        log.info("a run that was broken off is queued again", run_id=run.run_id, job=run.job_name)
+        log.info("an interrupted run is queued again", run_id=run.run_id, job=run.job_name)
 
 
 def _interrupted(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Have a run end canceled, and note whether it is to go on; one that a person cancels is not."""
+    """Have a run end canceled, and note whether it is to be queued again; one that a person cancels is not."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING:
         return

@@ -28,11 +28,11 @@ def days_of(tags: Mapping[str, str]) -> list[date]:
 def rebuild_each(
     context: dg.AssetExecutionContext, settings: Settings, rebuild: Callable[[date], dict[str, Any]]
 ) -> None:
-    """Rebuild every day of a run; one that fails stops no other and is tried once more after them.
+    """Rebuild every day of a run; one that fails stops no other, and is tried once more after them.
 
     Args:
         context: of the asset that is rebuilt.
-        settings: of the platform, to say why something is away.
+        settings: of the platform, for the reasons in the error.
         rebuild: rebuilds a day, and returns what Dagster shows of it.
 
     Raises:

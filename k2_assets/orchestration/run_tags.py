@@ -19,5 +19,5 @@ PARTITION_TAG: Final = "dagster/partition"
 RANGE_TAGS: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Carry the first and the last day of a run that has several."""
 
-# The queue lets few of these run at once, so that they never stand before a drain.
+# The queue lets few of these run at once, so that a drain never waits behind them.
 REBUILD_TAGS: Final = {"k2/queue": "rebuild", "dagster/max_runtime": "1800"}

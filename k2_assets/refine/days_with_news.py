@@ -1,4 +1,4 @@
-"""Which days of gold have news: days with files below that they have not taken in, or that were rebuilt below."""
+"""Which days of gold have news: the layer below has new files of them, or has rebuilt them."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -21,7 +21,7 @@ _SILVER: Final = {name for spec in GOLD_TABLES.values() for name in spec.made_fr
 class News:
     """Follows the catalog: nothing is read while no table has changed since the last look.
 
-    ``last`` keeps what that look found, ``newest_days`` the newest day that each table of gold has taken in.
+    ``last`` is what that look found, ``newest_days`` the newest day that each table of gold has taken in.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -29,19 +29,19 @@ class News:
         self._pointers: dict[str, str] = {}
         self._tables: dict[str, Table] = {}
         self._today = date.min
-        self._sighted: dict[str, str] = {}
+        self._silver_pointers: dict[str, str] = {}
         self.last: dict[str, set[date]] = {}
         self.newest_days: dict[str, date | None] = {}
 
     def is_arriving(self) -> bool:
-        """Tell whether a table of silver has moved since this was asked last.
+        """Return whether a table of silver has moved since the last call.
 
         Raises:
             SQLAlchemyError: the catalog cannot be read.
         """
-        before, found = self._sighted, pointers(self._lake.catalog(), self._lake.namespace)
-        self._sighted = {name: found[name] for name in _SILVER if name in found}
-        return self._sighted != before
+        before, found = self._silver_pointers, pointers(self._lake.catalog(), self._lake.namespace)
+        self._silver_pointers = {name: found[name] for name in _SILVER if name in found}
+        return self._silver_pointers != before
 
     def days(self) -> dict[str, set[date]]:
         """Return the days that have news, by table of gold.
@@ -55,7 +55,8 @@ class News:
         for name in moved:
             self._tables.pop(name, None)
         if self._today != (today := clock.now().date()):
-            self.last = {}  # a day that was still to come may have rows already
+            self.last = {}  # days that were in the future, and so no days of data, may have rows already
+        # Only a table of gold that has moved, or whose sources or register of epochs have moved, is compared again.
         for name, spec in GOLD_TABLES.items():
             if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *spec.made_from}):
                 self.last[name] = self._behind(name, spec.made_from)

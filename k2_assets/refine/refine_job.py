@@ -1,7 +1,7 @@
-"""Refine as a kept run, which tells Dagster of the days that it refreshes."""
+"""Refine as a kept run, which reports to Dagster the days that it refreshes."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 
@@ -14,8 +14,9 @@ from k2_assets.gold.day_report import SEQUENCE
 from k2_assets.kept_runs.kept_job import kept_job
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.orchestration.check_evaluations import log_events
 from k2_assets.refine.refine_loop import Refine
-from k2_assets.refine.refine_report import Event, Reporter
+from k2_assets.refine.refine_report import Reporter
 from k2_core.settings import Settings
 
 
@@ -26,7 +27,7 @@ def refine_job(settings: Settings) -> dg.JobDefinition:
 
 
 def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> bool:
-    """Tell whether the last recorded evaluation of a check failed for a day."""
+    """Return whether the last recorded evaluation of a check failed for a day."""
     newest = instance.event_log_storage.get_asset_check_execution_history(
         check.key,
         limit=1,
@@ -36,7 +37,7 @@ def has_failed(instance: dg.DagsterInstance, check: GoldCheck, day: date) -> boo
 
 
 def reported(instance: dg.DagsterInstance, table: str) -> dict[date, int | None]:
-    """Return the days of a table that Dagster has a report of, each with the sequence number that the last one gave."""
+    """Return the days of a table that were reported to Dagster, each with the sequence number in its last report."""
     log, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
     newest = log.get_latest_storage_id_by_partition(dg.AssetKey(table), kind).values()
     found: dict[date, int | None] = {}
@@ -44,8 +45,9 @@ def reported(instance: dg.DagsterInstance, table: str) -> dict[date, int | None]
         report = record.asset_materialization
         if report is not None and report.partition is not None:
             number = report.metadata.get(SEQUENCE)
-            known = number.value if isinstance(number, dg.IntMetadataValue) else None
-            found[date.fromisoformat(report.partition)] = known
+            found[date.fromisoformat(report.partition)] = (
+                number.value if isinstance(number, dg.IntMetadataValue) else None
+            )
     return found
 
 
@@ -56,10 +58,5 @@ def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Ev
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)
-        _tell(context, reporter.due())
-    return lambda: _tell(context, reporter.due(now=True))
-
-
-def _tell(context: dg.OpExecutionContext, events: Iterable[Event]) -> None:
-    for event in events:
-        context.log_event(event)  # type: ignore[arg-type]  # it takes evaluations of checks too
+        log_events(context, reporter.due())
+    return lambda: log_events(context, reporter.due(now=True))

@@ -10,7 +10,8 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from k2_assets.gold.gold_day import GoldDay, Outcome
+from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.refresh_counts import RefreshCounts
 from k2_assets.kept_runs.heartbeat import WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
@@ -38,13 +39,13 @@ class Refreshed:
     """A day of a table that took in news, and what that did."""
 
     day: GoldDay
-    outcome: Outcome
+    counts: RefreshCounts
     seconds: float
 
 
 @dataclass
 class Trouble:
-    """Why a day was not refreshed, empty while another run has it, and when it is tried again (monotonic seconds)."""
+    """Why a day was not refreshed and when it is tried again (monotonic); no reason while another run rebuilds it."""
 
     reason: str
     pause_s: float
@@ -67,14 +68,18 @@ class Refine:
         self._run_id = run_id
         self._stop = stop
         self._troubles: dict[tuple[str, date], Trouble] = {}
-        self._old = date.max  # the last day that was not the newest
+        self._last_older = date.max  # the older day that the last look chose
 
     def steps(self) -> Iterator[Refreshed | None]:
-        """Yield each refreshed day, and None after each look, so that the caller can do its own."""
+        """Yield each refreshed day, and None after each look, so that the caller can do its own work."""
         with Heart(kept_refine(self._settings), self._run_id) as heart:
             while not self._stop.is_set():
                 try:
-                    self._let_arrive()
+                    # A drain commits venue after venue: wait until silver has not moved for a moment, so that one
+                    # commit of gold takes in all of them.
+                    began = clock.monotonic()
+                    while self.news.is_arriving() and clock.monotonic() - began < _ARRIVING_S:
+                        self._stop.wait(_STILL_S)
                     days = self._chosen(self.news.days())
                     for day in days:
                         heart.progress(REFINING, str(day))
@@ -89,36 +94,28 @@ class Refine:
                 if not days:
                     self._stop.wait(_LOOK_S)
 
-    def _let_arrive(self) -> None:
-        """Wait until silver has stood still for a moment: a drain commits venue after venue, and gold once for all."""
-        began = clock.monotonic()
-        while self.news.is_arriving() and clock.monotonic() - began < _ARRIVING_S:
-            self._stop.wait(_STILL_S)
-
     def is_caught_up(self, table: str) -> bool:
-        """Tell whether a table had taken in all news at the last look."""
+        """Return whether a table had taken in all news at the last look."""
         return self.news.last.get(table) == set()
 
     def trouble(self) -> str:
-        """Say which days could not be refreshed, and why; empty when there are none."""
+        """Return which days could not be refreshed, and why; empty when there are none."""
         troubles = sorted((key, each.reason) for key, each in self._troubles.items() if each.reason)
         named = [f"{table} of {day}: {reason}" for (table, day), reason in troubles[:_NAMED]]
         more = [f"and {len(troubles) - _NAMED} more"] if len(troubles) > _NAMED else []
         return "; ".join(named + more)
 
     def _chosen(self, news: dict[str, set[date]]) -> list[date]:
-        """Return the newest day that has news, and one older.
-
-        The older ones take turns: each look takes the next older one than the last look took, then begins again with
-        the newest of them. So no day waits for ever, and the newest never waits for more than one other.
-        """
+        """Return the newest day that has news, and one older day."""
         self._troubles = {(table, day): each for (table, day), each in self._troubles.items() if day in news[table]}
         now = clock.monotonic()
         waiting = {key for key, each in self._troubles.items() if each.again_at > now}
         days = sorted({day for table, of in news.items() for day in of if (table, day) not in waiting}, reverse=True)
-        older = [day for day in days[1:] if day < self._old] or days[1:]
+        # Older days take turns. Each look takes the next older one than the last look took; after the oldest it begins
+        # again with the newest of them. So no day waits for ever, and the newest never waits for more than one other.
+        older = [day for day in days[1:] if day < self._last_older] or days[1:]
         if older:
-            self._old = older[0]
+            self._last_older = older[0]
         return [*days[:1], *older[:1]]
 
     def _refreshed(self, day: date) -> Iterator[Refreshed]:
@@ -133,13 +130,13 @@ class Refine:
                 yield done
 
     def _refresh(self, day: GoldDay) -> Refreshed | None:
-        """Refresh one day of one table; whatever goes wrong there keeps no other day from its turn."""
+        """Refresh one day of one table; an error there stops no other day."""
         began, key = clock.monotonic(), (day.table, day.day)
         try:
             if day.is_leased():
                 self._put_off(key, "")  # no trouble: a person's run rebuilds it
                 return None
-            outcome = day.take_in_news()
+            counts = day.take_in_news()
         except Exception as error:  # the boundary of one day of one table: logged, and shown by `k2 status`
             known = isinstance(error, _PASSING)
             reason = wait_reasons.sentence(error, self._settings) if known else f"{type(error).__name__}: {error}"
@@ -148,11 +145,11 @@ class Refine:
             return None
         self._troubles.pop(key, None)
         seconds = clock.monotonic() - began
-        log.info("refreshed", table=day.table, day=str(day.day), seconds=round(seconds, 3), **vars(outcome))
-        return Refreshed(day, outcome, seconds)
+        log.info("refreshed", table=day.table, day=str(day.day), seconds=round(seconds, 3), **vars(counts))
+        return Refreshed(day, counts, seconds)
 
     def _put_off(self, key: tuple[str, date], reason: str) -> None:
-        """Try a day again later; later and later only while something is wrong with it."""
+        # The pause doubles with each error, up to a minute; it stays short while another run rebuilds the day.
         before = self._troubles.get(key)
         pause_s = min(before.pause_s * 2, _RETRY_LAST_S) if before and reason else _RETRY_FIRST_S
         again_at = clock.monotonic() + pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, no secret

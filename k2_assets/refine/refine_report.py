@@ -1,4 +1,4 @@
-"""What refine tells Dagster: each day at most every three minutes, and right after it the results of its checks."""
+"""What refine reports to Dagster: each day at most every three minutes, and after it the results of its checks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
@@ -8,8 +8,9 @@ import dagster as dg
 
 from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day_report import facts, sequences
-from k2_assets.gold.gold_day import GoldDay, Outcome
-from k2_assets.orchestration.check_evaluations import evaluation
+from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.refresh_counts import RefreshCounts
+from k2_assets.orchestration.check_evaluations import Event, evaluation
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_core import clock
 from k2_core.crash_points import reach
@@ -18,25 +19,22 @@ from k2_core.logs import logger
 
 log = logger(__name__)
 
-Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 _EVALUATE_S: Final = 300.0
 _LOOK_S: Final = 5.0
-_LAST_S: Final = 30.0  # that the last reports of a run take at most; the next run finds the others
+_LAST_S: Final = 30.0  # for the last reports of a run; the next run finds the others
 
 
 class Reporter:
     """Collects what was refreshed, and reports each day at most every ``interval_s``.
 
-    The newest day of each table is reported also when nothing came, as long as the table has taken in all news: that it
-    is fresh means that it is caught up. What a killed run had committed and not reported yet is found by the sequence
-    numbers of the tables' files.
+    The newest day of each table is reported also when nothing came, as long as the table has taken in all news. So
+    Dagster shows a table as fresh while it is caught up.
 
     Args:
         refine: whose work is reported.
         interval_s: between two reports of a day.
-        reported: returns the days of a table of which there are reports, and the sequence number that the last one
-            gave; None where it gave none.
-        has_failed: tells whether the last evaluation of a check by another run failed.
+        reported: returns the days of a table that were reported, and the sequence number in the last report, or None.
+        has_failed: returns whether the last evaluation of a check by another run failed.
     """
 
     def __init__(
@@ -51,15 +49,15 @@ class Reporter:
         self._has_failed = has_failed
         self._interval_s = interval_s
         self._look_at = 0.0
-        self._done: dict[tuple[str, date], Outcome] = {}
+        self._done: dict[tuple[str, date], RefreshCounts] = {}
         self._reported_at: dict[tuple[str, date], float] = {}
         self._checked: dict[tuple[str, str, date], tuple[dg.AssetCheckResult, float]] = {}
 
     def add(self, refreshed: Refreshed) -> None:
-        """Take in what was done to a day."""
+        """Note what was done to a day."""
         key = refreshed.day.table, refreshed.day.day
         before = self._done.get(key)
-        self._done[key] = refreshed.outcome if before is None else _sum(before, refreshed.outcome)
+        self._done[key] = refreshed.counts if before is None else before + refreshed.counts
 
     def due(self, *, now: bool = False) -> Iterator[Event]:
         """Yield what is due; with ``now``, all that was refreshed and not reported."""
@@ -67,9 +65,10 @@ class Reporter:
             return
         self._look_at = clock.monotonic() + min(self._interval_s, _LOOK_S)
         self._add_unreported()
-        days = {*self._done, *(() if now else self._caught_up())}
+        newest = {(table, day) for table, day in self._refine.news.newest_days.items() if day is not None}
+        caught_up = set() if now else {key for key in newest if self._refine.is_caught_up(key[0])}
         ends = clock.monotonic() + (_LAST_S if now else _LOOK_S)
-        for table, day in sorted(days, key=lambda key: key[1], reverse=True):
+        for table, day in sorted(self._done.keys() | caught_up, key=lambda key: key[1], reverse=True):
             last = self._reported_at.get((table, day))
             if now or last is None or clock.monotonic() - last >= self._interval_s:
                 try:
@@ -80,7 +79,8 @@ class Reporter:
                     return  # the newest days came first; the next look, or the next run, goes on
 
     def _add_unreported(self) -> None:
-        """Take in, once, the days that changed since their last report: the run before may have been killed."""
+        # Once in a run: what a killed run committed and did not report. The files of such a day have a larger sequence
+        # number than its last report.
         if self._reported is None:
             return
         try:
@@ -94,11 +94,6 @@ class Reporter:
         else:
             self._reported = None
 
-    def _caught_up(self) -> Iterator[tuple[str, date]]:
-        for table, day in self._refine.news.newest_days.items():
-            if day is not None and self._refine.is_caught_up(table):
-                yield table, day
-
     def _report(self, table: str, day: date) -> Iterator[Event]:
         reach(f"{table}.report")
         gold = GoldDay(self._refine.lake, table, day)
@@ -106,24 +101,13 @@ class Reporter:
         self._done.pop((table, day), None)
         self._reported_at[table, day] = clock.monotonic()
         yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
-        for check in GOLD_CHECKS:
-            if check.table == table:
-                yield self._evaluation(check, day)
-
-    def _evaluation(self, check: GoldCheck, day: date) -> dg.AssetCheckEvaluation:
-        """Return how a check stands: as evaluated less than five minutes ago, or evaluated now.
-
-        One that failed, in this run or before it, is evaluated each time, and of the whole day: its fault may lie in
-        files that are no longer the newest.
-        """
-        key = check.table, check.name, day
-        result, evaluated_at = self._checked.get(key, (None, 0.0))
-        failed = self._has_failed(check, day) if result is None else not result.passed
-        if result is None or failed or clock.now_s() - evaluated_at > _EVALUATE_S:
-            result, evaluated_at = check.judge(self._refine.lake, day, failed), clock.now_s()
-            self._checked[key] = result, evaluated_at
-        return evaluation(check.key, result, day, evaluated_at)
-
-
-def _sum(one: Outcome, other: Outcome) -> Outcome:
-    return type(one)(*(a + b for a, b in zip(vars(one).values(), vars(other).values(), strict=True)))
+        for check in (each for each in GOLD_CHECKS if each.table == table):
+            # A result is used again for five minutes. A check that failed, in this run or before it, is evaluated each
+            # time, and of the whole day: its fault may lie in files that are no longer the newest.
+            key = check.table, check.name, day
+            result, evaluated_at = self._checked.get(key, (None, 0.0))
+            failed = self._has_failed(check, day) if result is None else not result.passed
+            if result is None or failed or clock.now_s() - evaluated_at > _EVALUATE_S:
+                result, evaluated_at = check.judge(self._refine.lake, day, failed), clock.now_s()
+                self._checked[key] = result, evaluated_at
+            yield evaluation(check.key, result, day, evaluated_at)

@@ -149,7 +149,7 @@ def test_ids_out_of_time_order_are_no_hole() -> None:
 
 
 def test_an_id_that_stands_in_a_neighbour_is_not_missing() -> None:
-    """Id 4 happened after 5 and across the boundary; it counts wherever it stands."""
+    """Id 4 happened after 5 and across the boundary; it counts in whichever window it is."""
     rows = [a_trade(1, 0), a_trade(2, 61), a_trade(3, 62), a_trade(5, 122), a_trade(4, 123)]
     rows += [a_trade(6, 185), a_trade(7, 245)]
 
@@ -200,10 +200,10 @@ def test_merge_keeps_created_at_and_moves_updated_at_on_change_alone(changed: bo
     rows = trades_of(range(1, 10), 30)
     early, late = NOON, NOON + timedelta(hours=1)
     first = candles(frame(rows), whole(rows), MINUTE_US)
-    standing = merge(merge_nothing(first), first, pl.lit(early))
+    existing = merge(merge_nothing(first), first, pl.lit(early))
     rows[4]["price"] += Decimal(1) if changed else Decimal(0)
 
-    merged = merge(standing, candles(frame(rows), whole(rows), MINUTE_US), pl.lit(late)).sort("window_start")
+    merged = merge(existing, candles(frame(rows), whole(rows), MINUTE_US), pl.lit(late)).sort("window_start")
 
     assert set(merged["created_at"]) == {early}
     assert [moment == late for moment in merged["updated_at"]] == [changed and n == 2 for n in range(5)]
@@ -217,8 +217,8 @@ def merge_nothing(like: pl.DataFrame) -> pl.DataFrame:
 def test_merge_keeps_windows_that_were_not_computed() -> None:
     rows = trades_of(range(1, 10), 30)
     computed = candles(frame(rows), whole(rows), MINUTE_US)
-    standing = merge(merge_nothing(computed), computed, pl.lit(NOON))
+    existing = merge(merge_nothing(computed), computed, pl.lit(NOON))
 
-    merged = merge(standing, computed.head(1), pl.lit(NOON))
+    merged = merge(existing, computed.head(1), pl.lit(NOON))
 
-    assert merged.sort("window_start").equals(standing.sort("window_start"))
+    assert merged.sort("window_start").equals(existing.sort("window_start"))

@@ -101,7 +101,7 @@ def test_every_column_of_bronze_and_rejected_survives(lake: SmallLake) -> None:
 def test_gold_does_not_read_joined_files_again_and_reads_what_it_had_not_seen(lake: SmallLake) -> None:
     for number in range(1, 11):
         lake.append(SILVER, [a_trade(number, number)])
-    assert lake.trades_refresh().append_new().rows_added == 10
+    assert lake.trades_refresh().take_in_news().rows_added == 10
     for number in range(11, 17):
         lake.append(SILVER, [a_trade(number, number)])
 
@@ -110,13 +110,13 @@ def test_gold_does_not_read_joined_files_again_and_reads_what_it_had_not_seen(la
     silver = lake.table(SILVER)
     assert [each.sequence for each in files_of(lake)] == [16]
     assert Seen.of(lake.table(GOLD_TRADES)).behind(silver, files_of(lake)) == {DAY}
-    assert lake.trades_refresh().append_new().rows_added == 6
+    assert lake.trades_refresh().take_in_news().rows_added == 6
     assert len(lake.gold()) == 16
     for number in range(17, 33):
         lake.append(SILVER, [a_trade(number, number)])
-    assert lake.trades_refresh().append_new().rows_read == 16
+    assert lake.trades_refresh().take_in_news().rows_read == 16
     assert [each.files for each in compacted(lake)] == [17]  # the first one is as small as they are
-    assert lake.trades_refresh().append_new().rows_read == 0
+    assert lake.trades_refresh().take_in_news().rows_read == 0
     assert len(lake.gold()) == 32
 
 
@@ -170,8 +170,8 @@ def test_gold_and_its_compaction_never_lose_against_each_other(lake: SmallLake) 
     joining.start()
     for first in range(0, len(rows), 3):
         lake.append(SILVER, rows[first : first + 3])
-        lake.trades_refresh().append_new()
-        lake.candles_refresh().recompute_touched()
+        lake.trades_refresh().take_in_news()
+        lake.candles_refresh().take_in_news()
     stop.set()
     joining.join()
 

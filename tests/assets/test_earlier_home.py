@@ -67,9 +67,9 @@ def test_a_rebuilt_day_has_the_same_rows_and_message_ids(packed: PackedHome, cat
         rebuild_day(catalog, NAMESPACE, venue, day, KnownSchemas(), data=data)
     for data in DATA:
         sources = tuple(tables.silver(venue, data).name for venue in VENUES)
-        GoldRefresh(catalog, NAMESPACE, sources, day, data).append_new()
+        GoldRefresh(catalog, NAMESPACE, sources, day, data).take_in_news()
         GoldRefresh(catalog, NAMESPACE, sources, day, data).replace_day()
-    CandlesRefresh(catalog, NAMESPACE, GOLD_OHLCV_1M, day).recompute_day()
+    CandlesRefresh(catalog, NAMESPACE, GOLD_OHLCV_1M, day).replace_day()
 
     for name, stood in before.items():
         if name.startswith(("bronze", "silver")):

@@ -39,9 +39,9 @@ def again(ids: range, start: float, **other: Any) -> list[Row]:
 def settle(lake: SmallLake, days: list[date], rounds: int = 2) -> None:
     for _ in range(rounds):
         for day in days:
-            lake.trades_refresh(day).append_new()
+            lake.trades_refresh(day).take_in_news()
     for day in days:
-        lake.candles_refresh(day).recompute_touched()
+        lake.candles_refresh(day).take_in_news()
 
 
 def starts(lake: SmallLake) -> list[datetime]:
@@ -98,7 +98,7 @@ def test_order_and_batches_change_neither_gold_nor_candles(lake: SmallLake, seed
     days = [DAY, NEXT]
     for first in range(0, len(rows), 14):
         lake.append(SILVER, rows[first : first + 14])
-        lake.trades_refresh(chance.choice(days)).append_new()
+        lake.trades_refresh(chance.choice(days)).take_in_news()
     settle(lake, chance.sample(days, 2))
 
     assert starts(lake) == [NOON + timedelta(seconds=MIDNIGHT - 100), NOON + timedelta(seconds=MIDNIGHT + 3000)]
@@ -170,7 +170,7 @@ def test_a_rebuild_gives_silver_the_ids_that_a_drain_would_give(drained: Drained
     frames = [at(moment, number % 30 + 1) for number, moment in enumerate(ms)]
     drained.drain(*frames)
     refresh = GoldRefresh(drained.catalog, drained.namespace, (SILVER.name,), DAY, "trades")
-    refresh.append_new()
+    refresh.take_in_news()
     before = {row["message_id"] for row in drained.rows(SILVER)}
 
     drained.rebuild()
@@ -179,9 +179,9 @@ def test_a_rebuild_gives_silver_the_ids_that_a_drain_would_give(drained: Drained
     assert (len(before), len({row["message_id"] for row in rows})) == (30, 40)
     assert {row["message_id"] for row in rows} == set(drained.gold())
     drained.drain(at(ms[-1] + 1000, 11))
-    drained.trades_refresh().append_new()
+    drained.trades_refresh().take_in_news()
     assert {row["message_id"] for row in drained.rows(SILVER)} == set(drained.gold())
-    drained.candles_refresh().recompute_touched()
+    drained.candles_refresh().take_in_news()
     assert drained.snapshots(GOLD_OHLCV_1M) > 0
     assert drained.rebuild().rows_written == 0
 
@@ -191,7 +191,7 @@ def test_a_rebuild_takes_in_an_epoch_only_once_every_drain_knows_it(
 ) -> None:
     ms = [int((NOON.timestamp() + second) * 1000) for second in (*range(0, 300, 10), *range(7200, 7300, 10))]
     drained.drain(*(at(moment, number % 30 + 1) for number, moment in enumerate(ms)))
-    drained.trades_refresh().append_new()
+    drained.trades_refresh().take_in_news()
 
     def asks_again() -> bool:
         return DAY in Taken.of(drained.table(SILVER)).behind(drained.table(REFERENCE_EPOCHS))
@@ -227,13 +227,13 @@ def test_snapshots_open_no_epoch_but_belong_to_one(drained: DrainedLake) -> None
 
     def take(*frames: bytes) -> None:
         drained.drain(*frames, venue=kraken)
-        GoldRefresh(drained.catalog, drained.namespace, sources, DAY, "trades").append_new()
+        GoldRefresh(drained.catalog, drained.namespace, sources, DAY, "trades").take_in_news()
 
     take(*(kraken_frame("update", (10.0 * step, 100 + step)) for step in range(30)))
     take(kraken_frame("snapshot", (7203, 4), (7201, 2), (7200, 100)), kraken_frame("snapshot", (7203, 4), (7205, 5)))
     assert (starts(drained), len(drained.gold())) == ([], 33)
 
     take(kraken_frame("update", (7210, 6)), kraken_frame("update", (7220, 7)))
-    GoldRefresh(drained.catalog, drained.namespace, sources, DAY, "trades").append_new()
+    GoldRefresh(drained.catalog, drained.namespace, sources, DAY, "trades").take_in_news()
     assert starts(drained) == [NOON + timedelta(seconds=7200)]
     assert len(drained.gold()) == 36

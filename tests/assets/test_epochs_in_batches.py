@@ -46,7 +46,7 @@ def take(lake: SmallLake, batches: list[list[Row]], chance: random.Random) -> No
         lake.append(SILVER, batch)
         for _ in range(2):
             for day in chance.sample(days, len(days)):
-                lake.trades_refresh(day).append_new()
+                lake.trades_refresh(day).take_in_news()
 
 
 def assert_all_is_settled(lake: SmallLake) -> None:
@@ -86,7 +86,7 @@ def test_the_register_comes_to_rest_over_midnight(lake: SmallLake) -> None:
     lake.append(SILVER, rows)
     for _ in range(2):
         for day in (NEXT, DAY):
-            lake.trades_refresh(day).append_new()
+            lake.trades_refresh(day).take_in_news()
 
     assert register(lake) == by_rule(rows)
     assert_all_is_settled(lake)
@@ -101,7 +101,7 @@ def test_a_copy_that_gold_lacks_keeps_its_epoch_open(lake: SmallLake) -> None:
     for batch in batches:
         lake.append(SILVER, batch)
         for day in (DAY, NEXT, DAY, NEXT):
-            lake.trades_refresh(day).append_new()
+            lake.trades_refresh(day).take_in_news()
 
     assert register(lake) == by_rule([row for batch in batches for row in batch]) == [43_031.5]
     assert_all_is_settled(lake)
@@ -130,12 +130,12 @@ def test_a_run_that_read_the_register_before_another_changed_it_begins_again(
 
     def write(*arguments: Any) -> Any:
         for day in others:  # another process, between the reading of this one and its writing
-            lake.trades_refresh(day).append_new()
+            lake.trades_refresh(day).take_in_news()
         return original(*arguments)
 
     monkeypatch.setattr(refresh_rows, "write_epochs", write)
     for day in (NEXT, DAY, NEXT):
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
 
     assert register(lake) == by_rule([*old, *first, *second])
     assert len(lake.gold()) == 59
@@ -153,7 +153,7 @@ def test_little_of_gold_is_read_to_judge_a_day(lake: SmallLake, monkeypatch: pyt
         if reason == "an instrument that is new" and day == DAY:
             rows += [a_trade(step + 1, step * 30, symbol="NEWUSDT", offset=900_000 + step) for step in range(3)]
         lake.append(SILVER, rows)
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
     original, read = epoch_search.read_files, []
 
     def counted(*arguments: Any) -> Any:

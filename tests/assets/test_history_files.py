@@ -189,7 +189,7 @@ def test_a_lost_manifest_of_a_kept_snapshot_stops_the_removal(lake: SmallLake, l
     assert data_on_disk(lake) == before
 
 
-def test_a_table_made_anew_under_the_same_name_keeps_its_files(lake: SmallLake, lease: Lease) -> None:
+def test_a_table_created_again_under_the_same_name_keeps_its_files(lake: SmallLake, lease: Lease) -> None:
     lake.append(SILVER, [a_trade(1)])
     old = ledger_of(lake)
     old.note(lake.table(SILVER).snapshots(), 0)

@@ -258,7 +258,7 @@ def test_a_derived_commit_whose_answer_was_lost_is_found_by_reading_again(
     lake.append(SILVER, [a_trade(1), a_trade(2)])
     break_next_commit(takes_place, error)
 
-    outcome = lake.trades_refresh().append_new()
+    outcome = lake.trades_refresh().take_in_news()
 
     assert outcome.rows_added == 2
 

@@ -43,7 +43,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Beside]]:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[date]:
-    """The days that were computed whole, each time anew."""
+    """The days that were computed whole, once for each time."""
     days: list[date] = []
     for refresh in (GoldRefresh, CandlesRefresh):
         original: Any = refresh._whole_day
@@ -58,7 +58,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[date]:
 
 def take_in(lake: SmallLake, day: date, rows: list[Row]) -> None:
     lake.append(SILVER, rows)
-    lake.trades_refresh(day).append_new()
+    lake.trades_refresh(day).take_in_news()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_files_of_a_day_are_used_again_after_commits_of_other_days(
     stands = sorted(row["source_sequence"] for row in midnight.gold().values())
     assert stands == [*range(1, 200), *range(300, 318)]
     for day in (DAY, NEXT, LATER):  # none has forgotten what another took in
-        assert midnight.trades_refresh(day).append_new().rows_read == 0
+        assert midnight.trades_refresh(day).take_in_news().rows_read == 0
 
 
 def test_the_day_after_it_may_grow_at_its_end(midnight: SmallLake, beside: list[Beside], computed: list[date]) -> None:
@@ -95,7 +95,7 @@ def test_the_day_after_it_may_grow_at_its_end(midnight: SmallLake, beside: list[
     assert (computed, len(midnight.gold())) == ([DAY], 210)
 
 
-def test_a_day_that_another_writer_changed_is_computed_anew(
+def test_a_day_that_another_writer_changed_is_computed_again(
     lake: SmallLake, beside: list[Beside], computed: list[date]
 ) -> None:
     take_in(lake, DAY, trades_of(range(1, 11)))
@@ -140,7 +140,7 @@ def test_ids_that_begin_again_in_another_day_meanwhile_are_found(
 
     lake.trades_refresh().replace_day()
     for day in (DAY, NEXT, DAY, NEXT):
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
 
     assert DAY in computed
     assert len(lake.gold()) == 15
@@ -149,7 +149,7 @@ def test_ids_that_begin_again_in_another_day_meanwhile_are_found(
 def test_quotes_are_used_again(lake: SmallLake, beside: list[Beside], computed: list[date]) -> None:
     def take_in_quotes(update_id: int) -> None:
         lake.append(SILVER_QUOTES, [a_quote(update_id, 3 * DAY_S + update_id)])
-        lake.quotes_refresh(LATER + timedelta(days=1)).append_new()
+        lake.quotes_refresh(LATER + timedelta(days=1)).take_in_news()
 
     lake.append(SILVER_QUOTES, [a_quote(number, number, quote_id=str(number)) for number in range(1, 6)])
     beside += [lambda: take_in_quotes(100), lambda: take_in_quotes(101)]
@@ -161,19 +161,19 @@ def test_quotes_are_used_again(lake: SmallLake, beside: list[Beside], computed: 
 
 
 def test_candles_are_used_again(midnight: SmallLake, beside: list[Beside], computed: list[date]) -> None:
-    midnight.trades_refresh().append_new()
+    midnight.trades_refresh().take_in_news()
     for day in (NEXT, LATER):
-        midnight.candles_refresh(day).recompute_touched()
+        midnight.candles_refresh(day).take_in_news()
     newest = LATER + timedelta(days=1)
     take_in(midnight, newest, [a_trade(400, 3 * DAY_S)])
-    beside.append(midnight.candles_refresh(newest).recompute_touched)
+    beside.append(midnight.candles_refresh(newest).take_in_news)
 
-    midnight.candles_refresh().recompute_day()
+    midnight.candles_refresh().replace_day()
 
     assert computed == [DAY]
     assert contents(midnight.rows(GOLD_OHLCV_1M)) == candles_by_hand(midnight.rows(GOLD_TRADES))
     for day in (DAY, NEXT, LATER, newest):
-        assert midnight.candles_refresh(day).recompute_touched().windows_computed == 0
+        assert midnight.candles_refresh(day).take_in_news().windows_computed == 0
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -198,23 +198,23 @@ def test_whatever_comes_between_the_lake_ends_as_if_each_had_come_alone(
         rows = news()
         lake.append(SILVER, rows)
         for day in chance.sample(days, 2):
-            lake.trades_refresh(day).append_new()
+            lake.trades_refresh(day).take_in_news()
 
     for _ in range(4):
         lake.append(SILVER, news())
         beside += [others] * chance.randint(1, 3)
         day = chance.choice(days)
-        chance.choice([lake.trades_refresh(day).replace_day, lake.trades_refresh(day).append_new])()
+        chance.choice([lake.trades_refresh(day).replace_day, lake.trades_refresh(day).take_in_news])()
         beside.clear()
     for _ in range(4):
         for day in days:
-            lake.trades_refresh(day).append_new()
-            lake.candles_refresh(day).recompute_touched()
+            lake.trades_refresh(day).take_in_news()
+            lake.candles_refresh(day).take_in_news()
 
     stands, candles = lake.gold(), contents(lake.rows(GOLD_OHLCV_1M))
     for day in days:
         lake.trades_refresh(day).replace_day()
-        lake.candles_refresh(day).recompute_day()
+        lake.candles_refresh(day).replace_day()
     assert (lake.gold(), contents(lake.rows(GOLD_OHLCV_1M))) == (stands, candles)
     wanted = {(row["source_sequence"], row["timestamp"].date()) for row in lake.rows(SILVER)}
     assert {(row["source_sequence"], row["timestamp"].date()) for row in lake.gold().values()} <= wanted

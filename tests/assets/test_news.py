@@ -29,8 +29,8 @@ def of(news: News) -> dict[str, set[date]]:
 
 
 def refresh(lake: SmallLake, days: int = 0) -> None:
-    lake.trades_refresh(DAY + timedelta(days=days)).append_new()
-    lake.candles_refresh(DAY + timedelta(days=days)).recompute_touched()
+    lake.trades_refresh(DAY + timedelta(days=days)).take_in_news()
+    lake.candles_refresh(DAY + timedelta(days=days)).take_in_news()
 
 
 def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> None:
@@ -39,7 +39,7 @@ def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> 
     lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
     assert of(news) == {TRADES: {DAY, NEXT}}
 
-    lake.trades_refresh().append_new()
+    lake.trades_refresh().take_in_news()
     assert of(news) == {TRADES: {NEXT}, CANDLES: {DAY}}
 
     refresh(lake)
@@ -105,7 +105,7 @@ def test_days_of_quotes_have_news_beside_those_of_trades(lake: SmallLake, news: 
     lake.append(SILVER, [a_trade(1)])
     assert of(news) == {TRADES: {DAY}, QUOTES: {DAY, NEXT}}
 
-    lake.quotes_refresh().append_new()
+    lake.quotes_refresh().take_in_news()
     refresh(lake)
     assert of(news) == {QUOTES: {NEXT}}
 

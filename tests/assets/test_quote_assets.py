@@ -1,4 +1,4 @@
-"""Gold's quotes as Dagster makes them: the asset and the check that no quote stands twice."""
+"""Gold's quotes as Dagster makes them: the asset and the check that no quote appears twice."""
 
 import dagster as dg
 
@@ -39,7 +39,7 @@ def test_a_quote_that_stands_twice_is_found(lake: SmallLake) -> None:
 
     [check] = [each for each in GOLD_CHECKS if each.table == GOLD_QUOTES.name]
     assert not check.judge(Lake(lake.settings), DAY, False).passed
-    assert materialize(lake) == {"unique_message_id": True}, "made anew, it is gone"
+    assert materialize(lake) == {"unique_message_id": True}, "after a rebuild it is gone"
 
 
 def test_a_price_below_zero_and_an_unknown_id_are_found_in_silver_and_a_missing_side_is_none() -> None:

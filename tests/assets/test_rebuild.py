@@ -289,16 +289,16 @@ def test_marks_that_gold_has_taken_in_are_dropped(lake: DrainedLake) -> None:
     assert set(marks(lake.table(SILVER))) == {"2024-08-09", "2024-08-10"}
     assert Taken.of(lake.table(GOLD_TRADES)).behind(lake.table(SILVER)) == {DAY, NEXT}
 
-    lake.trades_refresh(DAY).append_new()
+    lake.trades_refresh(DAY).take_in_news()
     assert Taken.of(lake.table(GOLD_TRADES)).behind(lake.table(SILVER)) == {NEXT}
     lake.table(SILVER).delete(EqualTo("source_sequence", 4))
     lake.rebuild(NEXT)
 
     assert set(marks(lake.table(SILVER))) == {"2024-08-10"}
-    lake.trades_refresh(NEXT).append_new()
+    lake.trades_refresh(NEXT).take_in_news()
     assert Taken.of(lake.table(GOLD_TRADES)).behind(lake.table(SILVER)) == set()
-    lake.trades_refresh(DAY).append_new()  # the ids of the next day show that those of this one begin again
-    assert lake.trades_refresh(DAY).append_new().rows_read == 0
+    lake.trades_refresh(DAY).take_in_news()  # the ids of the next day show that those of this one begin again
+    assert lake.trades_refresh(DAY).take_in_news().rows_read == 0
 
 
 def test_a_frame_is_refused_for_the_same_reason_again(lake: DrainedLake) -> None:

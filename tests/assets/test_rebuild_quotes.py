@@ -58,7 +58,7 @@ def test_a_mended_parser_makes_the_day_anew_and_leaves_trades_and_other_days_alo
     drain_both(lake, parse_quotes=reads_none)
     assert lake.ids(QUOTES) == [1, 3, 4, 6]
     trades = lake.picture(SILVER)
-    lake.quotes_refresh().append_new()
+    lake.quotes_refresh().take_in_news()
 
     outcome = lake.rebuild(data="quotes")
 
@@ -66,7 +66,7 @@ def test_a_mended_parser_makes_the_day_anew_and_leaves_trades_and_other_days_alo
     assert {row["reason"] for row in lake.rows(REJECTED)} == {"price_not_positive", "not_confluent_avro"}
     assert outcome.rejected_replaced == 2
     assert lake.picture(SILVER) == trades
-    assert lake.quotes_refresh().append_new().rows_added > 0  # the day is marked, and gold makes it anew
+    assert lake.quotes_refresh().take_in_news().rows_added > 0  # the day is marked, and gold makes it anew
     assert sorted(row["source_sequence"] for row in lake.rows(GOLD_QUOTES)) == [1, 2, 3, 4, 6]
 
 

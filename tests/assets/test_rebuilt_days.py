@@ -1,4 +1,4 @@
-"""What a day of silver made anew does above it: gold and candles replace the day whole, by themselves, once."""
+"""What a rebuilt day of silver does above it: gold and candles replace the day whole, by themselves, once."""
 
 import random
 from collections import Counter
@@ -37,9 +37,9 @@ def a_drained_lake(tmp_path: Path) -> Iterator[DrainedLake]:
 def refresh(lake: DrainedLake) -> None:
     """As refine does: each day by itself."""
     for day in (DAY, NEXT):
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
     for day in (DAY, NEXT):
-        lake.candles_refresh(day).recompute_touched()
+        lake.candles_refresh(day).take_in_news()
 
 
 def refuses(*numbers: int) -> Any:
@@ -98,10 +98,10 @@ def test_marks_are_taken_in_once_and_asked_for_until_then(lake: DrainedLake) -> 
     lake.rebuild(venue=refuses(1, 2))  # silver's day is empty now: no file is new
     assert of(news) == {GOLD_TRADES.name: {DAY}}
 
-    lake.trades_refresh().append_new()
+    lake.trades_refresh().take_in_news()
     assert of(news) == {GOLD_OHLCV_1M.name: {DAY}}
 
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
     assert of(news) == {}
     assert_gold_is_silver(lake)
     before = lake.metadata_location(GOLD_TRADES), lake.metadata_location(GOLD_OHLCV_1M)
@@ -116,7 +116,7 @@ def test_a_day_that_a_person_replaced_marks_it_for_the_candles(lake: DrainedLake
 
     lake.trades_refresh().replace_day()
     assert Taken.of(lake.table(GOLD_OHLCV_1M)).behind(lake.table(GOLD_TRADES)) == {DAY}
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
 
     assert_gold_is_silver(lake)
     lake.rebuild()
@@ -129,9 +129,9 @@ def test_memory_of_marks_stays_small(lake: DrainedLake) -> None:
     days = [DAY + timedelta(days=number) for number in range(12)]
     lake.drain(*(at(NOON_MS + number * 1440 * MINUTE_MS, number) for number in range(12)))
     for number, day in enumerate(days):
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
         lake.rebuild(day, refuses(number))
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
 
     assert len(marks(lake.table(SILVER))) == 1
     assert lake.table(GOLD_TRADES).properties["k2.rebuilt_taken"].count("-08-") == 1

@@ -227,5 +227,5 @@ def test_a_run_of_the_day_ends_in_a_check_that_says_what_it_found(room: Room, mo
     assert [each.description for each in found] == [
         f"12 messages of {key} in Kafka, 12 in bronze: bronze lacks none.",
         f"12 messages of {key} in Kafka, 6 in bronze: 6 missing messages added, silver days to rebuild: {key}.",
-        f"12 messages of {key} in Kafka, 14 in bronze: 2 messages of bronze twice, nothing was taken away.",
+        f"12 messages of {key} in Kafka, 14 in bronze: 2 messages of bronze twice, nothing was removed.",
     ]

@@ -15,10 +15,11 @@ from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.table_lock import lock
+from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.refine import refine_loop, refine_report
 from k2_assets.refine.refine_job import has_failed, reported
 from k2_assets.refine.refine_loop import Refine, Refreshed
-from k2_assets.refine.refine_report import Event, Reporter
+from k2_assets.refine.refine_report import Reporter
 from k2_core import clock
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.settings import Drain
@@ -119,7 +120,7 @@ def test_trouble_is_in_the_heartbeat(lake: SmallLake, monkeypatch: pytest.Monkey
     until(Refine(Lake(settings), "run", threading.Event()), said)
 
 
-def test_a_day_that_a_person_makes_anew_is_left_alone_meanwhile(
+def test_a_day_that_a_person_rebuilds_is_left_alone_meanwhile(
     lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refine_loop, "_RETRY_FIRST_S", 0.05)
@@ -154,7 +155,7 @@ def test_no_candle_is_made_of_trades_that_are_unfit(
     assert not evaluations(list(Reporter(refine, 0, none_reported, never_failed).due()))["fit_for_candles"]
     for number in range(100, 112):  # more commits than are the newest
         lake.append(SILVER, [a_trade(number, number + 3600)])
-        lake.trades_refresh().append_new()
+        lake.trades_refresh().take_in_news()
     again = Refine(Lake(lake.settings), "the next run", threading.Event())
     until(again, lambda _: "price > 0: 1 not" in again.trouble())
     assert lake.candles() == before

@@ -32,10 +32,10 @@ def test_a_refresh_builds_the_candles_of_new_trades_and_again_changes_nothing(la
     rows = trades_of(range(1, 20), 30)
     lake.append(GOLD_TRADES, rows)
 
-    first = lake.candles_refresh().recompute_touched()
+    first = lake.candles_refresh().take_in_news()
     before = lake.metadata_location(GOLD_OHLCV_1M)
-    second = lake.candles_refresh().recompute_touched()
-    whole = lake.candles_refresh().recompute_day()
+    second = lake.candles_refresh().take_in_news()
+    whole = lake.candles_refresh().replace_day()
 
     assert (first.windows_computed, first.windows_changed) == (10, 10)
     assert (second.windows_computed, whole.windows_changed) == (0, 0)
@@ -60,7 +60,7 @@ def test_what_grows_batch_by_batch_equals_what_is_built_at_once(lake: SmallLake,
         if batch:
             lake.append(GOLD_TRADES, batch)
         for day in rng.sample(days_of(batch), len(days_of(batch))):
-            lake.candles_refresh(day).recompute_touched()
+            lake.candles_refresh(day).take_in_news()
 
     assert as_it_stands(lake) == candles_by_hand(rows)
 
@@ -69,12 +69,12 @@ def test_a_late_trade_that_fills_a_hole_turns_exactly_those_windows_complete(lak
     rows = trades_of(range(1, 13), 20)
     late = rows.pop(6)  # id 7, at the begin of minute 2: its hole lies on the boundary
     lake.append(GOLD_TRADES, rows)
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
     assert minutes(lake) == {0: (False, 0), 1: (False, 1), 2: (False, 1), 3: (False, 0)}
     before = lake.candles()
 
     lake.append(GOLD_TRADES, [late])
-    outcome = lake.candles_refresh().recompute_touched()
+    outcome = lake.candles_refresh().take_in_news()
 
     assert minutes(lake) == {0: (False, 0), 1: (True, 0), 2: (True, 0), 3: (False, 0)}
     assert outcome.windows_changed == 2
@@ -87,12 +87,12 @@ def test_a_late_trade_that_fills_a_hole_turns_exactly_those_windows_complete(lak
 def test_the_newest_window_is_judged_again_when_the_next_trade_is_seen_over_midnight(lake: SmallLake) -> None:
     evening = [a_trade(1, MIDNIGHT - timedelta(minutes=5)), a_trade(2, MIDNIGHT - timedelta(seconds=1))]
     lake.append(GOLD_TRADES, evening)
-    lake.candles_refresh(DAY).recompute_touched()
+    lake.candles_refresh(DAY).take_in_news()
     last = ("BTCUSDT", MIDNIGHT - timedelta(minutes=1))
     assert not lake.candles()[last]["is_complete"]
 
     lake.append(GOLD_TRADES, [a_trade(3, MIDNIGHT + timedelta(days=3))])
-    lake.candles_refresh(MIDNIGHT.date() + timedelta(days=3)).recompute_touched()
+    lake.candles_refresh(MIDNIGHT.date() + timedelta(days=3)).take_in_news()
 
     assert lake.candles()[last]["is_complete"]
 
@@ -101,54 +101,54 @@ def test_a_trade_of_an_old_day_is_proved_by_the_days_around_it(lake: SmallLake) 
     edges = [a_trade(1, NOON - timedelta(days=30)), a_trade(3, NOON + timedelta(days=30))]
     lake.append(GOLD_TRADES, edges)
     for day in days_of(edges):
-        lake.candles_refresh(day).recompute_touched()
+        lake.candles_refresh(day).take_in_news()
     assert [row["missing_trades"] for row in lake.candles().values()] == [1, 1]
 
     lake.append(GOLD_TRADES, [a_trade(2)])
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
 
     assert as_it_stands(lake) == candles_by_hand([*edges, a_trade(2)])
 
 
-def test_a_day_made_anew_leaves_the_candles_of_other_instruments_and_days(lake: SmallLake) -> None:
+def test_a_rebuilt_day_leaves_the_candles_of_other_instruments_and_days(lake: SmallLake) -> None:
     """ETHUSDT traded last three days ago: the way back to it goes over candles of BTCUSDT."""
     rows = [a_trade(1, NOON - timedelta(days=3), symbol="ETHUSDT"), a_trade(2, symbol="ETHUSDT")]
     rows += trades_of(range(1, 60), 6_000, -3 * 86_400 + 50)
     lake.append(GOLD_TRADES, rows)
     for day in days_of(rows):
-        lake.candles_refresh(day).recompute_touched()
+        lake.candles_refresh(day).take_in_news()
     before = lake.candles()
 
-    outcome = lake.candles_refresh().recompute_day()
+    outcome = lake.candles_refresh().replace_day()
 
     assert outcome.windows_changed == 0
     assert lake.candles() == before
     assert as_it_stands(lake) == candles_by_hand(rows)
 
 
-def test_a_day_made_anew_mends_what_was_wrong_and_drops_what_has_no_trade(lake: SmallLake) -> None:
+def test_a_rebuilt_day_mends_what_was_wrong_and_drops_what_has_no_trade(lake: SmallLake) -> None:
     rows = trades_of(range(1, 10), 30)
     lake.append(GOLD_TRADES, rows)
-    lake.candles_refresh().recompute_touched()
-    standing = lake.rows(GOLD_OHLCV_1M)
-    wrong = [row | {"trade_count": 77} if n == 1 else row for n, row in enumerate(standing)]
+    lake.candles_refresh().take_in_news()
+    existing = lake.rows(GOLD_OHLCV_1M)
+    wrong = [row | {"trade_count": 77} if n == 1 else row for n, row in enumerate(existing)]
     ghosts = [
-        standing[0] | {"window_start": NOON + timedelta(hours=1), "window_end": NOON + timedelta(hours=1, minutes=1)},
-        standing[0] | {"symbol": "GONEUSDT"},
+        existing[0] | {"window_start": NOON + timedelta(hours=1), "window_end": NOON + timedelta(hours=1, minutes=1)},
+        existing[0] | {"symbol": "GONEUSDT"},
     ]
     lake.table(GOLD_OHLCV_1M).delete(EqualTo("exchange", "binance"))
     lake.append(GOLD_OHLCV_1M, wrong + ghosts)
 
-    lake.candles_refresh().recompute_day()
+    lake.candles_refresh().replace_day()
 
     assert as_it_stands(lake) == candles_by_hand(rows)
 
 
-def test_an_empty_day_made_anew_commits_nothing(lake: SmallLake) -> None:
+def test_an_empty_rebuilt_day_commits_nothing(lake: SmallLake) -> None:
     before = lake.metadata_location(GOLD_OHLCV_1M)
 
-    assert lake.candles_refresh().recompute_day().windows_computed == 0
-    assert lake.candles_refresh().recompute_touched().windows_computed == 0
+    assert lake.candles_refresh().replace_day().windows_computed == 0
+    assert lake.candles_refresh().take_in_news().windows_computed == 0
 
     assert lake.metadata_location(GOLD_OHLCV_1M) == before
 
@@ -156,11 +156,11 @@ def test_an_empty_day_made_anew_commits_nothing(lake: SmallLake) -> None:
 def test_a_window_whose_trades_went_away_goes_with_them(lake: SmallLake) -> None:
     rows = trades_of(range(1, 10), 60)
     lake.append(GOLD_TRADES, rows)
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
     gold = lake.table(GOLD_TRADES)
     gold.delete(EqualTo("source_sequence", 5))  # the day's file is written again without it
 
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
 
     assert as_it_stands(lake) == candles_by_hand([row for row in rows if row["source_sequence"] != 5])
 
@@ -171,7 +171,7 @@ def test_a_long_backlog_is_taken_in_several_commits(lake: SmallLake, monkeypatch
     for first in range(0, len(rows), 10):
         lake.append(GOLD_TRADES, rows[first : first + 10])
 
-    lake.candles_refresh().recompute_touched()
+    lake.candles_refresh().take_in_news()
 
     assert as_it_stands(lake) == candles_by_hand(rows)
     assert lake.snapshots(GOLD_OHLCV_1M) > 3
@@ -181,8 +181,8 @@ def test_from_silver_to_candles_a_repeat_changes_nothing(lake: SmallLake) -> Non
     rows = trades_of(range(1, 30), 11)
     for repeat in range(2):
         lake.append(SILVER, [row | {"kafka_offset": 100 * repeat + n} for n, row in enumerate(rows)])
-        lake.trades_refresh().append_new()
-        lake.candles_refresh().recompute_touched()
+        lake.trades_refresh().take_in_news()
+        lake.candles_refresh().take_in_news()
         if repeat == 0:
             gold, candles = lake.gold(), lake.candles()
     assert lake.gold() == gold

@@ -9,7 +9,8 @@ import pytest
 
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.checks import gold_checks
-from k2_assets.gold.gold_day import GoldDay, Outcome
+from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.refresh_counts import RefreshCounts
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.run_days import days_of
@@ -46,10 +47,12 @@ def reported(instance: dg.DagsterInstance, asset: str) -> list[date]:
     return [date.fromisoformat(each.partition_key) for each in found if each.partition_key]
 
 
-def failing_once(rebuild: Callable[[GoldDay], Outcome], day: date, times: int) -> Callable[[GoldDay], Outcome]:
+def failing_once(
+    rebuild: Callable[[GoldDay], RefreshCounts], day: date, times: int
+) -> Callable[[GoldDay], RefreshCounts]:
     left = {day: times}
 
-    def rebuild_or_fail(self: GoldDay) -> Outcome:
+    def rebuild_or_fail(self: GoldDay) -> RefreshCounts:
         if left.get(self.day, 0):
             left[self.day] -= 1
             raise OSError(f"{self.day} cannot be read")

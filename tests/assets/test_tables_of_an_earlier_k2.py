@@ -51,9 +51,9 @@ def drain(lake: DrainedLake) -> None:
 
 
 def refine(lake: DrainedLake) -> None:
-    lake.trades_refresh().append_new()
-    lake.quotes_refresh().append_new()
-    lake.candles_refresh().recompute_touched()
+    lake.trades_refresh().take_in_news()
+    lake.quotes_refresh().take_in_news()
+    lake.candles_refresh().take_in_news()
 
 
 def columns_of(lake: DrainedLake, spec: TableSpec) -> list[str]:
@@ -76,7 +76,7 @@ def test_new_columns_come_last_and_are_written_and_read_by_name(lake: DrainedLak
     outcomes = [lake.rebuild(), lake.rebuild(data="quotes")]
     lake.trades_refresh().replace_day()
     lake.quotes_refresh().replace_day()
-    lake.candles_refresh().recompute_day()
+    lake.candles_refresh().replace_day()
     assert [each.rows_written + each.rejected_written for each in outcomes] == [0, 0]
     assert [lake.metadata_location(spec) for spec in EVERY_TABLE] == before
 

@@ -139,15 +139,15 @@ def replace_gold(home: Path, day: date) -> None:
 
 
 def follow_gold(home: Path, day: date) -> None:
-    RebuiltLake(home).trades_refresh(day).append_new()
+    RebuiltLake(home).trades_refresh(day).take_in_news()
 
 
 def recompute_candles(home: Path, day: date) -> None:
-    RebuiltLake(home).candles_refresh(day).recompute_day()
+    RebuiltLake(home).candles_refresh(day).replace_day()
 
 
 def follow_candles(home: Path, day: date) -> None:
-    RebuiltLake(home).candles_refresh(day).recompute_touched()
+    RebuiltLake(home).candles_refresh(day).take_in_news()
 
 
 def backfill(home: Path, days: Sequence[date]) -> None:

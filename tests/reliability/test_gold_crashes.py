@@ -108,7 +108,7 @@ class Refreshes:
             self.reliability.record(fault, injected=often, recovered_s=recovered_s, **counts)
         assert standing == sent
         assert contents(self.lake.rows(GOLD_OHLCV_1M)) == candles_by_hand(gold)
-        assert self.lake.candles_refresh().recompute_day().windows_changed == 0
+        assert self.lake.candles_refresh().replace_day().windows_changed == 0
 
 
 def _reported_rows(instance: dg.DagsterInstance, spec: TableSpec, day: date) -> object:

@@ -162,9 +162,9 @@ def judge_gold(lake: RebuiltLake, reliability: Faults, fault: str) -> None:
 def refresh_all(lake: RebuiltLake) -> None:
     """As refine does: each day by itself."""
     for day in (DAY, NEXT):
-        lake.trades_refresh(day).append_new()
+        lake.trades_refresh(day).take_in_news()
     for day in (DAY, NEXT):
-        lake.candles_refresh(day).recompute_touched()
+        lake.candles_refresh(day).take_in_news()
 
 
 def _alternating(round_: int) -> int:

@@ -111,7 +111,7 @@ class Venues:
             silver = tuple(tables.silver(venue, data).name for venue in VENUES)
             days = {each.date() for name in silver for each in self.rows(name, "timestamp")["timestamp"].to_pylist()}
             for day in sorted(days):
-                GoldRefresh(catalog, NAMESPACE, silver, day, data).append_new()
+                GoldRefresh(catalog, NAMESPACE, silver, day, data).take_in_news()
 
     def rows(self, table: str, *columns: str) -> pa.Table:
         """Return columns of a table."""

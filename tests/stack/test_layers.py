@@ -52,11 +52,11 @@ def test_each_layer_counts_what_it_has_not_taken_in(lake: SmallLake) -> None:
     lake.append(SILVER_QUOTES, [a_quote(1)])
     assert waiting(lake) == {"gold_trades": 5, "gold_quotes": 1}
 
-    lake.trades_refresh().append_new()
+    lake.trades_refresh().take_in_news()
     assert waiting(lake) == {"gold_quotes": 1, "candles": 5}
 
-    lake.quotes_refresh().append_new()
-    lake.candles_refresh().recompute_touched()
+    lake.quotes_refresh().take_in_news()
+    lake.candles_refresh().take_in_news()
     assert waiting(lake) == {}
 
     lake.append(SILVER, [a_trade(6, 99)])
@@ -68,8 +68,8 @@ def test_a_day_that_was_left_out_waits_since_its_own_commit(lake: SmallLake) -> 
     lake.append(SILVER, [a_trade(2, NOON + NEXT_DAY), a_trade(3, NOON + NEXT_DAY)])
     lake.append(SILVER, [a_trade(4, NOON + 2 * NEXT_DAY)])
 
-    lake.trades_refresh(DAY).append_new()
-    lake.trades_refresh(DAY + 2 * NEXT_DAY).append_new()
+    lake.trades_refresh(DAY).take_in_news()
+    lake.trades_refresh(DAY + 2 * NEXT_DAY).take_in_news()
 
     assert below(lake)["gold_trades"] == Below(2, commit_times(lake, SILVER.name)[1])
 
@@ -78,7 +78,7 @@ def test_days_older_than_a_full_memory_are_not_waited_for(lake: SmallLake, monke
     monkeypatch.setattr(source_memory, "DAYS_REMEMBERED", 2)
     for days in range(3):
         lake.append(SILVER, [a_trade(days + 1, NOON + days * NEXT_DAY)])
-        lake.trades_refresh(DAY + days * NEXT_DAY).append_new()
+        lake.trades_refresh(DAY + days * NEXT_DAY).take_in_news()
 
     assert "gold_trades" not in waiting(lake)
 
@@ -148,11 +148,11 @@ def test_rows_came_with_the_last_commit_that_added_some(lake: SmallLake) -> None
 
 def test_candles_that_replace_others_are_new_rows(lake: SmallLake) -> None:
     lake.append(SILVER, [a_trade(1)])
-    lake.trades_refresh().append_new()
-    lake.candles_refresh().recompute_touched()
+    lake.trades_refresh().take_in_news()
+    lake.candles_refresh().take_in_news()
     lake.append(SILVER, [a_trade(2, 1)])
-    lake.trades_refresh().append_new()
-    lake.candles_refresh().recompute_touched()
+    lake.trades_refresh().take_in_news()
+    lake.candles_refresh().take_in_news()
 
     assert table_of(lake, GOLD_OHLCV_1M.name).rows_came_at_s() == commit_times(lake, GOLD_OHLCV_1M.name)[-1]
     assert table_of(lake, GOLD_TRADES.name).rows == 2
