@@ -1,4 +1,4 @@
-"""What the lake's tables say of themselves in their metadata, read as files: pyiceberg takes two seconds to import.
+"""What the lake's tables say of themselves in their metadata, read as files: all of pyiceberg takes 2 s to import.
 
 It is loaded only for a catalog or a warehouse of the user's own, which a file cannot be opened of. Nothing here writes.
 """

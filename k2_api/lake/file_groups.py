@@ -58,7 +58,7 @@ class Group(msgspec.Struct, frozen=True, gc=False):
 
 Groups = tuple[Group, ...]
 Look = Callable[[Sequence[LakeFile]], dict[str, Groups]]
-"""Reads what files hold; see :class:`~k2_api.lake.row_sources.RowSource`."""
+"""Reads what files hold; see :class:`~k2_api.lake.row_source.RowSource`."""
 
 
 class FileGroups:

@@ -20,7 +20,7 @@ from k2_api.lake.duckdb_engine import Engine, Row, can_open
 from k2_api.lake.file_groups import CANDLES_1M, TRADES, FileGroups, Group, Groups, Shape
 from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
-from k2_api.lake.row_sources import InPlace, RowSource, ThroughArrow
+from k2_api.lake.row_source import RowSource
 from k2_core.clock import from_us, iso, to_us
 from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.lake.manifests import LakeFile
@@ -41,7 +41,7 @@ class PinnedTable:
         self._shape = shape
         self._groups = groups
         self._files: tuple[LakeFile, ...] = ()
-        self._source: RowSource = InPlace(engine, shape)
+        self._source = RowSource(engine, shape)
         self.snapshot = snapshot
         if table is None or snapshot is None:
             return
@@ -49,9 +49,9 @@ class PinnedTable:
         self._files = planned.files
         if planned.has_deletes:
             self._groups = FileGroups()  # another snapshot may strike out other rows of the same files
-            self._source = ThroughArrow(engine, shape, table, snapshot.snapshot_id)
+            self._source = RowSource(engine, shape, table, snapshot.snapshot_id)
         elif len(table.metadata.schemas) > 1 or not can_open(table.metadata.location):
-            self._source = ThroughArrow(engine, shape, table)
+            self._source = RowSource(engine, shape, table)
 
     @property
     def name(self) -> str:

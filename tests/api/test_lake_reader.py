@@ -8,7 +8,7 @@ from pyiceberg.types import StringType
 from starlette.testclient import TestClient
 
 from k2_api import app
-from k2_api.lake import row_sources
+from k2_api.lake import row_source
 from k2_api.lake.duckdb_engine import Engine
 from k2_core.lake.tables import GOLD_OHLCV_1M
 from tests.api.lakes import Lake, a_candle, a_trade, trades_from
@@ -154,9 +154,9 @@ def test_files_of_several_schemas_are_planned_as_those_of_one(
     with lake.table().update_schema() as update:
         update.add_column("venue_note", StringType())
     read: list[int] = []
-    original = row_sources.stream
+    original = row_source.stream
     monkeypatch.setattr(
-        row_sources, "stream", lambda table, files, *rest: read.append(len(files)) or original(table, files, *rest)
+        row_source, "stream", lambda table, files, *rest: read.append(len(files)) or original(table, files, *rest)
     )
     assert ids(client, "limit=5") == ["200", "199", "198", "197", "196"]
     assert ids(client, "limit=5&order=asc") == ["1", "2", "3", "4", "5"]

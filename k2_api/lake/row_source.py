@@ -1,11 +1,11 @@
-"""The two ways by which DuckDB gets the rows of planned files: in place, or through Arrow. Nothing is planned here."""
+"""How DuckDB gets the rows of planned files: in place, or through Arrow. Nothing is planned here."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
 from pyiceberg.table import Table
@@ -22,55 +22,26 @@ _SIDE_BY_SIDE: Final = 4
 _NO_FILTER: Final = Filter()
 
 
-class RowSource(Protocol):
-    """Where the rows of a table's files come from."""
-
-    def rows(
-        self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
-    ) -> list[Row]:
-        """Run ``sql``, which selects the rows of ``where``, over files; no files give no rows."""
-
-    def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
-        """Return what each file holds of each (exchange, symbol), by its path."""
-
-
 @dataclass(frozen=True)
-class InPlace:
-    """Files that DuckDB opens itself: local ones, of one schema, without deletes beside them."""
+class RowSource:
+    """Where the rows of a table's files come from.
+
+    ``table`` is None where DuckDB opens the files itself: local ones, of one schema, without deletes beside them.
+    Otherwise pyiceberg reads them, without the rows that the delete files of the snapshot ``deletes_of`` strike out.
+    """
 
     engine: Engine
     shape: Shape
-
-    def rows(
-        self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
-    ) -> list[Row]:
-        """See :class:`RowSource`; the filter is in the query."""
-        del where
-        return self.engine.over_files(sql, [each.path for each in files], params, query_type)
-
-    def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
-        """See :class:`RowSource`; one query looks into all files."""
-        found: defaultdict[str, list[Group]] = defaultdict(list)
-        for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups"):
-            found[row.pop("filename")].append(Group(**row))
-        return {each.path: tuple(found[local_path(each.path)]) for each in files}
-
-
-@dataclass(frozen=True)
-class ThroughArrow:
-    """Files that pyiceberg reads for DuckDB: on S3, of several schemas, or with rows that deletes strike out."""
-
-    engine: Engine
-    shape: Shape
-    table: Table
+    table: Table | None = None
     deletes_of: int | None = None
 
     def rows(
         self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
     ) -> list[Row]:
-        """See :class:`RowSource`; a column that the query does not name is not read."""
-        if not files:
-            return []
+        """Run ``sql``, which selects the rows of ``where``, over files; no files give no rows."""
+        if self.table is None or not files:
+            return self.engine.over_files(sql, [each.path for each in files], params, query_type)
+        # A column that the query does not name need not be read.
         columns = tuple(field.name for field in self.table.schema().fields if field.name in sql)
         expression = _expression(where, self.shape.time_column)
         try:
@@ -80,9 +51,14 @@ class ThroughArrow:
             raise FilesGone("files of the lake were removed while they were read; ask again") from error
 
     def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
-        """See :class:`RowSource`; some files are read side by side, three or four columns of each."""
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
-            return dict(threads.map(self._look_into, files))
+        """Return what each file holds of each (exchange, symbol), by its path; three or four columns are read."""
+        if self.table is not None:
+            with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+                return dict(threads.map(self._look_into, files))
+        found: defaultdict[str, list[Group]] = defaultdict(list)
+        for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups"):
+            found[row.pop("filename")].append(Group(**row))
+        return {each.path: tuple(found[local_path(each.path)]) for each in files}
 
     def _look_into(self, file: LakeFile) -> tuple[str, Groups]:
         rows = self.rows(_groups_sql(self.shape, ""), [file], _NO_FILTER, {}, "file_groups")
@@ -90,7 +66,9 @@ class ThroughArrow:
 
     @cached_property
     def _deletes(self) -> DeleteFiles:
-        return {} if self.deletes_of is None else delete_files(self.table, self.deletes_of)
+        if self.table is None or self.deletes_of is None:
+            return {}
+        return delete_files(self.table, self.deletes_of)
 
 
 def _groups_sql(shape: Shape, file_column: str) -> str:
