@@ -110,7 +110,7 @@ class Coinbase(VenueFeed):
 
 
 class Feeds(_Section):
-    """Which venues are fed, and how patient the feed is."""
+    """Which venues are fed, and how long the feed waits."""
 
     venues: tuple[str, ...] = Field(("binance", "kraken", "coinbase"), description="that `k2 up` feeds")
     binance: Binance = Binance()
@@ -119,7 +119,7 @@ class Feeds(_Section):
     symbols_per_connection: int = Field(
         200,
         ge=1,
-        description="spread a venue's symbols over connections of at most so many; the venue's limit holds too",
+        description="most symbols of one connection; the venue's own limit holds too",
     )
     source: str = Field("", description="where frames come from, if not from the venues; `k2 up --source` sets it")
     ca_file: Path | None = Field(None, description="PEM file of the authorities that sign venues; unset: certifi's")
@@ -127,16 +127,17 @@ class Feeds(_Section):
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
     silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
     rotate_after_s: float = Field(23 * 3600.0, gt=0, description="renew a connection before the venue's 24-hour cut")
-    gap_grace_s: float = Field(
-        2.0, ge=0, description="report missing ids only when they have not come late within so long"
-    )
-    stale_after_s: float = Field(30.0, gt=0, description="events that were older than this at receipt are stale")
-    skew_s: float = Field(2.0, gt=0, description="a venue's clock that differs from ours by more is a state of its own")
+    gap_grace_s: float = Field(2.0, ge=0, description="report missing ids that have not arrived after this long")
+    stale_after_s: float = Field(30.0, gt=0, description="an event that is older than this at receipt is stale")
+    skew_s: float = Field(2.0, gt=0, description="report a venue's clock that differs from ours by more than this")
     buffer_mb: int = Field(
-        64, ge=1, le=2048, description="what waits while Kafka is away; beyond it frames are dropped, and said so"
+        64,
+        ge=1,
+        le=2048,
+        description="memory for values that wait for Kafka; when it is full, frames are dropped and reported",
     )
     kafka_away_after_s: float = Field(
-        5.0, gt=0, description="a full buffer of which Kafka acknowledged nothing for so long is no longer waited for"
+        5.0, gt=0, description="with a full buffer, Kafka counts as away after this long without an acknowledgement"
     )
 
     def of(self, venue: str) -> VenueFeed:
