@@ -110,7 +110,7 @@ class Coinbase(VenueFeed):
 
 
 class Feeds(_Section):
-    """Which venues are fed, and how patient the feed is."""
+    """Which venues are fed, and how long the feed waits."""
 
     venues: tuple[str, ...] = Field(("binance", "kraken", "coinbase"), description="venues that `k2 up` feeds")
     binance: Binance = Binance()
@@ -129,21 +129,17 @@ class Feeds(_Section):
     backoff_last_s: float = Field(128.0, gt=0, description="longest pause before a reconnect")
     silence_s: float = Field(60.0, gt=0, description="reconnect after this long without any frame or ping")
     rotate_after_s: float = Field(23 * 3600.0, gt=0, description="renew a connection before the venue's 24-hour cut")
-    gap_grace_s: float = Field(
-        2.0, ge=0, description="report ids as missing only when they have not come within this long"
-    )
-    stale_after_s: float = Field(
-        30.0, gt=0, description="an event that is older than this when it is received is stale"
-    )
+    gap_grace_s: float = Field(2.0, ge=0, description="report missing ids that have not arrived after this long")
+    stale_after_s: float = Field(30.0, gt=0, description="an event that is older than this at receipt is stale")
     skew_s: float = Field(2.0, gt=0, description="report a venue's clock that differs from ours by more than this")
     buffer_mb: int = Field(
         64,
         ge=1,
         le=2048,
-        description="frames that wait while Kafka does not answer; beyond it frames are dropped and reported",
+        description="memory for values that wait for Kafka; when it is full, frames are dropped and reported",
     )
     kafka_away_after_s: float = Field(
-        5.0, gt=0, description="stop waiting for a full buffer once Kafka has acknowledged nothing for this long"
+        5.0, gt=0, description="with a full buffer, Kafka counts as away after this long without an acknowledgement"
     )
 
     def of(self, venue: str) -> VenueFeed:

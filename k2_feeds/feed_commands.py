@@ -11,7 +11,7 @@ from k2_core.errors import K2Error, PartError
 
 
 class _Number(click.FloatRange):
-    """A number within bounds, and neither nan nor inf, which no comparison keeps out."""
+    """A finite number within bounds; a comparison alone would accept nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -41,11 +41,11 @@ def feed() -> None:
 def run(venues: tuple[str, ...], take_over: bool, health_port: int | None) -> None:
     """Feed VENUEs (such as binance) into Kafka until stopped; all of K2_FEEDS__VENUES when none is named.
 
-    URLs and symbols come from the settings. It makes its topics and registers its schemas first, and waits for Kafka
-    and the registry if they are not there yet. Health: http://127.0.0.1:9101/health
+    URLs and symbols come from the settings. It first creates its topics and registers its schemas, and waits for Kafka
+    and the registry if they do not run yet. Health: http://127.0.0.1:9101/health
 
-    One process feeds a venue. With --take-over a second one begins beside it, and ends it once the venue has
-    acknowledged everything here as well.
+    One process feeds a venue. With --take-over a second one starts beside it, and ends it once the venue has
+    acknowledged all subscriptions of the second one.
 
     \b
     Examples:
@@ -74,11 +74,11 @@ def run(venues: tuple[str, ...], take_over: bool, health_port: int | None) -> No
 @click.argument("venue")
 @click.option("--within", "within_s", type=_Number(min=0), default=120.0, show_default=True, help="Seconds.")
 def handover(venue: str, within_s: float) -> None:
-    """Have a new process take over VENUE from the one that feeds it, without a gap: for a new version of K2.
+    """Replace the process that feeds VENUE by a new one, without a gap: for a new version of K2.
 
     Under k2 up the supervisor starts the successor, which takes over all venues of that process. The present process
-    ends once the venue has acknowledged everything to its successor. Without k2 up this starts nothing, and says which
-    command does.
+    ends once the venue has acknowledged all subscriptions of its successor. Without k2 up this starts nothing, and
+    shows the command that does.
 
     \b
     Examples:
@@ -108,8 +108,8 @@ def record(venue: str, file: Path, seconds: float | None) -> None:
     """Record every frame of VENUE into FILE, one a line: receive time in ns, the frame.
 
     The source is the URL of the settings. A FILE that ends in .gz is compressed. Until it is complete it is called
-    FILE.part; Ctrl-C completes it. Begin its name with the venue and '_', so that it can be played without saying
-    whose it is.
+    FILE.part; Ctrl-C completes it. If its name begins with the venue and '_', it can be played without naming the
+    venue.
 
     \b
     Examples:
@@ -156,18 +156,18 @@ def simulate(
     truth: Path | None,
     faults: str | None,
 ) -> None:
-    """Be Binance, Kraken and Coinbase on one port, WebSockets and REST: a random market, or recordings.
+    """Simulate Binance, Kraken and Coinbase on one port, WebSockets and REST: a random market, or recordings.
 
     Recordings are played once; several are merged by time. Playing begins when each venue of the files has
-    subscribers: at once when all symbols are subscribed to, else when nobody has asked for more for a second, and 60 s
-    after the first subscription at the latest. With K2_SIMULATOR__WAIT_FOR_ALL=true, which k2 up sets, that second is
-    not enough. What is due while nobody is subscribed is lost, as at a venue; with --speed max frames go as fast as
-    they are taken. GET /status tells the position, and how many frames reached nobody. The random market's symbols,
-    and what is not given here, come from the settings.
+    subscribers: at once if all symbols are subscribed to, else after a second without further subscriptions, and at
+    the latest 60 s after the first one. With K2_SIMULATOR__WAIT_FOR_ALL=true, which k2 up sets, it waits for all
+    symbols for these 60 s. A frame without a subscriber is lost, as at a venue. With --speed max frames are sent as
+    fast as they are read. GET /status reports the position, and how many frames had no subscriber. The settings give
+    the random market's symbols, and whatever is not given here.
 
-    Into the folder of --truth go trades.jsonl and quotes.jsonl (what happened, heard or not), dropped.jsonl (what a
-    fault kept from all who were subscribed) and faults.jsonl. A script of --faults has one fault a line, its time
-    counted from the first subscription: {"at_s": 20, "fault": "drop", "venue": "kraken", "count": 5}.
+    The folder of --truth gets trades.jsonl and quotes.jsonl (all that happened), dropped.jsonl (what a fault kept from
+    all subscribers) and faults.jsonl. A script of --faults has one fault a line, its time counted from the first
+    subscription: {"at_s": 20, "fault": "drop", "venue": "kraken", "count": 5}.
 
     \b
     Examples:
@@ -226,12 +226,12 @@ def fault(
     """Have the running simulator's VENUE suffer the fault NAME.
 
     \b
-    drop, duplicate, reorder, malformed   COUNT messages are lost, doubled, swapped, or joined by a broken one
+    drop, duplicate, reorder, malformed   COUNT messages are lost, sent twice, swapped, or followed by a broken one
     disconnect    connections end in the middle of a frame
     cut           connections are closed, as at the end of their day
     shutdown      Binance says serverShutdown; SECONDS (5) later connections are closed
     slow          after SECONDS (2) without being sent anything, clients are cut off as too slow
-    silence       nothing is said for SECONDS (10), though subscriptions are accepted and pings answered
+    silence       nothing is sent for SECONDS (10), though subscriptions are accepted and pings answered
     skew          the venue's clock is wrong by SECONDS (5), for a while (--for, 10 s)
     stale         what is sent happened SECONDS (60) ago, for a while (--for, 10 s)
     http_429      REST and handshakes are answered by 429 for SECONDS (10)

@@ -80,7 +80,7 @@ def session(path: str, board: Board) -> BinanceSession:
 
 
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
-    """Yield the messages that tell of events: one for each trade and each quote."""
+    """Yield the messages of events: one for each trade and each quote."""
     for event in events:
         symbol, told = event.listing.symbol, streams(event.listing.symbol)
         if isinstance(event, Quote):

@@ -17,7 +17,7 @@ class Message(NamedTuple):
     """One message of a venue.
 
     ``streams``: whoever subscribed to one of them gets it; every subscriber when there are none. ``event`` is what it
-    tells of; None when it was recorded, and then ``body`` goes out as it is.
+    reports; None if it was recorded, and then ``body`` is sent as it is.
     """
 
     streams: tuple[str, ...]
@@ -33,7 +33,7 @@ class Board:
         self.trades: dict[str, deque[Trade]] = defaultdict(lambda: deque(maxlen=_KEPT_TRADES))
         self.quotes: dict[str, Quote] = {}
         self.silences: list[str | None] = []
-        """Symbols of which nothing is told just now; None is all of them."""
+        """Symbols of which the venue sends nothing now; None is all of them."""
         self.recorded = False
 
     def post(self, event: Event) -> None:
@@ -44,7 +44,7 @@ class Board:
             self.trades[event.listing.symbol].extend(event.trades)
 
     def silent(self, symbol: str) -> bool:
-        """Return whether nothing is told of a symbol just now, though subscriptions are accepted."""
+        """Return whether the venue sends nothing of a symbol now, though it accepts subscriptions."""
         return None in self.silences or symbol in self.silences
 
     def last_trades(self, symbol: str, count: int) -> list[Trade]:

@@ -137,7 +137,7 @@ def session(path: str, board: Board) -> CoinbaseSession:  # noqa: ARG001  # as i
 
 
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
-    """Yield the messages that tell of events: one for all trades of a product, newest first, one for each quote."""
+    """Yield the messages of events: one for all trades of a product, newest first, one for each quote."""
     together: dict[str, Trades] = {}
     for event in events:
         if isinstance(event, Quote):

@@ -55,7 +55,7 @@ def venue_of_rest(path: str) -> str | None:
 
 
 def venue_of_socket(path: str) -> str | None:
-    """Return the venue whose WebSocket is at a path; all stand on one port."""
+    """Return the venue whose WebSocket is at a path; all are on one port."""
     if path in {"/stream", "/ws"} or path.startswith("/ws/"):
         return "binance"
     return {"/v2": "kraken", "/": "coinbase", "": "coinbase"}.get(path)

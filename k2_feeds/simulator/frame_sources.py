@@ -75,7 +75,7 @@ class Player:
     as at the beginning; what had been handed to a connection that then broke is lost. At the end connections stay open.
 
     Frames that name no stream (broken ones) go to every subscriber of their venue; answers to the recorder's own
-    requests to nobody, though a venue that numbers its messages is told of them.
+    requests to nobody, though a venue that numbers its messages counts them.
     """
 
     def __init__(

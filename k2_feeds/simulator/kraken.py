@@ -124,7 +124,7 @@ def session(path: str, board: Board) -> KrakenSession:  # noqa: ARG001  # as its
 
 
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:  # noqa: ARG001  # as its twins
-    """Yield the messages that tell of events: one for all trades of an order, one for each quote."""
+    """Yield the messages of events: one for all trades of an order, one for each quote."""
     for event in events:
         trade, ticker = streams(event.listing.symbol)
         if isinstance(event, Quote):

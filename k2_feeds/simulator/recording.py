@@ -63,7 +63,7 @@ def recording_of(argument: str | Path) -> Recording:
 
 
 def survey(recordings: list[Recording], report: Callable[[int], None] = lambda _: None) -> Contents:
-    """Read recordings once, wholly, and say what they hold; ``report`` is told the frames read now and then.
+    """Read recordings once and return what they hold; ``report`` is called with the number of frames now and then.
 
     Raises:
         RecordingError: a file cannot be read; names file and line.

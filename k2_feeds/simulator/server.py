@@ -1,4 +1,4 @@
-"""The venues' server: one port on which WebSockets and lists of instruments stand where each venue has them."""
+"""The venues' server: one port with the WebSocket and the list of instruments of each venue at its own path."""
 
 import asyncio
 import contextlib
