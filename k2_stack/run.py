@@ -13,12 +13,14 @@ from rich.console import Console
 from k2_core import clock, disk_space
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
+from k2_core.leases import held
+from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings, child_environment
 from k2_stack import banner, logfiles, parts, ports, processes, stack_state, supervisor
 from k2_stack.keeper import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
-from k2_stack.stack_state import Lock, StackState
+from k2_stack.stack_state import StackState
 from k2_stack.supervisor import Supervisor
 from k2_stack.trade_sources import Source, absolute
 
@@ -42,16 +44,13 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
     """
     require_known_home(settings)
     _require_space(settings)
-    lock = Lock(settings)
-    if not lock.acquire():
-        raise _already(settings, lock)
-    try:
+    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
+        if lease is None:
+            raise _already(settings, stack_state.supervisor_of(settings))
         console = _console()
         _clear(settings, console)
         ports.require_free(plan, settings.api.host)
         asyncio.run(_run(settings, plan, source, console))
-    finally:
-        lock.release()
 
 
 async def _run(settings: Settings, plan: list[Part], source: str, console: Console) -> None:
@@ -100,9 +99,8 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
     """
     require_known_home(settings)
     _require_space(settings)
-    lock = Lock(settings)
-    if lock.holder() is not None:
-        raise _already(settings, lock)
+    if (holder := stack_state.supervisor_of(settings)) is not None:
+        raise _already(settings, holder)
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "k2_stack", "up", "--source", source.kind, *_options(source)]
@@ -148,35 +146,24 @@ def _watch(settings: Settings, child: subprocess.Popen[bytes], progress: Progres
 
 def end(settings: Settings) -> str:
     """End the platform of this home within 20 s, and say in a sentence what was ended."""
-    lock = Lock(settings)
-    holder = lock.holder()
-    if holder is not None:
-        _end_supervisor(holder)
-    if not lock.exists():  # nothing is made in a mistyped home; but one that was deleted may have processes
-        return _said(settings, holder, processes.end_marked(settings.home, supervisor.END_REST_S))
-    with_lock = lock.acquire()
-    try:
-        left = _end_orphans(settings) if with_lock else 0
-    finally:
-        lock.release()
-    return _said(settings, holder, left)
+    found = stack_state.supervisor_of(settings)
+    if found is not None:
+        found.terminate()
+        deadline = clock.monotonic() + END_WITHIN_S
+        while found.is_running() and clock.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        found.kill()
+    if not (settings.home / "run").exists():  # nothing is made in a mistyped home; a deleted one may have processes
+        return _said(settings, found, processes.end_marked(settings.home, supervisor.END_REST_S))
+    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
+        left = _end_orphans(settings) if lease else 0
+    return _said(settings, found, left)
 
 
-def _said(settings: Settings, holder: int | None, left: int) -> str:
-    if holder is None and not left:
+def _said(settings: Settings, found: ProcessIdentity | None, left: int) -> str:
+    if found is None and not left:
         return f"Nothing of {settings.home} is running."
     return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."
-
-
-def _end_supervisor(pid: int) -> None:
-    leader = processes.identity(pid)
-    if leader is None:
-        return
-    processes.terminate(leader)
-    deadline = clock.monotonic() + END_WITHIN_S
-    while processes.is_running(leader) and clock.monotonic() < deadline:
-        time.sleep(LOOK_S)
-    processes.kill(leader)
 
 
 def _end_orphans(settings: Settings) -> int:
@@ -202,7 +189,8 @@ def _require_space(settings: Settings) -> None:
         raise PartError(f"the disk of {full[0].folder} is full: free some space, and start again.")
 
 
-def _already(settings: Settings, lock: Lock) -> PartError:
+def _already(settings: Settings, found: ProcessIdentity | None) -> PartError:
+    pid = found.pid if found else "unknown"
     return PartError(
-        f"K2 is already running in {settings.home} (pid {lock.holder()}): see `k2 status`, or end it with `k2 down`."
+        f"K2 is already running in {settings.home} (pid {pid}): see `k2 status`, or end it with `k2 down`."
     )

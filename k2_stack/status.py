@@ -74,7 +74,7 @@ def gather(settings: Settings) -> Status:
     """
     seen = _Lake(settings)
     now = stack_state.read(settings)
-    running = stack_state.Lock(settings).holder() is not None
+    running = stack_state.supervisor_of(settings) is not None
     parts = _parts(settings, now, running=running) if now else []
     ready = bool(now and running and now.ready) and not any(
         each["state"] == stack_state.RESTARTING for each in _own(parts)
@@ -179,7 +179,7 @@ def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
     if beat is None:
         return None
     silent_s = clock.now_s() - beat.beat_at
-    if beat.phase == STOPPED or not beat.process_lives():
+    if beat.phase == STOPPED or not beat.process.is_running():
         return _between_runs(kept, beat, silent_s, settings)
     troubled = bool(beat.detail) and beat.phase in {READING, WAITING}  # it says why it waits, or what it cannot do
     said = f"{beat.phase}{': ' if beat.detail else ''}{beat.detail}"

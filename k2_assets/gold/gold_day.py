@@ -10,7 +10,7 @@ from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.lake.commits import ATTEMPTS
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.lake.table_lock import is_locked, lock
+from k2_assets.lake.table_lock import RowLeases, lock
 from k2_core.errors import CommitConflict, UnfitTrades
 from k2_core.lake import tables
 from k2_core.lake.tables import DATA, GOLD, GOLD_OHLCV_1M, GOLD_TRADES
@@ -80,7 +80,8 @@ class GoldDay:
 
     def is_leased(self) -> bool:
         """Tell whether another run rebuilds the day now, or needs that nobody commits to the table meanwhile."""
-        return is_locked(self.lake.catalog(), self._lease, self._turn)
+        leases = RowLeases(self.lake.catalog())
+        return any(leases.holder(name) is not None for name in (self._lease, self._turn))
 
     @property
     def _lease(self) -> str:

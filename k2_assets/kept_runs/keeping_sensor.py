@@ -1,12 +1,12 @@
 """The sensor that keeps a kept run alive. It launches runs and never works itself: ticks are at-least-once."""
 
 import dagster as dg
-import psutil
 
 from k2_assets.kept_runs.kept_run import KeptRun
 from k2_assets.kept_runs.liveness import Started, Verdict, end_if_stopped, is_due, judge_from_store, leftover
 from k2_assets.orchestration.run_processes import fail, fail_orphaned_runs, process_of
 from k2_assets.orchestration.run_tags import UNFINISHED
+from k2_core import process_identity
 
 
 def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
@@ -21,8 +21,8 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
     )
     def keep_one(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         end_if_stopped(kept)
-        code_server = psutil.Process()  # sensors run in it, and it starts the processes of runs
-        fail_orphaned_runs(context.instance, launchers_since_s=code_server.create_time())
+        code_server = process_identity.this_process()  # sensors run in it, and it starts the processes of runs
+        fail_orphaned_runs(context.instance, launchers_since_s=code_server.started)
         there = _that_are_there(context.instance, kept)
         may_start = not there or (len(there) == 1 and all(is_due(kept, run_id) for run_id in there))
         if not may_start:

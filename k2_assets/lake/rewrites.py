@@ -17,10 +17,10 @@ from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from k2_assets.lake.commit_outcome import commit_once
 from k2_assets.lake.commits import commit_id
-from k2_assets.lake.table_lock import Lease
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
+from k2_core.leases import Lease
 
 _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.05

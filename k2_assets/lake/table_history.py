@@ -24,10 +24,11 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
+from k2_core.leases import Lease
 
 _ATTEMPTS: Final = 20
 _PAUSE_S: Final = 0.05
