@@ -13,10 +13,11 @@ from typing import Any, Final
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import BigInteger, Column, Engine, MetaData, Row, String, Table, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_core import clock, process_identity
 from k2_core.errors import LockBusy, LockLost
+from k2_core.lake.made_once import ensure_table
 from k2_core.leases import Holder, Lease, held
 from k2_core.logs import logger
 from k2_core.process_identity import ProcessIdentity
@@ -54,7 +55,7 @@ class RowLeases:
     def __init__(self, catalog: Catalog) -> None:
         assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
         self._engine = catalog.engine
-        _ensure_table(self._engine)
+        ensure_table(self._engine, _LOCKS)
 
     def take(self, name: str) -> "Lease | None":
         """Take the lease ``name``, also of a holder that died or let it run out; None when another has it."""
@@ -123,13 +124,6 @@ class _RowLease:
                 self._until = asked + LEASE_S
             except SQLAlchemyError as error:  # check() tells when the lease has run out
                 log.warning("lease not renewed", lock=self._name, error=str(error))
-
-
-def _ensure_table(engine: Engine) -> None:
-    try:
-        _LOCKS.create(engine, checkfirst=True)
-    except (IntegrityError, OperationalError, ProgrammingError):
-        _LOCKS.create(engine, checkfirst=True)  # another process made it at the same moment
 
 
 def _holds(row: Row[Any]) -> Holder | None:
