@@ -33,7 +33,7 @@ from k2_core.lake.catalog import open_catalog
 from k2_core.raw_frame import Encoder
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Settings
-from k2_core.venues import binance
+from k2_core.venues import VENUES, binance
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT")
 CLEAN, POISONED = "binance", "binance_poisoned"
@@ -185,7 +185,8 @@ def tell(rates: list[float], messages: int, size: int, poison: float) -> None:
 
 def measure(parts: Settings, venue: str, home: Path, options: argparse.Namespace) -> Run:
     settings = parts.model_copy(update={"home": home, "drain": Drain(work_minutes=30)})
-    drains.VENUES = {venue: venue_called(venue)}  # type: ignore[attr-defined]
+    VENUES.clear()
+    VENUES[venue] = venue_called(venue)
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
