@@ -111,10 +111,8 @@ class FileLeases:
             with self._path(name).open(encoding="ascii") as file:
                 if _locked(file, fcntl.LOCK_SH):
                     return None
-                return Holder(
-                    socket.gethostname(),
-                    process_identity.noted(int(file.read() or 0), os.fstat(file.fileno()).st_mtime),
-                )
+                pid, noted_at = int(file.read() or 0), os.fstat(file.fileno()).st_mtime
+                return Holder(socket.gethostname(), process_identity.noted(pid, noted_at))
         except (FileNotFoundError, NotADirectoryError):
             return None
 

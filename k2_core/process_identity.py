@@ -44,8 +44,7 @@ class ProcessIdentity:
 
     def is_same(self, other: "ProcessIdentity") -> bool:
         """Tell whether both name one process."""
-        apart_s = abs(self.started - other.started)
-        return self.pid == other.pid and apart_s <= _TOLERANCE_S
+        return self.pid == other.pid and abs(self.started - other.started) <= _TOLERANCE_S
 
     def is_before(self, moment: float) -> bool:
         """Tell whether the process surely began before a moment, in seconds since 1970."""
@@ -57,11 +56,9 @@ class ProcessIdentity:
 
     def is_stopped(self) -> bool:
         """Tell whether the process is there but was stopped by a signal, so that it can do nothing."""
-        process = self.found()
-        try:
-            return process is not None and process.status() == psutil.STATUS_STOPPED
-        except psutil.Error:
-            return False
+        with suppress(psutil.NoSuchProcess):
+            return (process := self.found()) is not None and process.status() == psutil.STATUS_STOPPED
+        return False
 
     def terminate(self) -> None:
         """Ask the process to end, if it runs."""
@@ -80,9 +77,8 @@ class ProcessIdentity:
         return not runs
 
     def _send(self, number: signal.Signals) -> None:
-        process = self.found()
-        if process is not None:
-            with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
+            if process := self.found():
                 process.send_signal(number)
 
 

@@ -42,42 +42,24 @@ def limit_log(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def members(leader: ProcessIdentity) -> list[Process]:
-    """Return the living processes of the leader's session, also when the leader itself is gone."""
-    return sessions([leader])[leader]
-
-
 def sessions(leaders: Iterable[ProcessIdentity]) -> dict[ProcessIdentity, list[Process]]:
-    """Return the living processes of each leader's session, looking once at all processes of the machine.
+    """Return the living processes of each leader's session, also when the leader itself is gone.
 
     While a session has members, the kernel gives its number to no new process: a process of that pid with another
-    start time means that the session has ended.
+    start time means that the session has ended. All processes of the machine are looked at once.
     """
     found: dict[ProcessIdentity, list[Process]] = {leader: [] for leader in leaders}
-    living = {leader.pid: leader for leader in found if not _is_anothers(leader)}
+    living = {leader.pid: leader for leader in found if (process_identity.of(leader.pid) or leader).is_same(leader)}
     for pid in psutil.pids() if living else ():
         try:
-            leader = living.get(os.getsid(pid))
-            process = psutil.Process(pid) if leader else None
+            if leader := living.get(os.getsid(pid)):
+                process = psutil.Process(pid)
+                late = not ProcessIdentity(pid, process.create_time()).is_before(leader.started)
+                if late and process.status() != psutil.STATUS_ZOMBIE:
+                    found[leader].append(process)
         except (psutil.Error, OSError):
             continue
-        if leader and process and _belongs(process, leader):
-            found[leader].append(process)
     return found
-
-
-def _is_anothers(leader: ProcessIdentity) -> bool:
-    """Tell whether the leader's pid belongs to another process by now."""
-    current = process_identity.of(leader.pid)
-    return current is not None and not current.is_same(leader)
-
-
-def _belongs(process: Process, leader: ProcessIdentity) -> bool:
-    try:
-        member = ProcessIdentity(process.pid, process.create_time())
-        return not member.is_before(leader.started) and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def marked(home: Path) -> list[Process]:

@@ -19,8 +19,8 @@ class SchemaLookup:
 
     Poison may name an id of its own in every message, and a question for each costs more than the message. Registries
     give ids in ascending order. So ids are asked for in that order, and once more than four above the largest good one
-    turned out unknown, those beyond the smallest four count as unknown for up to a minute. A million ids, 5,000 at a time, cost 44
-    questions.
+    turned out unknown, those beyond the smallest four count as unknown for up to a minute. A million ids, 5,000 at a
+    time, cost 44 questions.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -48,10 +48,10 @@ class SchemaLookup:
         try:
             for first in range(0, len(ids), _AT_ONCE):
                 end = self._end_of_ids()
-                some = [schema_id for schema_id in ids[first : first + _AT_ONCE] if schema_id < end]
+                some = [schema_id for schema_id in ids[first : first + _AT_ONCE] if 0 < schema_id < end]
                 if not some:
                     return
-                for schema_id, text in zip(some, pool.map(self._text, some), strict=True):
+                for schema_id, text in zip(some, pool.map(self._registry.schema, some), strict=True):
                     if text is None:
                         self._unknown.add(schema_id)
                     else:
@@ -64,6 +64,3 @@ class SchemaLookup:
         largest = max(self._known, default=0)
         beyond = sorted(schema_id for schema_id in self._unknown if schema_id > largest)
         return beyond[_ENOUGH] if len(beyond) > _ENOUGH else _NO_ID
-
-    def _text(self, schema_id: int) -> str | None:
-        return self._registry.schema(schema_id) if schema_id else None

@@ -27,8 +27,8 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
         may_start = not there or (len(there) == 1 and all(is_due(kept, run_id) for run_id in there))
         if not may_start:
             return dg.SkipReason("; ".join(f"run {run_id[:8]} {reason}" for run_id, reason in there.items()))
-        if not there and (reason := _one_is_left(kept)):
-            return dg.SkipReason(reason)
+        if not there and (process := leftover(kept)) and not process.end():
+            return dg.SkipReason(f"process {process.pid} of a run that is over cannot be ended")
         generation = int(context.cursor or 0) + 1
         # A run key is skipped for ever once it was used; so is this one if this tick is repeated.
         request = dg.RunRequest(run_key=f"{kept.name}:{generation}")
@@ -58,11 +58,3 @@ def _keeps_its_place(instance: dg.DagsterInstance, record: dg.RunRecord, kept: K
         return f"is {judgement.verdict.value}, and its process {run.process.pid} cannot be ended: {judgement.reason}"
     fail(instance, run_id, f"The {kept.label} is {judgement.verdict.value}: {judgement.reason}.")
     return None
-
-
-def _one_is_left(kept: KeptRun) -> str | None:
-    """End a process that works on although its run is over; return why that did not succeed."""
-    process = leftover(kept)
-    if process is None or process.end():
-        return None
-    return f"process {process.pid} of a run that is over cannot be ended"

@@ -20,7 +20,6 @@ from k2_core.lake.table_spec import TableSpec
 from k2_core.settings import Settings
 
 CATALOG_NAME = "k2"
-_TABLES_OF_A_CATALOG = 2
 _FORMATS = Table("k2_format", MetaData(), Column("format", Integer, primary_key=True))
 
 
@@ -34,7 +33,7 @@ def open_catalog(settings: Settings) -> Catalog:
         settings.home.mkdir(parents=True, exist_ok=True)
         _prepare_sqlite(settings.home / "catalog.db")
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
-    catalog = made_once(lambda: LakeCatalog(CATALOG_NAME, **properties), things=_TABLES_OF_A_CATALOG)
+    catalog = made_once(lambda: LakeCatalog(CATALOG_NAME, **properties), things=2)  # its two tables
     try:
         home_format.require_known(format_of(catalog), str(settings.home))
     except NewerHome:
