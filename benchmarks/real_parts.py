@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from k2_core import process_identity
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
 from k2_stack.probes import Answer
@@ -38,7 +39,7 @@ def machine() -> str:
 @contextmanager
 def _running(settings: Settings, name: str, command: list[str]) -> Iterator[None]:
     process = processes.start(command, log=settings.home / f"{name}.log", env=child_environment(), cwd=settings.home)
-    leader = processes.identity(process.pid)
+    leader = process_identity.of(process.pid)
     assert leader
     try:
         while not _serves(settings, name):

@@ -70,31 +70,6 @@ class Registry:
         """
         return self._found(f"look up schema {schema_id}", lambda: self._client.get_schema(schema_id).schema_str)
 
-    def largest_id(self, questions: int) -> int | None:
-        """Return the largest id of a schema that stands under a subject, 0 if none does.
-
-        None where so many questions do not suffice.
-
-        Raises:
-            RegistryError: the registry did not answer.
-        """
-        subjects = self._found("list its subjects", lambda: self._client.get_subjects(deleted=True)) or []
-        questions -= 1 + len(subjects)
-        if questions < 0:
-            return None
-        versions = [(subject, version) for subject in subjects for version in self._versions(subject)]
-        if len(versions) > questions:
-            return None
-        return max((self._id(*each) or 0 for each in versions), default=0)
-
-    def _versions(self, subject: str) -> list[int]:
-        what = f"list the versions of {subject}"
-        return self._found(what, lambda: self._client.get_versions(subject, deleted=True)) or []
-
-    def _id(self, subject: str, version: int) -> int | None:
-        what = f"look up version {version} of {subject}"
-        return self._found(what, lambda: self._client.get_version(subject, version, deleted=True).schema_id)
-
     def latest(self, subject: str) -> str | None:
         """Return the newest schema of a subject as JSON; None when it has none.
 

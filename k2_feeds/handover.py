@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,12 +10,12 @@ from typing import Final, NamedTuple
 import msgspec
 import psutil
 
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.errors import PartError, SettingsError
 from k2_core.logs import logger
+from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings, under_supervisor
 
-_SAME_START_S: Final = 2.0  # the kernel's clock of process starts is coarse, and moves when wall time is set
 _LOOK_S: Final = 0.05
 _SAY_AFTER_S: Final = 15.0
 _log = logger(__name__)
@@ -42,25 +41,15 @@ class Feeder(NamedTuple):
             return False
 
     @property
-    def runs(self) -> bool:
-        """Whether this very process still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) <= _SAME_START_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
-
-    def ask_to_end(self) -> None:
-        """Send SIGTERM to this very process."""
-        if self.runs:
-            os.kill(self.pid, signal.SIGTERM)
+    def process(self) -> ProcessIdentity:
+        """This very process."""
+        return ProcessIdentity(self.pid, self.started)
 
     async def end(self) -> None:
         """Ask this process to end once, and wait until it has."""
         asked_at = said_at = clock.monotonic()
-        self.ask_to_end()
-        while self.runs:
+        self.process.terminate()
+        while self.process.is_running():
             await asyncio.sleep(_LOOK_S)
             if clock.monotonic() - said_at > _SAY_AFTER_S:
                 said_at = clock.monotonic()
@@ -112,14 +101,15 @@ def await_successor(settings: Settings, venue: str, before: Feeder, within_s: fl
         if feeder is not None and feeder.pid != before.pid:
             return feeder
         time.sleep(_LOOK_S)
-    still = f"process {before.pid} still feeds it" if before.runs else "nothing feeds it now"
+    still = f"process {before.pid} still feeds it" if before.process.is_running() else "nothing feeds it now"
     raise PartError(f"no other process feeds {venue} after {within_s:.0f} s; {still}: k2 logs feed says more.")
 
 
 def this_process(venues: tuple[str, ...], health_port: int) -> Feeder:
     """Return this process as a feeder of these venues."""
     supervisor = os.getppid() if under_supervisor() else 0
-    return Feeder(os.getpid(), psutil.Process().create_time(), health_port, venues, supervisor)
+    me = process_identity.this_process()
+    return Feeder(me.pid, me.started, health_port, venues, supervisor)
 
 
 def claim(settings: Settings, me: Feeder, venue: str) -> None:
@@ -233,7 +223,7 @@ def _read(path: Path) -> Feeder | None:
         feeder = msgspec.json.decode(path.read_bytes(), type=Feeder)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return feeder if feeder.runs else None
+    return feeder if feeder.process.is_running() else None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Final
 
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings, child_environment
 from k2_stack import parts, processes, stack_state
@@ -102,7 +102,7 @@ class Keeper:
 
     def _keep_process(self, process: Process) -> None:
         self.process = process
-        leader = processes.identity(process.pid)
+        leader = process_identity.of(process.pid)
         self._now.pid, self._now.process_started = process.pid, leader.started if leader else None
         self._publish()
 

@@ -74,7 +74,7 @@ def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
     if beat is None:
         return None
     silent_s = clock.now_s() - beat.beat_at
-    lives = beat.phase != STOPPED and beat.process_lives()
+    lives = beat.phase != STOPPED and beat.process.is_running()
     if lives:
         # A detail while it reads or waits gives the reason for the wait, or names what it cannot do.
         failing = bool(beat.detail) and beat.phase in {READING, WAITING}

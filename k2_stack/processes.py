@@ -5,27 +5,18 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from k2_core import clock
+from k2_core import clock, process_identity
+from k2_core.process_identity import ProcessIdentity
 
 Process = psutil.Process
 
-_SAME_START_S: Final = 2.0  # the kernel's clock of process starts is coarse, and moves when wall time is set
 _LOG_BYTES: Final = 20_000_000
 MARK: Final = "_K2_STACK"  # in the environment of every process of a platform: the home folder
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process that leads a session: its pid, and when it started, since pids are used again."""
-
-    pid: int
-    started: float
 
 
 def start(command: list[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
@@ -51,72 +42,24 @@ def limit_log(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def identity(pid: int) -> Identity | None:
-    """Return the identity of a running process; None when there is none."""
-    try:
-        return Identity(pid, psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
-def is_running(process: Identity) -> bool:
-    """Tell whether that very process runs; a zombie does not."""
-    try:
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.started) < _SAME_START_S
-        return same and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def terminate(process: Identity) -> None:
-    """Ask that very process to end."""
-    if is_running(process):
-        os.kill(process.pid, signal.SIGTERM)
-
-
-def kill(process: Identity) -> None:
-    """Kill that very process, if it still runs."""
-    if is_running(process):
-        os.kill(process.pid, signal.SIGKILL)
-
-
-def members(leader: Identity) -> list[Process]:
-    """Return the living processes of the leader's session, also when the leader itself is gone."""
-    return sessions([leader])[leader]
-
-
-def sessions(leaders: Iterable[Identity]) -> dict[Identity, list[Process]]:
-    """Return the living processes of each leader's session, looking once at all processes of the machine.
+def sessions(leaders: Iterable[ProcessIdentity]) -> dict[ProcessIdentity, list[Process]]:
+    """Return the living processes of each leader's session, also when the leader itself is gone.
 
     While a session has members, the kernel gives its number to no new process: a process of that pid with another
-    start time means that the session has ended.
+    start time means that the session has ended. All processes of the machine are looked at once.
     """
-    found: dict[Identity, list[Process]] = {leader: [] for leader in leaders}
-    living = {leader.pid: leader for leader in found if not _is_anothers(leader)}
+    found: dict[ProcessIdentity, list[Process]] = {leader: [] for leader in leaders}
+    living = {leader.pid: leader for leader in found if (process_identity.of(leader.pid) or leader).is_same(leader)}
     for pid in psutil.pids() if living else ():
         try:
-            leader = living.get(os.getsid(pid))
-            process = psutil.Process(pid) if leader else None
+            if leader := living.get(os.getsid(pid)):
+                process = psutil.Process(pid)
+                late = not ProcessIdentity(pid, process.create_time()).is_before(leader.started)
+                if late and process.status() != psutil.STATUS_ZOMBIE:
+                    found[leader].append(process)
         except (psutil.Error, OSError):
             continue
-        if leader and process and _belongs(process, leader):
-            found[leader].append(process)
     return found
-
-
-def _is_anothers(leader: Identity) -> bool:
-    """Tell whether the leader's pid belongs to another process by now."""
-    current = identity(leader.pid)
-    return current is not None and abs(current.started - leader.started) >= _SAME_START_S
-
-
-def _belongs(process: Process, leader: Identity) -> bool:
-    try:
-        started = process.create_time()
-        return started > leader.started - _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def marked(home: Path) -> list[Process]:
@@ -145,7 +88,7 @@ def end_marked(home: Path, grace_s: float) -> int:
     return len(found)
 
 
-def end(leaders: Iterable[Identity], grace_s: float) -> None:
+def end(leaders: Iterable[ProcessIdentity], grace_s: float) -> None:
     """End whole sessions: ask all of them with SIGTERM, and kill what is left after ``grace_s`` seconds."""
     wanted = list(leaders)
     _send(_members_of(wanted), signal.SIGTERM)
@@ -157,7 +100,7 @@ def end(leaders: Iterable[Identity], grace_s: float) -> None:
         psutil.wait_procs(left, timeout=0.1)
 
 
-def _members_of(leaders: list[Identity]) -> list[Process]:
+def _members_of(leaders: list[ProcessIdentity]) -> list[Process]:
     return [process for found in sessions(leaders).values() for process in found]
 
 

@@ -13,12 +13,14 @@ from rich.console import Console
 from k2_core import clock, disk_space
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
+from k2_core.leases import held
+from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings, child_environment
 from k2_stack import banner, logfiles, parts, ports, processes, stack_state, supervisor
 from k2_stack.logfiles import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
-from k2_stack.stack_state import Lock, StackState
+from k2_stack.stack_state import StackState
 from k2_stack.supervisor import Supervisor
 from k2_stack.terminal import open_console
 from k2_stack.trade_sources import Source, absolute
@@ -40,17 +42,15 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
         PartError: it is already running, a port is taken, or something did not start; then nothing is left behind.
         NewerHome: this K2 does not know the home's format.
     """
-    lock = _lock_of_usable_home(settings)
-    if not lock.acquire():
-        raise _already_running(settings, lock)
-    try:
+    _require_usable(settings)
+    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
+        if lease is None:
+            raise _already_running(settings, stack_state.supervisor_of(settings))
         console = open_console()
         if left := _end_orphans(settings):
             console.print(f"Ended {left} processes that an earlier run had left.")
         ports.require_free(plan, settings.api.host)
         asyncio.run(_run(settings, plan, source, console))
-    finally:
-        lock.release()
 
 
 async def _run(settings: Settings, plan: list[Part], source: str, console: Console) -> None:
@@ -87,9 +87,9 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
         PartError: it is already running, or did not start.
         NewerHome: this K2 does not know the home's format.
     """
-    lock = _lock_of_usable_home(settings)
-    if lock.holder() is not None:
-        raise _already_running(settings, lock)
+    _require_usable(settings)
+    if (holder := stack_state.supervisor_of(settings)) is not None:
+        raise _already_running(settings, holder)
     # The log goes on from run to run: only what this supervisor writes is searched for an error.
     log = log_of(settings, "supervisor")
     began = log.stat().st_size if log.exists() else 0
@@ -132,25 +132,20 @@ def _wait_until_running(settings: Settings, child: subprocess.Popen[bytes], prog
 
 def end(settings: Settings) -> str:
     """End the platform of this home within 20 s, and return a sentence that names what was ended."""
-    lock = Lock(settings)
-    holder = lock.holder()
-    leader = processes.identity(holder) if holder is not None else None
+    leader = stack_state.supervisor_of(settings)
     if leader is not None:
         # The supervisor ends the parts itself. It is killed only when it does not come to an end.
-        processes.terminate(leader)
+        leader.terminate()
         deadline = clock.monotonic() + END_WITHIN_S
-        while processes.is_running(leader) and clock.monotonic() < deadline:
+        while leader.is_running() and clock.monotonic() < deadline:
             time.sleep(LOOK_S)
-        processes.kill(leader)
-    if lock.exists():
-        acquired = lock.acquire()
-        try:
-            left = _end_orphans(settings) if acquired else 0
-        finally:
-            lock.release()
-    else:  # no lock: a mistyped home, where nothing is created, or a deleted one, which may have left processes
+        leader.kill()
+    if (settings.home / "run").exists():
+        with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
+            left = _end_orphans(settings) if lease else 0
+    else:  # a mistyped home, where nothing is created, or a deleted one, which may have left processes
         left = processes.end_marked(settings.home, supervisor.END_REST_S)
-    if holder is None and not left:
+    if leader is None and not left:
         return f"Nothing of {settings.home} is running."
     return "K2 has ended." if not left else f"K2 has ended, with {left} processes that no supervisor held any more."
 
@@ -168,15 +163,15 @@ def _end_orphans(settings: Settings) -> int:
     return count
 
 
-def _lock_of_usable_home(settings: Settings) -> Lock:
+def _require_usable(settings: Settings) -> None:
     require_known_home(settings)
     full = [disk for disk in disk_space.disks(settings) if disk.is_full]
     if full:
         raise PartError(f"the disk of {full[0].folder} is full: free some space, and start again.")
-    return Lock(settings)
 
 
-def _already_running(settings: Settings, lock: Lock) -> PartError:
+def _already_running(settings: Settings, found: ProcessIdentity | None) -> PartError:
+    pid = found.pid if found else "unknown"
     return PartError(
-        f"K2 is already running in {settings.home} (pid {lock.holder()}): see `k2 status`, or end it with `k2 down`."
+        f"K2 is already running in {settings.home} (pid {pid}): see `k2 status`, or end it with `k2 down`."
     )

@@ -1,17 +1,14 @@
 """What the supervisor knows of its parts: ``K2_HOME/run/stack.json``, for other processes and for later starts."""
 
-import fcntl
-import os
-import time
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
+from k2_core.leases import FileLeases
+from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings
-from k2_stack.processes import Identity
 
 WAITING: Final = "waiting"
 STARTING: Final = "starting"
@@ -20,7 +17,7 @@ FAILING: Final = "failing"
 RESTARTING: Final = "restarting"
 STOPPED: Final = "stopped"
 
-_TRIES: Final = 5
+LEASE: Final = "stack"  # the right to run the platform of a home
 
 
 class PartState(msgspec.Struct):
@@ -44,9 +41,9 @@ class PartState(msgspec.Struct):
     took_s: float | None = None
 
     @property
-    def identity(self) -> Identity | None:
+    def identity(self) -> ProcessIdentity | None:
         """The process that leads the part's session; None when none was started."""
-        return Identity(self.pid, self.process_started) if self.pid and self.process_started else None
+        return ProcessIdentity(self.pid, self.process_started) if self.pid and self.process_started else None
 
 
 class StackState(msgspec.Struct):
@@ -73,9 +70,9 @@ class StackState(msgspec.Struct):
         return self.source.partition(" ")[0] == "recording"
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> ProcessIdentity:
         """The supervisor's process."""
-        return Identity(self.pid, self.process_started)
+        return ProcessIdentity(self.pid, self.process_started)
 
     def part(self, name: str) -> PartState | None:
         """Return the part of that name, if this platform has it."""
@@ -87,16 +84,10 @@ class StackState(msgspec.Struct):
         return (part.url if part else None) or ""
 
 
-def run_folder(settings: Settings) -> Path:
-    """Return the folder of runtime files, and make it."""
-    folder = settings.home / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def write(settings: Settings, state: StackState) -> None:
     """Replace the state file at once, so that a reader never sees half of it."""
-    path = run_folder(settings) / "stack.json"
+    path = settings.home / "run" / "stack.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".json.new")
     fresh.write_bytes(msgspec.json.encode(state))
     fresh.replace(path)
@@ -110,6 +101,17 @@ def read(settings: Settings) -> StackState | None:
         return None
 
 
+def leases(settings: Settings) -> FileLeases:
+    """Return the leases of a home; who has :data:`LEASE` runs its platform."""
+    return FileLeases(settings.home / "run")
+
+
+def supervisor_of(settings: Settings) -> ProcessIdentity | None:
+    """Return the process that runs the platform of this home; None when none does. Makes nothing."""
+    holder = leases(settings).holder(LEASE)
+    return holder.process if holder else None
+
+
 def running(settings: Settings) -> StackState:
     """Return the platform that runs from this home, whose parts may listen on other ports than the settings name.
 
@@ -119,7 +121,8 @@ def running(settings: Settings) -> StackState:
     """
     require_known_home(settings)
     now = read(settings)
-    if now is None or Lock(settings).holder() != now.pid:
+    supervisor = supervisor_of(settings)
+    if now is None or supervisor is None or supervisor.pid != now.pid:
         raise PartError(
             f"no platform runs from {settings.home}: start it with `k2 up`, or set K2_HOME to the home of one."
         )
@@ -138,53 +141,3 @@ def bound(settings: Settings) -> Settings:
     kafka = settings.kafka.model_copy(update={"bootstrap_servers": now.url("broker")})
     registry = settings.registry.model_copy(update={"url": now.url("registry")})
     return settings.model_copy(update={"kafka": kafka, "registry": registry})
-
-
-class Lock:
-    """The right to run the platform of one home. The kernel gives it back when its holder dies, however it dies."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._path = settings.home / "run" / "stack.lock"
-        self._file: IO[str] | None = None
-
-    def exists(self) -> bool:
-        """Tell whether a platform ever ran from this home."""
-        return self._path.exists()
-
-    def acquire(self) -> bool:
-        """Take the lock; False when another process has it."""
-        run_folder(self._settings)
-        file = self._path.open("a+")
-        for _ in range(_TRIES):  # whoever asks for the holder has it for a moment
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-        else:
-            file.close()
-            return False
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._file:
-            self._file.close()
-            self._file = None
-
-    def holder(self) -> int | None:
-        """Return the pid of the process that holds the lock; None when nobody does. Makes nothing."""
-        try:
-            with self._path.open("r+") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return int(file.read() or 0)
-        except (FileNotFoundError, NotADirectoryError):  # no platform ever ran from here
-            return None
-        return None

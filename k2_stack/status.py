@@ -59,7 +59,7 @@ def gather(settings: Settings) -> Status:
     """
     lake = _Lake(settings)
     now = stack_state.read(settings)
-    running = stack_state.Lock(settings).holder() is not None
+    running = stack_state.supervisor_of(settings) is not None
     parts = part_statuses(settings, now, running=running) if now else []
     # Kept runs do not count as parts that restart: one is replaced by the next every quarter of an hour.
     own = [part for part in parts if part["name"] not in KEPT]

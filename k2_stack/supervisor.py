@@ -1,11 +1,10 @@
 """Start all parts, independent ones side by side, keep them, and end them all. One supervisor runs one home."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Final
 
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.errors import K2Error, PartError
 from k2_core.settings import Settings
 from k2_stack import parts, processes, stack_state
@@ -41,8 +40,7 @@ class Supervisor:
         self._began = clock.monotonic()
         self._written = True
         self._stopping = asyncio.Event()
-        own = processes.identity(os.getpid())
-        assert own  # noqa: S101  # this very process
+        own = process_identity.this_process()
         # The keepers change these states; the supervisor writes them all to one file, which `k2 status` reads.
         states = [
             PartState(

@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from k2_core import process_identity
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import java, probes, processes
 from tests import selection
@@ -187,7 +188,7 @@ def running(name: str, command: list[str], settings: Settings, probe: Callable[[
     """Run a part until the block ends, and leave nothing of it behind."""
     log = settings.home / "logs" / f"{name}.log"
     process = processes.start(command, log=log, env=child_environment(), cwd=settings.home)
-    leader = processes.identity(process.pid)
+    leader = process_identity.of(process.pid)
     assert leader
     try:
         _await_ready(name, process.poll, probe, log)

@@ -1,17 +1,15 @@
 """A kept run's heartbeat: one row in a small SQLite store of its own, written by a thread every few seconds."""
 
-import os
 import sqlite3
 import threading
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from k2_assets.kept_runs.kept_run import KeptRun
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.logs import logger
+from k2_core.process_identity import ProcessIdentity
 
 log = logger(__name__)
 
@@ -36,14 +34,10 @@ class Beat:
     due_at: float
     detail: str
 
-    def process_lives(self) -> bool:
-        """Tell whether the very process that wrote this is still there, not another with its pid."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.process_started) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process that wrote this."""
+        return ProcessIdentity(self.pid, self.process_started)
 
 
 def read_beat(store: Path, name: str) -> Beat | None:
@@ -72,7 +66,7 @@ class Heart:
         self._name = kept.name
         self._run_id = run_id
         self._interval_s = kept.beat_interval_s
-        self._started = psutil.Process().create_time()
+        self._process = process_identity.this_process()
         self._due_at = clock.now_s() + kept.work_s
         self._state = ("starting", clock.now_s(), "")
         self._stop = threading.Event()
@@ -101,7 +95,7 @@ class Heart:
     def _write(self) -> None:
         phase, progress_at, detail = self._state
         times = (clock.now_s(), progress_at, self._due_at)
-        row = (self._name, os.getpid(), self._started, self._run_id, phase, *times, detail)
+        row = (self._name, self._process.pid, self._process.started, self._run_id, phase, *times, detail)
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO heartbeat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)  # noqa: S608

@@ -1,12 +1,12 @@
 """The sensor that keeps a kept run alive. It launches runs and never works itself: ticks are at-least-once."""
 
 import dagster as dg
-import psutil
 
 from k2_assets.kept_runs.kept_run import KeptRun
 from k2_assets.kept_runs.liveness import Started, Verdict, end_if_stopped, is_due, judge_from_store, leftover
 from k2_assets.orchestration.run_processes import fail, fail_orphaned_runs, process_of
 from k2_assets.orchestration.run_tags import UNFINISHED
+from k2_core import process_identity
 
 
 def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.SensorDefinition:
@@ -21,14 +21,14 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
     )
     def keep_one(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         end_if_stopped(kept)
-        code_server = psutil.Process()  # sensors run in it, and it starts the processes of runs
-        fail_orphaned_runs(context.instance, launchers_since_s=code_server.create_time())
+        code_server = process_identity.this_process()  # sensors run in it, and it starts the processes of runs
+        fail_orphaned_runs(context.instance, launchers_since_s=code_server.started)
         there = _that_are_there(context.instance, kept)
         may_start = not there or (len(there) == 1 and all(is_due(kept, run_id) for run_id in there))
         if not may_start:
             return dg.SkipReason("; ".join(f"run {run_id[:8]} {reason}" for run_id, reason in there.items()))
-        if not there and (reason := _one_is_left(kept)):
-            return dg.SkipReason(reason)
+        if not there and (process := leftover(kept)) and not process.end():
+            return dg.SkipReason(f"process {process.pid} of a run that is over cannot be ended")
         generation = int(context.cursor or 0) + 1
         # A run key is skipped for ever once it was used; so is this one if this tick is repeated.
         request = dg.RunRequest(run_key=f"{kept.name}:{generation}")
@@ -58,11 +58,3 @@ def _keeps_its_place(instance: dg.DagsterInstance, record: dg.RunRecord, kept: K
         return f"is {judgement.verdict.value}, and its process {run.process.pid} cannot be ended: {judgement.reason}"
     fail(instance, run_id, f"The {kept.label} is {judgement.verdict.value}: {judgement.reason}.")
     return None
-
-
-def _one_is_left(kept: KeptRun) -> str | None:
-    """End a process that works on although its run is over; return why that did not succeed."""
-    process = leftover(kept)
-    if process is None or process.end():
-        return None
-    return f"process {process.pid} of a run that is over cannot be ended"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from k2_core.leases import FileLeases, LeaseStore
 from k2_core.settings import Settings
 
 _LONG_DAYS: Final = 6  # times as long as a drain
@@ -17,7 +18,7 @@ class KeptRun:
         name: of the run's heartbeat and of its files under ``run/``.
         job: the name of its Dagster job.
         label: its name for people, such as ``drain``.
-        folder: where its heartbeat and its locks are.
+        folder: where its heartbeat and its lease are.
         log: the file that what it logs is kept in.
         work_s: after so long it is due: it hands over to a successor as soon as one waits.
         beat_interval_s: it writes a heartbeat this often.
@@ -41,13 +42,13 @@ class KeptRun:
         return self.folder / f"{self.name}.db"
 
     @property
-    def lock(self) -> Path:
-        """The file that the run which works holds, and that names its process."""
-        return self.folder / f"{self.name}.lock"
+    def leases(self) -> LeaseStore:
+        """The store of the lease, called like the run, that the run which works holds."""
+        return FileLeases(self.folder)
 
     @property
     def successor(self) -> "KeptRun":
-        """The one that waits for this one to hand over: a heartbeat and a lock of its own."""
+        """The one that waits for this one to hand over: a heartbeat and a lease of its own."""
         return replace(self, name=f"{self.name}.next")
 
 

@@ -7,10 +7,9 @@ from typing import Final
 
 from k2_assets.kept_runs.heartbeat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun
-from k2_assets.kept_runs.run_lease import holder
-from k2_assets.orchestration.run_processes import RunProcess
 from k2_core import clock
 from k2_core.logs import logger
+from k2_core.process_identity import ProcessIdentity
 
 log = logger(__name__)
 
@@ -40,7 +39,7 @@ class Started:
 
     run_id: str
     since_s: float
-    process: RunProcess | None
+    process: ProcessIdentity | None
 
 
 def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
@@ -52,7 +51,7 @@ def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
         return _judge_silent(run, kept)
     now = clock.now_s()
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
-    if silent_s > kept.dead_after_s and not beat.process_lives():
+    if silent_s > kept.dead_after_s and not beat.process.is_running():
         return Judgement(Verdict.DEAD, f"no beat for {silent_s:.0f} s, and process {beat.pid} is gone")
     if silent_s > kept.hung_after_s:
         return Judgement(Verdict.HUNG, f"no beat for {silent_s:.0f} s, though process {beat.pid} is there")
@@ -91,29 +90,29 @@ def successor_waits(kept: KeptRun) -> bool:
     except sqlite3.Error:
         return False
     fresh = beat is not None and clock.now_s() - beat.beat_at < _MISSED_BEATS * kept.beat_interval_s
-    return beat is not None and fresh and beat.phase == WAITING and beat.process_lives()
+    return beat is not None and fresh and beat.phase == WAITING and beat.process.is_running()
 
 
 def end_if_stopped(kept: KeptRun) -> None:
-    """Kill the run that holds a lock of ``kept`` if a signal has stopped its process for longer than some beats.
+    """Kill the run that holds a lease of ``kept`` if a signal has stopped its process for longer than some beats.
 
     It may hold a lock on a database: for a moment of each event, a process that writes one keeps all others from even
     reading it. So nothing that Dagster keeps is asked before this.
     """
     for each in (kept, kept.successor):
-        process = holder(each.lock)
-        if process is None or not process.is_stopped():
+        holder = each.leases.holder(each.name)
+        if holder is None or not holder.is_here or not holder.process.is_stopped():
             continue
         try:
             beat = read_beat(each.store, each.name)
         except sqlite3.Error:
             beat = None  # for seconds: what it holds is this very store
         if beat is None or clock.now_s() - beat.beat_at > _MISSED_BEATS * kept.beat_interval_s:
-            log.warning("a run that a signal has stopped is killed", run=each.name, pid=process.pid)
-            process.end()
+            log.warning("a run that a signal has stopped is killed", run=each.name, pid=holder.process.pid)
+            holder.process.end()
 
 
-def leftover(kept: KeptRun) -> RunProcess | None:
+def leftover(kept: KeptRun) -> ProcessIdentity | None:
     """Return the process that still works although no run of ``kept`` is under way; None when there is none.
 
     As when its run was declared over from outside: canceled, or beyond its time.
@@ -122,15 +121,14 @@ def leftover(kept: KeptRun) -> RunProcess | None:
         beat = read_beat(kept.store, kept.name)
     except sqlite3.Error:
         return None
-    if beat is None or beat.phase == STOPPED or not beat.process_lives():
+    if beat is None or beat.phase == STOPPED or not beat.process.is_running():
         return None
-    return RunProcess(beat.pid, beat.process_started)
+    return beat.process
 
 
 def _judge_silent(run: Started, kept: KeptRun) -> Judgement:
     waited_s = clock.now_s() - run.since_s
-    lives = run.process is not None and run.process.found() is not None
-    if waited_s > kept.dead_after_s and not lives:
+    if waited_s > kept.dead_after_s and not (run.process and run.process.is_running()):
         return Judgement(Verdict.DEAD, f"no beat for {waited_s:.0f} s, its process is gone")
     if waited_s > _MISSED_BEATS * kept.beat_interval_s and run.process and run.process.is_stopped():
         return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s, its process is stopped")

@@ -3,8 +3,6 @@
 Nothing here retries blindly: a commit that failed has an unknown outcome until the table was reloaded.
 """
 
-import random
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from k2_assets.lake.data_files import without_rows, write_files
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
+from k2_core.lake.commit_attempts import until_committed
 from k2_core.lake.source_memory import REPLACING
 from k2_core.lake.table_spec import TableSpec
 from k2_core.logs import logger
@@ -30,8 +29,6 @@ from k2_core.offsets import Offsets
 log = logger(__name__)
 
 ATTEMPTS: Final = 10
-_MOVES: Final = 20  # of the table by others, for which the same files are committed again
-_PAUSE_S: Final = 0.05  # at most, before that
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -66,20 +63,19 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
     """
     files = _Files(write_files(table, [rows]) if isinstance(rows, pa.Table) else rows)
     keys = {key for key, _ in following.items()}
-    for _ in range(ATTEMPTS):
+
+    def attempt(table: Table) -> Table | None:
         standing = Offsets.from_properties(table.properties)
         if standing.only(keys) != start.only(keys):
             msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
             raise CommitConflict(msg)
         remembered = standing.advanced(following).to_properties()
-        if _try_commit(table, files, remembered, in_summary=remembered):
-            return table
-        table = table.refresh()
-    msg = f"{table.name()[-1]} was moved by other writers {ATTEMPTS} times in a row"
-    raise CommitConflict(msg)
+        return table if _try_commit(table, files, remembered, in_summary=remembered) else None
+
+    return until_committed(table.refresh, attempt, table=table, attempts=ATTEMPTS)
 
 
-def _computed_anew(_: Table) -> None:
+def _computed_again(_: Table) -> None:
     """Tell that a change holds in no other state of its table."""
 
 
@@ -92,13 +88,13 @@ class Change:
         replace: names the rows in whose place they come; None when they only come.
         remember: the table's properties after the commit, those that change.
         remember_in: returns the same for a newer state of the table, where all that the rows were computed from is as
-            it was; None where they have to be computed anew.
+            it was; None where they have to be computed again.
     """
 
     rows: pa.Table
     replace: BooleanExpression | None
     remember: Mapping[str, str]
-    remember_in: Callable[[Table], Mapping[str, str] | None] = _computed_anew
+    remember_in: Callable[[Table], Mapping[str, str] | None] = _computed_again
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,7 @@ def commit_derived(
 ) -> tuple[Table, Change | None]:
     """Compute a change from the table as it stands and commit it.
 
-    After a conflict the same files are committed where the change holds still; else it is computed anew.
+    After a conflict the same files are committed where the change holds still; else it is computed again.
 
     Args:
         load: loads the table's newest state.
@@ -139,37 +135,34 @@ def commit_derived(
     Raises:
         CommitConflict: other writers were first again and again.
     """
-    for attempt in range(1, attempts + 1):
-        table = load()
+
+    def attempt(table: Table) -> tuple[Table, Change | None] | None:
         try:
             change = compute(table)
+            return table if change is None else _committed(load, table, change), change
         except CommitConflict as conflict:
-            if attempt == attempts:
-                raise
-            log.info("another writer was first; computed anew", conflict=str(conflict))
-            continue
-        if change is None:
-            return table, None
-        after = _committed(load, table, change)
-        if after is not None:
-            return after, change
-    msg = f"{table.name()[-1]} was moved by other writers {attempts} times in a row"
-    raise CommitConflict(msg)
-
-
-def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table | None:
-    """Commit a change, also to a newer state in which it holds still; None when it does not, or others were first."""
-    files, remember = _Files.of(table, change), change.remember
-    for _ in range(_MOVES):
-        if _try_commit(table, files, remember):
-            return table
-        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
-        table = load()
-        newer = change.remember_in(table)
-        if newer is None:
+            log.info("another writer was first; the change is computed again", conflict=str(conflict))
             return None
-        remember = newer
-    return None
+
+    return until_committed(load, attempt, attempts=attempts)
+
+
+def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table:
+    """Commit a change, also to a newer state for which it is still right.
+
+    Raises:
+        CommitConflict: it has to be computed again, or other writers were first again and again.
+    """
+    files = _Files.of(table, change)
+
+    def attempt(newest: Table) -> Table | None:
+        remember = change.remember if newest is table else change.remember_in(newest)
+        if remember is None:
+            msg = f"{table.name()[-1]}: what the change was computed from has moved"
+            raise CommitConflict(msg)
+        return newest if _try_commit(newest, files, remember) else None
+
+    return until_committed(load, attempt, table=table)
 
 
 def _try_commit(

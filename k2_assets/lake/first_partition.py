@@ -10,11 +10,12 @@ from typing import Final
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import Column, Engine, MetaData, String, Table, create_engine, insert, inspect, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_assets.lake.source_files import rows_by_day
 from k2_core import clock
 from k2_core.lake import tables
+from k2_core.lake.made_once import ensure_table
 from k2_core.lake.tables import DATA, GOLD
 from k2_core.logs import logger
 from k2_core.settings import Settings
@@ -44,7 +45,7 @@ class FirstPartition:
         assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
         self._catalog = catalog
         self._namespace = namespace
-        _ensure_table(catalog.engine)
+        ensure_table(catalog.engine, _FIRST)
 
     def settle(self) -> date:
         """Return the first partition, after moving it back to where data begin; at first it is today.
@@ -95,13 +96,6 @@ def known_first_partition(settings: Settings) -> date:
     finally:
         engine.dispose()
     return stored or clock.now().date()
-
-
-def _ensure_table(engine: Engine) -> None:
-    try:
-        _FIRST.create(engine, checkfirst=True)
-    except (IntegrityError, OperationalError, ProgrammingError):
-        _FIRST.create(engine, checkfirst=True)  # another process made it at the same moment
 
 
 def _stored(engine: Engine, namespace: str) -> date | None:

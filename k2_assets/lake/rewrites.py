@@ -4,10 +4,7 @@ The files that go are named, never found again by a filter: rows that were appen
 lock ``files:<table>``, so that no two of them replace the same files; a drain needs no lock.
 """
 
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from pyiceberg.exceptions import ValidationException
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
@@ -17,13 +14,11 @@ from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from k2_assets.lake.commit_outcome import commit_once
 from k2_assets.lake.commits import commit_id
-from k2_assets.lake.table_lock import Lease
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
-
-_ATTEMPTS: Final = 20
-_PAUSE_S: Final = 0.05
+from k2_core.lake.commit_attempts import until_committed
+from k2_core.leases import Lease
 
 
 def replace_files(
@@ -54,14 +49,12 @@ def replace_files(
             files are left to the removal of files that no snapshot names.
         LockLost: the lock was lost before the commit.
     """
-    for _ in range(_ATTEMPTS):
-        table = load()
+
+    def attempt(table: Table) -> Table | None:
         lease.check()
-        if _try_replace(table, removed, added, remember, age):
-            return table
-        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
-    msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
-    raise CommitConflict(msg)
+        return table if _try_replace(table, removed, added, remember, age) else None
+
+    return until_committed(load, attempt)
 
 
 def _try_replace(

@@ -4,8 +4,6 @@ Callers hold the lock ``history:<table>``. What is to go is judged by the table 
 refused when a tag or branch that was not known then names one of the snapshots.
 """
 
-import random
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal
 
@@ -24,13 +22,13 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
+from k2_core.lake.commit_attempts import until_committed
+from k2_core.leases import Lease
 
-_ATTEMPTS: Final = 20
-_PAUSE_S: Final = 0.05
 _DONE: Final = {"tag": "tagged", "expire": "expired"}
 
 Expiry = tuple[Collection[str], Collection[int]]
@@ -52,11 +50,11 @@ def make_tags(load: Callable[[], Table], lease: Lease, choose: Callable[[Table],
         LockLost: the lock was lost before the commit.
     """
 
-    def attempt(table: Table) -> bool:
+    def attempt(table: Table) -> Table | None:
         tags = choose(table)
-        return not tags or _commit(table, lease, "tag", lambda transaction: _tagging(transaction, tags))
+        return _committed(table, lease, "tag", lambda transaction: _tagging(transaction, tags)) if tags else table
 
-    return _until_it_stands(load, attempt)
+    return until_committed(load, attempt)
 
 
 def expire(
@@ -81,14 +79,14 @@ def expire(
         LockLost: the lock was lost before the commit.
     """
 
-    def attempt(table: Table) -> bool:
+    def attempt(table: Table) -> Table | None:
         tags, snapshot_ids = choose(table)
         if not tags and not snapshot_ids:
-            return True
+            return table
         note([each for each in table.metadata.snapshots if each.snapshot_id in snapshot_ids])
-        return _commit(table, lease, "expire", lambda transaction: _expiry(transaction, tags, snapshot_ids))
+        return _committed(table, lease, "expire", lambda transaction: _expiry(transaction, tags, snapshot_ids))
 
-    return _until_it_stands(load, attempt)
+    return until_committed(load, attempt)
 
 
 def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapshot_id: int, wait_s: float = 60) -> None:
@@ -168,8 +166,10 @@ def _expiry(transaction: Transaction, tags: Collection[str], snapshot_ids: Colle
     return _Change(transaction, tuple(updates), (untagged,))
 
 
-def _commit(table: Table, lease: Lease, point: str, change: Callable[[Transaction], UpdateTableMetadata[Any]]) -> bool:
-    """Commit once; False when the outcome is a conflict or unknown, to be judged by what then stands."""
+def _committed(
+    table: Table, lease: Lease, point: str, change: Callable[[Transaction], UpdateTableMetadata[Any]]
+) -> Table | None:
+    """Commit once, and return the table; None when the outcome is a conflict or unknown."""
     name = table.name()[-1]
     reach(f"{name}.{point}")
     lease.check()
@@ -177,15 +177,6 @@ def _commit(table: Table, lease: Lease, point: str, change: Callable[[Transactio
         with LakeTransaction(table) as transaction:
             change(transaction).commit()
     except (CommitFailedException, CommitStateUnknownException):
-        return False
+        return None
     reach(f"{name}.{_DONE[point]}")
-    return True
-
-
-def _until_it_stands(load: Callable[[], Table], attempt: Callable[[Table], bool]) -> Table:
-    for _ in range(_ATTEMPTS):
-        if attempt(load()):
-            return load()
-        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
-    msg = f"{load().name()[-1]} was moved by other writers {_ATTEMPTS} times in a row"
-    raise CommitConflict(msg)
+    return table

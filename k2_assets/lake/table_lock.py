@@ -1,30 +1,30 @@
-"""A lock by name in the catalog's own database, for work on a table that must not overlap: history, files.
+"""Leases in rows of the catalog's own database, for work on a table that must not overlap: history, files.
 
-A lease: its holder renews it while it works, and one whose process is gone can be taken over at once on the same
-machine, elsewhere when it runs out. Rows are appended without it: a drain never waits for maintenance.
+SQLite or PostgreSQL. Its holder renews a lease while it works. One whose process is gone can be taken over at once on
+the same machine, elsewhere when it runs out. Rows are appended without it: a drain never waits for maintenance.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-import psutil
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy import BigInteger, Column, Engine, MetaData, Row, String, Table, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.errors import LockBusy, LockLost
+from k2_core.lake.made_once import ensure_table
+from k2_core.leases import Holder, Lease, held
 from k2_core.logs import logger
+from k2_core.process_identity import ProcessIdentity
 
 log = logger(__name__)
 
 LEASE_S: Final = 30.0
-_POLL_S: Final = 0.1
 _LOCKS: Final = Table(
     "k2_locks",
     MetaData(),
@@ -34,8 +34,56 @@ _LOCKS: Final = Table(
 )
 
 
-class Lease:
-    """A lock that is held; renewed in a thread of its own."""
+@contextmanager
+def lock(catalog: Catalog, name: str, wait_s: float) -> Iterator[Lease]:
+    """Hold the lock ``name``, such as ``files:silver_binance_trades``, for the length of a block.
+
+    Raises:
+        LockBusy: another held it for ``wait_s``.
+    """
+    store = RowLeases(catalog)
+    with held(store, name, wait_s) as lease:
+        if lease is None:
+            msg = f"{name} is locked by {store.holder(name) or 'nobody now'}: try again when it has ended"
+            raise LockBusy(msg)
+        yield lease
+
+
+class RowLeases:
+    """The leases of a catalog: those of one thread of a process keep out its other threads as well."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
+        self._engine = catalog.engine
+        ensure_table(self._engine, _LOCKS)
+
+    def take(self, name: str) -> "Lease | None":
+        """Take the lease ``name``, also of a holder that died or let it run out; None when another has it."""
+        me = process_identity.this_process()
+        holder = f"{socket.gethostname()}:{me.pid}:{me.started:.2f}:{threading.get_ident()}"
+        mine = {"holder": holder, "until_ns": _lease_end()}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_LOCKS).values(name=name, **mine))
+        except IntegrityError:
+            with self._engine.begin() as connection:
+                row = connection.execute(select(_LOCKS).where(_LOCKS.c.name == name)).first()
+                if row is None or _holds(row):
+                    return None
+                same = (_LOCKS.c.name == name, _LOCKS.c.holder == row.holder, _LOCKS.c.until_ns == row.until_ns)
+                if not connection.execute(update(_LOCKS).where(*same).values(**mine)).rowcount:
+                    return None
+        return _RowLease(self._engine, name, holder)
+
+    def holder(self, name: str) -> Holder | None:
+        """Return who has the lease ``name``; None when nobody does whose process may live."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(_LOCKS).where(_LOCKS.c.name == name)).first()
+        return None if row is None else _holds(row)
+
+
+class _RowLease:
+    """A lease that is held; renewed in a thread of its own."""
 
     def __init__(self, engine: Engine, name: str, holder: str) -> None:
         self._engine = engine
@@ -78,83 +126,11 @@ class Lease:
                 log.warning("lease not renewed", lock=self._name, error=str(error))
 
 
-@contextmanager
-def lock(catalog: Catalog, name: str, wait_s: float) -> Iterator[Lease]:
-    """Hold the lock ``name``, such as ``files:silver_binance_trades``, for the length of a block.
-
-    Raises:
-        LockBusy: another held it for ``wait_s``.
-    """
-    assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
-    engine = catalog.engine
-    _ensure_table(engine)
-    holder = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}:{threading.get_ident()}"
-    waits_until = clock.monotonic() + wait_s
-    waiting = threading.Event()
-    while not _take(engine, name, holder):
-        if clock.monotonic() > waits_until:
-            msg = f"{name} is locked by {_holder_of(engine, name)}: try again when it has ended"
-            raise LockBusy(msg)
-        waiting.wait(_POLL_S)
-    lease = Lease(engine, name, holder)
-    try:
-        yield lease
-    finally:
-        lease.release()
-
-
-def is_locked(catalog: Catalog, *names: str) -> bool:
-    """Tell whether a process that lives holds one of the locks ``names``."""
-    assert isinstance(catalog, SqlCatalog)  # noqa: S101  # as above
-    _ensure_table(catalog.engine)
-    with catalog.engine.connect() as connection:
-        rows = connection.execute(select(_LOCKS.c.holder, _LOCKS.c.until_ns).where(_LOCKS.c.name.in_(names))).all()
-    return any(row.until_ns > clock.now_ns() and not _died(row.holder) for row in rows)
-
-
-def _ensure_table(engine: Engine) -> None:
-    try:
-        _LOCKS.create(engine, checkfirst=True)
-    except (IntegrityError, OperationalError, ProgrammingError):
-        _LOCKS.create(engine, checkfirst=True)  # another process made it at the same moment
-
-
-def _take(engine: Engine, name: str, holder: str) -> bool:
-    try:
-        with engine.begin() as connection:
-            connection.execute(insert(_LOCKS).values(name=name, holder=holder, until_ns=_lease_end()))
-    except IntegrityError:
-        return _take_over(engine, name, holder)
-    return True
-
-
-def _take_over(engine: Engine, name: str, holder: str) -> bool:
-    """Take the lock of one that let its lease run out or died."""
-    with engine.begin() as connection:
-        row = connection.execute(select(_LOCKS.c.holder, _LOCKS.c.until_ns).where(_LOCKS.c.name == name)).first()
-        if row is None or (row.until_ns > clock.now_ns() and not _died(row.holder)):
-            return False
-        same = (_LOCKS.c.name == name, _LOCKS.c.holder == row.holder, _LOCKS.c.until_ns == row.until_ns)
-        return bool(
-            connection.execute(update(_LOCKS).where(*same).values(holder=holder, until_ns=_lease_end())).rowcount
-        )
-
-
-def _died(holder: str) -> bool:
-    host, pid, started, _ = holder.rsplit(":", 3)
-    if host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        another = abs(process.create_time() - float(started)) > 1.0
-        return another or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _holder_of(engine: Engine, name: str) -> str:
-    with engine.begin() as connection:
-        return str(connection.execute(select(_LOCKS.c.holder).where(_LOCKS.c.name == name)).scalar() or "nobody now")
+def _holds(row: Row[Any]) -> Holder | None:
+    """Return who holds the lease of a row; None when it ran out, or its process is known to be gone."""
+    host, pid, started, _ = row.holder.rsplit(":", 3)
+    found = Holder(host, ProcessIdentity(int(pid), float(started)))
+    return None if row.until_ns <= clock.now_ns() or found.has_died() else found
 
 
 def _lease_end() -> int:

@@ -19,12 +19,12 @@ from pyiceberg.table import Table
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.source_files import live_files
-from k2_assets.lake.table_lock import Lease
 from k2_core import clock
 from k2_core.errors import CommitConflict, ForeignTable
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.planned_read import data_file, stream
 from k2_core.lake.table_spec import TableSpec
+from k2_core.leases import Lease
 from k2_core.logs import logger
 
 log = logger(__name__)

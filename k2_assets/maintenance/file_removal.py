@@ -12,11 +12,11 @@ from pyarrow.fs import FileInfo, FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
-from k2_assets.lake.table_lock import Lease
 from k2_assets.maintenance.named_files import Files, NamedFiles
 from k2_assets.maintenance.removal_ledger import Ledger
 from k2_core.crash_points import reach
 from k2_core.errors import ForeignTable
+from k2_core.leases import Lease
 
 _AT_ONCE: Final = 16
 _THREADS: Final = 4

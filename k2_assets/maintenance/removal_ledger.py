@@ -8,13 +8,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+from k2_core.lake.made_once import ensure_table
 
 _AT_ONCE: Final = 500
-_METADATA: Final = MetaData()
 _GOING: Final = Table(
     "k2_expired_snapshots",
-    _METADATA,
+    MetaData(),
     Column("table_uuid", String(36), primary_key=True),
     Column("snapshot_id", BigInteger, primary_key=True, autoincrement=False),
     Column("manifest_list", String(2048), nullable=False),
@@ -22,7 +22,7 @@ _GOING: Final = Table(
 )
 _SWEPT: Final = Table(
     "k2_orphan_sweeps",
-    _METADATA,
+    MetaData(),
     Column("table_uuid", String(36), primary_key=True),
     Column("swept_ns", BigInteger, nullable=False),
 )
@@ -44,10 +44,8 @@ class Ledger:
         assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
         self._engine = catalog.engine
         self._uuid = table_uuid
-        try:
-            _METADATA.create_all(self._engine, checkfirst=True)
-        except (IntegrityError, OperationalError, ProgrammingError):
-            _METADATA.create_all(self._engine, checkfirst=True)  # another process created them at the same moment
+        for table in (_GOING, _SWEPT):
+            ensure_table(self._engine, table)
 
     def note(self, snapshots: Iterable[Snapshot], due_ns: int) -> None:
         """Note that the files of ``snapshots`` are removed when they are due; an existing note gets the new time."""

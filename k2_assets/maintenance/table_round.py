@@ -9,7 +9,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
 from k2_assets.lake.table_history import Expiry, expire, make_tags
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.compaction import Compacted, Limits, compact
 from k2_assets.maintenance.file_removal import remove_due, remove_orphans
 from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, plan
@@ -18,6 +18,7 @@ from k2_core import clock
 from k2_core.errors import CommitConflict, LockBusy, LockLost
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.whole_commits import whole_commits
+from k2_core.leases import Lease
 from k2_core.settings import Maintenance
 
 _WAIT_S: Final = 5.0

@@ -4,23 +4,18 @@ Dagster notes the process of every run in the run's own log, whoever started it 
 record its own. What is here holds for runs on this machine, which is where the default launcher starts them.
 """
 
-import time
-from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
-import psutil
 
-from k2_core import clock
+from k2_core import process_identity
 from k2_core.logs import logger
+from k2_core.process_identity import ProcessIdentity
 
 log = logger(__name__)
 
-_SLACK_S: Final = 2.0  # the kernel's clock of process starts is coarse
 _LAST_EVENTS: Final = 20
 _NOTING: Final = {dg.DagsterEventType.ENGINE_EVENT, dg.DagsterEventType.RUN_ENQUEUED}
-_END_S: Final = 5.0
-_LOOK_S: Final = 0.05
 _WORKED_ON: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -29,46 +24,7 @@ _WORKED_ON: Final = [
 ]
 
 
-@dataclass(frozen=True)
-class RunProcess:
-    """The process that works on a run: its pid, and when it was noted (seconds since 1970)."""
-
-    pid: int
-    noted_at: float
-
-    def found(self) -> psutil.Process | None:
-        """Return that very process if it lives; one that began later has only its pid."""
-        try:
-            process = psutil.Process(self.pid)
-            later = process.create_time() > self.noted_at + _SLACK_S
-            return None if later or process.status() == psutil.STATUS_ZOMBIE else process
-        except psutil.NoSuchProcess:
-            return None
-
-    def is_stopped(self) -> bool:
-        """Tell whether the process lives but was stopped by a signal, so that it can do nothing."""
-        process = self.found()
-        try:
-            return process is not None and process.status() == psutil.STATUS_STOPPED
-        except psutil.NoSuchProcess:
-            return False
-
-    def end(self) -> bool:
-        """Kill the process, and tell whether it is gone; one inside the kernel may take its time."""
-        process = self.found()
-        if process is None:
-            return True
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            return True
-        deadline = clock.monotonic() + _END_S
-        while self.found() is not None and clock.monotonic() < deadline:
-            time.sleep(_LOOK_S)  # not wait(): it may be a child of this process, whose exit code others want
-        return self.found() is None
-
-
-def process_of(instance: dg.DagsterInstance, run_id: str) -> RunProcess | None:
+def process_of(instance: dg.DagsterInstance, run_id: str) -> ProcessIdentity | None:
     """Return the process that works, or worked, on a run; None when none was noted since it was last put in the queue.
 
     A run goes back into the queue when the code server dies while it starts one; the process of before is not its own.
@@ -81,7 +37,7 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> RunProcess | None:
             return None
         noted = getattr(event.event_specific_data, "metadata", {}).get("pid")
         if noted is not None:
-            return RunProcess(int(noted.value), entry.timestamp)
+            return process_identity.noted(int(noted.value), entry.timestamp)
     return None
 
 
@@ -130,6 +86,6 @@ def fail(instance: dg.DagsterInstance, run_id: str, reason: str) -> bool:
 def _is_orphaned(instance: dg.DagsterInstance, record: dg.RunRecord, launchers_since_s: float) -> bool:
     process = process_of(instance, record.dagster_run.run_id)
     if process is not None:
-        return process.found() is None
+        return not process.is_running()
     never_started = record.dagster_run.status is not dg.DagsterRunStatus.STARTED
     return never_started and record.update_timestamp.timestamp() < launchers_since_s

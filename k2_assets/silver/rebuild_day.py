@@ -21,7 +21,7 @@ from k2_assets.lake.commits import Change, arrow_schema, commit_derived
 from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.source_files import live_files, read_files
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_assets.reference.epoch_register import drains_know, epochs_table
 from k2_assets.silver.existing_rows import Judged, Standing
 from k2_assets.topic_tables.faulty_messages import attempt
@@ -30,6 +30,7 @@ from k2_assets.topic_tables.layers import Layers, Rows, made
 from k2_assets.topic_tables.row_differences import FRAME
 from k2_core.errors import DoubledRows
 from k2_core.lake.tables import derived_from
+from k2_core.leases import Lease
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
 from k2_core.venues.venue_protocol import Venue

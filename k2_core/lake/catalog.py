@@ -8,19 +8,18 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, inspect, make_url, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError
 
 from k2_core import home_format
 from k2_core.errors import NewerHome, SettingsError
 from k2_core.lake.caching_catalog import LakeCatalog
+from k2_core.lake.made_once import ensure_table, made_once
 from k2_core.lake.table_changes import Change, apply_changes, properties_of
 from k2_core.lake.table_spec import TableSpec
 from k2_core.settings import Settings
 
 CATALOG_NAME = "k2"
-_TABLES_OF_A_CATALOG = 2
 _FORMATS = Table("k2_format", MetaData(), Column("format", Integer, primary_key=True))
 
 
@@ -34,7 +33,7 @@ def open_catalog(settings: Settings) -> Catalog:
         settings.home.mkdir(parents=True, exist_ok=True)
         _prepare_sqlite(settings.home / "catalog.db")
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
-    catalog = _opened(properties)
+    catalog = made_once(lambda: LakeCatalog(CATALOG_NAME, **properties), things=2)  # its two tables
     try:
         home_format.require_known(format_of(catalog), str(settings.home))
     except NewerHome:
@@ -58,15 +57,6 @@ def pointers(catalog: Catalog, namespace: str, name: str | None = None) -> dict[
     )
     with catalog.engine.connect() as connection:
         return {table: location for table, location in connection.execute(asked) if location}
-
-
-def _opened(properties: dict[str, str]) -> LakeCatalog:
-    for _ in range(_TABLES_OF_A_CATALOG):
-        try:
-            return LakeCatalog(CATALOG_NAME, **properties)
-        except (IntegrityError, OperationalError, ProgrammingError):
-            continue  # another process made one of the catalog's own tables at the same moment: now it is there
-    return LakeCatalog(CATALOG_NAME, **properties)
 
 
 def require_lake(settings: Settings) -> None:
@@ -117,15 +107,15 @@ def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> d
     Raises:
         CommitConflict: other writers of a table were first again and again.
     """
-    try:
-        catalog.create_namespace(namespace)
-    except (NamespaceAlreadyExistsError, IntegrityError):  # the second: another process was first
-        pass
+    made_once(lambda: catalog.create_namespace_if_not_exists(namespace))
     note_format(catalog)
     existing = {name for _, name in catalog.list_tables(namespace)}
     for spec in specs:
         if spec.name not in existing:
-            _create(catalog, namespace, spec)
+            name, properties = (namespace, spec.name), properties_of(spec)
+            catalog.create_table_if_not_exists(
+                name, spec.schema, partition_spec=spec.partition_spec, properties=properties
+            )
     standing = [spec for spec in specs if spec.name in existing]
     left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in standing}
     return {name: changes for name, changes in left.items() if changes}
@@ -151,8 +141,7 @@ def note_format(catalog: Catalog) -> None:
     if format_of(catalog) >= home_format.FORMAT:
         return
     engine = _engine_of(catalog)
-    with suppress(IntegrityError, OperationalError, ProgrammingError):  # another process made it at the same moment
-        _FORMATS.create(engine, checkfirst=True)
+    ensure_table(engine, _FORMATS)
     with suppress(IntegrityError), engine.begin() as connection:
         connection.execute(_FORMATS.insert().values(format=home_format.FORMAT))
 
@@ -160,15 +149,6 @@ def note_format(catalog: Catalog) -> None:
 def _engine_of(catalog: Catalog) -> Engine:
     assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
     return catalog.engine
-
-
-def _create(catalog: Catalog, namespace: str, spec: TableSpec) -> None:
-    try:
-        catalog.create_table(
-            (namespace, spec.name), spec.schema, partition_spec=spec.partition_spec, properties=properties_of(spec)
-        )
-    except TableAlreadyExistsError:  # another process was first
-        return
 
 
 def _prepare_sqlite(path: Path) -> None:

@@ -5,11 +5,9 @@ values. ``k2 up`` ends these. ``k2 tables migrate`` ends the others, as far as I
 another property or another column, is no difference.
 """
 
-import random
-import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.partitioning import PartitionSpec
@@ -17,11 +15,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType, NestedField
 
-from k2_core.errors import CommitConflict
+from k2_core.lake.commit_attempts import until_committed
 from k2_core.lake.table_spec import TableSpec
-
-_ATTEMPTS: Final = 20
-_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,8 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
     Raises:
         CommitConflict: other writers were first again and again.
     """
-    for _ in range(_ATTEMPTS):
-        table = load()
+
+    def attempt(table: Table) -> list[Change] | None:
         left = changes(table, spec)
         due = [change for change in left if change.apply is not None and wanted(change)]
         if not due:  # also when the answer to the last commit was lost, and when another process was first
@@ -80,12 +75,11 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
         transaction = table.transaction()
         for change in due:
             change.apply(transaction)  # type: ignore[misc]  # those without were left out
-        try:
+        with suppress(CommitFailedException, CommitStateUnknownException):
             transaction.commit_transaction()
-        except (CommitFailedException, CommitStateUnknownException):
-            time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
-    msg = f"{spec.name} was moved by other writers {_ATTEMPTS} times in a row"
-    raise CommitConflict(msg)
+        return None  # the newest state says what is left
+
+    return until_committed(load, attempt)
 
 
 def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:

@@ -1,7 +1,11 @@
 """How many values of each partition Kafka has acknowledged, by librdkafka's statistics.
 
 Source: librdkafka's STATISTICS.md; ``acked_msgid`` of a partition counts the values of an idempotent producer, from 1
-in the order of their handing over. A delivery report for each value would say the same, for 0.5 µs each.
+in the order in which they were handed over.
+
+A delivery report for each value gives the same and needs no count of ours, but calls Python for each. In turn with this
+(``benchmarks/publish.py``, four times 3 runs of 500,000 frames, 2 cores, load average 9 to 12) it took 5.4 µs of CPU a
+frame in place of 4.5, and 0.45 times as many frames were acknowledged in a second (0.32 to 0.67).
 """
 
 from typing import Final, NamedTuple

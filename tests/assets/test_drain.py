@@ -86,9 +86,9 @@ def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room) -
         beat = read_beat(store, "main")
         assert beat is not None
         assert (beat.run_id, beat.pid) == ("child", process.pid)
-        assert beat.process_lives()
+        assert beat.process.is_running()
     process.wait()
-    assert not beat.process_lives()
+    assert not beat.process.is_running()
 
     drain_the_rest(room)
 

@@ -153,7 +153,9 @@ def test_lease_passes_to_the_one_that_waits_when_its_holder_is_killed(tmp_path: 
         threading.Timer(0.5, holder.kill).start()
         with leased(kept(tmp_path), "next", threading.Event()) as free:
             assert free
-            assert kept(tmp_path).lock.read_text() == str(os.getpid())
+            now = kept(tmp_path).leases.holder("main")
+            assert now
+            assert now.process.pid == os.getpid()
 
 
 def test_third_run_is_refused_while_one_works_and_another_waits(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The drain's sign of life: written whatever happens, read as unknown rather than dead."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -16,8 +15,8 @@ import pytest
 from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
 from k2_assets.kept_runs.liveness import Started, Verdict, judge, judge_from_store
-from k2_assets.orchestration.run_processes import RunProcess
-from k2_core import clock
+from k2_core import clock, process_identity
+from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Drain, Settings
 
 KEPT = kept_drain(Settings(drain=Drain(dead_after_s=30, hung_after_s=300)))
@@ -33,7 +32,7 @@ def a_beat(phase: str = "reading", *, beat_age_s: float = 0, progress_age_s: flo
     return Beat("main", process.pid, process.create_time(), run_id, phase, beat_at, progress_at, 0, "")
 
 
-def verdict(beat: Beat | None, started_ago_s: float = 3600, process: RunProcess | None = None) -> Verdict:
+def verdict(beat: Beat | None, started_ago_s: float = 3600, process: ProcessIdentity | None = None) -> Verdict:
     return judge(beat, Started("run", now_s() - started_ago_s, process), KEPT).verdict
 
 
@@ -63,7 +62,7 @@ def test_a_zombie_is_no_living_process() -> None:
             time.sleep(0.01)
         zombie = replace(a_beat(beat_age_s=31), pid=process.pid, process_started=started)
 
-        assert not zombie.process_lives()
+        assert not zombie.process.is_running()
         assert verdict(zombie) is Verdict.DEAD
 
 
@@ -71,15 +70,14 @@ def test_a_run_that_never_beat_has_time_to_start() -> None:
     assert verdict(None, started_ago_s=29) is Verdict.ALIVE
     assert verdict(None, started_ago_s=31) is Verdict.DEAD
     assert verdict(a_beat(run_id="the one before"), started_ago_s=31) is Verdict.DEAD
-    own = RunProcess(os.getpid(), now_s())
+    own = process_identity.this_process()
     assert verdict(None, started_ago_s=299, process=own) is Verdict.ALIVE
     assert verdict(None, started_ago_s=301, process=own) is Verdict.HUNG
 
 
 def test_a_run_that_has_handed_over_has_time_to_end(tmp_path: Path) -> None:
     kept = kept_drain(Settings(home=tmp_path, drain=Drain(dead_after_s=30, hung_after_s=300)))
-    process = psutil.Process()
-    before = Started("the run before", now_s() - 3600, RunProcess(process.pid, now_s()))
+    before = Started("the run before", now_s() - 3600, process_identity.this_process())
 
     assert judge_from_store(before, kept).verdict is Verdict.HUNG
     with Heart(kept, "its successor"):
@@ -91,7 +89,7 @@ def test_a_process_that_is_stopped_before_its_first_beat_hangs() -> None:
         process.send_signal(signal.SIGSTOP)
         while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
-        stopped = RunProcess(process.pid, now_s())
+        stopped = process_identity.noted(process.pid, now_s())
 
         assert verdict(None, started_ago_s=9, process=stopped) is Verdict.ALIVE
         assert verdict(None, started_ago_s=11, process=stopped) is Verdict.HUNG
@@ -110,7 +108,7 @@ def test_a_heart_beats_by_itself_and_says_the_phase(tmp_path: Path) -> None:
         first = beat_when(kept, lambda beat: beat.phase == "committing")
         later = beat_when(kept, lambda beat: beat.beat_at > first.beat_at)
         assert (later.progress_at, later.detail, later.run_id) == (first.progress_at, "bronze", "run")
-        assert later.process_lives()
+        assert later.process.is_running()
     stopped = read_beat(kept.store, "main")
     assert stopped is not None
     assert stopped.phase == "stopped"
@@ -135,7 +133,7 @@ def test_a_heart_goes_on_when_its_store_cannot_be_written_for_a_while(tmp_path: 
     with Heart(kept, "run"):
         time.sleep(0.3)
         folder.unlink()
-        assert beat_when(kept, Beat.process_lives).phase == "starting"
+        assert beat_when(kept, lambda beat: beat.process.is_running()).phase == "starting"
 
 
 def test_a_store_that_was_never_written_has_no_beat_and_a_broken_one_says_so(tmp_path: Path) -> None:

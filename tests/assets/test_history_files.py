@@ -7,12 +7,13 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.table_history import expire
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance import file_removal
 from k2_assets.maintenance.file_removal import remove_due, remove_orphans
 from k2_assets.maintenance.removal_ledger import Ledger
 from k2_core import clock
 from k2_core.errors import ForeignTable
+from k2_core.leases import Lease
 from tests.assets.lakes import SILVER, SmallLake, a_trade, current_id, data_on_disk, files_on_disk, ids_of, to_arrow
 
 HOUR_NS = 3_600 * clock.NS_PER_SECOND

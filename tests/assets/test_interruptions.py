@@ -152,4 +152,4 @@ def test_a_queued_run_that_is_started_again_is_worked_on_by_its_newest_process(i
 
     assert process
     assert process.pid == os.getpid()
-    assert process.found()
+    assert process.is_running()

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -20,7 +19,7 @@ from k2_assets.kept_runs.heartbeat import WAITING, Beat, Heart, read_beat
 from k2_assets.kept_runs.keeping_sensor import keeping_sensor
 from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.orchestration.run_processes import fail_orphaned_runs, process_of
-from k2_core import clock
+from k2_core import clock, process_identity
 from k2_core.settings import Drain, Settings
 from k2_core.venues import binance
 
@@ -297,10 +296,10 @@ def test_process_with_the_pid_of_an_earlier_one_is_another(tmp_path: Path, insta
     run = a_run(some_settings(tmp_path), instance, os.getpid())
     process = process_of(instance, run.run_id)
     assert process
-    assert process.found()
-    before = psutil.Process().create_time() - 60
-    assert replace(process, noted_at=before).found() is None
-    assert replace(process, noted_at=before).end()
+    assert process.is_running()
+    another = process_identity.noted(os.getpid(), process.started - 60)
+    assert not another.is_running()
+    assert another.end()
 
 
 def test_run_of_any_job_notes_its_process_by_itself(instance: dg.DagsterInstance) -> None:

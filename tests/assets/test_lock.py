@@ -67,6 +67,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_holder_is_told(
 ) -> None:
     monkeypatch.setattr(lock_module, "LEASE_S", 0.5)
     with lock(lake.catalog, "files:a", 1) as late:
+        assert isinstance(late, lock_module._RowLease)
         late._holder = "renews another's lease in vain"
         with lock(lake.catalog, "files:a", 30), pytest.raises(LockLost, match="files:a"):
             late.check()

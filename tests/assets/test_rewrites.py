@@ -10,9 +10,10 @@ from pyiceberg.table import Table
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.source_files import live_files
-from k2_assets.lake.table_lock import Lease, lock
+from k2_assets.lake.table_lock import lock
 from k2_core.errors import CommitConflict
 from k2_core.lake.planned_read import data_file
+from k2_core.leases import Lease
 from tests.assets.lakes import NOON, SILVER, SmallLake, a_trade, to_arrow
 
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from k2_assets.kafka import schema_lookup
 from k2_assets.kafka.schema_lookup import SchemaLookup
-from k2_core.errors import RegistryError
 from k2_core.registry import Registry
 
 UNKNOWN = range(1 << 20, 1 << 31)  # nobody registers as many
@@ -28,10 +26,7 @@ class CountingRegistry(Registry):
 
 
 @pytest.fixture
-def client(registry: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingRegistry]:
-    monkeypatch.setattr(
-        schema_lookup, "_QUESTIONS", 10_000
-    )  # the tests' registry has as many subjects as there are tests
+def client(registry: str) -> Iterator[CountingRegistry]:
     with CountingRegistry(registry) as client:
         yield client
 
@@ -78,13 +73,12 @@ def test_an_id_that_was_unknown_is_known_as_soon_as_it_is_given(client: Counting
 def test_ids_that_were_never_given_are_not_asked_for(client: CountingRegistry) -> None:
     good = [client.register(f"lookup-{number}-value", a_schema(f"Of{number}")) for number in range(3)]
     unknown = random.Random(5).sample(UNKNOWN, 5_000)
-    beside = max(good) + 900
 
-    found = SchemaLookup(client).of([named(number) for number in [*unknown, beside, *good]])
+    found = SchemaLookup(client).of([named(number) for number in [*unknown, *good]])
 
     assert {number for number in found if found[number].text is not None} == set(good)
-    assert len(found) == len(unknown) + 1 + len(good)
-    assert sorted(client.asked) == [*sorted(good), beside]
+    assert len(found) == len(unknown) + len(good)
+    assert len(client.asked) < 50
 
 
 def test_an_id_of_a_deleted_subject_is_known(client: CountingRegistry, registry: str) -> None:
@@ -95,22 +89,40 @@ def test_an_id_of_a_deleted_subject_is_known(client: CountingRegistry, registry:
     assert SchemaLookup(client).of([named(gone)])[gone].text is not None
 
 
-@pytest.mark.parametrize("questions", [1, None])
-def test_where_the_largest_id_cannot_be_asked_for_every_id_is(
-    client: CountingRegistry, monkeypatch: pytest.MonkeyPatch, questions: int | None
-) -> None:
-    def refuse(_: int) -> int:
-        msg = "the schema registry could not list its subjects: forbidden"
-        raise RegistryError(msg)
+class RememberedRegistry(CountingRegistry):
+    """A registry that has some schemas, and is asked without a socket."""
 
-    if questions is None:
-        monkeypatch.setattr(client, "largest_id", refuse)
-    else:
-        monkeypatch.setattr(schema_lookup, "_QUESTIONS", questions)
-    good = client.register("lookup-single-value", a_schema("Single"))
-    unknown = range(1 << 20, (1 << 20) + 20)
+    def __init__(self, *good: int) -> None:
+        super().__init__("http://nowhere")
+        self.good = set(good)
 
-    found = SchemaLookup(client).of([named(number) for number in [good, *unknown]])
+    def schema(self, schema_id: int) -> str | None:
+        self.asked.append(schema_id)
+        return a_schema("Good") if schema_id in self.good else None
 
-    assert {number for number in found if found[number].text is not None} == {good}
-    assert sorted(client.asked) == [good, *unknown]
+
+def test_a_topic_full_of_ids_that_were_never_given_costs_a_few_hundred_questions() -> None:
+    rng, registry = random.Random(5), RememberedRegistry(3, 70_000)
+    lookup = SchemaLookup(registry)
+    for _ in range(200):
+        found = lookup.of([named(schema_id) for schema_id in rng.sample(UNKNOWN, 5_000)] + [named(70_000)])
+        assert [schema_id for schema_id, schema in found.items() if schema.text] == [70_000]
+    registry.good.add(70_001)
+
+    found = lookup.of([named(schema_id) for schema_id in (*rng.sample(UNKNOWN, 5_000), 3, 70_001)])
+
+    assert found[3].text
+    assert found[70_001].text
+    assert len(registry.asked) < 1_000
+
+
+def test_an_id_that_counted_as_unknown_is_asked_for_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = RememberedRegistry()
+    lookup = SchemaLookup(registry)
+    lookup.of([named(schema_id) for schema_id in range(1, 1_000)])
+    registry.good.add(2_000)
+    assert lookup.of([named(2_000)])[2_000].text is None
+
+    monkeypatch.setattr(lookup, "_remembered_until", 0.0)
+
+    assert lookup.of([named(2_000)])[2_000].text

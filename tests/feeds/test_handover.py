@@ -30,7 +30,7 @@ def test_a_pid_that_is_used_again_feeds_nothing_and_is_never_ended(settings: Set
     try:
         stale = a_feeder(process, "binance")._replace(started=1_000_000.0)
         handover.claim(settings, stale, "binance")
-        stale.ask_to_end()
+        stale.process.terminate()
 
         assert handover.feeder_of(settings, "binance") is None
         assert process.poll() is None

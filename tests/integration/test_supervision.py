@@ -86,7 +86,7 @@ def test_drain_killed_in_any_way_is_replaced_and_never_by_two(
         WAYS[way](platform, drain)
         following = platform.replaced(drain)
         recovered_s = now_s() - began_s
-        assert not drain.process_lives()
+        assert not drain.process.is_running()
         old = platform.ended(drain.run_id)
         assert old.dagster_run.status is dg.DagsterRunStatus.FAILURE
         assert old.end_time is not None
@@ -127,7 +127,7 @@ def test_quiet_market_kills_nobody(platform: WholePlatform, reliability: Faults)
         platform.let_venue_go_on()
     assert beat
     assert (beat.pid, beat.run_id, beat.phase) == (drain.pid, drain.run_id, WAITING)
-    assert beat.process_lives()
+    assert beat.process.is_running()
     reliability.record("market quiet for longer than a drain may hang")
 
 
@@ -136,5 +136,5 @@ def test_down_ends_the_drain_as_planned(platform: WholePlatform) -> None:
     drain = platform.working_drain()
     platform.k2("down")
     assert platform.run(drain.run_id).dagster_run.status is dg.DagsterRunStatus.SUCCESS
-    assert not drain.process_lives()
+    assert not drain.process.is_running()
     platform.assert_never_two_drains()

@@ -75,7 +75,7 @@ class WholePlatform(Platform):
 
         def works() -> bool:
             beat = self.beat(name)
-            return beat is not None and beat.phase in WORKS and beat.process_lives()
+            return beat is not None and beat.phase in WORKS and beat.process.is_running()
 
         eventually(works, lambda: self.beat(name))
         beat = self.beat(name)

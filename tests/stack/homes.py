@@ -1,25 +1,29 @@
 """Homes as commands find them, without a platform."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from k2_core import process_identity
+from k2_core.leases import held
 from k2_core.settings import Settings
-from k2_stack import processes, stack_state
-from k2_stack.stack_state import Lock, PartState, StackState
+from k2_stack import stack_state
+from k2_stack.stack_state import PartState, StackState
 
 
 @contextmanager
 def running_home(settings: Settings, **urls: str) -> Iterator[StackState]:
     """Have this process hold a home as a supervisor does, whose parts are found at these URLs."""
-    me = processes.identity(os.getpid())
-    assert me
+    me = process_identity.this_process()
     parts = [PartState(name, state=stack_state.READY, url=url) for name, url in urls.items()]
     now = StackState(str(settings.home), "simulator", me.pid, me.started, parts, phase="running")
-    lock = Lock(settings)
-    assert lock.acquire()
-    try:
+    with held_home(settings):
         stack_state.write(settings, now)
         yield now
-    finally:
-        lock.release()
+
+
+@contextmanager
+def held_home(settings: Settings) -> Iterator[None]:
+    """Have this process hold a home as its supervisor does."""
+    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
+        assert lease
+        yield

@@ -40,6 +40,7 @@ from k2_stack.iceberg_metadata import read_tables
 from k2_stack.layer_status import LAYERS
 from k2_stack.stack_state import PartState
 from tests.reliability.waiting import wait_until
+from tests.stack.homes import held_home
 
 NAMESPACE = "market_data"
 TOPIC = "market.crypto.trades.binance.raw"
@@ -227,16 +228,14 @@ def test_an_offset_that_kafka_does_not_have_is_said_and_is_no_lag(
 
 def test_a_part_whose_process_is_gone_is_not_ready_though_the_state_says_so(settings: Settings) -> None:
     """As when the supervisor cannot write its state: the disk is full."""
-    lock = stack_state.Lock(settings)
-    assert lock.acquire()
     part = stack_state.PartState("api", state=stack_state.READY, pid=2**22, process_started=1.0)
     stack_state.write(
         settings, stack_state.StackState(str(settings.home), "simulator", 1, 1.0, [part], phase="running")
     )
 
-    found = status.gather(settings)
+    with held_home(settings):
+        found = status.gather(settings)
 
-    lock.release()
     assert found["ready"] is False
     assert [(each["state"], each["message"]) for each in found["parts"]] == [
         ("restarting", "it has ended, and is started again")
@@ -258,10 +257,8 @@ def test_a_drain_that_an_error_ended_is_failing_until_the_next_one_begins(settin
 
 def drain_of(settings: Settings) -> dict[str, object]:
     stack_state.write(settings, stack_state.StackState(str(settings.home), "simulator", 1, 1.0, []))
-    lock = stack_state.Lock(settings)
-    assert lock.acquire()
-    found = status.gather(settings)
-    lock.release()
+    with held_home(settings):
+        found = status.gather(settings)
     return next(part for part in found["parts"] if part["name"] == "drain")
 
 
@@ -286,14 +283,10 @@ def test_status_is_not_ready_when_nothing_was_ever_started(settings: Settings) -
 @contextmanager
 def a_platform(settings: Settings, *parts: PartState, source: str = "simulator") -> Iterator[None]:
     """A home whose supervisor says that all of it runs."""
-    lock = stack_state.Lock(settings)
-    assert lock.acquire()
     now = stack_state.StackState(str(settings.home), source, os.getpid(), 1.0, list(parts), phase="running")
     stack_state.write(settings, now)
-    try:
+    with held_home(settings):
         yield
-    finally:
-        lock.release()
 
 
 def a_part(name: str = "api", **other: Any) -> PartState:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from k2_core import process_identity
 from k2_core.settings import Ports, Settings, child_environment
 from k2_stack import processes, stack_state
 from k2_stack.supervisor import end_all
@@ -74,7 +75,7 @@ def small(tmp_path: Path, free_ports: Callable[[], Ports]) -> Iterator[Small]:
     yield platform
     now = stack_state.read(platform.settings)
     if now:
-        processes.kill(now.identity)
+        now.identity.kill()
     processes.end_marked(tmp_path, grace_s=0)
 
 
@@ -328,7 +329,7 @@ def test_daemon_ends_before_the_code_server_and_the_broker_last(tmp_path: Path) 
     while not all((tmp_path / name).exists() for name in names):
         assert time.monotonic() < deadline  # noqa: TID251
         time.sleep(0.02)
-    leaders = [processes.identity(process.pid) for process in started]
+    leaders = [process_identity.of(process.pid) for process in started]
     parts = [
         stack_state.PartState(name, pid=leader.pid, process_started=leader.started)
         for name, leader in zip(names, leaders, strict=True)

@@ -1,0 +1,105 @@
+"""Which process: a pid with the time of its start, since pids are used again. The one place that compares the two."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from k2_core import clock
+
+_TOLERANCE_S: Final = 2.0
+"""So far apart two times may be that name one start.
+
+The kernel counts a start in hundredths of a second since boot, and gives the time of boot in whole seconds: a process
+that wrote its start and one that compares it may see the boot a second or two apart after wall time was corrected. The
+kernel gives a pid again only after all others, which takes longer.
+"""
+_LOOK_S: Final = 0.05
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process of this machine.
+
+    Args:
+        pid: of the process.
+        started: when it began, in seconds since 1970.
+    """
+
+    pid: int
+    started: float
+
+    def found(self) -> psutil.Process | None:
+        """Return that very process if it runs; None when it is gone, is a zombie, or another has its pid."""
+        try:
+            process = psutil.Process(self.pid)
+            same = self.is_same(ProcessIdentity(self.pid, process.create_time()))
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+    def is_same(self, other: "ProcessIdentity") -> bool:
+        """Tell whether both name one process."""
+        return self.pid == other.pid and abs(self.started - other.started) <= _TOLERANCE_S
+
+    def is_before(self, moment: float) -> bool:
+        """Tell whether the process surely began before a moment, in seconds since 1970."""
+        return self.started < moment - _TOLERANCE_S
+
+    def is_running(self) -> bool:
+        """Tell whether that very process runs; one that a signal has stopped does, a zombie does not."""
+        return self.found() is not None
+
+    def is_stopped(self) -> bool:
+        """Tell whether the process is there but was stopped by a signal, so that it can do nothing."""
+        with suppress(psutil.NoSuchProcess):
+            return (process := self.found()) is not None and process.status() == psutil.STATUS_STOPPED
+        return False
+
+    def terminate(self) -> None:
+        """Ask the process to end, if it runs."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the process, if it runs."""
+        self._send(signal.SIGKILL)
+
+    def end(self, within_s: float = 5.0) -> bool:
+        """Kill the process, and tell whether it is gone; one inside the kernel may take its time. Blocks."""
+        self.kill()
+        deadline = clock.monotonic() + within_s
+        while (runs := self.is_running()) and clock.monotonic() < deadline:
+            time.sleep(_LOOK_S)  # not wait(): it may be a child of this process, whose exit code others want
+        return not runs
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(psutil.NoSuchProcess):
+            if process := self.found():
+                process.send_signal(number)
+
+
+def of(pid: int) -> ProcessIdentity | None:
+    """Return the process that has a pid now, also as a zombie; None when none has."""
+    try:
+        return ProcessIdentity(pid, psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def this_process() -> ProcessIdentity:
+    """Return the process that asks."""
+    return ProcessIdentity(os.getpid(), psutil.Process().create_time())
+
+
+def noted(pid: int, at: float) -> ProcessIdentity:
+    """Return the process that had a pid at a moment (seconds since 1970), where its start was not noted.
+
+    One that has the pid now and began later is another; what had it then is gone.
+    """
+    now = of(pid)
+    gone = ProcessIdentity(pid, at)
+    return gone if now is None or gone.is_before(now.started) else now
