@@ -9,7 +9,7 @@ from k2_core.registry import Registry
 
 _NO_ID: Final = 1 << 31  # a header can hold larger numbers; no registry gives them, and some answer oddly
 _AT_ONCE: Final = 8  # questions that are asked side by side
-_ENOUGH: Final = 4  # so many ids that the registry did not know say that larger ones were not given either
+_ENOUGH: Final = 250  # after so many ids that the registry does not know, larger ones are not asked for
 _REMEMBERED_S: Final = 60.0  # for so long
 _UNKNOWN: Final = WriterSchema(None)
 
@@ -18,9 +18,9 @@ class SchemaLookup:
     """Remembers the schemas that the registry has; of an id that it does not know it is asked again.
 
     Poison may name an id of its own in every message, and a question for each costs more than the message. Registries
-    give ids in ascending order. So ids are asked for in that order, and once more than four above the largest good one
-    turned out unknown, those beyond the smallest four count as unknown for up to a minute. A million ids, 5,000 at a
-    time, cost 44 questions.
+    give ids in ascending order. So ids are asked for in that order, and once 250 above the largest good one turned out
+    unknown, larger ones count as unknown for up to a minute. A good id above some unknown ones, such as those of
+    subjects that were deleted, is asked for all the same.
     """
 
     def __init__(self, registry: Registry) -> None:
