@@ -55,11 +55,13 @@ def append(home: Path, stop: Path) -> None:
 
 
 def maintain(home: Path, first_hour: int, rounds: int) -> None:
-    """Run rounds of maintenance whose clock goes an hour from each to the next."""
-    lake = SmallLake(home)
+    """Run rounds of maintenance whose clock goes an hour from each to the next, and each of which finds new rows."""
+    lake, known = SmallLake(home), -1
     for hour in range(first_hour, first_hour + rounds):
+        while (rows := standing(lake)) == known:
+            time.sleep(0.01)
+        known = rows
         a_round(lake, hour)
-        time.sleep(0.01)
 
 
 def a_round(lake: SmallLake, hour: int) -> Report:
