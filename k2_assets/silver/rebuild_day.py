@@ -24,9 +24,10 @@ from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.lake.table_lock import lock
 from k2_assets.reference.epoch_register import drains_know, epochs_table
 from k2_assets.silver.existing_rows import Judged, Standing
+from k2_assets.topic_tables.drained_tables import Rows
 from k2_assets.topic_tables.faulty_messages import attempt
+from k2_assets.topic_tables.frame_tables import Layers, made
 from k2_assets.topic_tables.frames_of_day import frames_at, frames_of_day, origins
-from k2_assets.topic_tables.layers import Layers, Rows, made
 from k2_assets.topic_tables.row_differences import FRAME
 from k2_core.errors import DoubledRows
 from k2_core.lake.tables import derived_from

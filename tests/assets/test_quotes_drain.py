@@ -122,7 +122,7 @@ def test_a_drain_of_quotes_that_ends_in_the_middle_is_made_good_by_the_next(
     trades.drain()
     quotes.produce(60)
     with monkeypatch.context() as patch:
-        patch.setattr("k2_assets.topic_tables.layers.reach", fail_behind(quotes.layers.specs["bronze"].name))
+        patch.setattr("k2_assets.topic_tables.drained_tables.reach", fail_behind(quotes.layers.specs["bronze"].name))
         with pytest.raises(OSError, match="the disk is gone"):
             quotes.drain()
 

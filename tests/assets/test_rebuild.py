@@ -153,7 +153,7 @@ def test_what_a_drain_appends_meanwhile_stays(lake: DrainedLake, monkeypatch: py
 def test_bronze_above_silvers_vector_is_left_to_the_drain(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a drain was killed between its commits of bronze and of silver."""
     lake.drain(at(NOON_MS, 1))
-    monkeypatch.setattr("k2_assets.topic_tables.layers.reach", _stop_after_bronze)
+    monkeypatch.setattr("k2_assets.topic_tables.drained_tables.reach", _stop_after_bronze)
     with pytest.raises(KeyboardInterrupt):
         lake.drain(at(NOON_MS, 2))
     before = locations(lake)

@@ -16,7 +16,7 @@ from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import KafkaReader, describe_topic
 from k2_assets.reference.recent_subscriptions import RecentSubscriptions
 from k2_assets.topic_tables.event_tables import EventLayers
-from k2_assets.topic_tables.layers import Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import topics
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from k2_core.registry import Registry
