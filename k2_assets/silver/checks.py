@@ -40,7 +40,7 @@ class SilverTrades(_Silver):
 
 
 class SilverQuotes(_Silver):
-    """What holds of every row of a silver quotes table; a side may be missing, and bid may stand above ask."""
+    """What holds of every row of a silver quotes table; a side may be missing, and bid may be above ask."""
 
     bid_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
     bid_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
@@ -64,7 +64,7 @@ def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
 
 
 def sentence(rows: int, faults: int, which: str) -> str:
-    """Say what was judged and what was found, as in "1,234 rows of 2024-08-09: no fault."."""
+    """Describe what was judged and found, as in "1,234 rows of 2024-08-09: no fault."."""
     return f"{counted(rows, 'row')} {which}: {counted(faults, 'fault')}."
 
 

@@ -47,7 +47,6 @@ class Rows:
 
     @property
     def most_rows(self) -> int:
-        """The rows of the layer that has the most."""
         return max(int(table.num_rows) for table in self.by_layer.values())
 
     @classmethod
@@ -67,7 +66,6 @@ class Batch:
 
     @property
     def bronze(self) -> pa.Table:
-        """The rows of bronze: one for each message."""
         return self.rows.by_layer["bronze"]
 
 

@@ -28,9 +28,8 @@ def frames_of_day(bronze: Table, day: date, vector: Offsets) -> Iterator[pa.Tabl
 
     These are the frames with an event time of the day, and those without any, for which another parser may find one.
     None of the latter was ingested more than five minutes before the day, since a trade's time is at most so much
-    later than its receipt. Those that were received on the day, but have a time after it or before all days, are read
-    too: the day of an impossible time cannot be made. Control frames are among them: they become no rows, whatever
-    channel a feed gave them.
+    later than its receipt. Frames that were received on the day, but have a time after it or before all days, are
+    read too: nobody can rebuild the day of an impossible time. Control frames are among them; they become no rows.
 
     Args:
         bronze: the table as loaded, not before silver.
