@@ -10,6 +10,7 @@ from datetime import date
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
@@ -60,7 +61,11 @@ def read_files(
     table: Table, files: Iterable[LakeFile], columns: tuple[str, ...], where: BooleanExpression = ALL_ROWS
 ) -> pl.DataFrame:
     """Read some columns of some files: the rows that ``where`` asks for."""
-    frame = pl.from_arrow(read_rows(table, files, columns, where))
+    return as_frame(read_rows(table, files, columns, where))
+
+
+def as_frame(rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101  # a table, not a column
     return frame
 

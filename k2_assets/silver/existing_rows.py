@@ -14,9 +14,9 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.row_filters import time_between
-from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.lake.source_files import as_frame, live_files, read_files
 from k2_assets.topic_tables.frames_of_day import PIECE_ROWS
-from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, as_frame, differences, without
+from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, differences, without
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.planned_read import ALL_ROWS, data_file, in_pieces
 

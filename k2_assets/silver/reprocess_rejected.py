@@ -14,8 +14,9 @@ from k2_assets.decode.clock_behind import Span, spans_of, with_span
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.commits import Change, arrow_schema, commit_derived
 from k2_assets.lake.row_filters import time_between
+from k2_assets.lake.source_files import as_frame
 from k2_assets.silver.rebuild_day import Outcome, rebuild_day
-from k2_assets.topic_tables.row_differences import FRAME, as_frame
+from k2_assets.topic_tables.row_differences import FRAME
 from k2_core import clock, topics
 from k2_core.lake import tables
 from k2_core.venues.routing import Data

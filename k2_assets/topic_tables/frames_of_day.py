@@ -11,8 +11,8 @@ from pyiceberg.table import Table
 
 from k2_assets.decode.bronze_rows import REFINED_FROM
 from k2_assets.lake.row_filters import at_least, below, day_bounds_us, time_between
-from k2_assets.lake.source_files import live_files
-from k2_assets.topic_tables.row_differences import FRAME, as_frame
+from k2_assets.lake.source_files import as_frame, live_files
+from k2_assets.topic_tables.row_differences import FRAME
 from k2_core import clock
 from k2_core.lake.planned_read import in_pieces
 from k2_core.offsets import Offsets

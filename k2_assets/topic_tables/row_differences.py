@@ -6,6 +6,8 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
+from k2_assets.lake.source_files import as_frame
+
 FRAME: Final = ("topic_id", "kafka_partition", "kafka_offset")
 PLACE: Final = (*FRAME, "frame_index")
 _BALANCE: Final = "balance"
@@ -50,12 +52,6 @@ def without(rows: pa.Table, places: pl.DataFrame) -> pa.Table:
     """Return ``rows`` but those at ``places``."""
     kept = as_frame(rows.select(list(PLACE))).with_row_index("row").join(places.select(PLACE), on=PLACE, how="anti")
     return rows if kept.height == rows.num_rows else _take(rows, kept)
-
-
-def as_frame(rows: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # a table, not a column
-    return frame
 
 
 def _take(rows: pa.Table, chosen: pl.DataFrame) -> pa.Table:
