@@ -34,7 +34,7 @@ def live_files(table: Table, time_column: str, *, day: date | None = None) -> li
     return [
         each
         for manifest in _manifests(table, read)
-        if day is None or _may_hold(table, manifest, day)
+        if day is None or (days := _days_of(table, manifest))[0] <= day <= days[1]
         for each in MANIFESTS.files(manifest, read, bounded)
         if each.rows and (day is None or each.day == day)
     ]
@@ -71,7 +71,7 @@ def as_frame(rows: pa.Table) -> pl.DataFrame:
 
 
 def oldest_batch(files: list[LakeFile], most_rows: int) -> list[LakeFile]:
-    """Return the oldest files that hold about ``most_rows`` rows, never parting those of one commit."""
+    """Return the oldest files that hold about ``most_rows`` rows; those of one commit stay together."""
     batch: list[LakeFile] = []
     rows = 0
     for each in sorted(files, key=lambda file: file.sequence):
@@ -98,7 +98,6 @@ class Seen:
 
     @classmethod
     def of(cls, derived: Table) -> "Seen":
-        """Read what ``derived`` remembers."""
         return cls(seen_days(derived.properties))
 
     def newer(self, source: Table, files: list[LakeFile]) -> list[LakeFile]:
@@ -153,11 +152,6 @@ def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
         msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
         raise ForeignTable(msg)
     return manifests
-
-
-def _may_hold(table: Table, manifest: Manifest, day: date) -> bool:
-    first, last = _days_of(table, manifest)
-    return first <= day <= last
 
 
 def _days_of(table: Table, manifest: Manifest) -> tuple[date, date]:

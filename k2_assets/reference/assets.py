@@ -22,8 +22,8 @@ _NAME: Final = REFERENCE_INSTRUMENTS.name
     kinds={"iceberg", "rest"},
     owners=OWNERS,
     pool=_NAME,
-    description=f"{REFERENCE_INSTRUMENTS.doc} Fetched from the venues' REST interfaces. A change begins a new version and "
-    "ends the one before; the new one holds from two minutes after it was fetched.",
+    description=f"{REFERENCE_INSTRUMENTS.doc} Fetched from the venues' REST interfaces. A change begins a new version "
+    "and ends the one before; the new one holds from two minutes after it was fetched.",
     metadata=spec_metadata(REFERENCE_INSTRUMENTS),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=2)),
 )
