@@ -35,14 +35,14 @@ REFINED_FROM: Final = (
     "ingestion_timestamp",
     "unread",
 )
-"""Columns of bronze that rejected and silver are made of."""
+"""Columns of bronze from which rejected and silver follow."""
 SchemasOf = Callable[[list[bytes]], Mapping[int, WriterSchema]]
 """Returns the schema of every id in the headers of Kafka values."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What silver is made of, in the order of the messages: bronze rows without their event times.
+    """What silver follows from, in the order of the messages: bronze rows without their event times.
 
     ``errors`` maps a position to why nothing was read from it; where its envelope could not be decoded, its payload is
     the whole Kafka value.
@@ -120,7 +120,7 @@ def bronze_rows(
     }
     unread: list[str | None] = [None] * count
     for position, error in frames.errors.items():
-        unread[position] = unread_text(error)
+        unread[position] = f"{error.reason}{_COLON}{readable(error.detail)}"
     columns: dict[str, Any] = {
         "topic": _repeat(frames.topic, count),
         "topic_id": _repeat(frames.topic_id, count),
@@ -213,11 +213,6 @@ def frames_of_bronze(rows: pa.Table, schemas_of: SchemasOf) -> Frames:
         payloads,
         errors,
     )
-
-
-def unread_text(error: MalformedFrame) -> str:
-    """Return why nothing was read from a message, as bronze keeps it."""
-    return f"{error.reason}{_COLON}{readable(error.detail)}"
 
 
 def _repeat(value: str, count: int) -> pa.Array:

@@ -106,7 +106,9 @@ class Seen:
         return [each for each in files if each.sequence > days.get(each.day.isoformat(), 0)]
 
     def behind(self, source: Table, files: list[LakeFile]) -> set[date]:
-        """Return the days of :meth:`newer` files, without those that a full memory is too short for."""
+        """Return the days of :meth:`newer` files."""
+        # The memory holds the newest 400 days. An older day that it does not hold may have been forgotten, and would be
+        # news for ever: it is left to runs of people.
         days = self._days.get(str(source.metadata.table_uuid), {})
         oldest = oldest_remembered(days)
         return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}

@@ -56,6 +56,7 @@ class RecentSubscriptions:
             committed = {partition: vector.get(topic.topic_id, partition) for partition in topic.partitions}
             self._next = {part: oldest[part] if offset is None else offset for part, offset in committed.items()}
         reader = self._reader
+        # Kafka's newest offsets of this moment are the end: feeds that go on writing must not keep a drain here.
         ends = {partition: end for partition, (_, end) in reader.bounds().items()}
         deadline = clock.monotonic() + _PATIENCE_S
         while any(self._next[each] < end for each, end in ends.items() if each not in reader.stopped):

@@ -73,7 +73,7 @@ class RegisterReader:
         refined = refine(self._register)
 
         # A symbol is rejected as unknown only after the newest subscriptions were read: a feed may have subscribed to
-        # it seconds ago. When they tell something new about one of the symbols, the same frames are refined once more.
+        # it seconds ago. If they bring something new about one of the symbols, the same frames are refined once more.
         events = self._table(BRONZE_FEED_EVENTS.name) if refined.unknown else None
         if events is None:
             return refined

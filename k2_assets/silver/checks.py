@@ -55,6 +55,7 @@ JUDGED: Final[dict[Data, list[str]]] = {data: list(model.to_schema().columns) fo
 
 def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
     """Return what is wrong with rows of silver: columns ``column``, ``check``, ``failures``; empty when all is well."""
+    # lazy: pandera collects all faults, instead of raising at the first one.
     try:
         _MODELS[data].validate(rows.select(JUDGED[data]), lazy=True)
     except SchemaErrors as errors:

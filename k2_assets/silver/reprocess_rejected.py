@@ -55,6 +55,8 @@ class Reprocess:
 
     def find(self) -> Found:
         """Return what :meth:`run` would judge again; writes nothing."""
+        # Bronze holds the times of a frame's rows, rejected ones too. A frame counts when its earliest time has come by
+        # the right clock; whether each of its rows is accepted is up to the rebuild.
         received = time_between("ingestion_timestamp", self._span.first_us, self._span.end_us)
         topic = topics.raw_topic(self._venue.ASSET_CLASS, self._data, self._venue.VENUE)
         where = And(received, And(_equal("reason", _REASON), _equal("kafka_topic", topic)))

@@ -113,7 +113,7 @@ class DrainedTables(ABC):
         """Yield what becomes of messages, of as many at once as make no more rows than memory has room for.
 
         Raises:
-            NotStorable: nothing can be made of so many that it is no fault of theirs.
+            NotStorable: so many messages cannot be decoded that it is no fault of theirs.
             RegistryError: a schema could not be looked up.
         """
         while messages:
@@ -193,7 +193,7 @@ class DrainedTables(ABC):
 
         Args:
             rows: to be written; those of messages that cannot be written become others.
-            bronze: the rows of bronze that they were made of; None when they are among ``rows``.
+            bronze: the rows of bronze that they follow from; None when they are among ``rows``.
             make: makes them again, of some of these.
 
         Raises:

@@ -14,7 +14,7 @@ from k2_core.lake.tables import BRONZE_FEED_EVENTS
 
 
 class EventLayers(DrainedTables):
-    """Bronze alone: nothing is made of feed events but what they say."""
+    """Bronze alone: no other layer follows from feed events."""
 
     def __init__(self, catalog: Catalog, namespace: str) -> None:
         super().__init__(catalog, namespace, topics.FEED_EVENTS, {"bronze": BRONZE_FEED_EVENTS})

@@ -209,5 +209,5 @@ class Layers(DrainedTables):
 
 
 def made(refined: Refined) -> Rows:
-    """Return the rows of the layers that are made of bronze."""
+    """Return the rows of the layers after bronze."""
     return Rows({"rejected": refined.rejected, "silver": refined.silver}, refined.control_frames)

@@ -1,4 +1,4 @@
-"""Find the bronze frames that an event day is made of, wherever they were ingested, and read them in pieces."""
+"""Find the bronze frames of an event day, whenever they were ingested, and read them in pieces."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -70,19 +70,14 @@ def _read(bronze: Table, where: BooleanExpression, vector: Offsets) -> Iterator[
     planned = {task.file.file_path for task in tasks}
     files = sorted(live_files(bronze, "ingestion_timestamp"), key=lambda each: each.first_us)
     chosen = [each for each in files if each.path in planned]
-    for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
-        drained = below_vector(rows, vector)
-        if drained.num_rows:
-            yield drained
-
-
-def below_vector(rows: pa.Table, vector: Offsets) -> pa.Table:
-    """Return the rows whose offset lies below ``vector``; a partition that it does not know has none."""
+    # Only frames below silver's vector: those above it, and all of partitions that it does not know, are the drain's.
     ends = pl.DataFrame(
         [(topic_id, partition, end) for (topic_id, partition), end in vector.items()],
         schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "end": pl.Int64},
         orient="row",
     )
-    places = as_frame(rows.select(list(FRAME))).with_row_index("row")
-    drained = places.join(ends, on=("topic_id", "kafka_partition")).filter(pl.col("kafka_offset") < pl.col("end"))
-    return rows if drained.height == rows.num_rows else rows.take(drained["row"].sort().to_arrow())
+    for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
+        places = as_frame(rows.select(list(FRAME))).with_row_index("row")
+        drained = places.join(ends, on=("topic_id", "kafka_partition")).filter(pl.col("kafka_offset") < pl.col("end"))
+        if drained.height:
+            yield rows if drained.height == rows.num_rows else rows.take(drained["row"].sort().to_arrow())
