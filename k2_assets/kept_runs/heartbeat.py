@@ -98,10 +98,7 @@ class Heart:
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO heartbeat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)  # noqa: S608
-        except (
-            sqlite3.Error,
-            OSError,
-        ) as error:  # the next may succeed; for a missing one the sensor looks at the process
+        except (sqlite3.Error, OSError) as error:  # the next may succeed; without one the sensor looks at the process
             log.warning("beat not written", error=str(error))
 
 

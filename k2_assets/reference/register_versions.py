@@ -58,8 +58,8 @@ def changes(existing: Iterable[Row], listings: Iterable[Listing], source: Source
         source: of the list.
         valid_from: when what is new begins to hold; later by an instant where the open version begins later.
     """
-    # A symbol without an open version is new, one with other attributes has changed, and an open version without an entry
-    # in the list is delisted, once. A row that is as before is not written: the register grows with changes alone.
+    # A symbol without an open version is new; one with other attributes has changed; one that the list lacks is
+    # delisted, once. What is as before is not written: the register grows with changes alone.
     open_versions = {row["venue_symbol"]: row for row in existing}
     found = Changes()
     listed = {each.venue_symbol: _version(each, source) for each in listings}

@@ -81,8 +81,8 @@ class ExistingRows:
 
     def without_stale(self) -> tuple[list[DataFile], list[DataFile]]:
         """Return the files that hold stale rows, and new files with their other rows."""
-        # Only files that hold stale rows are written again, and whole rows are read of these alone. Stale rows are found
-        # by their places: a place has one row, unless it was doubled, and then all of them go.
+        # Only files that hold stale rows are written again, and only of these are whole rows read. A place has one row,
+        # unless it was doubled, and then all of its rows go: so stale rows are found by their places.
         if not self._stale:
             return [], []
         stale = pl.concat(self._stale)

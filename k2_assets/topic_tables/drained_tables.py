@@ -122,11 +122,11 @@ class DrainedTables(ABC):
             messages = messages.part(rows.messages, len(messages))
 
     def _first_rows_of(self, messages: Messages, topic: Topic, schemas: SchemaLookup) -> Rows:
+        # The messages before the first culprit are decoded as usual. A culprit that is the very first becomes a row of
+        # bronze with its bytes alone, and the other layers' rows follow from that.
         def decoded(first: int, end: int) -> Rows:
             return self.decoded(messages.part(first, end), topic, schemas)
 
-        # The messages before the first culprit are decoded as usual. A culprit that is the very first becomes a row
-        # of bronze that holds its bytes, and what the other layers make of that.
         def isolated(error: str) -> Rows:
             # An empty message cannot be at fault: if it fails, the lake or K2 is, and no message pays for that.
             self.decoded(replace(messages.part(0, 1), values=[b""]), topic, schemas)
