@@ -1,4 +1,4 @@
-"""Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each stands once."""
+"""Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each is stored once."""
 
 import threading
 import time
@@ -158,7 +158,7 @@ def test_two_lanes_on_the_same_partitions_never_double(room: Room) -> None:
 
 
 def test_the_very_same_batch_of_two_lanes_stands_once(room: Room) -> None:
-    """The second is told so: it must neither report it a second time nor go on from its own rows."""
+    """The second must know it: it must neither report it a second time nor go on from its own rows."""
     room.produce(100)
     with room.lane() as one, room.lane() as other:
         for lane in (one, other):
@@ -293,7 +293,7 @@ def test_a_damaged_batch_is_said_until_its_partition_is_read_again(room: Room, m
 
 
 def test_a_catch_up_tells_of_each_of_its_pieces(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain that tells nothing for five minutes is taken for hung, and its catch-up would begin again for ever."""
+    """A drain that reports nothing for five minutes is taken for hung, and its catch-up would begin again for ever."""
     monkeypatch.setattr(frame_tables, "_CATCH_UP_OFFSETS", 10)
     room.produce(60)
     with monkeypatch.context() as patch:
@@ -358,7 +358,7 @@ def test_a_table_that_was_left_out_when_a_drain_died_is_caught_up_with_silver(ro
     with room.lane(progress=told.append):
         bronze, rejected, silver = room.vectors()
     assert bronze == rejected == silver
-    assert told == [], "what stands in silver is judged: nothing is made of it again"
+    assert told == [], "silver's rows are there already: nothing is computed again"
     room.assert_everything_stands_once()
 
 

@@ -1,4 +1,4 @@
-"""Messages whose rows cannot be written: each stands as bytes, its neighbours go on, and too many stop the drain."""
+"""Messages whose rows cannot be written: each is stored as bytes, its neighbours go on, and too many stop the drain."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A subscription that stands in Kafka, and not yet in the lake, is known to a drain."""
+"""A subscription that is in Kafka, and not yet in the lake, is known to a drain."""
 
 import io
 import json
@@ -60,7 +60,7 @@ class EventsRoom(Room):
         assert producer.flush(30) == 0
 
     def drain_events(self) -> None:
-        """Take what stands in Kafka into the lake."""
+        """Take Kafka's messages into the lake."""
         layers = EventLayers(self.catalog, self.namespace)
         reader = KafkaReader(self.broker, describe_topic(self.broker, topics.FEED_EVENTS), "tests")
         with Registry(self.registry_url) as registry:

@@ -6,18 +6,17 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from k2_assets.gold import gold_day as day_module
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.silver.rebuild_day import rebuild_day
 from k2_assets.topic_tables.frame_tables import Layers
 from k2_core.errors import CommitConflict, MalformedFrame
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES
 from k2_core.offsets import Offsets
 from k2_core.trades import VenueTrade
 from k2_core.venues import binance
@@ -153,7 +152,7 @@ def follow_candles(home: Path, day: date) -> None:
 def backfill(home: Path, days: Sequence[date]) -> None:
     """Rebuild silver, trades and candles of days as backfills do, with one parser after the other, until killed."""
     lake = RebuiltLake(home)
-    day_module.SILVER["trades"] = (SILVER.name,)
+    GOLD_TABLES[GOLD_TRADES.name] = replace(GOLD_TRADES, made_from=(SILVER.name,))
     for parser in itertools.cycle(PARSERS):
         for day in days:
             rebuild_day(lake.catalog, lake.namespace, venue_of(parser), day, KnownSchemas())
