@@ -27,7 +27,9 @@ def silver_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetS
     return [
         *(_rebuilt(venue, data, days) for data in DATA),
         dg.AssetSpec(
-            rejected.name, description=description, **_shown(rejected, [_bronze(venue, data) for data in DATA], days)
+            rejected.name,
+            description=description,
+            **_shown(rejected, [tables.bronze(venue.VENUE, data).name for data in DATA], days),
         ),
     ]
 
@@ -60,14 +62,10 @@ def _rebuilt(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Asse
         description=f"{spec.doc} The drain writes it; a run rebuilds its day from bronze, with the current parser.",
         pool=spec.name,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN),
-        **_shown(spec, [_bronze(venue, data)], days),
+        **_shown(spec, [tables.bronze(venue.VENUE, data).name], days),
     )
     asset: dg.AssetsDefinition = as_asset(silver)
     return asset
-
-
-def _bronze(venue: Venue, data: Data) -> str:
-    return tables.bronze(venue.VENUE, data).name
 
 
 def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -> dict[str, Any]:
