@@ -23,7 +23,7 @@ from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.row_filters import day_bounds_us
 from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.lake.table_lock import lock
-from k2_assets.topic_tables.layers import Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock, topics
 from k2_core.errors import TopicError
 from k2_core.lake import tables

@@ -35,14 +35,14 @@ REFINED_FROM: Final = (
     "ingestion_timestamp",
     "unread",
 )
-"""Columns of bronze that rejected and silver are made of."""
+"""Columns of bronze from which rejected and silver follow."""
 SchemasOf = Callable[[list[bytes]], Mapping[int, WriterSchema]]
-"""Returns what the registry says of every schema id that stands in Kafka values."""
+"""Returns the schema of every id in the headers of Kafka values."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What silver is made of, in the order of the messages: bronze rows without their event times.
+    """What silver follows from, in the order of the messages: bronze rows without their event times.
 
     ``errors`` maps a position to why nothing was read from it; where its envelope could not be decoded, its payload is
     the whole Kafka value.
@@ -61,7 +61,6 @@ class Frames:
         return len(self.payloads)
 
     def part(self, start: int, end: int) -> "Frames":
-        """Return the frames of the positions [start, end)."""
         return Frames(
             self.topic,
             self.topic_id,
@@ -112,7 +111,16 @@ def bronze_rows(
     count = len(frames)
     bad = np.zeros(count, dtype=bool)
     bad[list(frames.errors)] = True
-    streams = _stream_columns(envelopes.streams, bad)
+    # Distinct streams are few: each is spread into columns once, and the rows take from these by its number.
+    index: dict[tuple[str, str, str, str], int] = {}
+    codes = pa.array([index.setdefault(stream, len(index)) for stream in envelopes.streams], pa.int32(), mask=bad)
+    streams = {
+        name: pa.array([stream[place] for stream in index], pa.string()).take(codes)
+        for place, name in enumerate(("venue", "channel", "symbol", "connection_id"))
+    }
+    unread: list[str | None] = [None] * count
+    for position, error in frames.errors.items():
+        unread[position] = f"{error.reason}{_COLON}{readable(error.detail)}"
     columns: dict[str, Any] = {
         "topic": _repeat(frames.topic, count),
         "topic_id": _repeat(frames.topic_id, count),
@@ -128,13 +136,13 @@ def bronze_rows(
         "min_event_ts": pa.array(event_us[0], TIMESTAMP, mask=event_us[0] == _NO_TIME),
         "max_event_ts": pa.array(event_us[1], TIMESTAMP, mask=event_us[1] == _NO_TIME),
         "ingestion_timestamp": pa.array(frames.ingestion_us, TIMESTAMP),
-        "unread": pa.array(_texts(frames.errors, count), pa.string()),
+        "unread": pa.array(unread, pa.string()),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def rows_of_bytes(messages: Messages, topic: Topic, unread: Mapping[int, str], schema: pa.Schema) -> pa.Table:
-    """Return rows of a bronze table that hold messages as bytes, and say nothing else of them.
+    """Return rows of a bronze table that hold messages as bytes, and nothing else about them.
 
     Args:
         messages: as read from Kafka.
@@ -159,7 +167,7 @@ def rows_of_bytes(messages: Messages, topic: Topic, unread: Mapping[int, str], s
 
 
 def without_texts(rows: pa.Table, unread: Mapping[int, str]) -> pa.Table:
-    """Return bronze rows of which some say only which bytes came, from where and when, and why no more was read.
+    """Return bronze rows of which some keep only their bytes, from where and when these came, and why they are unread.
 
     Args:
         rows: of bronze, with any of its columns.
@@ -180,17 +188,20 @@ def without_texts(rows: pa.Table, unread: Mapping[int, str]) -> pa.Table:
 def frames_of_bronze(rows: pa.Table, schemas_of: SchemasOf) -> Frames:
     """Return the frames of bronze rows of one topic, to make silver from them again.
 
-    A row that was not read at first stays so, whatever the registry has learned since. Rows from before bronze kept the
-    reason are decoded once more, so that their errors are the same as at first.
+    A row that was not read at first stays so, whatever the registry has learned since. Rows that are older than the
+    column of the reason are decoded once more, so that their errors are the same as at first.
     """
     payloads = rows["payload"].to_pylist()
-    kept = rows["unread"].to_pylist()
-    errors = {position: _unread(text) for position, text in enumerate(kept) if text is not None}
+    errors: dict[int, MalformedFrame] = {}
+    for position, text in enumerate(rows["unread"].to_pylist()):
+        if text is not None:
+            reason, _, detail = text.partition(_COLON)
+            errors[position] = MalformedFrame(reason, detail)
     undecoded = np.flatnonzero(rows["received_ns"].is_null().to_numpy()).tolist()
-    if unsaid := [position for position in undecoded if position not in errors]:
-        values = [payloads[position] for position in unsaid]
+    if without_reason := [position for position in undecoded if position not in errors]:
+        values = [payloads[position] for position in without_reason]
         again = decode_all(values, schemas_of(values))
-        errors |= {position: again.errors.get(place, _LEARNED_SINCE) for place, position in enumerate(unsaid)}
+        errors |= {position: again.errors.get(place, _LEARNED_SINCE) for place, position in enumerate(without_reason)}
     first = rows.slice(0, 1)
     return Frames(
         "".join(first["topic"].to_pylist()),
@@ -202,33 +213,6 @@ def frames_of_bronze(rows: pa.Table, schemas_of: SchemasOf) -> Frames:
         payloads,
         errors,
     )
-
-
-def unread_text(error: MalformedFrame) -> str:
-    """Return why nothing was read from a message, as bronze keeps it."""
-    return f"{error.reason}{_COLON}{readable(error.detail)}"
-
-
-def _unread(text: str) -> MalformedFrame:
-    reason, _, detail = text.partition(_COLON)
-    return MalformedFrame(reason, detail)
-
-
-def _texts(errors: Mapping[int, MalformedFrame], count: int) -> list[str | None]:
-    texts: list[str | None] = [None] * count
-    for position, error in errors.items():
-        texts[position] = unread_text(error)
-    return texts
-
-
-def _stream_columns(streams: list[tuple[str, str, str, str]], bad: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
-    """Spread (venue, channel, symbol, connection_id) into columns; few distinct values, so by dictionary."""
-    index: dict[tuple[str, str, str, str], int] = {}
-    codes = pa.array([index.setdefault(stream, len(index)) for stream in streams], pa.int32(), mask=bad)
-    names = ("venue", "channel", "symbol", "connection_id")
-    return {
-        name: pa.array([stream[place] for stream in index], pa.string()).take(codes) for place, name in enumerate(names)
-    }
 
 
 def _repeat(value: str, count: int) -> pa.Array:

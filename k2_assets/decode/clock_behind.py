@@ -1,6 +1,6 @@
 """Spans in which the feed's clock was behind, so that trades seemed to come from the future. Kept on silver's table.
 
-A person records them; whoever makes silver of bronze reads them, so that a rebuild gives the same rows.
+A person records them. Drain and rebuilds both read them, so that a rebuild gives the same rows.
 """
 
 import json
@@ -41,7 +41,7 @@ def with_span(spans: Sequence[Span], span: Span) -> dict[str, str]:
 
 
 def excused(spans: Sequence[Span], received_ns: _Ints, events_us: _Ints) -> npt.NDArray[np.bool_]:
-    """Tell which times that are after their receipt are so only because the feed's clock was behind."""
+    """Return which times are after their receipt only because the feed's clock was behind."""
     found = np.zeros(len(events_us), dtype=bool)
     received_us = received_ns // clock.NS_PER_US
     for span in spans:

@@ -1,7 +1,7 @@
 """Decode many RawFrame envelopes at once. Pure: Kafka values and known schemas in, columns out.
 
 The usual envelope is decoded in numpy, all messages side by side. Whatever is unusual in any way goes one by one
-through the strict decoder of :mod:`k2_core.raw_frame`, which says what is wrong with it.
+through the strict decoder of :mod:`k2_core.raw_frame`, which names its fault.
 """
 
 import io
@@ -47,7 +47,6 @@ class Envelopes:
     errors: dict[int, MalformedFrame] = field(default_factory=dict)
 
     def first(self, count: int) -> "Envelopes":
-        """Return the first of these envelopes."""
         return Envelopes(
             self.schema_ids[:count],
             self.received_ns[:count],
@@ -63,45 +62,61 @@ def decode_all(values: list[bytes], schemas: Mapping[int, WriterSchema]) -> Enve
 
     Args:
         values: whole Kafka values.
-        schemas: what the registry says of every id that :func:`schema_ids` finds in them.
+        schemas: the schema of every id that :func:`schema_ids` finds in them.
     """
     usual = np.array([schema_id for schema_id, schema in schemas.items() if schema.is_ours], dtype=np.int64)
-    found = _decode_usual(values, usual)
-    for position in np.flatnonzero(~found.decoded).tolist():
-        _decode_unusual(values[position], schemas, found.envelopes, position)
-    return found.envelopes
+    envelopes, decoded = _decode_usual(values, usual)
+    for position in np.flatnonzero(~decoded).tolist():
+        value = values[position]
+        envelopes.schema_ids[position] = None
+        envelopes.payloads[position] = value
+        try:
+            schema_id = schema_id_of(value)
+            envelopes.schema_ids[position] = schema_id if schema_id <= LARGEST_SCHEMA_ID else None
+            frame = _decode_strictly(value, schema_id, schemas[schema_id])
+        except MalformedFrame as error:
+            envelopes.errors[position] = error
+            continue
+        envelopes.received_ns[position] = frame.received_ns
+        envelopes.connection_seqs[position] = frame.connection_seq
+        envelopes.streams[position] = (frame.venue, frame.channel, frame.symbol, frame.connection_id)
+        envelopes.payloads[position] = frame.payload
+    return envelopes
 
 
-@dataclass(frozen=True)
-class _Usual:
-    envelopes: Envelopes
-    decoded: npt.NDArray[np.bool_]
-
-
-def _decode_usual(values: list[bytes], usual_ids: _Ints) -> _Usual:
+def _decode_usual(values: list[bytes], usual_ids: _Ints) -> tuple[Envelopes, npt.NDArray[np.bool_]]:
+    """Decode all values side by side; return the envelopes, and which of them are decoded. The others mean nothing."""
+    # `at` holds one reading position for each message, and `good` whether everything before it was usual. Each step
+    # reads one field of all messages and moves `at` behind it. Nothing stops at a bad message: it loses its `good`,
+    # and what is read for it from then on is never used.
     count = len(values)
     lengths = np.fromiter(map(len, values), dtype=np.int64, count=count)
     starts = np.cumsum(lengths) - lengths
     ends = starts + lengths
-    # Zeros behind the last message: no look beyond an end can leave the buffer.
+    # Zeros follow the last message, so that reading beyond an end stays in the buffer.
     buffer = np.frombuffer(b"".join(values) + bytes(256), dtype=np.uint8)
     good = lengths >= _SHORTEST
     at = np.where(good, starts, 0)
 
     good &= buffer[at] == CONFLUENT_MAGIC
-    ids = _big_endian(buffer, at + 1)
+    ids: _Ints = np.zeros(count, dtype=np.int64)
+    for index in range(1, CONFLUENT_HEADER_BYTES):
+        ids = (ids << 8) | buffer[at + index]
     good &= np.isin(ids, usual_ids)
     at = at + CONFLUENT_HEADER_BYTES
     received, at, whole = _longs(buffer, at, _RECEIVED_BYTES)
     good &= whole & (received >= 0)
     sequences, at, whole = _longs(buffer, at, _SEQUENCE_BYTES)
     good &= whole
+    # The four texts (venue, channel, symbol, connection_id) are one block of bytes. A connection repeats its block in
+    # every frame, so the block is only measured here; a cache decodes each distinct one once.
     block_starts = at
     for _ in range(4):
         size = buffer[np.minimum(at, len(buffer) - 1)].astype(np.int64)
         good &= (size & 1 == 0) & (size <= 2 * _SHORT_STRING_BYTES)
         at = np.where(good, at + 1 + (size >> 1), 0)
     block_ends = at
+    # The payload is the last field: a usual message ends exactly with it.
     payload_lengths, at, whole = _longs(buffer, at, _LENGTH_BYTES)
     good &= whole & (payload_lengths >= 0) & (at + payload_lengths == ends)
 
@@ -111,8 +126,7 @@ def _decode_usual(values: list[bytes], usual_ids: _Ints) -> _Usual:
     streams = [cache[value[a:b]] if ok else _NO_STREAM for value, a, b, ok in bounds]
     decoded = good & np.array([stream is not None for stream in streams], dtype=bool)
     payloads = [value[head:] for value, head in zip(values, heads, strict=True)]
-    envelopes = Envelopes(ids.tolist(), received, sequences, [s or _NO_STREAM for s in streams], payloads)
-    return _Usual(envelopes, decoded)
+    return Envelopes(ids.tolist(), received, sequences, [s or _NO_STREAM for s in streams], payloads), decoded
 
 
 _NO_STREAM: Final = ("", "", "", "")
@@ -136,15 +150,10 @@ class _StreamCache(dict[bytes, tuple[str, str, str, str] | None]):
         return decoded
 
 
-def _big_endian(buffer: _Bytes, at: _Ints) -> _Ints:
-    number = np.zeros(len(at), dtype=np.int64)
-    for index in range(4):
-        number = (number << 8) | buffer[at + index]
-    return number
-
-
 def _longs(buffer: _Bytes, at: _Ints, most_bytes: int) -> tuple[_Ints, _Ints, npt.NDArray[np.bool_]]:
     """Read one Avro long at every position: values, positions behind them, and whether they end in time."""
+    # An Avro long is a zigzag varint: seven bits a byte, the lowest first, and a high bit where another byte follows.
+    # An even number 2n means n, an odd one 2n + 1 means -n - 1, which is n with all bits inverted.
     number = np.zeros(len(at), dtype=np.uint64)
     size = np.zeros(len(at), dtype=np.int64)
     going = np.ones(len(at), dtype=bool)
@@ -160,47 +169,32 @@ def _longs(buffer: _Bytes, at: _Ints, most_bytes: int) -> tuple[_Ints, _Ints, np
     return halves ^ -signs, at + size, ~going
 
 
-def _decode_unusual(value: bytes, schemas: Mapping[int, WriterSchema], envelopes: Envelopes, position: int) -> None:
-    envelopes.schema_ids[position] = None
-    envelopes.payloads[position] = value
-    try:
-        schema_id = schema_id_of(value)
-        envelopes.schema_ids[position] = schema_id if schema_id <= LARGEST_SCHEMA_ID else None
-        frame = _decode_by(schemas[schema_id], schema_id, value)
-    except MalformedFrame as error:
-        envelopes.errors[position] = error
-        return
-    envelopes.received_ns[position] = frame.received_ns
-    envelopes.connection_seqs[position] = frame.connection_seq
-    envelopes.streams[position] = (frame.venue, frame.channel, frame.symbol, frame.connection_id)
-    envelopes.payloads[position] = frame.payload
+def _decode_strictly(value: bytes, schema_id: int, schema: WriterSchema) -> RawFrame:
+    """Decode one value by the schema that it was written with, our own or another version.
 
-
-def _decode_by(schema: WriterSchema, schema_id: int, value: bytes) -> RawFrame:
+    Raises:
+        MalformedFrame: ``unknown_schema`` or ``malformed_envelope``.
+    """
     if schema.text is None:
         raise MalformedFrame("unknown_schema", f"the registry does not know schema id {schema_id}")
     if schema.is_ours:
         return decode(value)
-    return _decode_evolved(schema, value)
-
-
-def _decode_evolved(schema: WriterSchema, value: bytes) -> RawFrame:
-    """Decode a frame that was written with another, compatible version of the schema."""
     record = record_of(value, schema, _READER_SCHEMA)
     try:
         return checked(RawFrame(**record))
-    except TypeError as error:  # the record is none of ours
+    except TypeError as error:  # the record has other fields than a frame
         raise MalformedFrame("malformed_envelope", f"TypeError: {error}") from None
 
 
 def record_of(value: bytes, schema: WriterSchema, reader_schema: Any) -> Any:
-    """Decode a Kafka value strictly, by the schema that it was written with, as ``reader_schema`` has it.
+    """Decode a Kafka value strictly, from the schema that it was written with into ``reader_schema``.
 
     Raises:
         MalformedFrame: ``malformed_envelope``.
     """
     end = len(value) - CONFLUENT_HEADER_BYTES
-    # The reader takes what is left of a text that was cut off: then it has gone on into this zero.
+    # fastavro accepts a text that is cut off and takes what is left. One zero more makes that visible: the reader then
+    # ends behind `end`.
     body = io.BytesIO(value[CONFLUENT_HEADER_BYTES:] + bytes(1))
     try:
         record = fastavro.schemaless_reader(body, schema.parsed, reader_schema)

@@ -7,7 +7,6 @@ from typing import Any, Final
 import fastavro
 import pyarrow as pa
 
-from k2_assets.decode.bronze_rows import TIMESTAMP
 from k2_assets.decode.envelopes import LARGEST_SCHEMA_ID, record_of
 from k2_assets.kafka.kafka_topic import Topic
 from k2_assets.kafka.topic_reader import Messages
@@ -29,10 +28,20 @@ def event_rows(messages: Messages, topic: Topic, schemas: Mapping[int, WriterSch
     Args:
         messages: as read from Kafka.
         topic: that they were read from.
-        schemas: what the registry says of every id that stands in the values.
+        schemas: the schema of every id in the values.
         schema: Arrow schema of the table.
     """
-    events = [_event(value, schemas) for value in messages.values]
+    events: list[Event | None] = []
+    schema_ids: list[int | None] = []
+    for value in messages.values:
+        schema_id, event = None, None
+        try:
+            schema_id = schema_id_of(value)
+            event = record_of(value, schemas[schema_id], _READER_SCHEMA)
+        except MalformedFrame:
+            pass  # the row keeps its bytes
+        schema_ids.append(schema_id if schema_id is not None and schema_id <= LARGEST_SCHEMA_ID else None)
+        events.append(event if event is not None and 0 <= event["at_ns"] < _NS_BELOW else None)
     appended_us = [moment_ms * 1000 for moment_ms in messages.timestamps_ms]
     times = [us if event is None else event["at_ns"] // 1000 for event, us in zip(events, appended_us, strict=True)]
     columns: dict[str, list[Any]] = {
@@ -42,31 +51,10 @@ def event_rows(messages: Messages, topic: Topic, schemas: Mapping[int, WriterSch
         "kafka_offset": messages.offsets,
         "kafka_timestamp": appended_us,
         "key": messages.keys,
-        "schema_id": [_schema_id(value) for value in messages.values],
+        "schema_id": schema_ids,
         **{name: [None if event is None else event[name] for event in events] for name in _FIELDS},
         "payload": messages.values,
         "ingestion_timestamp": times,
     }
     columns["details"] = [None if details is None else list(details.items()) for details in columns["details"]]
-    return pa.table([_array(columns[field.name], field) for field in schema], schema=schema)
-
-
-def _array(values: list[Any], field: pa.Field) -> pa.Array:
-    return pa.array(values, pa.int64()).cast(TIMESTAMP) if field.type == TIMESTAMP else pa.array(values, field.type)
-
-
-def _event(value: bytes, schemas: Mapping[int, WriterSchema]) -> Event | None:
-    try:
-        writer = schemas[schema_id_of(value)]
-        event: Event = record_of(value, writer, _READER_SCHEMA)
-    except MalformedFrame:
-        return None
-    return event if 0 <= event["at_ns"] < _NS_BELOW else None
-
-
-def _schema_id(value: bytes) -> int | None:
-    try:
-        schema_id = schema_id_of(value)
-    except MalformedFrame:
-        return None
-    return schema_id if schema_id <= LARGEST_SCHEMA_ID else None
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)

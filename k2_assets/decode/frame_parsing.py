@@ -16,7 +16,7 @@ from k2_core.venues.venue_protocol import Venue
 log = logger(__name__)
 
 MOST_ROWS: Final = 250_000
-"""So many rows, and those of one more frame, are made at once: of one frame of 1 MiB may be made half a million."""
+"""So many rows, and those of one more frame, are made at once: a single frame of 1 MiB may hold half a million."""
 
 
 @dataclass
@@ -47,13 +47,13 @@ def parse_some(frames: Frames, venue: Venue, rules: Rules) -> Parsed:
         try:
             found = parse(payload)
         except MalformedFrame as error:
-            out.rejects.add(position, 0, *_why(error, payload, rules.other_parser(venue)))
+            out.rejects.add(position, 0, *_refusal(error, payload, rules.other_parser(venue)))
             continue
         except (MemoryError, OSError):
             raise  # no fault of a frame
         except Exception as error:  # noqa: BLE001  # any fault of the parser; the frame waits for a mended one
             broken_frames += 1
-            tell(error, frames, position, first=broken_frames == 1)
+            log_broken(error, frames, position, first=broken_frames == 1)
             out.rejects.add(position, 0, *broken(error))
             continue
         if found is None:
@@ -61,7 +61,9 @@ def parse_some(frames: Frames, venue: Venue, rules: Rules) -> Parsed:
             continue
         for index, row in enumerate(found):
             if isinstance(row, bad):
-                _keep_bad(out, position, index, row)
+                out.rejects.add(position, index, row.reason, row.detail)
+                if row.event_us is not None:
+                    out.bad_times.append((position, row.event_us))
                 continue
             rows.append(row)
             positions.append(position)
@@ -69,8 +71,10 @@ def parse_some(frames: Frames, venue: Venue, rules: Rules) -> Parsed:
     return out
 
 
-def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[str, str]:
-    """Say why a frame was refused. A bad quote stands among trades, since no feed can read it: its own parser knows."""
+def _refusal(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[str, str]:
+    """Return reason and error of a frame that the parser refused."""
+    # A feed that cannot read a quote publishes it among the trades, whose parser knows no such event. The parser of
+    # quotes can name the fault, and the other way round.
     if error.reason != "unknown_event":
         return error.reason, error.detail
     try:
@@ -84,13 +88,7 @@ def _why(error: MalformedFrame, payload: bytes, other_parser: Parser) -> tuple[s
     return error.reason, error.detail + other_says
 
 
-def _keep_bad(out: Parsed, position: int, index: int, row: BadTrade | BadQuote) -> None:
-    out.rejects.add(position, index, row.reason, row.detail)
-    if row.event_us is not None:
-        out.bad_times.append((position, row.event_us))
-
-
-def tell(error: BaseException, frames: Frames, position: int, *, first: bool) -> None:
+def log_broken(error: BaseException, frames: Frames, position: int, *, first: bool) -> None:
     """Log a fault of our own: where it happened, and for the first of a batch the traceback."""
     place = {"topic": frames.topic, "partition": frames.partitions[position], "offset": frames.offsets[position]}
     log.error("the parser broke on a frame", error=repr(error), exc_info=error if first else None, **place)

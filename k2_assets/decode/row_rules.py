@@ -1,4 +1,4 @@
-"""How trades and quotes are read from a frame, judged, and told in columns of their own. Pure, and all that differs."""
+"""What differs between trades and quotes: how each is read from a frame and judged, and its own columns. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Rules:
     vendor_data: Callable[[Sequence[Any], Mapping[str, pl.Series]], dict[str, list[str | None]]]
 
 
-def _of_trades(rows: Sequence[trades.VenueTrade]) -> Columns:
+def _trade_columns(rows: Sequence[trades.VenueTrade]) -> Columns:
     no_conditions = pa.array(np.zeros(len(rows) + 1, np.int32))
     return {
         "side": pa.array([trade.side for trade in rows], pa.string()),
@@ -59,24 +59,16 @@ def _of_trades(rows: Sequence[trades.VenueTrade]) -> Columns:
     }
 
 
-def _of_quotes(_: Sequence[quotes.VenueQuote]) -> Columns:
-    return {}
-
-
 def _published(rows: Sequence[Any]) -> list[str | None]:
     return [None if row.published_us is None else str(row.published_us) for row in rows]
 
 
-def _vendor_data_of_trades(
-    rows: Sequence[trades.VenueTrade], _: Mapping[str, pl.Series]
-) -> dict[str, list[str | None]]:
-    return {"published_us": _published(rows)}
-
-
-def _vendor_data_of_quotes(
-    rows: Sequence[quotes.VenueQuote], numbers: Mapping[str, pl.Series]
-) -> dict[str, list[str | None]]:
-    return {quotes.CONDITION: conditions(numbers["bid_price"], numbers["ask_price"]), "published_us": _published(rows)}
+def is_plain_positive(texts: list[str | None], precision: int, scale: int) -> npt.NDArray[np.bool_]:
+    """Return which texts are digits, a point and digits, above zero and within the decimal's bounds; None is not."""
+    column = pl.Series(texts, dtype=pl.String)
+    plain = column.str.contains(rf"^[0-9]{{1,{precision - scale}}}(\.[0-9]{{1,{scale}}})?$")
+    positive = column.str.contains("[1-9]")
+    return (plain & positive).fill_null(value=False).to_numpy()
 
 
 def conditions(bids: pl.Series, asks: pl.Series) -> list[str | None]:
@@ -92,10 +84,9 @@ def conditions(bids: pl.Series, asks: pl.Series) -> list[str | None]:
         .when(bid == ask)
         .then(pl.lit("locked"))
     )
-    told: list[str | None] = (
-        pl.DataFrame({"bid": bids, "ask": asks}).select(found.alias("condition"))["condition"].to_list()
-    )
-    return told
+    prices = pl.DataFrame({"bid": bids, "ask": asks})
+    texts: list[str | None] = prices.select(found.alias("condition"))["condition"].to_list()
+    return texts
 
 
 RULES: Final[dict[Data, Rules]] = {
@@ -107,8 +98,8 @@ RULES: Final[dict[Data, Rules]] = {
         {"price": _PRICE, "quantity": _QUANTITY},
         trades.check,
         trades.message_ids,
-        _of_trades,
-        _vendor_data_of_trades,
+        _trade_columns,
+        lambda rows, _: {"published_us": _published(rows)},
     ),
     "quotes": Rules(
         lambda venue: venue.parse_quotes,
@@ -118,7 +109,10 @@ RULES: Final[dict[Data, Rules]] = {
         {"bid_price": _PRICE, "bid_quantity": _QUANTITY, "ask_price": _PRICE, "ask_quantity": _QUANTITY},
         quotes.check,
         quotes.message_ids,
-        _of_quotes,
-        _vendor_data_of_quotes,
+        lambda _: {},
+        lambda rows, numbers: {
+            quotes.CONDITION: conditions(numbers["bid_price"], numbers["ask_price"]),
+            "published_us": _published(rows),
+        },
     ),
 }

@@ -1,8 +1,9 @@
-"""Rows of silver and rejected as Arrow tables, column by column. Pure; what may stand in them was judged before."""
+"""Rows of silver and rejected as Arrow tables, column by column. Pure; what they hold was judged before."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,15 @@ class Kept:
     event_us: npt.NDArray[np.int64]
     numbers: Numbers
 
+    def chosen(self, keep: npt.NDArray[np.bool_]) -> "Kept":
+        if keep.all():
+            return self
+        chosen = keep.tolist()
+        lists = (self.rows, self.instruments, self.frames, self.indexes)
+        rows, instruments, frames, indexes = (list[Any](compress(each, chosen)) for each in lists)
+        numbers = {name: list(compress(texts, chosen)) for name, texts in self.numbers.items()}
+        return Kept(rows, instruments, frames, indexes, self.event_us[keep], numbers)
+
 
 @dataclass
 class Rejects:
@@ -60,7 +70,10 @@ def silver_rows(
     symbols, ids = [each.symbol for each in known], [getattr(row, rules.id_name) for row in rows]
     names = epochs.names(venue.VENUE, symbols, kept.event_us)
     offsets = np.array(frames.offsets, dtype=np.int64)[at]
-    numbers = {name: _decimals(kept.numbers[name], *size) for name, size in rules.numbers.items()}
+    numbers = {  # exact: these texts were checked to fit
+        name: pl.Series(kept.numbers[name], dtype=pl.String).cast(pl.Decimal(*size))
+        for name, size in rules.numbers.items()
+    }
     columns: dict[str, Any] = {
         "message_id": pa.array(rules.message_ids(venue.VENUE, names, ids), pa.binary()).cast(pa.string()),
         rules.id_name: pa.array(ids, pa.string()),
@@ -87,16 +100,12 @@ def silver_rows(
 
 def _texts_by_key(columns: Mapping[str, list[str | None]]) -> pa.MapArray:
     """Return a map for each row, of the keys for which it has a text."""
+    # Arrow holds the maps of all rows in two flat arrays, keys and values, and where each row's part begins.
     present = np.array([[text is not None for text in texts] for texts in columns.values()], dtype=bool).T
     offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(present.sum(axis=1), dtype=np.int32)])
     keys = pa.array(list(columns), pa.string()).take(pa.array(np.nonzero(present)[1]))
     values = pa.array([text for texts in zip(*columns.values(), strict=True) for text in texts if text is not None])
     return pa.MapArray.from_arrays(pa.array(offsets), keys, values.cast(pa.string()))
-
-
-def _decimals(texts: list[str | None], precision: int, scale: int) -> pl.Series:
-    """Convert plain numbers, already checked to fit, exactly."""
-    return pl.Series(texts, dtype=pl.String).cast(pl.Decimal(precision, scale))
 
 
 def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Table:
@@ -107,7 +116,13 @@ def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Tab
     """
     at = rejects.frames
     count = len(at)
-    holders = _only_holders(rejects, frames)
+    # By position: the frame index whose row alone holds the bytes, of frames with too many copies.
+    copies = Counter(at)
+    crowded = {p for p, each in copies.items() if each > 1 and each * len(frames.payloads[p]) > _MOST_COPIED}
+    holders: dict[int, int] = {}
+    for p, index in zip(at, rejects.indexes, strict=True):
+        if p in crowded:
+            holders[p] = min(index, holders.get(p, index))
     elsewhere = [holders.get(p, index) != index for p, index in zip(at, rejects.indexes, strict=True)]
     errors = [
         f"{error}; its bytes stand at frame_index {holders[p]}" if away else error
@@ -128,17 +143,6 @@ def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Tab
         "payload": pa.array(payloads, pa.binary()),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _only_holders(rejects: Rejects, frames: Frames) -> dict[int, int]:
-    """Return, by position, which frame index alone holds a frame's bytes, of frames with too many copies."""
-    copies = Counter(rejects.frames)
-    crowded = {p for p, count in copies.items() if count > 1 and count * len(frames.payloads[p]) > _MOST_COPIED}
-    holders: dict[int, int] = {}
-    for position, index in zip(rejects.frames, rejects.indexes, strict=True):
-        if position in crowded:
-            holders[position] = min(index, holders.get(position, index))
-    return holders
 
 
 def _repeat(value: str, count: int) -> pa.Array:

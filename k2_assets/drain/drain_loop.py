@@ -19,8 +19,9 @@ from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration import wait_reasons
 from k2_assets.reference.recent_subscriptions import RecentSubscriptions
+from k2_assets.topic_tables.drained_tables import DrainedTables
 from k2_assets.topic_tables.event_tables import EventLayers
-from k2_assets.topic_tables.layers import DrainedTables, Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock
 from k2_core.errors import CommitConflict, K2Error, OffsetError, TopicError
 from k2_core.lake.tables import DATA

@@ -16,7 +16,8 @@ from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.orchestration.asset_metadata import microseconds
 from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.silver import checks
-from k2_assets.topic_tables.layers import Layers, Rows
+from k2_assets.topic_tables.drained_tables import Rows
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock
 from k2_core.logs import logger
 from k2_core.venues.routing import Data

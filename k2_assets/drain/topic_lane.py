@@ -9,7 +9,7 @@ from typing import Final
 
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import READ_MESSAGES, KafkaReader, Messages
-from k2_assets.topic_tables.layers import Batch, DrainedTables, Rows
+from k2_assets.topic_tables.drained_tables import Batch, DrainedTables, Rows
 from k2_core import clock
 from k2_core.offsets import Offsets
 

@@ -1,4 +1,4 @@
-"""What a topic is: its name, its UUID, its partitions, and whether Kafka still has that very one."""
+"""What a topic is: its name, its UUID, its partitions, and whether Kafka still has the same one."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -35,7 +35,6 @@ class Topic:
 
 
 def admin_client(bootstrap_servers: str) -> AdminClient:
-    """Return a client for Kafka's administration."""
     return AdminClient({"bootstrap.servers": bootstrap_servers, "socket.timeout.ms": 10_000, "log_level": 3})
 
 
@@ -46,14 +45,14 @@ def describe_topic(bootstrap_servers: str, name: str, admin: AdminClient | None 
         NoTopic: Kafka has no such topic.
         TopicError: Kafka does not answer.
     """
-    client = admin or admin_client(bootstrap_servers)  # named: it would be gone before the answer came
+    client = admin or admin_client(bootstrap_servers)  # held by a name: without one it is gone before the answer comes
     return _read(_ask(client, name), bootstrap_servers, name)
 
 
 class TopicWatch:
-    """Tells whether a topic is still the one that it was: its UUID never comes back. Used by one thread.
+    """Watches whether a topic is still the same one: Kafka never uses a UUID again. Used by one thread.
 
-    ``away`` says that Kafka does not answer; empty while it does.
+    ``away`` is the reason why Kafka does not answer; empty while it does.
     """
 
     def __init__(self, admin: AdminClient, bootstrap_servers: str, topic: Topic) -> None:
@@ -110,10 +109,10 @@ def _read(answer: Described, bootstrap_servers: str, name: str) -> Topic:
     try:
         described = answer.result()
     except KafkaException as error:
-        said = error.args[0].str()
+        reason = error.args[0].str()
         if error.args[0].code() in _MISSING:
-            msg = f"Kafka at {bootstrap_servers} could not describe topic {name} ({said}): a feed that runs makes it"
+            msg = f"Kafka at {bootstrap_servers} could not describe topic {name} ({reason}): a feed that runs makes it"
             raise NoTopic(msg) from None
-        msg = f"Kafka at {bootstrap_servers} does not answer ({said}): see that it runs; topic {name} waits there"
+        msg = f"Kafka at {bootstrap_servers} does not answer ({reason}): see that it runs; topic {name} waits there"
         raise TopicError(msg) from None
     return Topic(name, str(described.topic_id), tuple(sorted(p.id for p in described.partitions)))

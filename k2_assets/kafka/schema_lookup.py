@@ -1,4 +1,4 @@
-"""Which schemas stand behind the ids in Kafka's messages, asked of the registry."""
+"""Look up the schemas of the ids in Kafka's messages in the registry."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -10,18 +10,12 @@ from k2_core.registry import Registry
 _NO_ID: Final = 1 << 31  # a header can hold larger numbers; no registry gives them, and some answer oddly
 _AT_ONCE: Final = 8  # questions that are asked side by side
 _ENOUGH: Final = 250  # after so many ids that the registry does not know, larger ones are not asked for
-_REMEMBERED_S: Final = 60.0  # for so long
+_REMEMBERED_S: Final = 60.0
 _UNKNOWN: Final = WriterSchema(None)
 
 
 class SchemaLookup:
-    """Remembers the schemas that the registry has; of an id that it does not know it is asked again.
-
-    Poison may name an id of its own in every message, and a question for each costs more than the message. Registries
-    give ids in ascending order. So ids are asked for in that order, and once 250 above the largest good one turned out
-    unknown, larger ones count as unknown for up to a minute. A good id above some unknown ones, such as those of
-    subjects that were deleted, is asked for all the same.
-    """
+    """Remembers the schemas that the registry has; asks for an unknown id again, after a minute at most."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -44,10 +38,16 @@ class SchemaLookup:
         if clock.monotonic() >= self._remembered_until:
             self._unknown.clear()
             self._remembered_until = clock.monotonic() + _REMEMBERED_S
+        # Bad messages may each name an id of their own, and a question costs more than a message. Registries give ids
+        # in ascending order. So they are asked for in that order, and once 250 above the largest good one turned out
+        # unknown, larger ones count as unknown. A good id above some unknown ones, such as those of subjects that were
+        # deleted, is asked for all the same.
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="schemas")
         try:
             for first in range(0, len(ids), _AT_ONCE):
-                end = self._end_of_ids()
+                largest = max(self._known, default=0)
+                beyond = sorted(schema_id for schema_id in self._unknown if schema_id > largest)
+                end = beyond[_ENOUGH] if len(beyond) > _ENOUGH else _NO_ID
                 some = [schema_id for schema_id in ids[first : first + _AT_ONCE] if 0 < schema_id < end]
                 if not some:
                     return
@@ -57,10 +57,4 @@ class SchemaLookup:
                     else:
                         self._known[schema_id] = WriterSchema(text)
         finally:
-            pool.shutdown(cancel_futures=True)  # of a registry that is gone nobody asks the rest
-
-    def _end_of_ids(self) -> int:
-        """Return the first id that counts as unknown without a question."""
-        largest = max(self._known, default=0)
-        beyond = sorted(schema_id for schema_id in self._unknown if schema_id > largest)
-        return beyond[_ENOUGH] if len(beyond) > _ENOUGH else _NO_ID
+            pool.shutdown(cancel_futures=True)  # when a registry is gone, nobody asks for the rest

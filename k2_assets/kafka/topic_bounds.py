@@ -1,4 +1,4 @@
-"""From where to where Kafka holds a topic, and how a vector of committed offsets compares with that."""
+"""The range of offsets that Kafka holds of a topic, and how a vector of committed offsets compares with it."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Outside:
     high: int
 
     def sentence(self) -> str:
-        """Say what happened and what a person can do."""
+        """Describe what happened and what a person can do."""
         where = f"{self.topic} partition {self.partition}: the committed offset {self.offset} lies outside Kafka's log "
         if self.offset > self.high:
             return where + f"({self.low} to {self.high}): Kafka has lost its newest messages; bring its data back"
@@ -64,7 +64,7 @@ def outside(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, Outside]
 def waiting(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, tuple[int, int]]:
     """Return the partitions that hold messages beyond ``vector``: the offset of the first, and how many they are.
 
-    Those that Kafka has cut off do not wait any more.
+    Messages that Kafka has already removed do not count.
     """
     return {
         partition: (first, high - first)

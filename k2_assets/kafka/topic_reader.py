@@ -20,7 +20,7 @@ log = logger(__name__)
 READ_MESSAGES: Final = 10_000
 """The most that one read returns."""
 _QUEUED_MB: Final = 128
-_LAST_MS = 253_402_300_799_999  # the end of the year 9999; a producer may stamp what it likes where the topic allows it
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999; some topics allow producers any timestamp
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Messages:
 class KafkaReader:
     """Reads one topic, all its partitions, from a vector.
 
-    Not safe for threads: a commit of group offsets in one thread while another consumes never returned.
+    Not safe for threads: a commit of group offsets hung for ever while another thread consumed.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class KafkaReader:
     def bounds(self) -> dict[int, tuple[int, int]]:
         """Return (oldest offset kept, next offset to be written) of every partition.
 
-        Asked of all at once and not through the consumer, whose fetch holds every other question up for half a second.
+        One question asks for all of them, and not through the consumer: its fetches delay other questions by 0.5 s.
         """
         return topic_bounds.ask(self._admin, self.topic)
 
     def read(self, timeout_s: float) -> Messages:
         """Return what arrives within ``timeout_s``, at most 10,000 messages.
 
-        A partition whose offset Kafka no longer has is stopped, loudly, in ``stopped``; the others go on.
+        A partition whose offset Kafka no longer has stops, with an error in ``stopped``; the others go on.
         """
         messages = Messages()
         good: list[Message] = []
@@ -158,11 +158,11 @@ class KafkaReader:
         return topic_bounds.outside(self.topic, vector, self.bounds())
 
     def lag(self, vector: Offsets) -> int:
-        """Return how many messages of the topic lie beyond ``vector``; asks Kafka. See also :meth:`outside`."""
+        """Return how many messages of the topic lie beyond ``vector``."""
         return topic_bounds.lag(self.topic, vector, self.bounds())
 
     def show_progress(self, vector: Offsets) -> None:
-        """Write the group's offsets, only so that ordinary Kafka tools see the lag; failing is no matter."""
+        """Write the group's offsets, only so that ordinary Kafka tools see the lag; a failure does not matter."""
         offsets = [
             TopicPartition(self.topic.name, partition, offset)
             for (topic_id, partition), offset in vector.items()
@@ -172,30 +172,27 @@ class KafkaReader:
             self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def close(self) -> None:
-        """Leave Kafka."""
         self._consumer.close()
 
     def _judge(self, message: Message, error: KafkaError) -> None:
         partition = message.partition()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:  # noqa: SLF001  # librdkafka's name
-            self._stop(partition)
+            # Kafka cannot serve the offset. A topic of the same name that replaced this one is another matter: it is
+            # read from its beginning. Otherwise messages are lost, and a person decides how this partition goes on.
+            self.require_same_topic()
+            low, high = self.bounds()[partition]
+            (place,) = self._consumer.position([TopicPartition(self.topic.name, partition)])
+            offset = place.offset if place.offset >= 0 else self._sought[partition]
+            self.stopped[partition] = Outside(self.topic.name, partition, offset, low, high).sentence()
+            self._consumer.incremental_unassign([TopicPartition(self.topic.name, partition)])
+            log.error("partition stopped", error=self.stopped[partition])
             return
         if error.code() == KafkaError._BAD_MSG and partition is not None:  # noqa: SLF001  # librdkafka's name
             self.damaged[partition] = (
                 f"{self.topic.name} partition {partition} cannot be read: a batch in Kafka is damaged ({error.str()}); "
                 "it is tried again, and what comes after it waits"
             )
-        log.warning("kafka said", topic=self.topic.name, partition=partition, error=error.str())
-
-    def _stop(self, partition: int) -> None:
-        """Stop a partition that Kafka cannot serve, unless it is another topic's that came in the place of this one."""
-        self.require_same_topic()
-        low, high = self.bounds()[partition]
-        (place,) = self._consumer.position([TopicPartition(self.topic.name, partition)])
-        offset = place.offset if place.offset >= 0 else self._sought[partition]
-        self.stopped[partition] = Outside(self.topic.name, partition, offset, low, high).sentence()
-        self._consumer.incremental_unassign([TopicPartition(self.topic.name, partition)])
-        log.error("partition stopped", error=self.stopped[partition])
+        log.warning("kafka reports", topic=self.topic.name, partition=partition, error=error.str())
 
 
 class _RdkafkaLog:

@@ -1,4 +1,4 @@
-"""The schemas that Kafka's messages were written with: their ids in the Confluent header, and how fastavro reads."""
+"""The schemas that Kafka's messages were written with: ids in the Confluent header, and their form for fastavro."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from k2_core.registry import same_schema
 
 @dataclass(frozen=True)
 class WriterSchema:
-    """What the registry says of a schema id; ``text`` None: it does not know the id."""
+    """The schema of an id in the registry; ``text`` is None when the registry does not know the id."""
 
     text: str | None
 
@@ -28,9 +28,9 @@ class WriterSchema:
 
     @cached_property
     def parsed(self) -> Any:
-        """The schema as fastavro reads by it; raises whatever fastavro makes of one that is not Avro.
+        """The schema for fastavro; raises whatever fastavro raises for one that is not Avro.
 
-        Logical types are left out: they would make dates and UUIDs of what our schemas have as numbers and texts.
+        Logical types are left out: they would turn numbers and texts of our schemas into dates and UUIDs.
         """
         return fastavro.parse_schema(_without_logical_types(json.loads(self.text or "")))
 
@@ -44,6 +44,6 @@ def _without_logical_types(schema: Any) -> Any:
 
 
 def schema_ids(values: list[bytes]) -> set[int]:
-    """Return every schema id that stands in the Confluent headers of ``values``."""
+    """Return every schema id in the Confluent headers of ``values``."""
     headers = {value[:CONFLUENT_HEADER_BYTES] for value in values}
     return {int.from_bytes(h[1:], "big") for h in headers if len(h) == CONFLUENT_HEADER_BYTES and h[0] == 0}

@@ -22,7 +22,7 @@ _COLUMNS = "name, pid, process_started, run_id, phase, beat_at, progress_at, due
 
 @dataclass(frozen=True)
 class Beat:
-    """The last heartbeat of a kept run; times in seconds since 1970 (UTC). When it is due, it would hand over."""
+    """The last heartbeat of a kept run; times in seconds since 1970 (UTC). From ``due_at`` on it would hand over."""
 
     name: str
     pid: int
@@ -36,7 +36,6 @@ class Beat:
 
     @property
     def process(self) -> ProcessIdentity:
-        """The process that wrote this."""
         return ProcessIdentity(self.pid, self.process_started)
 
 
@@ -73,7 +72,7 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def progress(self, phase: str, detail: str = "") -> None:
-        """Say what the run does now; counts as progress."""
+        """Record what the run does now; counts as progress."""
         self._state = (phase, clock.now_s(), detail)
 
     def __enter__(self) -> "Heart":
@@ -82,7 +81,7 @@ class Heart:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        """Say that the run has ended, and by which error if one ended it."""
+        """Record that the run has ended, and by which error if one ended it."""
         self._stop.set()
         self._thread.join(timeout=self._interval_s)
         self.progress(STOPPED, f"{type(error).__name__}: {error}"[:_LONGEST] if isinstance(error, Exception) else "")
@@ -99,7 +98,7 @@ class Heart:
         try:
             with closing(_open(self._store)) as connection, connection:
                 connection.execute(f"INSERT OR REPLACE INTO heartbeat ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)  # noqa: S608
-        except (sqlite3.Error, OSError) as error:  # the next may succeed; the sensor judges a missing one by the pid
+        except (sqlite3.Error, OSError) as error:  # the next may succeed; without one the sensor looks at the process
             log.warning("beat not written", error=str(error))
 
 

@@ -23,11 +23,12 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
         end_if_stopped(kept)
         code_server = process_identity.this_process()  # sensors run in it, and it starts the processes of runs
         fail_orphaned_runs(context.instance, launchers_since_s=code_server.started)
-        there = _that_are_there(context.instance, kept)
-        may_start = not there or (len(there) == 1 and all(is_due(kept, run_id) for run_id in there))
+        # A run starts when none is there, or as the successor of the only one that is there and due.
+        alive = _end_and_fail_dead_runs(context.instance, kept)
+        may_start = not alive or (len(alive) == 1 and all(is_due(kept, run_id) for run_id in alive))
         if not may_start:
-            return dg.SkipReason("; ".join(f"run {run_id[:8]} {reason}" for run_id, reason in there.items()))
-        if not there and (process := leftover(kept)) and not process.end():
+            return dg.SkipReason("; ".join(f"run {run_id[:8]} {reason}" for run_id, reason in alive.items()))
+        if not alive and (process := leftover(kept)) and not process.end():
             return dg.SkipReason(f"process {process.pid} of a run that is over cannot be ended")
         generation = int(context.cursor or 0) + 1
         # A run key is skipped for ever once it was used; so is this one if this tick is repeated.
@@ -37,24 +38,22 @@ def keeping_sensor(kept: KeptRun, job: dg.JobDefinition, name: str) -> dg.Sensor
     return keep_one
 
 
-def _that_are_there(instance: dg.DagsterInstance, kept: KeptRun) -> dict[str, str]:
-    """Return the runs that count, with why; ends and fails those that turn out dead."""
-    filters = dg.RunsFilter(job_name=kept.job, statuses=UNFINISHED)
-    found = {
-        each.dagster_run.run_id: _keeps_its_place(instance, each, kept) for each in instance.get_run_records(filters)
-    }
-    return {run_id: reason for run_id, reason in found.items() if reason}
-
-
-def _keeps_its_place(instance: dg.DagsterInstance, record: dg.RunRecord, kept: KeptRun) -> str | None:
-    run_id, status = record.dagster_run.run_id, record.dagster_run.status
-    if status is not dg.DagsterRunStatus.STARTED:
-        return f"is {status.value.lower()}"
-    run = Started(run_id, record.start_time or 0.0, process_of(instance, run_id))
-    judgement = judge_from_store(run, kept)
-    if judgement.verdict in {Verdict.ALIVE, Verdict.UNKNOWN}:
-        return f"is {judgement.verdict.value}: {judgement.reason}"
-    if run.process is not None and not run.process.end():
-        return f"is {judgement.verdict.value}, and its process {run.process.pid} cannot be ended: {judgement.reason}"
-    fail(instance, run_id, f"The {kept.label} is {judgement.verdict.value}: {judgement.reason}.")
-    return None
+def _end_and_fail_dead_runs(instance: dg.DagsterInstance, kept: KeptRun) -> dict[str, str]:
+    """Return the other runs, which keep their places, and why."""
+    # A dead run fails only after its process is gone: its successor must never work beside it.
+    alive: dict[str, str] = {}
+    for record in instance.get_run_records(dg.RunsFilter(job_name=kept.job, statuses=UNFINISHED)):
+        run_id, status = record.dagster_run.run_id, record.dagster_run.status
+        if status is not dg.DagsterRunStatus.STARTED:
+            alive[run_id] = f"is {status.value.lower()}"
+            continue
+        run = Started(run_id, record.start_time or 0.0, process_of(instance, run_id))
+        judgement = judge_from_store(run, kept)
+        is_what, reason = judgement.verdict.value, judgement.reason
+        if judgement.verdict in {Verdict.ALIVE, Verdict.UNKNOWN}:
+            alive[run_id] = f"is {is_what}: {reason}"
+        elif run.process is not None and not run.process.end():
+            alive[run_id] = f"is {is_what}, and its process {run.process.pid} cannot be ended: {reason}"
+        else:
+            fail(instance, run_id, f"The {kept.label} is {is_what}: {reason}.")
+    return alive

@@ -27,7 +27,7 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
 
     Args:
         kept: the run.
-        work: what it does until the event is set; what it has begun it finishes. It returns what is left to do once
+        work: what it does until the event is set; it finishes what it has begun. It returns what is left to do after
             the next run may work.
         does: the same for people, as in "Moves Kafka into bronze".
     """
@@ -36,14 +36,20 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
     def work_op(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         stop, is_left = threading.Event(), list[Callable[[], None]]()
         with _logged(kept, context.run_id), signals_set(stop):
-            _open(lake)
+            try:  # the catalog and its tables are opened while the run before still works
+                for name in pointers(lake.catalog(), lake.namespace):
+                    lake.table(name)
+            except Exception as error:  # noqa: BLE001  # the work meets it again, and waits for what is away
+                log.info("not opened yet", error=str(error))
             with leased(kept, context.run_id, stop) as may_work:
                 if may_work:
                     with hands_over(kept, stop):
                         is_left.append(work(context, lake, stop))
             for do in is_left:
                 do()
-        if stop.is_set() and _is_canceled(context):
+        # Canceled by a person in Dagster; `k2 down` ends a run as planned.
+        run = context.instance.get_run_by_id(context.run_id) if stop.is_set() else None
+        if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
             raise dg.DagsterExecutionInterruptedError
 
     @dg.job(
@@ -61,24 +67,9 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
     return job
 
 
-def _open(lake: Lake) -> None:
-    """Open the catalog and load its tables, while the run before still works; what is away now is waited out later."""
-    try:
-        for name in pointers(lake.catalog(), lake.namespace):
-            lake.table(name)
-    except Exception as error:  # noqa: BLE001  # the work meets it again, and waits it out
-        log.info("not opened yet", error=str(error))
-
-
-def _is_canceled(context: dg.OpExecutionContext) -> bool:
-    """Tell whether a person ended this run in Dagster; `k2 down` ends it as planned."""
-    run = context.instance.get_run_by_id(context.run_id)
-    return run is not None and run.status is dg.DagsterRunStatus.CANCELING
-
-
 @contextmanager
 def _logged(kept: KeptRun, run_id: str) -> Iterator[None]:
-    """Keep what such runs log in one file that outlives them; how each run began and ended is in it."""
+    """Write what such runs log to one file that outlives them, with how each run began and ended."""
     with also_in(kept.log):
         log.info("the run begins", run_id=run_id, pid=os.getpid())
         try:

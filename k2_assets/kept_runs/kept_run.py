@@ -19,7 +19,7 @@ class KeptRun:
         job: the name of its Dagster job.
         label: its name for people, such as ``drain``.
         folder: where its heartbeat and its lease are.
-        log: the file that what it logs is kept in.
+        log: the file that it logs to.
         work_s: after so long it is due: it hands over to a successor as soon as one waits.
         beat_interval_s: it writes a heartbeat this often.
         dead_after_s: without a heartbeat for so long, and its process gone: dead.
@@ -38,7 +38,6 @@ class KeptRun:
 
     @property
     def store(self) -> Path:
-        """The SQLite store of its heartbeat."""
         return self.folder / f"{self.name}.db"
 
     @property

@@ -13,11 +13,11 @@ from k2_core.process_identity import ProcessIdentity
 
 log = logger(__name__)
 
-_MISSED_BEATS: Final = 2  # of a process that was stopped by a signal: it cannot beat, and will do nothing else either
+_MISSED_BEATS: Final = 2  # after which a process that a signal has stopped is given up: it cannot do anything
 
 
 class Verdict(Enum):
-    """What its heartbeat and its process say of a run."""
+    """What follows from a run's heartbeat and process."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -45,10 +45,12 @@ class Started:
 def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
     """Judge a STARTED run by its last heartbeat; None if there never was one.
 
-    A run that works and was stopped by a signal is gone by then: see :func:`end_if_stopped`.
+    :func:`end_if_stopped` has already killed a run that works and was stopped by a signal.
     """
     if beat is None or beat.run_id != run.run_id:
-        return _judge_silent(run, kept)
+        return _judge_without_beat(run, kept)
+    # Dead needs both: no beat, and no process. A process that is there is hung only after a far longer silence, or when
+    # it beats without progress. A run that waits for messages makes none, and is well.
     now = clock.now_s()
     silent_s, idle_s = now - beat.beat_at, now - beat.progress_at
     if silent_s > kept.dead_after_s and not beat.process.is_running():
@@ -60,21 +62,33 @@ def judge(beat: Beat | None, run: Started, kept: KeptRun) -> Judgement:
     return Judgement(Verdict.ALIVE, beat.phase)
 
 
+def _judge_without_beat(run: Started, kept: KeptRun) -> Judgement:
+    # Such a run has begun a moment ago, or is ending: its process and Dagster's time of its start decide.
+    waited_s = clock.now_s() - run.since_s
+    if waited_s > kept.dead_after_s and not (run.process and run.process.is_running()):
+        return Judgement(Verdict.DEAD, f"no beat for {waited_s:.0f} s, its process is gone")
+    if waited_s > _MISSED_BEATS * kept.beat_interval_s and run.process and run.process.is_stopped():
+        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s, its process is stopped")
+    if waited_s > kept.hung_after_s:
+        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s")
+    return Judgement(Verdict.ALIVE, "it starts or ends")
+
+
 def judge_from_store(run: Started, kept: KeptRun) -> Judgement:
-    """Judge a run, which works or waits, by the stored heartbeats; one that cannot be read means unknown, not dead."""
+    """Judge a run, which works or waits, by the stored heartbeats; unknown, not dead, when they cannot be read."""
     try:
         beats = [read_beat(each.store, each.name) for each in (kept, kept.successor)]
     except sqlite3.Error as error:
         return Judgement(Verdict.UNKNOWN, f"the beat cannot be read: {error}")
     own = next((beat for beat in beats if beat and beat.run_id == run.run_id), None)
     if own is None and (working := beats[0]):
-        # It may have beaten until the run that works now took over, and has a little to do after that.
+        # It may have written beats until the run that works now took over, and has a little left to do.
         run = replace(run, since_s=max(run.since_s, working.due_at - kept.work_s))
     return judge(own, run, kept)
 
 
 def is_due(kept: KeptRun, run_id: str) -> bool:
-    """Tell whether the run works, and would hand over to a successor."""
+    """Return whether the run works, and would hand over to a successor."""
     try:
         beat = read_beat(kept.store, kept.name)
     except sqlite3.Error:
@@ -83,7 +97,7 @@ def is_due(kept: KeptRun, run_id: str) -> bool:
 
 
 def successor_waits(kept: KeptRun) -> bool:
-    """Tell whether a successor is there and able to go on at once."""
+    """Return whether a successor is there and able to go on at once."""
     successor = kept.successor
     try:
         beat = read_beat(successor.store, successor.name)
@@ -96,8 +110,8 @@ def successor_waits(kept: KeptRun) -> bool:
 def end_if_stopped(kept: KeptRun) -> None:
     """Kill the run that holds a lease of ``kept`` if a signal has stopped its process for longer than some beats.
 
-    It may hold a lock on a database: for a moment of each event, a process that writes one keeps all others from even
-    reading it. So nothing that Dagster keeps is asked before this.
+    A stopped process may hold the lock of one of Dagster's databases, which then nobody can even read. So a sensor
+    calls this before it asks Dagster anything.
     """
     for each in (kept, kept.successor):
         holder = each.leases.holder(each.name)
@@ -115,7 +129,7 @@ def end_if_stopped(kept: KeptRun) -> None:
 def leftover(kept: KeptRun) -> ProcessIdentity | None:
     """Return the process that still works although no run of ``kept`` is under way; None when there is none.
 
-    As when its run was declared over from outside: canceled, or beyond its time.
+    This happens when its run was ended from outside: canceled, or beyond its longest time.
     """
     try:
         beat = read_beat(kept.store, kept.name)
@@ -124,14 +138,3 @@ def leftover(kept: KeptRun) -> ProcessIdentity | None:
     if beat is None or beat.phase == STOPPED or not beat.process.is_running():
         return None
     return beat.process
-
-
-def _judge_silent(run: Started, kept: KeptRun) -> Judgement:
-    waited_s = clock.now_s() - run.since_s
-    if waited_s > kept.dead_after_s and not (run.process and run.process.is_running()):
-        return Judgement(Verdict.DEAD, f"no beat for {waited_s:.0f} s, its process is gone")
-    if waited_s > _MISSED_BEATS * kept.beat_interval_s and run.process and run.process.is_stopped():
-        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s, its process is stopped")
-    if waited_s > kept.hung_after_s:
-        return Judgement(Verdict.HUNG, f"no beat for {waited_s:.0f} s")
-    return Judgement(Verdict.ALIVE, "it starts or ends")

@@ -27,6 +27,9 @@ def leased(kept: KeptRun, run_id: str, stop: threading.Event) -> Iterator[bool]:
     Raises:
         LockBusy: one works and another waits already.
     """
+    # There are two leases: one for the run that works and one for the run that waits. The waiting run takes the first
+    # while it still holds the second, so that no third run can come between. The inner stack then gives the second
+    # back, and the next successor may come.
     store, successor = kept.leases, kept.successor
     with ExitStack() as working:
         with ExitStack() as waiting:

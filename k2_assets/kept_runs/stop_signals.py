@@ -13,15 +13,15 @@ from k2_core import clock
 
 _LOOK_S: Final = 0.2
 LONGEST: Final = 2.0
-"""So many times its work time a run goes on at most, if no successor comes."""
+"""A run works at most so many times its work time, if no successor comes."""
 
 
 @contextmanager
 def signals_set(stop: threading.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT set ``stop`` while the block runs, instead of breaking into it.
 
-    Dagster's own handler raises wherever the main thread happens to be. A kept run commits what it has and ends: in
-    the main thread alone, since signals arrive nowhere else.
+    Dagster's own handler raises wherever the main thread happens to be; a kept run must commit what it has first.
+    Signals arrive in the main thread alone: elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

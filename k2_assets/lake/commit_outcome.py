@@ -1,20 +1,20 @@
-"""What became of a commit: the catalog's answer may be lost, or wrong, and is then held against the table."""
+"""What became of a commit: the catalog's answer may be lost, or wrong, and is then compared with the table."""
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Transaction
 
 
 def commit_once(transaction: Transaction) -> bool:
-    """Commit what is staged, rows and all, and tell whether it stands; without retry.
-
-    A snapshot's id is chosen by its writer, so that it can be looked for in the table when the answer was lost.
-    pyiceberg takes CommitFailedException for proof that nothing was committed, and deletes the manifests at once. A
-    connection that repeats a request may say so of a commit that stands, and the table could never be read again: so
-    they are deleted only once the table was seen without the snapshot.
+    """Commit what is staged, rows and all, without retry.
 
     Returns:
-        False when the table was reloaded and does not have it.
+        False when the table was reloaded and does not have the snapshot.
     """
+    # The writer chooses its snapshot's id, so it can look for it in the table when the answer was lost. pyiceberg takes
+    # CommitFailedException for proof that nothing was committed, and deletes the manifests at once. But a connection
+    # that repeats a request can fail so although the first one succeeded: without its manifests nobody could read the
+    # table again. So pyiceberg gets no producers to clean up after, and they are cleaned up here once the table was
+    # seen without the snapshot.
     producers, transaction._snapshot_producers = transaction._snapshot_producers, []  # noqa: SLF001  # as above
     try:
         transaction.commit_transaction()

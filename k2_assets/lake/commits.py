@@ -33,7 +33,7 @@ NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def commit_id() -> dict[str, str]:
-    """Return what the summaries of all snapshots of one commit carry."""
+    """Return the property by which the snapshots of one commit are known: their summaries carry it."""
     return {"k2.commit": uuid.uuid4().hex[:12]}
 
 
@@ -45,9 +45,6 @@ def arrow_schema(spec: TableSpec) -> pa.Schema:
 
 def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Offsets, following: Offsets) -> Table:
     """Append ``rows`` and move the table's vector from ``start`` to ``following`` in one commit.
-
-    Compare-and-set on the partitions of ``following`` alone, so that other drains may share the table. A batch without
-    rows still appends an empty table: without a snapshot of its own a stale commit would not be refused.
 
     Args:
         table: as last loaded.
@@ -61,22 +58,22 @@ def commit_drained(table: Table, rows: pa.Table | Sequence[DataFile], start: Off
     Raises:
         CommitConflict: the table's vector is no longer ``start``: another writer was first, throw the batch away.
     """
+    # Compare-and-set: the rows are committed only while the table's vector is where they began. The vector is compared
+    # on the partitions of `following` alone, so that other drains may share the table. The catalog refuses a commit to
+    # a state that is not the newest, so nothing can come between comparison and commit; a batch without rows makes a
+    # snapshot too, for the same reason. After a refusal or a lost answer the newest state decides once more.
     files = _Files(write_files(table, [rows]) if isinstance(rows, pa.Table) else rows)
     keys = {key for key, _ in following.items()}
 
     def attempt(table: Table) -> Table | None:
-        standing = Offsets.from_properties(table.properties)
-        if standing.only(keys) != start.only(keys):
-            msg = f"{table.name()[-1]} stands at {standing.only(keys)}, the batch began at {start.only(keys)}"
+        current = Offsets.from_properties(table.properties)
+        if current.only(keys) != start.only(keys):
+            msg = f"{table.name()[-1]} is at {current.only(keys)}, the batch began at {start.only(keys)}"
             raise CommitConflict(msg)
-        remembered = standing.advanced(following).to_properties()
+        remembered = current.advanced(following).to_properties()
         return table if _try_commit(table, files, remembered, in_summary=remembered) else None
 
     return until_committed(table.refresh, attempt, table=table, attempts=ATTEMPTS)
-
-
-def _computed_again(_: Table) -> None:
-    """Tell that a change holds in no other state of its table."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +82,21 @@ class Change:
 
     Args:
         rows: in the table's Arrow schema.
-        replace: names the rows in whose place they come; None when they only come.
+        replace: names the rows that they replace; None when they are only added.
         remember: the table's properties after the commit, those that change.
-        remember_in: returns the same for a newer state of the table, where all that the rows were computed from is as
-            it was; None where they have to be computed again.
+        remember_in: returns the same for a newer state of the table, if all that the rows were computed from is as it
+            was; None where they have to be computed again, by default always.
     """
 
     rows: pa.Table
     replace: BooleanExpression | None
     remember: Mapping[str, str]
-    remember_in: Callable[[Table], Mapping[str, str] | None] = _computed_again
+    remember_in: Callable[[Table], Mapping[str, str] | None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of a change: those that come, those that go, and how many rows come in the place of others."""
+    """The files of a change: those that come, those that go, and how many rows replace others."""
 
     added: Sequence[DataFile]
     removed: Sequence[DataFile] = ()
@@ -119,14 +116,14 @@ class _Files:
 def commit_derived(
     load: Callable[[], Table], compute: Callable[[Table], Change | None], *, attempts: int = ATTEMPTS
 ) -> tuple[Table, Change | None]:
-    """Compute a change from the table as it stands and commit it.
+    """Compute a change from the table's newest state and commit it.
 
-    After a conflict the same files are committed where the change holds still; else it is computed again.
+    After a conflict the same files are committed if the change is still right; otherwise it is computed again.
 
     Args:
         load: loads the table's newest state.
         compute: returns the change for that state, or None when there is nothing to do. Must be idempotent. It may
-            raise :class:`~k2_core.errors.CommitConflict` when what it writes beside has moved.
+            raise :class:`~k2_core.errors.CommitConflict` when it finds that another writer was first.
         attempts: how often it is computed at most.
 
     Returns:
@@ -168,11 +165,9 @@ def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table
 def _try_commit(
     table: Table, files: _Files, remember: Mapping[str, str], *, in_summary: Mapping[str, str] = NOTHING
 ) -> bool:
-    """Commit once; False when the table was seen without it.
-
-    What is remembered goes into the table's properties. A snapshot's summary is kept once for each snapshot, and read
-    with every load: only offsets are worth that, and the id by which the snapshots of one commit are known.
-    """
+    """Commit once; False when the table was seen without it."""
+    # What is remembered goes into the table's properties. Every load reads the summaries of all snapshots: only offsets
+    # and the commit's id are worth that.
     summary = {**in_summary, **commit_id()}
     reach(f"{table.name()[-1]}.commit")
     transaction = LakeTransaction(table)

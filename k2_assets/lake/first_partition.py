@@ -1,6 +1,6 @@
 """The first partition of a home: a row in the catalog's own database, moved back by older data and never forward.
 
-It says only from which day Dagster's pages show days. A refresh works on any day, before the first partition too.
+Dagster's pages show days from it on, and that is all. A refresh works on any day, before the first partition too.
 """
 
 from collections import Counter
@@ -54,27 +54,33 @@ class FirstPartition:
         """
         stored = _stored(self._catalog.engine, self._namespace)
         first = stored or clock.now().date()
-        found = min([first, *(day for names in _COUNTED if (day := self._beginning(names, first)))])
-        if found != stored:
-            _keep(self._catalog.engine, self._namespace, found)
-            log.info("the first partition is settled", day=found.isoformat())
+        found = first
+        for names in _COUNTED:
+            rows: Counter[date] = Counter()
+            for name in names:
+                rows += rows_by_day(self._catalog.load_table((self._namespace, name)), first)
+            counted = 0  # from the oldest day on: the day of the tenth-oldest row counts
+            for day in sorted(filter(is_day_of_data, rows)):
+                counted += rows[day]
+                if counted >= FEWEST_ROWS:
+                    found = min(found, day)
+                    break
+        if found == stored:
+            return found
+        row = {"namespace": self._namespace, "day": found.isoformat()}
+        try:
+            with self._catalog.engine.begin() as connection:
+                connection.execute(insert(_FIRST).values(row))
+        except IntegrityError:  # there is one: another process may have stored an earlier day meanwhile, which stays
+            later = (_FIRST.c.namespace == self._namespace, _FIRST.c.day > row["day"])
+            with self._catalog.engine.begin() as connection:
+                connection.execute(update(_FIRST).where(*later).values(day=row["day"]))
+        log.info("the first partition is settled", day=row["day"])
         return found
-
-    def _beginning(self, names: tuple[str, ...], first: date) -> date | None:
-        """Return the day of the tenth-oldest row before ``first`` in some tables; None where there are fewer."""
-        rows: Counter[date] = Counter()
-        for name in names:
-            rows += rows_by_day(self._catalog.load_table((self._namespace, name)), first)
-        counted = 0
-        for day in sorted(filter(is_day_of_data, rows)):
-            counted += rows[day]
-            if counted >= FEWEST_ROWS:
-                return day
-        return None
 
 
 def is_day_of_data(day: date) -> bool:
-    """Tell whether data of a day are refreshed and reported, before the first partition too: Dagster asks nothing."""
+    """Return whether data of a day are refreshed and reported, before the first partition too."""
     return FIRST_DAY <= day <= clock.now().date()
 
 
@@ -102,14 +108,3 @@ def _stored(engine: Engine, namespace: str) -> date | None:
     with engine.connect() as connection:
         day = connection.execute(select(_FIRST.c.day).where(_FIRST.c.namespace == namespace)).scalar()
     return date.fromisoformat(day) if day else None
-
-
-def _keep(engine: Engine, namespace: str, day: date) -> None:
-    """Store the day, unless another process has stored an earlier one meanwhile."""
-    earlier = update(_FIRST).where(_FIRST.c.namespace == namespace, _FIRST.c.day > day.isoformat())
-    try:
-        with engine.begin() as connection:
-            connection.execute(insert(_FIRST).values(namespace=namespace, day=day.isoformat()))
-    except IntegrityError:
-        with engine.begin() as connection:
-            connection.execute(earlier.values(day=day.isoformat()))

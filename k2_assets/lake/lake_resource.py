@@ -24,11 +24,10 @@ class Lake:
 
     @property
     def namespace(self) -> str:
-        """Namespace of all tables."""
         return self.settings.catalog.namespace
 
     def catalog(self) -> Catalog:
-        """Return the catalog, opened once in a process; its tables are made if they do not exist yet."""
+        """Return the catalog, opened once in a process; missing tables are created."""
         return self._catalog
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Marks on days whose rows were made anew: the layer above then replaces the day instead of adding what is new.
+"""Marks on days whose rows a rebuild has replaced: the layer above then replaces the day too, instead of adding to it.
 
 A source marks a day with a token in the commit that replaces its rows; a derived table remembers, in its own commits,
 which token it has taken in. Both forget what the other no longer needs, so that the properties stay small.
@@ -23,7 +23,7 @@ def marks(source: Table) -> dict[str, str]:
 
 
 def marked(source: Table, days: Iterable[date], derived: Iterable[Table]) -> dict[str, str]:
-    """Return the property that marks ``days`` anew and drops what every table of ``derived`` has taken in."""
+    """Return the property that gives ``days`` new marks, without those that all of ``derived`` have taken in."""
     taken = [Taken.of(each) for each in derived]
     open_marks = {
         day: token for day, token in marks(source).items() if not all(each.has(source, day, token) for each in taken)
@@ -40,11 +40,9 @@ class Taken:
 
     @classmethod
     def of(cls, derived: Table) -> "Taken":
-        """Read what ``derived`` remembers."""
         return cls(json.loads(derived.properties.get(TAKEN, "{}")))
 
     def has(self, source: Table, day: str, token: str) -> bool:
-        """Tell whether this mark was taken in."""
         return self._tokens.get(_uuid(source), {}).get(day) == token
 
     def of_day(self, day: date) -> dict[str, str]:
@@ -57,9 +55,9 @@ class Taken:
 
     def with_day(self, source: Table, day: date) -> "Taken":
         """Return this memory with ``day`` taken in as ``source`` marks it, without what it no longer marks."""
-        standing = marks(source)
-        tokens = {name: token for name, token in standing.items() if self.has(source, name, token)}
-        if token := standing.get(day.isoformat()):
+        current = marks(source)
+        tokens = {name: token for name, token in current.items() if self.has(source, name, token)}
+        if token := current.get(day.isoformat()):
             tokens[day.isoformat()] = token
         others = {uuid_: of for uuid_, of in self._tokens.items() if uuid_ != _uuid(source)}
         return Taken({**others, _uuid(source): tokens} if tokens else others)

@@ -1,4 +1,4 @@
-"""Put data files in the place of others, beside writers that go on appending: rebuilds and compaction.
+"""Replace data files, beside writers that go on appending: rebuilds and compaction.
 
 The files that go are named, never found again by a filter: rows that were appended meanwhile stay. Callers hold the
 lock ``files:<table>``, so that no two of them replace the same files; a drain needs no lock.
@@ -30,7 +30,7 @@ def replace_files(
     *,
     age: int | None = None,
 ) -> Table:
-    """Put ``added`` in the place of ``removed`` in one commit; what other writers appended meanwhile stays.
+    """Replace ``removed`` by ``added`` in one commit; what other writers appended meanwhile stays.
 
     Args:
         load: loads the table's newest state.
@@ -38,8 +38,8 @@ def replace_files(
         removed: live files, by name.
         added: from :func:`~k2_assets.lake.data_files.write_files`.
         remember: table properties to set in the same commit.
-        age: data sequence number for the new files, when their rows are those of ``removed`` and nobody needs to read
-            them again; None gives them a new one.
+        age: data sequence number of the new files, when their rows are those of ``removed``: the largest that these
+            had, so that derived tables which have read the old files need not read the new ones. None gives a new one.
 
     Returns:
         The table after the commit.
@@ -87,6 +87,9 @@ class _Rewrite(_OverwriteFiles):
     age: int | None = None
 
     def _manifests(self) -> list[ManifestFile]:
+        # Derived tables read only files that are younger than what they remember. Files that hold the same rows as
+        # before therefore keep an age: that of the youngest file that they replace. pyiceberg writes each new file as
+        # young as its commit; so it writes the other manifests, and the new files get one here, with an explicit age.
         if self.age is None:
             return super()._manifests()
         added, self._added_data_files = self._added_data_files, []

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
@@ -33,7 +34,7 @@ def live_files(table: Table, time_column: str, *, day: date | None = None) -> li
     return [
         each
         for manifest in _manifests(table, read)
-        if day is None or _may_hold(table, manifest, day)
+        if day is None or (days := _days_of(table, manifest))[0] <= day <= days[1]
         for each in MANIFESTS.files(manifest, read, bounded)
         if each.rows and (day is None or each.day == day)
     ]
@@ -60,13 +61,17 @@ def read_files(
     table: Table, files: Iterable[LakeFile], columns: tuple[str, ...], where: BooleanExpression = ALL_ROWS
 ) -> pl.DataFrame:
     """Read some columns of some files: the rows that ``where`` asks for."""
-    frame = pl.from_arrow(read_rows(table, files, columns, where))
+    return as_frame(read_rows(table, files, columns, where))
+
+
+def as_frame(rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101  # a table, not a column
     return frame
 
 
 def oldest_batch(files: list[LakeFile], most_rows: int) -> list[LakeFile]:
-    """Return the oldest files that hold about ``most_rows`` rows, never parting those of one commit."""
+    """Return the oldest files that hold about ``most_rows`` rows; those of one commit stay together."""
     batch: list[LakeFile] = []
     rows = 0
     for each in sorted(files, key=lambda file: file.sequence):
@@ -93,7 +98,6 @@ class Seen:
 
     @classmethod
     def of(cls, derived: Table) -> "Seen":
-        """Read what ``derived`` remembers."""
         return cls(seen_days(derived.properties))
 
     def newer(self, source: Table, files: list[LakeFile]) -> list[LakeFile]:
@@ -102,7 +106,9 @@ class Seen:
         return [each for each in files if each.sequence > days.get(each.day.isoformat(), 0)]
 
     def behind(self, source: Table, files: list[LakeFile]) -> set[date]:
-        """Return the days of :meth:`newer` files, without those that a full memory is too short for."""
+        """Return the days of :meth:`newer` files."""
+        # The memory holds the newest 400 days. An older day that it does not hold may have been forgotten, and would be
+        # news for ever: it is left to runs of people.
         days = self._days.get(str(source.metadata.table_uuid), {})
         oldest = oldest_remembered(days)
         return {each.day for each in self.newer(source, files) if each.day.isoformat() >= oldest}
@@ -148,11 +154,6 @@ def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
         msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
         raise ForeignTable(msg)
     return manifests
-
-
-def _may_hold(table: Table, manifest: Manifest, day: date) -> bool:
-    first, last = _days_of(table, manifest)
-    return first <= day <= last
 
 
 def _days_of(table: Table, manifest: Manifest) -> tuple[date, date]:

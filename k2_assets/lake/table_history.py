@@ -1,7 +1,7 @@
-"""Change a table's history: make tags, let tags lapse, expire snapshots. No row is touched.
+"""Change a table's history: make tags, delete tags, expire snapshots. No row is touched.
 
-Callers hold the lock ``history:<table>``. What is to go is judged by the table as loaded under it, and the commit is
-refused when a tag or branch that was not known then names one of the snapshots.
+Callers hold the lock ``history:<table>`` and decide by the table as loaded under it. The commit is refused when a tag
+or branch that was not known then names one of the snapshots.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -35,12 +35,12 @@ Expiry = tuple[Collection[str], Collection[int]]
 
 
 def make_tags(load: Callable[[], Table], lease: Lease, choose: Callable[[Table], Mapping[str, int]]) -> Table:
-    """Make the tags that ``choose`` asks for: snapshot ids by name.
+    """Make the tags that ``choose`` returns: snapshot ids by name.
 
     Args:
         load: loads the table's newest state.
         lease: of the lock ``history:<table>``.
-        choose: is asked again after every conflict.
+        choose: is called again after every conflict.
 
     Returns:
         The table with the tags.
@@ -52,7 +52,14 @@ def make_tags(load: Callable[[], Table], lease: Lease, choose: Callable[[Table],
 
     def attempt(table: Table) -> Table | None:
         tags = choose(table)
-        return _committed(table, lease, "tag", lambda transaction: _tagging(transaction, tags)) if tags else table
+
+        def stage(transaction: Transaction) -> UpdateTableMetadata[Any]:
+            manage = ManageSnapshots(transaction)
+            for name, snapshot_id in tags.items():
+                manage.create_tag(snapshot_id, name)
+            return manage
+
+        return _committed(table, lease, "tag", stage) if tags else table
 
     return until_committed(load, attempt)
 
@@ -63,13 +70,13 @@ def expire(
     choose: Callable[[Table], Expiry],
     note: Callable[[list[Snapshot]], None],
 ) -> Table:
-    """Let tags lapse and expire snapshots, in one commit; properties, and so offsets, stay.
+    """Delete tags and expire snapshots, in one commit; properties, and so offsets, stay.
 
     Args:
         load: loads the table's newest state.
         lease: of the lock ``history:<table>``.
-        choose: returns names of tags and ids of snapshots; is asked again after every conflict.
-        note: is told of the snapshots before they go, so that their files can be found after a crash.
+        choose: returns names of tags and ids of snapshots; is called again after every conflict.
+        note: gets the snapshots before they go, so that their files can be found after a crash.
 
     Returns:
         The table without them.
@@ -84,13 +91,17 @@ def expire(
         if not tags and not snapshot_ids:
             return table
         note([each for each in table.metadata.snapshots if each.snapshot_id in snapshot_ids])
-        return _committed(table, lease, "expire", lambda transaction: _expiry(transaction, tags, snapshot_ids))
+        updates: list[Any] = [RemoveSnapshotRefUpdate(ref_name=name) for name in sorted(tags)]
+        if snapshot_ids:
+            updates.append(RemoveSnapshotsUpdate(snapshot_ids=list(snapshot_ids)))
+        untagged = _Untagged(snapshot_ids=frozenset(snapshot_ids), lapsing=frozenset(tags))
+        return _committed(table, lease, "expire", lambda transaction: _Change(transaction, tuple(updates), (untagged,)))
 
     return until_committed(load, attempt)
 
 
 def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapshot_id: int, wait_s: float = 60) -> None:
-    """Give a kept snapshot a name of its own, by which it stays until the tag is deleted.
+    """Tag a snapshot, which then stays until the tag is deleted.
 
     Raises:
         CommitConflict: the tag exists, or the snapshot has expired.
@@ -99,11 +110,11 @@ def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapsho
     with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
 
         def choose(table: Table) -> Mapping[str, int]:
-            standing = table.metadata.refs.get(name)
-            if standing is not None and standing.snapshot_id == snapshot_id:
+            existing = table.metadata.refs.get(name)
+            if existing is not None and existing.snapshot_id == snapshot_id:
                 return {}
-            if standing is not None or table.metadata.snapshot_by_id(snapshot_id) is None:
-                found = f"names another snapshot, {standing.snapshot_id}" if standing else "would name none"
+            if existing is not None or table.metadata.snapshot_by_id(snapshot_id) is None:
+                found = f"names another snapshot, {existing.snapshot_id}" if existing else "would name none"
                 msg = f"{identifier[1]}: tag {name} {found}; snapshot {snapshot_id} was asked for"
                 raise CommitConflict(msg)
             return {name: snapshot_id}
@@ -112,7 +123,7 @@ def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapsho
 
 
 def delete_tag(catalog: Catalog, identifier: tuple[str, str], name: str, wait_s: float = 60) -> None:
-    """Delete a tag if it stands; its snapshot expires with the next maintenance.
+    """Delete a tag if it exists; its snapshot expires with the next maintenance.
 
     Raises:
         LockBusy: the table's history was being changed for ``wait_s``.
@@ -120,15 +131,15 @@ def delete_tag(catalog: Catalog, identifier: tuple[str, str], name: str, wait_s:
     with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
 
         def choose(table: Table) -> Expiry:
-            standing = table.metadata.refs.get(name)
-            is_tag = standing is not None and standing.snapshot_ref_type == SnapshotRefType.TAG
+            existing = table.metadata.refs.get(name)
+            is_tag = existing is not None and existing.snapshot_ref_type == SnapshotRefType.TAG
             return ([name] if is_tag else [], [])
 
         expire(lambda: catalog.load_table(identifier), lease, choose, lambda _: None)
 
 
 class _Untagged(ValidatableTableRequirement):
-    """Nothing but the tags that lapse names the snapshots that go: a tag made meanwhile keeps its snapshot."""
+    """Only the tags that lapse may name the snapshots that go: a tag made meanwhile keeps its snapshot."""
 
     type: Literal["k2-untagged"] = "k2-untagged"
     snapshot_ids: frozenset[int]
@@ -149,21 +160,6 @@ class _Change(UpdateTableMetadata["_Change"]):
 
     def _commit(self) -> UpdatesAndRequirements:
         return self._made
-
-
-def _tagging(transaction: Transaction, tags: Mapping[str, int]) -> UpdateTableMetadata[Any]:
-    manage = ManageSnapshots(transaction)
-    for name, snapshot_id in tags.items():
-        manage.create_tag(snapshot_id, name)
-    return manage
-
-
-def _expiry(transaction: Transaction, tags: Collection[str], snapshot_ids: Collection[int]) -> UpdateTableMetadata[Any]:
-    updates: list[Any] = [RemoveSnapshotRefUpdate(ref_name=name) for name in sorted(tags)]
-    if snapshot_ids:
-        updates.append(RemoveSnapshotsUpdate(snapshot_ids=list(snapshot_ids)))
-    untagged = _Untagged(snapshot_ids=frozenset(snapshot_ids), lapsing=frozenset(tags))
-    return _Change(transaction, tuple(updates), (untagged,))
 
 
 def _committed(

@@ -1,7 +1,7 @@
 """Leases in rows of the catalog's own database, for work on a table that must not overlap: history, files.
 
-SQLite or PostgreSQL. Its holder renews a lease while it works. One whose process is gone can be taken over at once on
-the same machine, elsewhere when it runs out. Rows are appended without it: a drain never waits for maintenance.
+The holder renews its lease while it works. If its process is gone, another may take the lease: at once on the same
+machine, elsewhere when it runs out. Rows are appended without a lease: a drain never waits for maintenance.
 """
 
 import socket
@@ -62,6 +62,8 @@ class RowLeases:
         me = process_identity.this_process()
         holder = f"{socket.gethostname()}:{me.pid}:{me.started:.2f}:{threading.get_ident()}"
         mine = {"holder": holder, "until_ns": _lease_end()}
+        # The row of a lease is inserted by its first holder, and never by two. A row of a dead holder is updated only
+        # while it is as it was read: of several that find it, one succeeds.
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(_LOCKS).values(name=name, **mine))
@@ -122,7 +124,7 @@ class _RowLease:
                         self._lost.set()
                         return
                 self._until = asked + LEASE_S
-            except SQLAlchemyError as error:  # check() tells when the lease has run out
+            except SQLAlchemyError as error:  # check() raises when the lease has run out
                 log.warning("lease not renewed", lock=self._name, error=str(error))
 
 

@@ -6,9 +6,9 @@ from pyiceberg.table.update import TableUpdate
 
 
 class LakeTransaction(Transaction):
-    """pyiceberg's, which asks for the table's metadata some twenty times a commit and copies all of it each time.
+    """pyiceberg's transaction, which copies the table's metadata some twenty times a commit.
 
-    Nobody changes what it is given: so a copy lasts until something is staged.
+    Nobody changes such a copy, so here one lasts until something is staged.
     """
 
     def __init__(self, table: Table) -> None:

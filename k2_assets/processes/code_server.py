@@ -15,7 +15,7 @@ from dagster._grpc import server
 from k2_assets.processes import fork_server
 
 DEFINITIONS: Final = "k2_assets.definitions"
-# Each run loads the definitions themselves, and so reads the settings anew.
+# Each run loads the definitions itself, and so reads the newest settings.
 PRELOADED: Final = [
     *("k2_assets.build_definitions", "dagster._grpc.impl"),
     # What these load only when a run begins to work.

@@ -1,7 +1,7 @@
-"""Dagster's daemon, which looks at backfills every 5 s: of 30 s, as it does by itself, a day's backfill waits for two.
+"""Dagster's daemon, which looks at backfills every 5 s instead of every 30 s.
 
-A backfill needs one look to ask for its runs and one to see that they are done. The daemon asks for new
-definitions every 20 s, not 60: pages show older days only once it knows them.
+A backfill of one day waits for two looks: one asks for its runs and one sees that they are done. The daemon also asks
+for new definitions every 20 s, not 60: pages show older days only when it knows them.
 """
 
 import sys

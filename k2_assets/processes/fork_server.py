@@ -1,7 +1,8 @@
-"""The process from which runs are forked, itself forked from the code server before that has a thread.
+"""The process from which runs are forked. It is itself forked from the code server before that has a thread.
 
-What both have loaded, and all runs with them, is in memory once. It is frozen before each fork: a collection of garbage
-writes into every object that it looks at, and each process would soon have a copy of nearly all pages.
+Both and all runs share the memory of what they have loaded. Before each fork garbage collection has to leave these
+objects alone (``gc.freeze``): it writes into every object that it looks at, and each process would soon have a copy of
+nearly all pages.
 """
 
 import gc
@@ -27,14 +28,14 @@ def begin() -> None:
 
 
 def _fork(_executable: str, _arguments: Sequence[str], descriptors: Sequence[int]) -> int:
-    """Do what multiprocessing does with a fresh Python, which would load everything once more."""
+    """Fork where multiprocessing would start a fresh Python, which would load everything once more."""
     gc.freeze()
     if pid := os.fork():
         return pid
     status = 1
     try:
         listener, alive = descriptors
-        # It may hold nothing else open: its own copy of the pipe's other end would hide that the code server is gone.
+        # Everything else is closed: a copy of the pipe's other end here would hide that the code server is gone.
         kept = {listener, alive, resource_tracker.getfd()}
         for descriptor in set(range(3, _MOST_DESCRIPTORS)) - kept:
             try:

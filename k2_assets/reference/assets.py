@@ -22,8 +22,8 @@ _NAME: Final = REFERENCE_INSTRUMENTS.name
     kinds={"iceberg", "rest"},
     owners=OWNERS,
     pool=_NAME,
-    description=f"{REFERENCE_INSTRUMENTS.doc} Asked of the venues' REST interfaces. A change makes a new version, and "
-    "ends the one before; it holds from two minutes after it was fetched.",
+    description=f"{REFERENCE_INSTRUMENTS.doc} Fetched from the venues' REST interfaces. A change begins a new version "
+    "and ends the one before; the new one holds from two minutes after it was fetched.",
     metadata=spec_metadata(REFERENCE_INSTRUMENTS),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=2)),
 )
@@ -36,14 +36,18 @@ def reference_instruments(
     for venue in lake.settings.feeds.venues:
         try:
             listed, found = VenueRefresh(lake.catalog(), lake.settings, VENUES[venue]).run()
-        except Exception as error:  # the edge of one venue's work: said here, and by the run's end
+        except Exception as error:  # the edge of one venue's work: reported here, and at the run's end
             failed.append(f"{venue} ({error})")
             context.log.exception("%s was not refreshed", venue)
             continue
-        counts = {"listed": listed, "new": found.new, "changed": found.changed, "delisted": found.delisted}
-        told = {name: len(each) if isinstance(each, list) else each for name, each in counts.items()}
-        metadata |= {f"{venue}: {name}": count for name, count in told.items()}
-        context.log.info("%s: %s", venue, ", ".join(f"{count} {name}" for name, count in told.items()))
+        counts = {
+            "listed": listed,
+            "new": len(found.new),
+            "changed": len(found.changed),
+            "delisted": len(found.delisted),
+        }
+        metadata |= {f"{venue}: {name}": count for name, count in counts.items()}
+        context.log.info("%s: %s", venue, ", ".join(f"{count} {name}" for name, count in counts.items()))
     if failed:
         msg = f"not refreshed: {', '.join(failed)}"
         raise dg.Failure(msg, metadata=metadata)
@@ -51,7 +55,6 @@ def reference_instruments(
 
 
 def register_job() -> Any:
-    """Return the job that refreshes the register."""
     tags = {"k2/queue": JOB, "dagster/max_runtime": "1800"}
     return dg.define_asset_job(
         JOB, selection=[_NAME], tags=tags, description="Asks every fed venue for its instruments."
@@ -59,7 +62,6 @@ def register_job() -> Any:
 
 
 def register_schedule(job: Any) -> dg.ScheduleDefinition:
-    """Return the schedule that refreshes the register every hour."""
     return dg.ScheduleDefinition(
         name="register_schedule",
         job=job,

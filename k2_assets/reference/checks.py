@@ -50,11 +50,12 @@ def one_version_at_a_time(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
     table = lake.table(REFERENCE_INSTRUMENTS.name)
     versions = read_files(table, live_files(table, REFERENCE_INSTRUMENTS.partition_by), COLUMNS)
     found, shared = contradictions(versions), shared_symbols(versions)
-    told = [f"{name}: {count:,}" for name, count in found.items() if count]
-    told += [f"shared symbols: {', '.join(shared)}"] if shared else []
+    faults = [f"{name}: {count:,}" for name, count in found.items() if count]
+    faults += [f"shared symbols: {', '.join(shared)}"] if shared else []
+    verdict = "; ".join(faults) or "one at any moment for each symbol"
     return dg.AssetCheckResult(
         passed=not any(found.values()) and not shared,
         severity=dg.AssetCheckSeverity.ERROR if any(found.values()) else dg.AssetCheckSeverity.WARN,
-        description=f"{counted(versions.height, 'version')}: {'; '.join(told) or 'one at any moment for each symbol'}.",
+        description=f"{counted(versions.height, 'version')}: {verdict}.",
         metadata={"versions": versions.height, **found, "shared symbols": ", ".join(shared) or "none"},
     )

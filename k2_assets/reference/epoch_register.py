@@ -1,4 +1,4 @@
-"""The register of epochs in the lake: read it, and write what was found. How epochs are found is gold's own affair."""
+"""The register of epochs in the lake: read it, and write what was found. Gold decides where an epoch begins."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -46,7 +46,7 @@ def read_epochs(table: Table | None) -> Epochs:
 
 
 def drains_know(table: Table) -> bool:
-    """Tell whether every drain has read the newest register, and committed what it made with an older one."""
+    """Return whether every drain has read the newest register, and committed what it made with an older one."""
     snapshot = table.current_snapshot()
     return snapshot is None or clock.now().timestamp() - snapshot.timestamp_ms / 1000 >= _DRAINS_KNOW_S
 
@@ -54,32 +54,32 @@ def drains_know(table: Table) -> bool:
 def write_epochs(
     catalog: Catalog, namespace: str, read: Epochs, found: Mapping[Key, tuple[int, ...]], days: Iterable[date]
 ) -> Epochs:
-    """Put the starts of some instruments in the place of those that were read, and mark the days that this changes.
+    """Replace the starts of some instruments, and mark the days that this changes.
 
-    Silver and gold take in the marks: they make the days anew, whose rows get other ids.
+    Silver and gold take in the marks: they rebuild the days, whose rows get other ids.
 
     Args:
         catalog: of the lake.
         namespace: of its tables.
         read: the register from which ``found`` follows.
         found: all starts of each instrument but the first epoch's, in µs.
-        days: with trades whose epoch is another now.
+        days: those with trades that now belong to another epoch.
 
     Returns:
         The register after that.
 
     Raises:
-        CommitConflict: another writer has changed one of these instruments since; begin again from the reading. Or
-            other writers were first again and again.
+        CommitConflict: another writer has changed one of these instruments since: read again. Or other writers were
+            first again and again.
     """
     days = list(days)
 
     def compute(table: Table) -> Change:
-        standing = read_epochs(table)
-        if moved := [key for key in found if standing.starts(*key) != read.starts(*key)]:
+        existing = read_epochs(table)
+        if moved := [key for key in found if existing.starts(*key) != read.starts(*key)]:
             msg = f"another writer has changed the epochs of {moved} since they were read"
             raise CommitConflict(msg)
-        exchanges = {exchange for exchange, _ in (*standing, *found)}
+        exchanges = {exchange for exchange, _ in (*existing, *found)}
         names = [GOLD_TRADES.name, *(silver_trades(exchange).name for exchange in sorted(exchanges))]
         derived = [catalog.load_table((namespace, name)) for name in names if catalog.table_exists((namespace, name))]
         now = clock.now()
@@ -91,7 +91,7 @@ def write_epochs(
         replaced: list[BooleanExpression] = [
             And(_equal("exchange", exchange), _equal("symbol", symbol))
             for exchange, symbol in found
-            if standing.starts(exchange, symbol)
+            if existing.starts(exchange, symbol)
         ]
         arrow = pa.Table.from_pylist(rows, schema=arrow_schema(REFERENCE_EPOCHS))
         return Change(arrow, reduce(Or, replaced) if replaced else None, marked(table, days, derived))

@@ -32,7 +32,7 @@ class _Later(Exception):  # no error: a reason to ask again
 
 
 def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.sleep) -> bytes:
-    """Return what ``url`` answers with status 200; asked again after a passing fault, when the server allows it.
+    """Return what ``url`` answers with status 200; asks again after a temporary fault, when the server allows it.
 
     Args:
         url: of the list.
@@ -44,7 +44,14 @@ def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.
             longer than a minute.
     """
     reason = ""
-    with _client(url, ca_file) as client:
+    secure = url.startswith("https")  # making a context takes 16 ms
+    verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file and secure else secure
+    try:
+        transport = httpx.HTTPTransport(verify=verify, proxy=proxy_for(url))
+    except (SettingsError, ValueError) as error:
+        msg = f"{url} could not be fetched: {str(error).removesuffix('.')}."
+        raise DownloadError(msg) from None
+    with httpx.Client(timeout=_TIMEOUT, transport=transport, headers=_HEADERS) as client:
         for attempt in range(_ATTEMPTS):
             try:
                 return _ask(client, url, _PAUSE_S * 2**attempt)
@@ -59,22 +66,18 @@ def fetch(url: str, ca_file: Path | None, sleep: Callable[[float], None] = time.
     raise DownloadError(msg)
 
 
-def _client(url: str, ca_file: Path | None) -> httpx.Client:
-    secure = url.startswith("https")  # making a context takes 16 ms
-    verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file and secure else secure
-    try:
-        transport = httpx.HTTPTransport(verify=verify, proxy=proxy_for(url))
-    except (SettingsError, ValueError) as error:
-        msg = f"{url} could not be fetched: {str(error).removesuffix('.')}."
-        raise DownloadError(msg) from None
-    return httpx.Client(timeout=_TIMEOUT, transport=transport, headers=_HEADERS)
-
-
 def _ask(client: httpx.Client, url: str, pause_s: float) -> bytes:
     try:
         with client.stream("GET", url) as answer:
             if answer.status_code == httpx.codes.OK:
-                return _body(answer, url)
+                body = bytearray()
+                for piece in answer.iter_bytes():
+                    body += piece
+                    if len(body) > _MOST_BYTES:
+                        size = f"more than {_MOST_BYTES // 1_000_000} MB"
+                        msg = f"{url} could not be fetched: it answers with {size}."
+                        raise DownloadError(msg)
+                return bytes(body)
             reason = f"the server answers {answer.status_code}"
             if answer.status_code in _TOO_MANY or answer.headers.get("Retry-After"):
                 wanted_s = seconds_of(answer.headers.get("Retry-After"))
@@ -88,13 +91,3 @@ def _ask(client: httpx.Client, url: str, pause_s: float) -> bytes:
         raise DownloadError(msg) from None
     except httpx.HTTPError as error:
         raise _Later(f"{type(error).__name__}: {error}", pause_s) from None
-
-
-def _body(answer: httpx.Response, url: str) -> bytes:
-    found = bytearray()
-    for piece in answer.iter_bytes():
-        found += piece
-        if len(found) > _MOST_BYTES:
-            msg = f"{url} could not be fetched: it answers with more than {_MOST_BYTES // 1_000_000} MB."
-            raise DownloadError(msg)
-    return bytes(found)

@@ -1,4 +1,4 @@
-"""Read the register and the subscriptions of a venue from the lake, anew when they may have changed."""
+"""Read the register and the subscriptions of a venue from the lake, again when they may have changed."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +10,7 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 
 from k2_assets.decode.frames_to_rows import Refined
-from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.lake.source_files import as_frame, live_files, read_files
 from k2_assets.reference.epoch_register import read_epochs
 from k2_assets.reference.symbol_lookup import Register, Version
 from k2_core import clock
@@ -53,48 +53,39 @@ class RegisterReader:
         self._reload_at = 0.0
 
     def judged(self, refine: Callable[[Register], Refined]) -> Refined:
-        """Return what ``refine`` makes of frames by the register as it stands.
-
-        Symbols that it does not know are looked for among the subscriptions before they are given up.
+        """Return what ``refine`` makes of frames by the newest register.
 
         Raises:
             OSError and the database's errors: the lake cannot be read.
         """
-        self._reload()
+        if clock.monotonic() >= self._reload_at:
+            due = clock.monotonic() + RELOAD_S
+            table = self._table(REFERENCE_INSTRUMENTS.name)
+            location = "" if table is None else table.metadata_location
+            if table is not None and location != self._versions_of:
+                self._versions = versions(table, self._venue.VENUE)
+                self._remember()
+            epochs = self._table(REFERENCE_EPOCHS.name)
+            epochs_of = "" if epochs is None else epochs.metadata_location
+            if epochs_of != self._epochs_of:
+                self.epochs = read_epochs(epochs)
+            self._versions_of, self._epochs_of, self._reload_at = location, epochs_of, due
         refined = refine(self._register)
-        if refined.unknown and self._learn(refined.unknown):
-            refined = refine(self._register)
-        return refined
 
-    def _reload(self) -> None:
-        if clock.monotonic() < self._reload_at:
-            return
-        due = clock.monotonic() + RELOAD_S
-        table = self._table(REFERENCE_INSTRUMENTS.name)
-        location = "" if table is None else table.metadata_location
-        if table is not None and location != self._versions_of:
-            self._versions = versions(table, self._venue.VENUE)
-            self._remember()
-        epochs = self._table(REFERENCE_EPOCHS.name)
-        epochs_of = "" if epochs is None else epochs.metadata_location
-        if epochs_of != self._epochs_of:
-            self.epochs = read_epochs(epochs)
-        self._versions_of, self._epochs_of, self._reload_at = location, epochs_of, due
-
-    def _learn(self, unknown: frozenset[str]) -> bool:
-        """Look for subscriptions to symbols; tell whether there are any that were not known."""
-        table = self._table(BRONZE_FEED_EVENTS.name)
-        if table is None:
-            return False
+        # A symbol is rejected as unknown only after the newest subscriptions were read: a feed may have subscribed to
+        # it seconds ago. If they bring something new about one of the symbols, the same frames are refined once more.
+        events = self._table(BRONZE_FEED_EVENTS.name) if refined.unknown else None
+        if events is None:
+            return refined
         before = dict(self._subscriptions.first_ns)
-        self._subscriptions.read(table)
+        self._subscriptions.read(events)
         if self._recent is not None:
-            self._subscriptions.take(self._recent(table))
+            self._subscriptions.take(self._recent(events))
         after = self._subscriptions.first_ns
-        if all(before.get(symbol) == after.get(symbol) for symbol in unknown):
-            return False
+        if all(before.get(symbol) == after.get(symbol) for symbol in refined.unknown):
+            return refined
         self._remember()
-        return True
+        return refine(self._register)
 
     def _remember(self) -> None:
         self._register = Register(self._versions, dict(self._subscriptions.first_ns), self._venue)
@@ -115,7 +106,7 @@ class Subscriptions:
         self._seen: set[str] = set()
 
     def read(self, events: Table) -> None:
-        """Take in the events of files that were not read yet; a file that was joined of others tells nothing new."""
+        """Take in the events of files that were not read yet; a file that joins others holds nothing new."""
         files = live_files(events, BRONZE_FEED_EVENTS.partition_by)
         new = [each for each in files if each.path not in self._seen]
         if new:
@@ -133,10 +124,8 @@ class Subscriptions:
 
 
 def versions(table: Table, exchange: str) -> list[Version]:
-    """Return the versions of a venue's instruments."""
     where: BooleanExpression = _equal("exchange", exchange)
-    rows = pl.from_arrow(table.scan(where, selected_fields=_VERSION_COLUMNS).to_arrow())
-    assert isinstance(rows, pl.DataFrame)  # noqa: S101  # a table, not a column
+    rows = as_frame(table.scan(where, selected_fields=_VERSION_COLUMNS).to_arrow())
     columns = rows.select(
         *_VERSION_COLUMNS[:4],
         pl.col("valid_from").dt.epoch("ns").alias("from_ns"),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, In, IsNull
+from pyiceberg.expressions import And, EqualTo, In, IsNull
 from pyiceberg.table import Table
 
 from k2_assets.lake.commits import Change, arrow_schema, commit_derived
@@ -59,42 +59,34 @@ class VenueRefresh:
         found = Changes()
         read = {each.venue_symbol for each in listings}
 
-        def standing(table: Table) -> list[Row]:
-            """Return the open versions but those that are neither confirmed nor denied: their entry was not read."""
-            rows = open_versions(table, source.exchange)
-            return [row for row in rows if row["venue_symbol"] in read or not listings.may_lack(row["venue_symbol"])]
-
         def compute(table: Table) -> Change | None:
             nonlocal found
-            # Counted from the commit, not from the list: what waited for other writers must not hold before it stands.
-            found = changes(standing(table), listings, source, clock.now() + self._margin)
-            return _change(found, source.exchange) if found.rows else None
+            # A version whose entry could not be read stays: the list neither confirms nor ends it.
+            existing = [
+                row
+                for row in open_versions(table, source.exchange)
+                if row["venue_symbol"] in read or not listings.may_lack(row["venue_symbol"])
+            ]
+            # The time is taken at each attempt to commit: no version may hold before drains can read it, however long
+            # other writers were first. The margin is longer than a drain keeps an older register.
+            found = changes(existing, listings, source, clock.now() + self._margin)
+            if not found.rows:
+                return None
+            rows = pa.Table.from_pylist(found.rows, schema=arrow_schema(REFERENCE_INSTRUMENTS))
+            # The open versions of these symbols go, and come again with their end.
+            ended = And(_is_null("valid_to"), _in("venue_symbol", found.replaced))
+            return Change(rows, And(_equal("exchange", source.exchange), ended) if found.replaced else None, {})
 
-        commit_derived(self._load, compute)
-        self._tell_if_late(found)
-        return found
-
-    def _load(self) -> Table:
-        return self._catalog.load_table((self._settings.catalog.namespace, REFERENCE_INSTRUMENTS.name))
-
-    def _tell_if_late(self, found: Changes) -> None:
+        name = (self._settings.catalog.namespace, REFERENCE_INSTRUMENTS.name)
+        commit_derived(lambda: self._catalog.load_table(name), compute)
         begins = [row["valid_from"] for row in found.rows if row["valid_to"] is None]
         if begins and min(begins) < clock.now():
-            late = "versions stand later than they hold: make silver anew since then"
+            late = "versions were stored after they began to hold: rebuild silver since then"
             log.error(late, exchange=self._venue.VENUE, valid_from=min(begins).isoformat())
+        return found
 
 
 def open_versions(table: Table, exchange: str) -> list[Row]:
     """Return the versions of a venue that have no end."""
     rows: list[Row] = table.scan(And(_equal("exchange", exchange), _is_null("valid_to"))).to_arrow().to_pylist()
     return rows
-
-
-def _change(found: Changes, exchange: str) -> Change:
-    rows = pa.Table.from_pylist(found.rows, schema=arrow_schema(REFERENCE_INSTRUMENTS))
-    return Change(rows, _closed(found.replaced, exchange) if found.replaced else None, {})
-
-
-def _closed(symbols: list[str], exchange: str) -> BooleanExpression:
-    """Return the open versions of some symbols, whose rows come again with their end."""
-    return And(_equal("exchange", exchange), And(_is_null("valid_to"), _in("venue_symbol", symbols)))

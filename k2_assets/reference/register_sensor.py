@@ -15,8 +15,6 @@ _LAST_PAUSE_S: Final = 3600.0
 
 
 def register_sensor(lake: Lake, job: Any) -> dg.SensorDefinition:
-    """Return the sensor."""
-
     @dg.sensor(
         name="register_sensor",
         job=job,

@@ -1,4 +1,8 @@
-"""What a new list of a venue's instruments changes in the register. Pure: rows in, rows out."""
+"""What a new list of a venue's instruments changes in the register. Pure: rows in, rows out.
+
+The versions of a symbol follow each other without overlap or hole: a change ends the open version at the moment where
+the next one begins. A symbol that is no longer listed gets a last, open version that says so.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +25,7 @@ _INSTANT: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a list came from, and how it is to be read."""
+    """Where a list came from, and what its entries share."""
 
     exchange: str
     asset_class: str
@@ -33,7 +37,7 @@ class Source:
 
 @dataclass
 class Changes:
-    """What has to be committed: rows that go as they stood, and rows that come."""
+    """What has to be committed: the symbols whose open version ends, and the rows that come."""
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -42,20 +46,21 @@ class Changes:
 
     @property
     def replaced(self) -> list[str]:
-        """Symbols whose open version is closed."""
         return [*self.changed, *self.delisted]
 
 
-def changes(standing: Iterable[Row], listings: Iterable[Listing], source: Source, valid_from: datetime) -> Changes:
-    """Compare a list with the versions that stand open.
+def changes(existing: Iterable[Row], listings: Iterable[Listing], source: Source, valid_from: datetime) -> Changes:
+    """Compare a list with the open versions.
 
     Args:
-        standing: the venue's versions without an end.
+        existing: the venue's versions without an end.
         listings: everything that the venue lists now.
         source: of the list.
         valid_from: when what is new begins to hold; later by an instant where the open version begins later.
     """
-    open_versions = {row["venue_symbol"]: row for row in standing}
+    # A symbol without an open version is new; one with other attributes has changed; one that the list lacks is
+    # delisted, once. What is as before is not written: the register grows with changes alone.
+    open_versions = {row["venue_symbol"]: row for row in existing}
     found = Changes()
     listed = {each.venue_symbol: _version(each, source) for each in listings}
     for symbol, version in listed.items():

@@ -38,7 +38,7 @@ class _Steps(NamedTuple):
 
 
 class Register:
-    """The register of one venue as it was read; what it says of a moment never depends on when it is asked."""
+    """The register of one venue as it was read. Its answer for a moment never depends on when it is asked."""
 
     def __init__(self, versions: Iterable[Version], subscribed_ns: Mapping[str, int], venue: Venue) -> None:
         """Keep what was read.
@@ -63,7 +63,9 @@ class Register:
         return steps.answers[steps.place(received_ns)]
 
     def __call__(self, symbols: Sequence[str], received_ns: npt.NDArray[np.int64]) -> list[Instrument | None]:
-        """Return :meth:`of` for many rows; fast, since symbols are few and seldom change their meaning."""
+        """Return :meth:`of` for many rows."""
+        # Symbols are few and seldom change their meaning: if none does between the first and the last row, one answer
+        # for each symbol is enough.
         if not symbols:
             return []
         first, last = int(received_ns.min()), int(received_ns.max())
@@ -74,12 +76,10 @@ class Register:
         return [meant[symbol] for symbol in symbols]
 
     def _steps_of(self, symbol: str) -> _Steps:
-        found = self._steps.get(symbol)
-        if found is None:
-            found = self._steps[symbol] = self._step(symbol)
-        return found
-
-    def _step(self, symbol: str) -> _Steps:
+        if symbol in self._steps:
+            return self._steps[symbol]
+        # The meaning can change only where a version begins or ends, where the register begins, and where a feed first
+        # subscribed. It is judged at each of these edges; an edge that changes nothing is no step.
         versions = self._versions.get(symbol, [])
         edges = {_ALWAYS, self._begins_ns, self._subscribed_ns.get(symbol, _FOR_EVER)}
         edges |= {edge for each in versions for edge in (each.from_ns, each.to_ns) if edge is not None}
@@ -89,9 +89,12 @@ class Register:
             if answer != answers[-1]:
                 starts.append(start)
                 answers.append(answer)
-        return _Steps(starts, answers)
+        self._steps[symbol] = _Steps(starts, answers)
+        return self._steps[symbol]
 
     def _judge(self, symbol: str, versions: list[Version], at_ns: int) -> Instrument | None:
+        # A version that held decides. Without one, a symbol means what it spells if a feed had subscribed to it, or if
+        # the register held nothing yet. A subscribed symbol that cannot be split is an instrument all the same.
         for each in versions:
             if each.from_ns <= at_ns and (each.to_ns is None or at_ns < each.to_ns):
                 return each.instrument

@@ -1,4 +1,4 @@
-"""Silver in the asset graph. The drain fills it from bronze's frames; a run makes a day of it anew from them."""
+"""Silver in the asset graph. The drain fills it from bronze's frames; a run rebuilds a day of it from them."""
 
 from datetime import date
 from typing import Any, Final
@@ -9,7 +9,7 @@ from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
 from k2_assets.orchestration.run_days import rebuild_each
-from k2_assets.silver.rebuild_day import Outcome, rebuild_day
+from k2_assets.silver.rebuild_day import rebuild_day
 from k2_core.lake import tables
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import DATA
@@ -23,11 +23,13 @@ _DAYS_A_RUN: Final = 7
 def silver_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """Return a venue's silver and rejected tables as assets."""
     rejected = tables.silver_rejected(venue.VENUE)
-    description = f"{rejected.doc} Written by the drain, and anew with a day of silver."
+    description = f"{rejected.doc} The drain writes it; a rebuild of a day of silver replaces its rows too."
     return [
         *(_rebuilt(venue, data, days) for data in DATA),
         dg.AssetSpec(
-            rejected.name, description=description, **_shown(rejected, [_bronze(venue, data) for data in DATA], days)
+            rejected.name,
+            description=description,
+            **_shown(rejected, [tables.bronze(venue.VENUE, data).name for data in DATA], days),
         ),
     ]
 
@@ -41,28 +43,29 @@ def _rebuilt(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Asse
 
             def rebuild(day: date) -> dict[str, Any]:
                 outcome = rebuild_day(lake.catalog(), lake.namespace, venue, day, schemas, data=data)
-                if outcome.frames_without_bronze:
-                    context.log.warning(
-                        "%d frames of %s are not in bronze any more: left as they stood",
-                        *(outcome.frames_without_bronze, day),
-                    )
-                return _metadata(outcome)
+                if lost := outcome.frames_without_bronze:
+                    context.log.warning("%d frames of %s are not in bronze any more: their rows stay", lost, day)
+                return {
+                    "frames read": outcome.frames_read,
+                    "rows written": outcome.rows_written,
+                    "rows replaced": outcome.rows_replaced,
+                    "rejected rows written": outcome.rejected_written,
+                    "rejected rows replaced": outcome.rejected_replaced,
+                    "days changed": ", ".join(day.isoformat() for day in outcome.days_changed) or "none",
+                    "frames not in bronze any more": outcome.frames_without_bronze,
+                }
 
             rebuild_each(context, lake.settings, rebuild)
 
     as_asset = dg.asset(
         key=spec.name,
-        description=f"{spec.doc} Written by the drain; a run makes its day anew from bronze, with the parser of now.",
+        description=f"{spec.doc} The drain writes it; a run rebuilds its day from bronze, with the current parser.",
         pool=spec.name,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN),
-        **_shown(spec, [_bronze(venue, data)], days),
+        **_shown(spec, [tables.bronze(venue.VENUE, data).name], days),
     )
-    made: dg.AssetsDefinition = as_asset(silver)
-    return made
-
-
-def _bronze(venue: Venue, data: Data) -> str:
-    return tables.bronze(venue.VENUE, data).name
+    asset: dg.AssetsDefinition = as_asset(silver)
+    return asset
 
 
 def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -> dict[str, Any]:
@@ -73,16 +76,4 @@ def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -
         "owners": OWNERS,
         "partitions_def": days,
         "metadata": spec_metadata(spec),
-    }
-
-
-def _metadata(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "frames read": outcome.frames_read,
-        "rows written": outcome.rows_written,
-        "rows replaced": outcome.rows_replaced,
-        "rejected rows written": outcome.rejected_written,
-        "rejected rows replaced": outcome.rejected_replaced,
-        "days changed": ", ".join(day.isoformat() for day in outcome.days_changed) or "none",
-        "frames not in bronze any more": outcome.frames_without_bronze,
     }

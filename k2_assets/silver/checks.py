@@ -40,7 +40,7 @@ class SilverTrades(_Silver):
 
 
 class SilverQuotes(_Silver):
-    """What holds of every row of a silver quotes table; a side may be missing, and bid may stand above ask."""
+    """What holds of every row of a silver quotes table; a side may be missing, and bid may be above ask."""
 
     bid_price: Annotated[pl.Decimal, PRICE_PRECISION, PRICE_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
     bid_quantity: Annotated[pl.Decimal, QUANTITY_PRECISION, QUANTITY_SCALE] = pa.Field(gt=Decimal(0), nullable=True)
@@ -55,6 +55,7 @@ JUDGED: Final[dict[Data, list[str]]] = {data: list(model.to_schema().columns) fo
 
 def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
     """Return what is wrong with rows of silver: columns ``column``, ``check``, ``failures``; empty when all is well."""
+    # lazy: pandera collects all faults, instead of raising at the first one.
     try:
         _MODELS[data].validate(rows.select(JUDGED[data]), lazy=True)
     except SchemaErrors as errors:
@@ -64,7 +65,7 @@ def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
 
 
 def sentence(rows: int, faults: int, which: str) -> str:
-    """Say what was judged and what was found, as in "1,234 rows of 2024-08-09: no fault."."""
+    """Describe what was judged and found, as in "1,234 rows of 2024-08-09: no fault."."""
     return f"{counted(rows, 'row')} {which}: {counted(faults, 'fault')}."
 
 

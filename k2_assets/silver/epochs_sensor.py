@@ -17,8 +17,6 @@ _SILVER: Final = {venue: silver_trades(venue).name for venue in VENUES}
 
 
 def epochs_sensor(lake: Lake) -> dg.SensorDefinition:
-    """Return the sensor."""
-
     @dg.sensor(
         name="epochs_sensor",
         asset_selection=dg.AssetSelection.assets(*_SILVER.values()),
@@ -27,9 +25,18 @@ def epochs_sensor(lake: Lake) -> dg.SensorDefinition:
         description="Asks for the days of silver whose ids an epoch changes, once every drain knows of it.",
     )
     def ask_for_days_of_epochs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        behind = {name: _days_of_epochs(lake, name, venue) for venue, name in _SILVER.items()}
+        # The days that an epoch changes and that silver has not taken in, only of venues that have epochs.
+        epochs = epochs_table(lake.catalog(), lake.namespace)
+        behind: dict[str, set[date]] = {}
+        if epochs is not None and epochs.current_snapshot() is not None and drains_know(epochs):
+            exchanges = {exchange for exchange, _ in read_epochs(epochs)}
+            for name in (silver for venue, silver in _SILVER.items() if venue in exchanges):
+                behind[name] = {day for day in Taken.of(lake.table(name)).behind(epochs) if is_day_of_data(day)}
+        unfinished = dg.RunsFilter(tags={"k2/queue": REBUILD_TAGS["k2/queue"]}, statuses=UNFINISHED)
+        keys = [run.tags.get(PARTITION_TAG) for run in context.instance.get_runs(unfinished)]
+        busy = {date.fromisoformat(key) for key in keys if key}
         requests = []
-        for day in sorted(set().union(*behind.values()) - _busy_days(context.instance)):
+        for day in sorted(set().union(*behind.values()) - busy):
             selection = [dg.AssetKey(name) for name, days in behind.items() if day in days]
             # With the tag, Dagster does not ask whether the day is a partition: a few rows may lie before the first.
             tags = {**REBUILD_TAGS, PARTITION_TAG: day.isoformat()}
@@ -39,20 +46,3 @@ def epochs_sensor(lake: Lake) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=requests)
 
     return ask_for_days_of_epochs
-
-
-def _days_of_epochs(lake: Lake, silver: str, venue: str) -> set[date]:
-    """Return the days that an epoch changes and that ``silver`` has not taken in; only of venues that have epochs."""
-    epochs = epochs_table(lake.catalog(), lake.namespace)
-    if epochs is None or epochs.current_snapshot() is None or not drains_know(epochs):
-        return set()
-    if venue not in {exchange for exchange, _ in read_epochs(epochs)}:
-        return set()
-    return {day for day in Taken.of(lake.table(silver)).behind(epochs) if is_day_of_data(day)}
-
-
-def _busy_days(instance: dg.DagsterInstance) -> set[date]:
-    """Return the days for which such a run is queued or running."""
-    filters = dg.RunsFilter(tags={"k2/queue": REBUILD_TAGS["k2/queue"]}, statuses=UNFINISHED)
-    keys = [run.tags.get(PARTITION_TAG) for run in instance.get_runs(filters)]
-    return {date.fromisoformat(key) for key in keys if key}

@@ -1,4 +1,4 @@
-"""What stands in a table of some frames, and what of it has to go or to come."""
+"""The existing rows of some frames in a table, and which of them have to go or to come."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -14,9 +14,9 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.data_files import write_files
 from k2_assets.lake.row_filters import time_between
-from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.lake.source_files import as_frame, live_files, read_files
 from k2_assets.topic_tables.frames_of_day import PIECE_ROWS
-from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, as_frame, differences, without
+from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, differences, without
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.planned_read import ALL_ROWS, data_file, in_pieces
 
@@ -25,15 +25,15 @@ _INGESTED: Final = "ingestion_timestamp"
 
 @dataclass(frozen=True)
 class Judged:
-    """How the rows of some frames differ from those that stand, and files with those that do not stand yet."""
+    """How the rows of some frames differ from the existing ones, and files with those that are new."""
 
     found: Differences
     missing: list[DataFile]
     changed: list[DataFile]
 
 
-class Standing:
-    """One table, as it was loaded, judged a piece of frames at a time.
+class ExistingRows:
+    """The rows of one table, as it was loaded, compared with new ones a piece of frames at a time.
 
     Rows are found by the time at which their frame was ingested, which is the same in every table.
     """
@@ -50,13 +50,23 @@ class Standing:
         self._files = live_files(table, _INGESTED)
         self._stale: list[pl.DataFrame] = []
 
-    def judged(self, frames: pl.DataFrame, new: pa.Table) -> "Judged":
-        """Compare what stands of ``frames`` (with ``ingestion_us``) with ``new``, and write what differs into files."""
-        found = differences(self._rows_of(frames).select(new.column_names), new)
-        return Judged(found, self._written(found.missing), self._written(found.changed))
+    def judged(self, frames: pl.DataFrame, new: pa.Table) -> Judged:
+        """Compare the rows of ``frames`` (with ``ingestion_us``) with ``new``, and write what differs into files."""
+        # Their places are read first: most frames of a sparse piece have no row, and whole rows are wide.
+        near = _near(self._files, frames)
+        places = read_files(self.table, near, (*FRAME, _INGESTED), _ingested_with(frames))
+        hits = places.join(frames, on=FRAME, how="semi")
+        if hits.is_empty():
+            existing = read_files(self.table, [], self._columns)
+        else:
+            ingested = hits.select(pl.col(_INGESTED).to_physical().alias("ingestion_us"))
+            rows = read_files(self.table, _near(near, ingested), self._columns, _ingested_with(ingested))
+            existing = rows.join(frames, on=FRAME, how="semi")
+        found = differences(existing.select(new.column_names), new)
+        return Judged(found, write_files(self.table, [found.missing]), write_files(self.table, [found.changed]))
 
-    def take(self, judged: "Judged") -> None:
-        """Keep what was found of a piece."""
+    def take(self, judged: Judged) -> None:
+        """Keep what :meth:`judged` found; a piece that was judged in vain is not kept."""
         found = judged.found
         self.missing += judged.missing
         self.changed += judged.changed
@@ -70,12 +80,14 @@ class Standing:
             self._stale.append(found.stale.select(*PLACE, ingested))
 
     def without_stale(self) -> tuple[list[DataFile], list[DataFile]]:
-        """Return the files in which stale rows stand, and new files with their other rows."""
+        """Return the files that hold stale rows, and new files with their other rows."""
+        # Only files that hold stale rows are written again, and only of these are whole rows read. A place has one row,
+        # unless it was doubled, and then all of its rows go: so stale rows are found by their places.
         if not self._stale:
             return [], []
         stale = pl.concat(self._stale)
         gone, carried = [], []
-        for each in self._near(stale):
+        for each in _near(self._files, stale):
             places = read_files(self.table, [each], PLACE)
             left = places.join(stale, on=PLACE, how="anti").height
             if left == places.height:
@@ -85,23 +97,6 @@ class Standing:
                 rows = in_pieces(self.table, [each], self._columns, ALL_ROWS, PIECE_ROWS)
                 carried += write_files(self.table, (without(piece, stale) for piece in rows))
         return gone, carried
-
-    def _rows_of(self, frames: pl.DataFrame) -> pl.DataFrame:
-        """Read the rows of ``frames``; their places first, since most frames of a sparse piece have none."""
-        near = self._near(frames)
-        places = read_files(self.table, near, (*FRAME, _INGESTED), _ingested_with(frames))
-        hits = places.join(frames, on=FRAME, how="semi")
-        if hits.is_empty():
-            return read_files(self.table, [], self._columns)
-        ingested = hits.select(pl.col(_INGESTED).to_physical().alias("ingestion_us"))
-        rows = read_files(self.table, _near(near, ingested), self._columns, _ingested_with(ingested))
-        return rows.join(frames, on=FRAME, how="semi")
-
-    def _near(self, frames: pl.DataFrame) -> list[LakeFile]:
-        return _near(self._files, frames)
-
-    def _written(self, rows: pa.Table) -> list[DataFile]:
-        return write_files(self.table, [rows])
 
 
 def _near(files: list[LakeFile], frames: pl.DataFrame) -> list[LakeFile]:

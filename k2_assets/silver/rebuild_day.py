@@ -1,7 +1,7 @@
-"""Make an event day of silver anew from bronze, with the parser that runs now, beside a drain that goes on appending.
+"""Rebuild an event day of silver from bronze, with the current parser, beside a drain that goes on appending.
 
-What is compared and replaced are the rows of frames: a frame's rows in silver and in rejected, of whichever day, are
-what the parser makes of it. Where nothing differs, nothing is committed.
+A rebuild compares and replaces the rows of frames: a frame's rows in silver and in rejected, of whichever day, are what
+the parser makes of it. Where nothing differs, nothing is committed.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,11 @@ from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.lake.table_lock import lock
 from k2_assets.reference.epoch_register import drains_know, epochs_table
-from k2_assets.silver.existing_rows import Judged, Standing
+from k2_assets.silver.existing_rows import ExistingRows, Judged
+from k2_assets.topic_tables.drained_tables import Rows
 from k2_assets.topic_tables.faulty_messages import attempt
+from k2_assets.topic_tables.frame_tables import Layers, made
 from k2_assets.topic_tables.frames_of_day import frames_at, frames_of_day, origins
-from k2_assets.topic_tables.layers import Layers, Rows, made
 from k2_assets.topic_tables.row_differences import FRAME
 from k2_core.errors import DoubledRows
 from k2_core.lake.tables import derived_from
@@ -56,14 +57,14 @@ def rebuild_day(
 ) -> Outcome:
     """Make ``day`` of a venue's silver what its parser makes of bronze now.
 
-    Rows whose frame bronze does not hold any more are left as they stand.
+    Rows whose frame bronze does not hold any more stay as they are.
 
     Args:
         catalog: of the lake.
         namespace: of its tables.
         venue: whose day it is.
         day: UTC.
-        schemas: to say again why an envelope could not be decoded.
+        schemas: to find again why an envelope could not be decoded.
         data: trades or quotes.
 
     Raises:
@@ -87,24 +88,41 @@ class _Rebuild:
         self._day = day
         self._schemas = schemas
         silver, rejected = layers.specs["silver"], layers.specs["rejected"]
-        # In this order: what stands below silver's vector then stands in the others as they are loaded.
-        self._silver = Standing(self._load(silver.name), silver.partition_by)
-        self._rejected = Standing(self._load(rejected.name), rejected.partition_by)
-        # Before the frames are parsed by it: what it holds of the day is in the rows then. A drain that does not know
-        # it yet may still append rows with other ids, so its mark stays for a later rebuild.
+        # Silver is loaded first: what lies below its vector is then in the other tables too, as they are loaded.
+        self._silver = ExistingRows(self._load(silver.name), silver.partition_by)
+        self._rejected = ExistingRows(self._load(rejected.name), rejected.partition_by)
+        # Loaded before the frames are parsed by it, so that the rows have the epochs of the day. A drain that does not
+        # know them yet may still append rows with other ids: then the mark stays for a later rebuild.
         epochs = epochs_table(catalog, namespace) if layers.data == "trades" else None
         self._epochs = epochs if epochs is not None and drains_know(epochs) else None
         self._bronze = self._load(layers.specs["bronze"].name)
         self._vector = Offsets.from_properties(self._silver.table.properties)
-        self._of_day = self._frames_of_standing_rows()
+        rows = read_files(
+            self._silver.table,
+            live_files(self._silver.table, "timestamp", day=day),
+            (*FRAME, "ingestion_timestamp"),
+        )
+        self._of_day = rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique()
         self._read: list[pl.DataFrame] = []
 
     def run(self, of_silver: Lease, of_rejected: Lease) -> Outcome:
         for rows in frames_of_day(self._bronze, self._day, self._vector):
             self._judge(rows)
-        without_bronze = self._judge_others()
-        self._refuse_doubled()
-        # A frame that turns bad stands in rejected before silver lets it go, one that turns good the other way round.
+        # Other frames have rows in the day though bronze gives them other times, as another parser might.
+        others, without_bronze = self._of_day.join(self._frames_read(), on=FRAME, how="anti"), 0
+        if not others.is_empty():
+            for rows in frames_at(self._bronze, others, self._vector):
+                self._judge(rows)
+            without_bronze = others.join(self._frames_read(), on=FRAME, how="anti").select(FRAME).n_unique()
+        frames = self._frames_read()
+        if doubled := frames.height - frames.n_unique():
+            msg = (
+                f"{self._bronze.name()[-1]} holds {doubled} messages twice, and silver would as well: "
+                f"materialize its days, which name them, and mend it first"
+            )
+            raise DoubledRows(msg)
+        # A frame is never in neither table: one that turns bad comes to rejected before it leaves silver, and one that
+        # turns good comes to silver before it leaves rejected.
         self._replace(self._rejected, of_rejected, self._rejected.missing, removed=False, remember={})
         self._replace_silver(of_silver)
         self._replace(self._rejected, of_rejected, self._rejected.changed, removed=True, remember={})
@@ -122,7 +140,7 @@ class _Rebuild:
         return self._catalog.load_table((self._namespace, name))
 
     def _judge(self, rows: pa.Table) -> None:
-        """Compare what a piece of bronze becomes with what stands of it."""
+        """Compare what a piece of bronze becomes with its existing rows."""
         for topic_id in rows["topic_id"].unique():
             of_topic = rows.filter(pc.equal(rows["topic_id"], topic_id)).sort_by(
                 [("kafka_partition", "ascending"), ("kafka_offset", "ascending")]
@@ -133,7 +151,7 @@ class _Rebuild:
     def _judge_part(self, bronze: pa.Table, refined: Refined) -> None:
         frames = origins(bronze)
         self._read.append(frames.select(FRAME))
-        # A row of the day that gives its frame a wrong time of ingestion is looked for at that time as well.
+        # If a row of the day gives its frame a wrong time of ingestion, it is looked for at that time as well.
         also_at = self._of_day.join(frames, on=FRAME, how="semi")
 
         def judged(rows: Rows) -> tuple[Judged, Judged]:
@@ -149,37 +167,9 @@ class _Rebuild:
         self._silver.take(silver)
         self._rejected.take(rejected)
 
-    def _judge_others(self) -> int:
-        """Judge the frames whose rows stand in the day though bronze gives them other times, as another parser might.
-
-        Returns:
-            How many frames have rows in the day and are not in bronze any more.
-        """
-        others = self._of_day.join(self._frames_read(), on=FRAME, how="anti")
-        if others.is_empty():
-            return 0
-        for rows in frames_at(self._bronze, others, self._vector):
-            self._judge(rows)
-        return others.join(self._frames_read(), on=FRAME, how="anti").select(FRAME).n_unique()
-
-    def _frames_of_standing_rows(self) -> pl.DataFrame:
-        silver = self._silver.table
-        of_day = live_files(silver, "timestamp", day=self._day)
-        rows = read_files(silver, of_day, (*FRAME, "ingestion_timestamp"))
-        return rows.select(*FRAME, pl.col("ingestion_timestamp").to_physical().alias("ingestion_us")).unique()
-
     def _frames_read(self) -> pl.DataFrame:
         none = pl.DataFrame(schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})
         return pl.concat([none, *self._read])
-
-    def _refuse_doubled(self) -> None:
-        frames = self._frames_read()
-        if doubled := frames.height - frames.n_unique():
-            msg = (
-                f"{self._bronze.name()[-1]} holds {doubled} messages twice, and silver would as well: "
-                f"materialize its days, which name them, and mend it first"
-            )
-            raise DoubledRows(msg)
 
     def _replace_silver(self, lease: Lease) -> None:
         added = [*self._silver.missing, *self._silver.changed]
@@ -188,7 +178,9 @@ class _Rebuild:
             followers = [self._load(name) for name in derived_from(self._silver.table.name()[-1])]
             remember = marked(self._silver.table, self._silver.days, followers) | taken
             self._replace(self._silver, lease, added, removed=True, remember=remember)
-        elif taken:
+        elif (
+            taken
+        ):  # nothing differs: the mark of the epochs is taken in all the same, or the sensor would ask for ever
             rows = arrow_schema(self._layers.specs["silver"]).empty_table()
             name = self._layers.specs["silver"].name
             commit_derived(lambda: self._load(name), lambda table: Change(rows, None, self._taken(table)))
@@ -200,8 +192,8 @@ class _Rebuild:
         return Taken.of(silver).with_day(self._epochs, self._day).to_properties()
 
     def _replace(
-        self, standing: Standing, lease: Lease, added: list[DataFile], *, removed: bool, remember: dict[str, str]
+        self, existing: ExistingRows, lease: Lease, added: list[DataFile], *, removed: bool, remember: dict[str, str]
     ) -> None:
-        gone, carried = standing.without_stale() if removed else ([], [])
+        gone, carried = existing.without_stale() if removed else ([], [])
         if gone or added:
-            replace_files(lambda: self._load(standing.table.name()[-1]), lease, gone, [*added, *carried], remember)
+            replace_files(lambda: self._load(existing.table.name()[-1]), lease, gone, [*added, *carried], remember)

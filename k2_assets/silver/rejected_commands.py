@@ -1,4 +1,4 @@
-"""The commands ``k2 rejected …``: rejected rows that a person has judged again."""
+"""The commands ``k2 rejected …``, by which a person has rejected rows judged again."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -25,11 +25,11 @@ def rejected() -> None:
     type=_DAY,
     metavar="YYYY-MM-DD",
     required=True,
-    help="first day of receipt (UTC), by the clock of then",
+    help="first day of receipt (UTC), by the clock at that time",
 )
 @click.option("--to", "last", type=_DAY, metavar="YYYY-MM-DD", required=True, help="last day of receipt, inclusive")
 @click.option("--behind-minutes", type=click.IntRange(1), help="the clock was behind by at most so much; default: any")
-@click.option("--dry-run", is_flag=True, help="only say what would be done")
+@click.option("--dry-run", is_flag=True, help="only report what would be done")
 def reprocess(venue: str, first: datetime, last: datetime, behind_minutes: int | None, dry_run: bool) -> None:
     """Accept trades and quotes of VENUE that were rejected only because this machine's clock was behind.
 

@@ -1,4 +1,4 @@
-"""Accept afterwards what was rejected as of the future only because the feed's clock was behind."""
+"""Accept rows that were rejected as from the future only because the feed's clock was behind."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from k2_assets.decode.clock_behind import Span, spans_of, with_span
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.commits import Change, arrow_schema, commit_derived
 from k2_assets.lake.row_filters import time_between
+from k2_assets.lake.source_files import as_frame
 from k2_assets.silver.rebuild_day import Outcome, rebuild_day
-from k2_assets.topic_tables.row_differences import FRAME, as_frame
+from k2_assets.topic_tables.row_differences import FRAME
 from k2_core import clock, topics
 from k2_core.lake import tables
 from k2_core.venues.routing import Data
@@ -27,7 +28,7 @@ _equal: Final[Any] = EqualTo
 
 @dataclass(frozen=True)
 class Found:
-    """Rows rejected as of the future whose times have come since: how many, of how many frames, and their days."""
+    """Rows rejected as from the future whose times have come since: how many, of how many frames, and their days."""
 
     rows: int
     frames: int
@@ -53,7 +54,9 @@ class Reprocess:
         self._span = span
 
     def find(self) -> Found:
-        """Return what would be judged again; nothing is written."""
+        """Return what :meth:`run` would judge again; writes nothing."""
+        # Bronze holds the times of a frame's rows, rejected ones too. A frame counts when its earliest time has come by
+        # the right clock; whether each of its rows is accepted is up to the rebuild.
         received = time_between("ingestion_timestamp", self._span.first_us, self._span.end_us)
         topic = topics.raw_topic(self._venue.ASSET_CLASS, self._data, self._venue.VENUE)
         where = And(received, And(_equal("reason", _REASON), _equal("kafka_topic", topic)))
@@ -69,7 +72,7 @@ class Reprocess:
         return Found(counted, reached.height, tuple(sorted(day for day in days if day <= last)))
 
     def run(self, days: tuple[date, ...], schemas: SchemaLookup) -> Iterator[tuple[date, Outcome]]:
-        """Record that the clock was behind, and make the days again; may be repeated, and end anywhere.
+        """Record that the clock was behind, and rebuild the days; may be repeated, and end anywhere.
 
         Raises:
             LockBusy: maintenance or a rebuild works on the table's files.
@@ -81,10 +84,7 @@ class Reprocess:
             lambda table: Change(arrow_schema(spec).empty_table(), None, with_span(spans_of(table), self._span)),
         )
         for day in days:
-            yield (
-                day,
-                rebuild_day(self._catalog, self._namespace, self._venue, day, schemas, data=self._data),
-            )
+            yield day, rebuild_day(self._catalog, self._namespace, self._venue, day, schemas, data=self._data)
 
     def _load(self, name: str) -> Table:
         return self._catalog.load_table((self._namespace, name))

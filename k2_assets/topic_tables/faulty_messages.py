@@ -1,6 +1,6 @@
-"""Rows that cannot be written because of what a few messages hold: find those messages, so that the others go on.
+"""Find the few messages whose content stops a batch from being stored, so that the others go on.
 
-Nothing here knows a table: what is tried is a function, what is found are positions of messages.
+Nothing here knows a table: callers pass a function to try, and get the positions of messages.
 """
 
 import re
@@ -22,19 +22,21 @@ REASON: Final = "not_storable"
 _MOST: Final = 100
 _MOST_PERCENT: Final = 1
 _ALWAYS: Final = 10  # of a small batch: a hundredth of it would be less than one message
-# Of the machine, of a service, or what K2 says on purpose: never of what a message holds.
+# Faults of the machine or of a service, and K2's own errors: never of what a message holds.
 _NOT_OF_CONTENT: Final = (MemoryError, OSError, K2Error, KafkaException, SQLAlchemyError, sqlite3.Error)
 _NUMBERS: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]*[0-9][0-9a-f]*")
 _Made = TypeVar("_Made")
 
 
 def attempt(make: Callable[[], _Made], isolated: Callable[[str], _Made]) -> _Made:
-    """Return what ``make`` returns; if it fails twice in the same way, and of some content, what ``isolated`` does.
+    """Return what ``make`` returns; if some content makes it fail twice in the same way, what ``isolated`` returns.
 
     Args:
-        make: what is to be done; may be called twice.
-        isolated: finds what makes it fail, given the error, and does it without that.
+        make: may be called twice.
+        isolated: finds what makes it fail, given the error, and does the same without that.
     """
+    # A fault of content is the same each time. One that passes, or differs, is of the machine: it is raised, and the
+    # batch is read again later.
     try:
         return make()
     except BaseException as error:
@@ -46,25 +48,27 @@ def attempt(make: Callable[[], _Made], isolated: Callable[[str], _Made]) -> _Mad
     except BaseException as error:
         if not _is_of_content(error) or _shape(error) != first:
             raise
-        said = _said(error)
+        sentence = _sentence(error)
         # As text: a renderer may show every local variable of every frame, and these hold whole batches.
         where = traceback.format_exc()
-        log.error("a batch cannot be stored; looking for the messages", error=said, traceback=where)  # noqa: TRY400
-    return isolated(said)
+        log.error("a batch cannot be stored; looking for the messages", error=sentence, traceback=where)  # noqa: TRY400
+    return isolated(sentence)
 
 
 def culprits(count: int, make: Callable[[int, int], object], topic: str, error: str) -> dict[int, str]:
-    """Return which of ``count`` messages cannot be made into what they should, and why: found by halves.
+    """Return which of ``count`` messages ``make`` fails on, and why: found by halves, in their order.
 
     Args:
         count: of the messages.
         make: is tried with positions [first, end).
         topic: of the messages.
-        error: that all of them together gave.
+        error: that all of them together raised.
 
     Raises:
         NotStorable: they are too many for a fault of content, or none.
     """
+    # A part that works holds no culprit. One that fails is halved, down to single messages: a few culprits among n
+    # messages cost a few times log2(n) tries. More of them than `most` is no accident of content but a fault of K2.
     most = min(_MOST, max(count * _MOST_PERCENT // 100, _ALWAYS))
     found: dict[int, str] = {}
     parts = [(0, count)]
@@ -90,15 +94,17 @@ def culprits(count: int, make: Callable[[int, int], object], topic: str, error: 
 
 def harmless_row(schema: pa.Schema) -> pa.Table:
     """Return one row with nothing in it that a table could refuse."""
-    return pa.table([pa.array([_harmless(field.type)], field.type) for field in schema], schema=schema)
-
-
-def _harmless(kind: pa.DataType) -> Any:
-    if pa.types.is_nested(kind):
-        return []
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return ""
-    return b"" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else 0
+    columns = []
+    for kind in schema.types:
+        value: Any = 0
+        if pa.types.is_nested(kind):
+            value = []
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            value = ""
+        elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            value = b""
+        columns.append(pa.array([value], kind))
+    return pa.table(columns, schema=schema)
 
 
 def _is_of_content(error: BaseException) -> bool:
@@ -108,9 +114,9 @@ def _is_of_content(error: BaseException) -> bool:
 
 
 def _shape(error: BaseException) -> str:
-    """Return an error's words without numbers, such as those in the names of files: the same each time."""
-    return _NUMBERS.sub("#", _said(error))
+    """Return an error's sentence without numbers, such as those in the names of files: the same each time."""
+    return _NUMBERS.sub("#", _sentence(error))
 
 
-def _said(error: BaseException) -> str:
+def _sentence(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

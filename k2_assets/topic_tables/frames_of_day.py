@@ -1,4 +1,4 @@
-"""Find the bronze frames that an event day is made of, wherever they were ingested, and read them in pieces."""
+"""Find the bronze frames of an event day, whenever they were ingested, and read them in pieces."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -11,8 +11,8 @@ from pyiceberg.table import Table
 
 from k2_assets.decode.bronze_rows import REFINED_FROM
 from k2_assets.lake.row_filters import at_least, below, day_bounds_us, time_between
-from k2_assets.lake.source_files import live_files
-from k2_assets.topic_tables.row_differences import FRAME, as_frame
+from k2_assets.lake.source_files import as_frame, live_files
+from k2_assets.topic_tables.row_differences import FRAME
 from k2_core import clock
 from k2_core.lake.planned_read import in_pieces
 from k2_core.offsets import Offsets
@@ -28,9 +28,8 @@ def frames_of_day(bronze: Table, day: date, vector: Offsets) -> Iterator[pa.Tabl
 
     These are the frames with an event time of the day, and those without any, for which another parser may find one.
     None of the latter was ingested more than five minutes before the day, since a trade's time is at most so much
-    later than its receipt. Those that were received on the day, but have a time after it or before all days, are read
-    too: the day of an impossible time cannot be made. Control frames are among them: they become no rows, whatever
-    channel a feed gave them.
+    later than its receipt. Frames that were received on the day, but have a time after it or before all days, are
+    read too: nobody can rebuild the day of an impossible time. Control frames are among them; they become no rows.
 
     Args:
         bronze: the table as loaded, not before silver.
@@ -71,19 +70,14 @@ def _read(bronze: Table, where: BooleanExpression, vector: Offsets) -> Iterator[
     planned = {task.file.file_path for task in tasks}
     files = sorted(live_files(bronze, "ingestion_timestamp"), key=lambda each: each.first_us)
     chosen = [each for each in files if each.path in planned]
-    for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
-        drained = below_vector(rows, vector)
-        if drained.num_rows:
-            yield drained
-
-
-def below_vector(rows: pa.Table, vector: Offsets) -> pa.Table:
-    """Return the rows whose offset lies below ``vector``; a partition that it does not know has none."""
+    # Only frames below silver's vector: those above it, and all of partitions that it does not know, are the drain's.
     ends = pl.DataFrame(
         [(topic_id, partition, end) for (topic_id, partition), end in vector.items()],
         schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "end": pl.Int64},
         orient="row",
     )
-    places = as_frame(rows.select(list(FRAME))).with_row_index("row")
-    drained = places.join(ends, on=("topic_id", "kafka_partition")).filter(pl.col("kafka_offset") < pl.col("end"))
-    return rows if drained.height == rows.num_rows else rows.take(drained["row"].sort().to_arrow())
+    for rows in in_pieces(bronze, chosen, REFINED_FROM, where, PIECE_ROWS):
+        places = as_frame(rows.select(list(FRAME))).with_row_index("row")
+        drained = places.join(ends, on=("topic_id", "kafka_partition")).filter(pl.col("kafka_offset") < pl.col("end"))
+        if drained.height:
+            yield rows if drained.height == rows.num_rows else rows.take(drained["row"].sort().to_arrow())

@@ -1,10 +1,12 @@
-"""Which rows differ from what stands at their place. Pure: a place is (topic id, partition, offset, frame index)."""
+"""Which rows differ from the existing ones. Pure. A row's place is (topic id, partition, offset, frame index)."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 import pyarrow as pa
+
+from k2_assets.lake.source_files import as_frame
 
 FRAME: Final = ("topic_id", "kafka_partition", "kafka_offset")
 PLACE: Final = (*FRAME, "frame_index")
@@ -13,10 +15,10 @@ _BALANCE: Final = "balance"
 
 @dataclass(frozen=True)
 class Differences:
-    """What has to be done so that ``new`` stands.
+    """What has to be done so that a table holds the new rows.
 
-    ``missing`` are new rows at places where nothing stands, ``changed`` those where something else stands; ``stale``
-    are the standing rows that have to go: changed ones, doubled ones, and those whose place has no row any more.
+    ``missing`` are new rows at places without a row, ``changed`` those at places of other rows. ``stale`` are the
+    existing rows that have to go: changed ones, doubled ones, and those whose place has no row any more.
     """
 
     missing: pa.Table
@@ -24,37 +26,32 @@ class Differences:
     stale: pl.DataFrame
 
 
-def differences(standing: pl.DataFrame, new: pa.Table) -> Differences:
+def differences(existing: pl.DataFrame, new: pa.Table) -> Differences:
     """Compare rows as multisets, by every column.
 
     Args:
-        standing: the rows that stand of some frames.
-        new: the rows that should stand of the same frames, with the same columns.
+        existing: the stored rows of some frames.
+        new: the rows of the same frames that should be stored, with the same columns.
     """
+    # Each existing row counts -1 and each new one +1. Equal rows cancel out; a place is to be replaced where some sum
+    # of its rows is not zero, and then as a whole.
     wanted = as_frame(new)
     sides = pl.concat(
-        [standing.with_columns(pl.lit(-1).alias(_BALANCE)), wanted.with_columns(pl.lit(1).alias(_BALANCE))]
+        [existing.with_columns(pl.lit(-1).alias(_BALANCE)), wanted.with_columns(pl.lit(1).alias(_BALANCE))]
     )
-    balance = sides.group_by(standing.columns).agg(pl.col(_BALANCE).sum())
+    balance = sides.group_by(existing.columns).agg(pl.col(_BALANCE).sum())
     differing = balance.filter(pl.col(_BALANCE) != 0).select(PLACE).unique()
-    stale = standing.join(differing, on=PLACE, how="semi")
+    stale = existing.join(differing, on=PLACE, how="semi")
     of_new = wanted.select(PLACE).with_row_index("row").join(differing, on=PLACE, how="semi")
-    over_another = of_new.join(stale.select(PLACE).unique(), on=PLACE, how="semi")
-    beside_none = of_new.join(over_another, on="row", how="anti")
-    return Differences(_take(new, beside_none), _take(new, over_another), stale)
+    replacing = of_new.join(stale.select(PLACE).unique(), on=PLACE, how="semi")
+    missing = of_new.join(replacing, on="row", how="anti")
+    return Differences(_take(new, missing), _take(new, replacing), stale)
 
 
 def without(rows: pa.Table, places: pl.DataFrame) -> pa.Table:
     """Return ``rows`` but those at ``places``."""
     kept = as_frame(rows.select(list(PLACE))).with_row_index("row").join(places.select(PLACE), on=PLACE, how="anti")
     return rows if kept.height == rows.num_rows else _take(rows, kept)
-
-
-def as_frame(rows: pa.Table) -> pl.DataFrame:
-    """Return an Arrow table as a Polars frame."""
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  # a table, not a column
-    return frame
 
 
 def _take(rows: pa.Table, chosen: pl.DataFrame) -> pa.Table:

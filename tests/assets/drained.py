@@ -10,7 +10,8 @@ from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import Messages
 from k2_assets.kafka.writer_schema import WriterSchema
 from k2_assets.silver.rebuild_day import Outcome, rebuild_day
-from k2_assets.topic_tables.layers import Batch, Layers, Rows
+from k2_assets.topic_tables.drained_tables import Batch, Rows
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core.lake import tables
 from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets

@@ -19,7 +19,7 @@ from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.kafka.kafka_topic import NoTopic
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import KafkaReader, Topic, describe_topic
-from k2_assets.topic_tables.layers import Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import topics
 from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.lake.tables import all_tables

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from k2_assets.gold import refresh_rows
 from k2_assets.gold.deduplicate import KINDS, in_gold_order
 from k2_assets.gold.instrument_memory import Memory, may_exist
-from k2_assets.topic_tables.row_differences import as_frame
+from k2_assets.lake.source_files import as_frame
 from k2_core.epochs import Epochs
 from k2_core.lake.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, NOON, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow

@@ -193,7 +193,7 @@ def test_a_lost_answer_neither_loses_nor_doubles(
 
 
 def test_the_batch_of_another_writer_is_not_taken_for_a_lost_answer(lake: SmallLake, break_next_commit: Break) -> None:
-    """Same offsets, but maybe not the same rows: theirs stand, and ours are read again from bronze."""
+    """Same offsets, but maybe not the same rows: theirs stay, and ours are read again from bronze."""
     stale = lake.table(SILVER)
     commit_drained(lake.table(SILVER), rows_at(0, 3), Offsets(), vector(p0=3))
 
@@ -209,7 +209,7 @@ def test_a_refused_commit_leaves_no_manifest_behind(lake: SmallLake, break_next_
     commit_drained(lake.table(SILVER), rows_at(0, 3), Offsets(), vector(p0=3))
 
     folder = Path(lake.table(SILVER).metadata_location.removeprefix("file://")).parent
-    assert len(list(folder.glob("*.avro"))) == 2  # the manifest and the list of the commit that stands
+    assert len(list(folder.glob("*.avro"))) == 2  # the manifest and the list of the commit that succeeded
 
 
 def test_a_commit_that_fails_again_and_again_ends_in_a_conflict(
@@ -234,7 +234,7 @@ def test_an_error_of_another_kind_is_the_callers_to_judge(lake: SmallLake, break
     assert (standing(lake), len(origins(lake))) == (vector(p0=2), 2)
 
 
-def test_a_derived_change_is_computed_anew_from_the_newest_state_after_a_conflict(lake: SmallLake) -> None:
+def test_a_derived_change_is_computed_again_from_the_newest_state_after_a_conflict(lake: SmallLake) -> None:
     computed: list[int] = []
 
     def add_what_is_missing(table: Table) -> Change | None:

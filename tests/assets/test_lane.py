@@ -1,4 +1,4 @@
-"""Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each stands once."""
+"""Kafka to bronze, rejected and silver on a real broker and registry: whatever is interrupted, each is stored once."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.kafka.topic_reader import KafkaReader, describe_topic
 from k2_assets.lake.commits import commit_drained
-from k2_assets.topic_tables import layers
+from k2_assets.topic_tables import drained_tables, frame_tables
 from k2_core.errors import CommitConflict, TopicError
 from k2_core.offsets import Offsets
 from tests.assets.rooms import BAD, CONTROL, LAYERS, TRADE, Room, read_all
@@ -31,7 +31,7 @@ class Interrupted(OSError):
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, *, takes_place: bool) -> None:
     """Let the ``at``-th commit from now on fail, before or after it took place."""
-    original, calls = layers.commit_drained, iter(range(1_000_000))
+    original, calls = drained_tables.commit_drained, iter(range(1_000_000))
 
     def commit(*arguments: Any) -> Any:
         if next(calls) != at:
@@ -40,7 +40,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, *, takes_place: bool) ->
             original(*arguments)
         raise Interrupted
 
-    monkeypatch.setattr(layers, "commit_drained", commit)
+    monkeypatch.setattr(drained_tables, "commit_drained", commit)
 
 
 def test_everything_stands_once_when_nothing_interrupts(room: Room) -> None:
@@ -102,7 +102,7 @@ def test_a_drain_that_ends_at_any_commit_is_made_good_by_the_next(
 def test_a_drain_that_ends_while_catching_up_is_made_good_by_the_next(
     room: Room, monkeypatch: pytest.MonkeyPatch, at: int, takes_place: bool
 ) -> None:
-    monkeypatch.setattr(layers, "_CATCH_UP_OFFSETS", 10)
+    monkeypatch.setattr(frame_tables, "_CATCH_UP_OFFSETS", 10)
     room.produce(60)
     with monkeypatch.context() as patch:
         interrupt(patch, 0, takes_place=True)  # bronze alone
@@ -158,7 +158,7 @@ def test_two_lanes_on_the_same_partitions_never_double(room: Room) -> None:
 
 
 def test_the_very_same_batch_of_two_lanes_stands_once(room: Room) -> None:
-    """The second is told so: it must neither report it a second time nor go on from its own rows."""
+    """The second must know it: it must neither report it a second time nor go on from its own rows."""
     room.produce(100)
     with room.lane() as one, room.lane() as other:
         for lane in (one, other):
@@ -293,8 +293,8 @@ def test_a_damaged_batch_is_said_until_its_partition_is_read_again(room: Room, m
 
 
 def test_a_catch_up_tells_of_each_of_its_pieces(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain that tells nothing for five minutes is taken for hung, and its catch-up would begin again for ever."""
-    monkeypatch.setattr(layers, "_CATCH_UP_OFFSETS", 10)
+    """A drain that reports nothing for five minutes is taken for hung, and its catch-up would begin again for ever."""
+    monkeypatch.setattr(frame_tables, "_CATCH_UP_OFFSETS", 10)
     room.produce(60)
     with monkeypatch.context() as patch:
         interrupt(patch, 0, takes_place=True)  # bronze alone
@@ -358,7 +358,7 @@ def test_a_table_that_was_left_out_when_a_drain_died_is_caught_up_with_silver(ro
     with room.lane(progress=told.append):
         bronze, rejected, silver = room.vectors()
     assert bronze == rejected == silver
-    assert told == [], "what stands in silver is judged: nothing is made of it again"
+    assert told == [], "silver's rows are there already: nothing is computed again"
     room.assert_everything_stands_once()
 
 
@@ -376,8 +376,8 @@ def test_heartbeats_alone_are_committed_now_and_then_and_in_the_end(room: Room) 
 
 
 def test_a_commit_is_slow_only_against_the_recent_ones(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    goes_on, commit = threading.Event(), layers.commit_drained
-    monkeypatch.setattr(layers, "commit_drained", lambda *arguments: goes_on.wait(60) and commit(*arguments))
+    goes_on, commit = threading.Event(), drained_tables.commit_drained
+    monkeypatch.setattr(drained_tables, "commit_drained", lambda *arguments: goes_on.wait(60) and commit(*arguments))
     with room.lane(commit_interval_s=0.01) as lane:
         room.produce(10)
         wait_until(lambda: bool(lane.step(0.05)) or lane.committing_s > 0.2)

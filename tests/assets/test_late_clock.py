@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from k2_assets.decode.clock_behind import Span
 from k2_assets.silver.rejected_commands import rejected
 from k2_assets.silver.reprocess_rejected import Found, Reprocess
-from k2_assets.topic_tables import layers
+from k2_assets.topic_tables import drained_tables, frame_tables
 from k2_core import clock
 from k2_core.venues import binance
 from tests.assets.drained import REJECTED, SILVER, DrainedLake, KnownSchemas, received
@@ -72,7 +72,7 @@ def test_only_what_lies_within_the_given_lag_is_accepted(lake: DrainedLake) -> N
 
 def test_a_drain_that_catches_up_later_gives_the_same_rows(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     list(job(lake).run((), KnownSchemas()))
-    original, calls = layers.commit_drained, iter([True])
+    original, calls = drained_tables.commit_drained, iter([True])
 
     def only_bronze(*arguments: object) -> object:
         if next(calls, False):
@@ -80,11 +80,11 @@ def test_a_drain_that_catches_up_later_gives_the_same_rows(lake: DrainedLake, mo
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(layers, "commit_drained", only_bronze)
+        patch.setattr(drained_tables, "commit_drained", only_bronze)
         with pytest.raises(OSError, match="the disk is gone"):
             drain_with_a_late_clock(lake)
 
-    layers.Layers(lake.catalog, lake.namespace, binance).catch_up(KnownSchemas(), lambda _: None)
+    frame_tables.Layers(lake.catalog, lake.namespace, binance).catch_up(KnownSchemas(), lambda _: None)
 
     assert lake.ids() == [0, 1, 2, 3, 4]
 

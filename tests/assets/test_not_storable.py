@@ -1,4 +1,4 @@
-"""Messages whose rows cannot be written: each stands as bytes, its neighbours go on, and too many stop the drain."""
+"""Messages whose rows cannot be written: each is stored as bytes, its neighbours go on, and too many stop the drain."""
 
 import json
 import time
@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from k2_assets.kafka.topic_reader import Messages
-from k2_assets.topic_tables import layers
+from k2_assets.topic_tables import drained_tables, frame_tables
+from k2_assets.topic_tables.drained_tables import Batch, Rows
 from k2_assets.topic_tables.event_tables import EventLayers
 from k2_assets.topic_tables.faulty_messages import culprits
-from k2_assets.topic_tables.layers import Batch, Layers, Rows
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core.errors import NotStorable
 from k2_core.offsets import Offsets
 from k2_core.raw_frame import Encoder
@@ -36,7 +37,7 @@ def lake(tmp_path: Path) -> Iterator[DrainedLake]:
 
 def refuse(monkeypatch: pytest.MonkeyPatch, column: str, values: set[object], error: BaseException) -> None:
     """Let a table refuse rows that have one of ``values`` in ``column``, as a library with a fault would."""
-    original: Write = layers.write_files
+    original: Write = drained_tables.write_files
 
     def write(table: Any, batches: list[pa.Table]) -> Any:
         for rows in batches:
@@ -44,7 +45,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, column: str, values: set[object], er
                 raise error
         return original(table, batches)
 
-    monkeypatch.setattr(layers, "write_files", write)
+    monkeypatch.setattr(drained_tables, "write_files", write)
     monkeypatch.setattr("k2_assets.silver.existing_rows.write_files", write)
 
 
@@ -105,7 +106,7 @@ def test_a_message_that_one_table_refuses_stands_as_bytes(
 def test_a_message_that_cannot_even_be_decoded_stands_as_bytes(
     lake: DrainedLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = layers.decode_messages
+    original = frame_tables.decode_messages
     poison = {received(a_frame(number)) for number in (3, 4, 17)}
 
     def decode(messages: Messages, *others: Any) -> Any:
@@ -113,7 +114,7 @@ def test_a_message_that_cannot_even_be_decoded_stands_as_bytes(
             raise OverflowError("an int too large")
         return original(messages, *others)
 
-    monkeypatch.setattr(layers, "decode_messages", decode)
+    monkeypatch.setattr(frame_tables, "decode_messages", decode)
 
     lake.drain(*ids(range(20)))
 
@@ -127,11 +128,11 @@ def test_a_message_that_cannot_even_be_decoded_stands_as_bytes(
 
 def test_what_is_made_from_bronze_later_is_the_same(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drain ends after bronze alone, which was stored when silver refused nothing."""
-    original = layers.commit_drained
-    monkeypatch.setattr(layers, "commit_drained", only_once(original))
+    original = drained_tables.commit_drained
+    monkeypatch.setattr(drained_tables, "commit_drained", only_once(original))
     with pytest.raises(OSError, match="the disk is gone"):
         lake.drain(*ids(range(30)))
-    monkeypatch.setattr(layers, "commit_drained", original)
+    monkeypatch.setattr(drained_tables, "commit_drained", original)
     refuse(monkeypatch, "source_sequence", {5, 6}, ValueError("refused"))
 
     behind = Layers(lake.catalog, lake.namespace, binance).catch_up(KnownSchemas(), lambda _: None)
@@ -153,15 +154,15 @@ def test_what_is_made_from_bronze_later_is_the_same(lake: DrainedLake, monkeypat
 def test_a_catch_up_reads_and_makes_no_more_at_once_than_fits(
     lake: DrainedLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = layers.commit_drained
+    original = drained_tables.commit_drained
     many = json.dumps([{}] * 50).encode()
     with monkeypatch.context() as patch:
-        patch.setattr(layers, "commit_drained", only_once(original))
+        patch.setattr(drained_tables, "commit_drained", only_once(original))
         with pytest.raises(OSError, match="the disk is gone"):
             lake.drain(*ids(range(30)), *[received(many)] * 5)
     commits: list[int] = []
-    monkeypatch.setattr(layers, "commit_drained", lambda *args: (commits.append(1), original(*args))[1])
-    monkeypatch.setattr(layers, "PIECE_BYTES", 2_000)
+    monkeypatch.setattr(drained_tables, "commit_drained", lambda *args: (commits.append(1), original(*args))[1])
+    monkeypatch.setattr(frame_tables, "PIECE_BYTES", 2_000)
     monkeypatch.setattr("k2_assets.decode.frame_parsing.MOST_ROWS", 4)
 
     Layers(lake.catalog, lake.namespace, binance).catch_up(KnownSchemas(), lambda _: None)
@@ -184,14 +185,14 @@ def test_what_is_no_fault_of_content_is_never_isolated(
 
 
 def test_a_fault_that_passes_by_the_second_time_is_none(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = layers.write_files, iter([True])
+    original, calls = drained_tables.write_files, iter([True])
 
     def write(*arguments: Any) -> Any:
         if next(calls, False):
             raise ValueError("once")
         return original(*arguments)
 
-    monkeypatch.setattr(layers, "write_files", write)
+    monkeypatch.setattr(drained_tables, "write_files", write)
 
     lake.drain(*ids(range(10)))
 
@@ -215,7 +216,7 @@ def test_a_table_that_refuses_every_row_stops_the_drain(lake: DrainedLake, monke
     def write(*_: Any) -> Any:
         raise ValueError("no row at all")
 
-    monkeypatch.setattr(layers, "write_files", write)
+    monkeypatch.setattr(drained_tables, "write_files", write)
 
     with pytest.raises(ValueError, match="no row at all"):
         lake.drain(*ids(range(3)))
@@ -225,7 +226,7 @@ def test_a_fault_of_the_lake_is_no_fault_of_a_small_batch(lake: DrainedLake, mon
     def bronze_rows(*_: Any) -> Any:
         raise ValueError("Could not find column: 'quote'")
 
-    monkeypatch.setattr(layers, "bronze_rows", bronze_rows)
+    monkeypatch.setattr(frame_tables, "bronze_rows", bronze_rows)
 
     with pytest.raises(ValueError, match="Could not find column"):
         lake.drain(*ids(range(7)))

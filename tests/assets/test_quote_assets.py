@@ -5,9 +5,9 @@ import dagster as dg
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.source_files import as_frame
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.silver.checks import silver_result
-from k2_assets.topic_tables.row_differences import as_frame
 from k2_core.lake.tables import GOLD_QUOTES
 from tests.assets.lakes import DAY, SILVER_QUOTES, Row, SmallLake, a_quote, to_arrow
 

@@ -87,7 +87,7 @@ def fail_at_once(_: object, error: Exception) -> None:
 def test_both_lanes_may_commit_their_rejected_rows_at_the_very_same_moment(
     trades: Room, quotes: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both stage a commit on one state of the table: one is refused, and commits again on what then stands."""
+    """Both stage a commit on one state of the table: one is refused, and commits again to the newest state."""
     together, answers, original = threading.Barrier(2), list[bool](), commits.commit_once
     shared = trades.layers.specs["rejected"].name
 
@@ -122,7 +122,7 @@ def test_a_drain_of_quotes_that_ends_in_the_middle_is_made_good_by_the_next(
     trades.drain()
     quotes.produce(60)
     with monkeypatch.context() as patch:
-        patch.setattr("k2_assets.topic_tables.layers.reach", fail_behind(quotes.layers.specs["bronze"].name))
+        patch.setattr("k2_assets.topic_tables.drained_tables.reach", fail_behind(quotes.layers.specs["bronze"].name))
         with pytest.raises(OSError, match="the disk is gone"):
             quotes.drain()
 

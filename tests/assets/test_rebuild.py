@@ -1,4 +1,4 @@
-"""A day of silver made anew: from what stands in bronze, with the parser of now, beside a drain."""
+"""A rebuild of a day of silver: from bronze's rows, with the current parser, beside a drain."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def locations(lake: DrainedLake) -> list[str]:
 
 
 def fill(lake: DrainedLake) -> None:
-    """Two days around midnight, three partitions, a topic that was made again; good, bad and control frames."""
+    """Two days around midnight, three partitions, a topic that was created again; good, bad and control frames."""
     lake.drain(at(MIDNIGHT_MS - 5_000, 1), at(MIDNIGHT_MS - 1, 2), at(MIDNIGHT_MS, 3), at(MIDNIGHT_MS + 1, 4))
     lake.drain(at(NOON_MS, 11), received(CUT_OFF), received(CONTROL), b"no envelope", partition=1)
     lake.drain(at(NOON_MS + 1, 12, p="-1"), at(NOON_MS + 2, 13), at(MIDNIGHT_MS + HOUR_MS, 14, q="0"), partition=1)
@@ -153,7 +153,7 @@ def test_what_a_drain_appends_meanwhile_stays(lake: DrainedLake, monkeypatch: py
 def test_bronze_above_silvers_vector_is_left_to_the_drain(lake: DrainedLake, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a drain was killed between its commits of bronze and of silver."""
     lake.drain(at(NOON_MS, 1))
-    monkeypatch.setattr("k2_assets.topic_tables.layers.reach", _stop_after_bronze)
+    monkeypatch.setattr("k2_assets.topic_tables.drained_tables.reach", _stop_after_bronze)
     with pytest.raises(KeyboardInterrupt):
         lake.drain(at(NOON_MS, 2))
     before = locations(lake)
@@ -259,7 +259,7 @@ def per_day(lake: DrainedLake) -> Counter[date]:
 
 
 def assert_every_frame_stands_once(lake: DrainedLake) -> None:
-    """Every frame but control frames stands in silver or rejected, once."""
+    """Every frame but control frames is in silver or rejected, once."""
     control = {
         (r["topic_id"], r["kafka_partition"], r["kafka_offset"]) for r in lake.rows(BRONZE) if r["payload"] == CONTROL
     }
@@ -328,7 +328,7 @@ def test_a_frame_with_a_time_of_no_day_comes_back_with_the_day_it_was_received_o
     assert lake.ids() == [2]
 
 
-def test_a_crowd_of_bad_items_is_made_anew_as_it_was(lake: DrainedLake) -> None:
+def test_a_crowd_of_bad_items_is_rebuilt_as_it_was(lake: DrainedLake) -> None:
     bad = BadTrade("wrong_type", "no trade at all", NOON_MS * 1000)
     crowd = a_venue(parse=lambda payload: [bad] * 70 if len(payload) > 4000 else binance.parse(payload))
     lake.drain(received(b"x" * 4001), at(NOON_MS, 1), venue=crowd)

@@ -135,7 +135,7 @@ def test_frames_of_other_days_are_left_alone(room: Room) -> None:
     assert picture(room) == before
 
 
-def test_only_days_that_can_be_made_anew_are_named(room: Room) -> None:
+def test_only_days_that_can_be_rebuilt_are_named(room: Room) -> None:
     now_ns = clock.now_ns()
     producer = Producer({"bootstrap.servers": room.broker, "log_level": 2})
     for number, event_ms in enumerate((4_102_444_800_000, now_ns // 1_000_000_000)):  # 2100; seconds for milliseconds

@@ -1,4 +1,4 @@
-"""The register's asset, check and sensor, against a small server that stands in for the venues."""
+"""The register's asset, check and sensor, against a small server in place of the venues."""
 
 import json
 from collections import Counter

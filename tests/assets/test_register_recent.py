@@ -1,4 +1,4 @@
-"""A subscription that stands in Kafka, and not yet in the lake, is known to a drain."""
+"""A subscription that is in Kafka, and not yet in the lake, is known to a drain."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import KafkaReader, describe_topic
 from k2_assets.reference.recent_subscriptions import RecentSubscriptions
 from k2_assets.topic_tables.event_tables import EventLayers
-from k2_assets.topic_tables.layers import Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import topics
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from k2_core.registry import Registry
@@ -60,7 +60,7 @@ class EventsRoom(Room):
         assert producer.flush(30) == 0
 
     def drain_events(self) -> None:
-        """Take what stands in Kafka into the lake."""
+        """Take Kafka's messages into the lake."""
         layers = EventLayers(self.catalog, self.namespace)
         reader = KafkaReader(self.broker, describe_topic(self.broker, topics.FEED_EVENTS), "tests")
         with Registry(self.registry_url) as registry:

@@ -1,4 +1,4 @@
-"""Silver by the register: what was unknown when it was received stays rejected, and a day made anew is the same."""
+"""Silver by the register: what was unknown when it was received stays rejected, and a rebuilt day is the same."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

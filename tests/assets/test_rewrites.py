@@ -22,7 +22,7 @@ def ids(lake: SmallLake) -> list[int]:
 
 
 def rewritten(lake: SmallLake, lease: Lease, numbers: list[int], *, age: int | None = None) -> Table:
-    """Put rows of ``numbers`` in the place of everything that stands."""
+    """Put rows of ``numbers`` in the place of all existing ones."""
     table = lake.table(SILVER)
     removed = [data_file(each) for each in live_files(table, "timestamp")]
     added = write_files(table, [to_arrow(SILVER, [a_trade(n) for n in numbers])])

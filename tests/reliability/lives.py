@@ -20,7 +20,7 @@ from k2_assets.lake import commits
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.refine.refine_job import refine_job
 from k2_assets.refine.refine_loop import Refine
-from k2_assets.topic_tables import layers
+from k2_assets.topic_tables import drained_tables, frame_tables
 from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Settings
 from k2_core.topics import raw_topic
@@ -160,5 +160,5 @@ def _trace(path: Path) -> None:
         note("read")
         return messages
 
-    commits.reach = layers.reach = reach_and_note  # type: ignore[attr-defined]
+    commits.reach = drained_tables.reach = frame_tables.reach = reach_and_note  # type: ignore[attr-defined]
     KafkaReader.read = read_and_note  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ from typing import Any, Final
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.silver.rebuild_day import rebuild_day
-from k2_assets.topic_tables.layers import Layers
+from k2_assets.topic_tables.frame_tables import Layers
 from k2_core.errors import CommitConflict, MalformedFrame
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES
 from k2_core.offsets import Offsets

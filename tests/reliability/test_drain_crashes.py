@@ -29,7 +29,7 @@ WHILE_CATCHING_UP = {
 }
 BATCH, PIECE = 75, 15  # at least five pieces, however the batch falls over the partitions
 WHOLE_BATCHES = Conditions({"k2_assets.drain.topic_lane:_FIRST_COMMIT_S": NEVER_S})
-SMALL_PIECES = Conditions({"k2_assets.topic_tables.layers:_CATCH_UP_OFFSETS": PIECE})
+SMALL_PIECES = Conditions({"k2_assets.topic_tables.frame_tables:_CATCH_UP_OFFSETS": PIECE})
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pytest import MonkeyPatch  # noqa: PT013  # a type, beside the module
 from k2_assets.drain import drain_loop as drains
 from k2_assets.drain import topic_lane as lanes
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.topic_tables import layers
+from k2_assets.topic_tables import drained_tables
 from k2_core import topics
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
@@ -140,7 +140,7 @@ def test_what_is_made_from_bronze_later_is_the_same(
     rng = random.Random(3)
     room.send(shuffled(room.ids, rng, copies=1), rng)
     with monkeypatch.context() as patch:
-        patch.setattr(layers, "commit_drained", only_once(layers.commit_drained))
+        patch.setattr(drained_tables, "commit_drained", only_once(drained_tables.commit_drained))
         with pytest.raises(OSError, match="the disk is gone"):
             room.drain()
     assert [vector == room.vectors()[0] for vector in room.vectors()] == [True, False, False]

@@ -220,7 +220,7 @@ def test_a_table_that_is_behind_bronze_is_left_to_the_drain(room: Room, monkeypa
         raise CommitConflict(point)
 
     with monkeypatch.context() as patch:
-        patch.setattr("k2_assets.topic_tables.layers.reach", interrupted)
+        patch.setattr("k2_assets.topic_tables.drained_tables.reach", interrupted)
         with pytest.raises(CommitConflict):
             room.drain()  # bronze alone
     cut(room)
