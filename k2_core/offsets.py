@@ -1,6 +1,6 @@
 """The vector of next offsets that a drained table carries, written in the same commit as its rows.
 
-It stands as JSON, ``{topic id: {partition: next offset}}``, in the snapshot's summary and in the table's properties:
+It is kept as JSON, ``{topic id: {partition: next offset}}``, in the snapshot's summary and in the table's properties:
 the second survives the expiry of snapshots.
 """
 

@@ -38,7 +38,7 @@ class RawFrame(NamedTuple):
 
 
 def schema_id_of(value: bytes) -> int:
-    """Return the schema id that stands in a Kafka value.
+    """Return the schema id in a Kafka value's header.
 
     Raises:
         MalformedFrame: ``not_confluent_avro`` when the header is missing.

@@ -39,7 +39,7 @@ REASONS: Final = {
     "before 2010-01-01, the first day that is kept",
     "timestamp_in_future": "the time of the trade or quote is over 5 minutes after its receipt",
     "unknown_symbol": "when the frame was received, no version in reference_instruments had the symbol and no feed had "
-    "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be told apart",
+    "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be separated",
     "parser_failed": "the parser broke on the frame: a fault of K2, whose log says where",
     "not_storable": "what the frame says cannot be written into a table, so that bronze holds its bytes alone: a "
     "fault of K2, whose log says where",

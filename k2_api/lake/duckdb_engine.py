@@ -103,7 +103,7 @@ class Engine:
 
 
 def can_open(location: str) -> bool:
-    """Tell whether DuckDB reads exactly the file at ``location`` when told to: a local one, without glob letters."""
+    """Tell whether DuckDB reads exactly the file that ``location`` names: a local one, without glob letters."""
     return urlparse(location).scheme in {"", "file"} and not set(location) & _GLOB
 
 

@@ -15,7 +15,7 @@ def surely_first(
 ) -> list[LakeFile]:
     """Return files that hold the first ``rows`` rows asked for, newest or oldest first.
 
-    Files are taken in order of their near end. Once ``rows`` rows are known to stand before the near end of the next
+    Files are taken in order of their near end. Once ``rows`` rows are known to lie before the near end of the next
     file, no later file can hold any of them.
     """
     ordered = sorted(candidates, key=lambda file: _near(file, newest=newest))

@@ -116,8 +116,8 @@ def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> d
             catalog.create_table_if_not_exists(
                 name, spec.schema, partition_spec=spec.partition_spec, properties=properties
             )
-    standing = [spec for spec in specs if spec.name in existing]
-    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in standing}
+    existing_specs = [spec for spec in specs if spec.name in existing]
+    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in existing_specs}
     return {name: changes for name, changes in left.items() if changes}
 
 

@@ -84,37 +84,37 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
 
 def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:
     name = wanted.name
-    standing = next((field for field in schema.fields if field.name == name), None)
-    if standing is None and wanted.required:
+    current = next((field for field in schema.fields if field.name == name), None)
+    if current is None and wanted.required:
         return [Change(f"column {name} is missing and may not be null: its rows have no value for it")]
-    if standing is None:
+    if current is None:
         return [Change(f"add column {name} ({wanted.field_type})", lambda tx: _add(tx, wanted), small=True)]
     found = []
-    if standing.required and not wanted.required:
+    if current.required and not wanted.required:
         found.append(Change(f"let {name} be null", lambda tx: _relax(tx, name)))
-    if wanted.required and not standing.required:
+    if wanted.required and not current.required:
         found.append(Change(f"column {name} may not be null any more: its rows may have none"))
-    if str(standing.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
-        found.append(_of_type(name, standing.field_type, wanted.field_type))
+    if str(current.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
+        found.append(_of_type(name, current.field_type, wanted.field_type))
     return found
 
 
-def _of_type(name: str, standing: IcebergType, wanted: IcebergType) -> Change:
-    if _widens(standing, wanted):
-        return Change(f"widen {name} from {standing} to {wanted}", lambda tx: _widen(tx, name, wanted))
-    return Change(f"column {name} is {standing} and should be {wanted}: Iceberg cannot turn the one into the other")
+def _of_type(name: str, current: IcebergType, wanted: IcebergType) -> Change:
+    if _widens(current, wanted):
+        return Change(f"widen {name} from {current} to {wanted}", lambda tx: _widen(tx, name, wanted))
+    return Change(f"column {name} is {current} and should be {wanted}: Iceberg cannot turn the one into the other")
 
 
-def _widens(standing: IcebergType, wanted: IcebergType) -> bool:
+def _widens(current: IcebergType, wanted: IcebergType) -> bool:
     """Tell whether every value of the one type is one of the other, by Iceberg's rules of schema evolution."""
-    if isinstance(standing, DecimalType) and isinstance(wanted, DecimalType):
-        return standing.scale == wanted.scale and standing.precision < wanted.precision
-    kinds = (type(standing), type(wanted))
+    if isinstance(current, DecimalType) and isinstance(wanted, DecimalType):
+        return current.scale == wanted.scale and current.precision < wanted.precision
+    kinds = (type(current), type(wanted))
     return kinds in {(IntegerType, LongType), (FloatType, DoubleType)}
 
 
-def _of_partitions(standing: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:
-    now = {(schema.find_column_name(each.source_id), str(each.transform)): each.name for each in standing.fields}
+def _of_partitions(current: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:
+    now = {(schema.find_column_name(each.source_id), str(each.transform)): each.name for each in current.fields}
     then = {
         (spec.schema.find_column_name(each.source_id), str(each.transform)): each.name
         for each in spec.partition_spec.fields

@@ -38,7 +38,7 @@ _FRAME_ORIGIN = (
     Column("kafka_offset", _LONG, "offset in the partition"),
 )
 _ORIGIN = (
-    Column("kafka_topic", _TEXT, "topic that the frame stands in"),
+    Column("kafka_topic", _TEXT, "topic that the frame is in"),
     *_FRAME_ORIGIN,
     Column("frame_index", _INT, "position of the trade or quote in its frame, from 0"),
 )
@@ -248,7 +248,7 @@ _CANDLE_COLUMNS: Final = (
     Column("first_trade_id", _TEXT, "trade_id of the open"),
     Column("last_trade_id", _TEXT, "trade_id of the close"),
     Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
-    Column("missing_trades", _LONG, "ids between the bounding trades that do not stand in gold"),
+    Column("missing_trades", _LONG, "ids between the bounding trades that gold does not hold"),
     Column("created_at", _TIME, "when the candle was first written (UTC)"),
     Column("updated_at", _TIME, "when its content last changed (UTC)"),
 )

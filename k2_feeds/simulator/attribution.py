@@ -59,8 +59,8 @@ def is_raw(frame: bytes) -> bool:
 def of_kraken(frame: bytes) -> Streams | None:
     """Return ``channel:symbol`` for every symbol of a frame: ``{"channel":"trade","data":[{"symbol":"BTC/USD",…``."""
     channel = _channel(frame)
-    told = channel is not None and b'"method"' not in frame  # a reply to a request names the channel too
-    if channel in {"status", "heartbeat"} or (not told and _is_reply(frame, ("method", "error"))):
+    is_event = channel is not None and b'"method"' not in frame  # a reply to a request names the channel too
+    if channel in {"status", "heartbeat"} or (not is_event and _is_reply(frame, ("method", "error"))):
         return REPLY
     return _streams(channel, frame) if channel else None
 

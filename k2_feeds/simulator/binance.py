@@ -82,13 +82,13 @@ def session(path: str, board: Board) -> BinanceSession:
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     """Yield the messages of events: one for each trade and each quote."""
     for event in events:
-        symbol, told = event.listing.symbol, streams(event.listing.symbol)
+        symbol, names = event.listing.symbol, streams(event.listing.symbol)
         if isinstance(event, Quote):
             sides = (*side_texts(event.listing, event.bid), *side_texts(event.listing, event.ask))
-            yield Message(told[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
+            yield Message(names[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
             continue
         for trade in event.trades:
-            yield Message(told[0], _trade(event.listing, trade, published_us), event._replace(trades=[trade]))
+            yield Message(names[0], _trade(event.listing, trade, published_us), event._replace(trades=[trade]))
 
 
 def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from k2_feeds.simulator.simulated_listings import VENUES
 
 
 class Kind(NamedTuple):
-    """One fault: what it does, in a sentence, and how many seconds it means if nothing else is said."""
+    """One fault: what it does, in a sentence, and how many seconds it means if the request gives none."""
 
     meaning: str
     seconds: float | None = None
@@ -22,9 +22,9 @@ KINDS: Final = {
     "drop": Kind("COUNT messages are lost"),
     "duplicate": Kind("COUNT messages are sent twice"),
     "reorder": Kind("COUNT messages change places with the next one of their symbol"),
-    "malformed": Kind("COUNT broken frames stand beside the good ones"),
+    "malformed": Kind("COUNT broken frames are sent among the good ones"),
     "disconnect": Kind("connections end in the middle of a frame"),
-    "silence": Kind("nothing is said for SECONDS, though subscriptions are accepted and pings answered", 10.0),
+    "silence": Kind("nothing is sent for SECONDS, though subscriptions are accepted and pings answered", 10.0),
     "slow": Kind("after SECONDS without being sent anything, clients are cut off as too slow", 2.0),
     "skew": Kind("the venue's clock is wrong by SECONDS, for a while", 5.0, 10.0),
     "stale": Kind("what is sent happened SECONDS ago, for a while", 60.0, 10.0),

@@ -70,7 +70,7 @@ class KrakenSession:
         ]
 
     def beat(self, now_us: int, idle: bool) -> list[bytes]:  # noqa: ARG002  # as its twins
-        """Return a heartbeat when nothing else was said on any subscription."""
+        """Return a heartbeat when nothing else was sent on any subscription."""
         return [b'{"channel":"heartbeat"}'] if idle and self._streams else []
 
     def wants(self, message: Message) -> bool:

@@ -234,7 +234,7 @@ def test_an_error_of_another_kind_is_the_callers_to_judge(lake: SmallLake, break
     assert (standing(lake), len(origins(lake))) == (vector(p0=2), 2)
 
 
-def test_a_derived_change_is_computed_anew_from_the_newest_state_after_a_conflict(lake: SmallLake) -> None:
+def test_a_derived_change_is_computed_again_from_the_newest_state_after_a_conflict(lake: SmallLake) -> None:
     computed: list[int] = []
 
     def add_what_is_missing(table: Table) -> Change | None:

@@ -1,4 +1,4 @@
-"""A day of silver made anew: from what stands in bronze, with the parser of now, beside a drain."""
+"""A day of silver rebuilt from bronze with the parser of now, beside a drain."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -259,7 +259,7 @@ def per_day(lake: DrainedLake) -> Counter[date]:
 
 
 def assert_every_frame_stands_once(lake: DrainedLake) -> None:
-    """Every frame but control frames stands in silver or rejected, once."""
+    """Every frame but control frames is in silver or rejected, once."""
     control = {
         (r["topic_id"], r["kafka_partition"], r["kafka_offset"]) for r in lake.rows(BRONZE) if r["payload"] == CONTROL
     }
@@ -328,7 +328,7 @@ def test_a_frame_with_a_time_of_no_day_comes_back_with_the_day_it_was_received_o
     assert lake.ids() == [2]
 
 
-def test_a_crowd_of_bad_items_is_made_anew_as_it_was(lake: DrainedLake) -> None:
+def test_a_crowd_of_bad_items_is_rebuilt_as_it_was(lake: DrainedLake) -> None:
     bad = BadTrade("wrong_type", "no trade at all", NOON_MS * 1000)
     crowd = a_venue(parse=lambda payload: [bad] * 70 if len(payload) > 4000 else binance.parse(payload))
     lake.drain(received(b"x" * 4001), at(NOON_MS, 1), venue=crowd)

@@ -1,4 +1,4 @@
-"""A day of silver quotes made anew from bronze: the same rows, beside the trades of the same venue."""
+"""A day of silver quotes rebuilt from bronze: the same rows, beside the trades of the same venue."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_rebuild_with_the_same_parser_changes_nothing(lake: DrainedLake) -> No
     assert lake.ids(QUOTES) == [1, 2, 3, 4, 6, 7]
 
 
-def test_a_mended_parser_makes_the_day_anew_and_leaves_trades_and_other_days_alone(lake: DrainedLake) -> None:
+def test_a_mended_parser_rebuilds_the_day_and_leaves_trades_and_other_days_alone(lake: DrainedLake) -> None:
     def reads_none(payload: bytes) -> Any:
         found = binance.parse_quotes(payload)
         if found and getattr(found[0], "sequence", None) in {2, 7}:
@@ -66,7 +66,7 @@ def test_a_mended_parser_makes_the_day_anew_and_leaves_trades_and_other_days_alo
     assert {row["reason"] for row in lake.rows(REJECTED)} == {"price_not_positive", "not_confluent_avro"}
     assert outcome.rejected_replaced == 2
     assert lake.picture(SILVER) == trades
-    assert lake.quotes_refresh().take_in_news().rows_added > 0  # the day is marked, and gold makes it anew
+    assert lake.quotes_refresh().take_in_news().rows_added > 0  # the day is marked, and gold rebuilds it
     assert sorted(row["source_sequence"] for row in lake.rows(GOLD_QUOTES)) == [1, 2, 3, 4, 6]
 
 

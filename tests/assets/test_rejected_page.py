@@ -1,4 +1,4 @@
-"""The table of reasons in docs/rejected.md: every reason stands there, with an example that is rejected for it."""
+"""The table of reasons in docs/rejected.md: every reason is in it, with an example that is rejected for it."""
 
 import re
 from pathlib import Path

@@ -113,7 +113,7 @@ def test_coinbase_lists_products() -> None:
         (coinbase, {"status": "delisted", "trading_disabled": True}, "delisted", "delisted trading_disabled"),
     ],
 )
-def test_status_is_told_in_our_words_and_in_the_venues(venue: Any, fields: Any, status: str, words: str) -> None:
+def test_status_is_given_in_our_words_and_in_the_venues(venue: Any, fields: Any, status: str, words: str) -> None:
     assert listed(venue, **fields)[-2:] == (status, words)
 
 
@@ -134,7 +134,7 @@ def test_a_list_without_any_instrument_is_refused_so_that_none_counts_as_deliste
 
 
 @EVERY_VENUE
-def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told(venue: Venue) -> None:
+def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_reported(venue: Venue) -> None:
     one, list_of = ONE[venue.VENUE]
 
     repeated = venue.parse_instruments(list_of(one, one))
