@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_core.errors import MalformedFrame
-from k2_core.instruments import Listing, letters_and_digits, unsplit
+from k2_core.instruments import Listing, instrument, letters_and_digits, split_by_suffix, unsplit
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES, binance, coinbase, kraken
 from k2_core.venues.venue_protocol import Venue
@@ -233,3 +233,15 @@ def hold(venue: Venue, body: bytes) -> None:
 def test_a_symbol_that_nobody_can_split_is_its_letters_and_digits() -> None:
     assert unsplit("foo-bar.1") == ("FOOBAR1", "UNKNOWN", "UNKNOWN")
     assert unsplit("../-") is None
+
+
+@pytest.mark.parametrize(
+    ("base", "quote", "symbol"), [("xbt", "usd", "BTCUSD"), ("XDG", "EUR", "DOGEEUR"), ("btc", "USDT", "BTCUSDT")]
+)
+def test_instrument_is_spelled_in_modern_codes(base: str, quote: str, symbol: str) -> None:
+    assert instrument(base, quote).symbol == symbol
+
+
+def test_split_takes_the_longest_quote_that_leaves_a_base() -> None:
+    assert split_by_suffix("ETHFDUSD", ("USD", "FDUSD")) == instrument("ETH", "FDUSD")
+    assert split_by_suffix("FDUSD", ("USD", "FDUSD")) == instrument("FD", "USD")
