@@ -22,6 +22,7 @@ class Offsets:
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> "Offsets":
         """Read the vector from a table's properties; empty when there is none yet."""
+        # A topic that was deleted and made again has another id: its offsets are kept beside those of the old one.
         stored = json.loads(properties.get(PROPERTY, "{}"))
         return cls({(topic, int(part)): offset for topic, parts in stored.items() for part, offset in parts.items()})
 
