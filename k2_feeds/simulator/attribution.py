@@ -37,6 +37,8 @@ def of_binance(frame: bytes) -> Streams | None:
     wrapped = _WRAPPED.match(frame)
     if wrapped is not None:
         return _binance_streams(_text(wrapped[1]), frame)
+    # The stream is not the first field, or there is none: a raw event says its symbol (s) and its kind (e), but a quote
+    # has no kind and is known by its update id (u).
     loose = _decoded_loosely(frame)
     if loose is None:
         return None
@@ -87,8 +89,11 @@ def symbols_of(streams: Streams | None, frame: bytes) -> set[str]:
     if not streams or streams[0].startswith("!"):
         return set()
     name, sign, _ = streams[0].partition("@")
-    found = {_spelled(frame, name) or _upper(name)} if sign else {stream.partition(":")[2] for stream in streams}
-    return found - {""}
+    if not sign:
+        return {stream.partition(":")[2] for stream in streams} - {""}
+    # A stream's name is its symbol in lower case. What no upper case leads back to is taken as it is.
+    upper = name.upper() if name.upper().lower() == name else name
+    return {_spelled(frame, name) or upper} - {""}
 
 
 def _channel(frame: bytes) -> str | None:
@@ -124,11 +129,6 @@ def _spelled(frame: bytes, name: str) -> str | None:
     if not isinstance(symbol, str):
         return None
     return symbol if name in {symbol.lower(), "".join(letter.lower()[0] for letter in symbol)} else None
-
-
-def _upper(name: str) -> str:
-    """Return the symbol whose stream has a name, so that the name is its lower case."""
-    return name.upper() if name.upper().lower() == name else name
 
 
 def _text(escaped: bytes) -> str:

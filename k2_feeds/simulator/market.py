@@ -113,18 +113,15 @@ class Market:
             self._second = (now_us - self._start_us) // _SECOND_US
             self._pending, self._next = [], 0
         while True:
-            events = self._take(now_us)
-            if events:
-                yield events
+            begin, pending = self._next, self._pending
+            while self._next < len(pending) and pending[self._next].at_us + _SETTLE_US <= now_us:
+                self._next += 1
+            if begin < self._next:
+                yield [self._event(each) for each in pending[begin : self._next]]
+            # Events of this second are left, or the next one has not begun.
             if self._next < len(self._pending) or self._start_us + self._second * _SECOND_US > now_us:
                 return
             self._make_second()
-
-    def _take(self, now_us: int) -> list[Event]:
-        begin, pending = self._next, self._pending
-        while self._next < len(pending) and pending[self._next].at_us + _SETTLE_US <= now_us:
-            self._next += 1
-        return [self._event(each) for each in pending[begin : self._next]]
 
     def _event(self, made: _Order | _Change) -> Event:
         """Give ids, now that it happens: what was drawn and never happened uses none up."""
@@ -139,11 +136,14 @@ class Market:
 
     def _make_second(self) -> None:
         """Draw the next second: as many trades as keep the rate, in orders, the orders in bursts, and the quotes."""
+        # Counts are differences of what the rate makes in all, so that fractions of a trade a second add up.
         counts = [int((self._second + 1) * rate) - int(self._second * rate) for rate in self._rates]
         begin_us = self._start_us + self._second * _SECOND_US
         self._second += 1
         self._next = 0
         self._walk()
+        # Orders and quotes share the moments around which they cluster. Only then do prices move, in order of time: an
+        # order moves the price that later orders and quotes of its listing begin from.
         centres = self._random.uniform(0, _SECOND_US, 1 + self._random.poisson(3))
         orders, quotes = self._draw_orders(counts[0], centres), self._draw_quotes(counts[1], centres)
         drawn = sorted([*orders, *quotes], key=lambda row: row[0])
@@ -160,14 +160,15 @@ class Market:
             self._prices[number] = self._bounded(number, round(self._prices[number] * (1 - _PULL) + fair * _PULL))
 
     def _draw_orders(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, int, bool, list[int]]]:
-        sizes = self._order_sizes(count)
+        # An order's size is how many trades it makes; the last one is cut, so that all make ``count``.
+        ends = np.minimum(np.cumsum(self._random.geometric(_PER_ORDER, count)), count)
+        sizes = [int(size) for size in np.diff(ends, prepend=0) if size]
         listings = self._random.choice(len(self._listings), size=len(sizes), p=self._shares)
         medians = np.repeat(self._median_lots[listings], sizes)
         lots = np.maximum(1, np.exp(self._random.normal(0, _SIGMA_SIZE, count)) * medians).astype(np.int64).tolist()
         steps = self._random.integers(0, 3, len(sizes)).tolist()
         turns = (self._random.random(len(sizes)) > _MOMENTUM).tolist()
-        ends = np.cumsum(sizes).tolist()
-        fills = [lots[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        fills = [lots[end - size : end] for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True)]
         return list(zip(self._times(len(sizes), centres), listings.tolist(), steps, turns, fills, strict=True))
 
     def _draw_quotes(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, list[int], float]]:
@@ -179,11 +180,6 @@ class Market:
         shapes = np.column_stack((leaps, below, spread, whole)).tolist()
         odd = self._random.random(count).tolist()
         return list(zip(self._times(count, centres), listings.tolist(), shapes, odd, strict=True))
-
-    def _order_sizes(self, count: int) -> list[int]:
-        sizes = self._random.geometric(_PER_ORDER, count)
-        ends = np.minimum(np.cumsum(sizes), count)
-        return [int(size) for size in np.diff(ends, prepend=0) if size]
 
     def _times(self, count: int, centres: npt.NDArray[np.float64]) -> list[int]:
         times = self._random.uniform(0, _SECOND_US, count)
@@ -205,6 +201,7 @@ class Market:
         sells = self._sides[listing] ^ turn
         self._sides[listing] = sells
         price, direction = self._prices[listing], -1 if sells else 1
+        # The first fill is at the price of before or a tick worse, each later one up to two ticks worse than the last.
         fills = []
         for number, lots in enumerate(sizes):
             price += direction * step if number else direction * (step > 1)
