@@ -180,6 +180,7 @@ class LakeReader:
         with self._lock:
             if key in self._remembered:
                 return self._remembered[key]  # type: ignore[return-value]  # one kind of key, one kind of answer
+        # Without the lock: a second thread may compute the same meanwhile, and comes to the same answer.
         answer = compute()
         with self._lock:
             self._remembered[key] = answer

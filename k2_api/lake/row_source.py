@@ -64,6 +64,7 @@ class RowSource:
 
     def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
         """Return what each file holds of each (exchange, symbol), by its path; three or four columns are read."""
+        # pyiceberg is asked file by file, since its rows do not say which file they come from; DuckDB's do.
         if self.table is not None:
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
                 return dict(threads.map(self._look_into, files))

@@ -41,6 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     @property
     def days(self) -> tuple[date, date]:
         """The first and the last day of its files, when the table's partitions are days; all days when unknown."""
+        # A partition by day is a number of days since 1970, stored in four bytes.
         if self.lower is None or self.upper is None:
             return date.min, date.max
         return _day(_number(self.lower)), _day(_number(self.upper))

@@ -69,6 +69,7 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
     """
 
     def attempt(table: Table) -> list[Change] | None:
+        # From the newest state at every attempt: what another process has done meanwhile differs no more.
         left = changes(table, spec)
         due = [change for change in left if change.apply is not None and wanted(change)]
         if not due:  # also when the answer to the last commit was lost, and when another process was first
@@ -133,6 +134,8 @@ def _of_partitions(current: PartitionSpec, schema: Schema, spec: TableSpec) -> l
     }
     if now.keys() == then.keys():
         return []
+    # Fields are compared by column and transform, whatever their names. Files that exist keep the partitions that they
+    # were written with; the new spec is for those to come.
     gone = [name for key, name in now.items() if key not in then]
     come = [
         (str(column), transform, name) for (column, transform), name in then.items() if (column, transform) not in now

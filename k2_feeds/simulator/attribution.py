@@ -69,6 +69,7 @@ def of_kraken(frame: bytes) -> Streams | None:
 
 def of_coinbase(frame: bytes) -> Streams | None:
     """Return ``channel:product`` for every product of a frame; heartbeats belong to those who subscribed to them."""
+    # Streams are named as channels are asked for; level2 alone answers under another name.
     channel = _channel(frame)
     if channel == "subscriptions" or (channel is None and _is_reply(frame, ("type",))):
         return REPLY
@@ -97,6 +98,7 @@ def symbols_of(streams: Streams | None, frame: bytes) -> set[str]:
 
 
 def _channel(frame: bytes) -> str | None:
+    # The channel is nearly always among the first fields; a frame is decoded only where it is not.
     found = _CHANNEL.search(frame, 0, _HEAD_BYTES)
     if found is not None:
         return found[1].decode()

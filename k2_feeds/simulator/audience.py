@@ -122,6 +122,7 @@ class Audience:
 
     def _look(self, hub: Hub) -> bool:
         """Look who is subscribed; tell whether anybody is to be waited for."""
+        # What was given up is not waited for again while it stays away; once it was here it is, should it leave.
         missing = {}
         for venue, streams in self._fed.items():
             absent = streams - hub.venues[venue].answered()

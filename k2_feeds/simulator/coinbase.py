@@ -79,6 +79,8 @@ class CoinbaseSession:
 
     def wants(self, message: Message) -> bool:
         """Whether the client is subscribed to it; a recorded message that is withheld from it is counted."""
+        # The recording's numbers count the messages of all its channels: without those that are withheld, the client
+        # would take each for a loss.
         wanted = not message.streams or not self._streams.isdisjoint(message.streams)
         if not wanted and message.event is None and _NUMBER.search(message.body):
             self._withheld += 1
@@ -110,6 +112,7 @@ class CoinbaseSession:
             if not listed:
                 del self._channels[channel]
             return []
+        # A product that was subscribed to already gets no second snapshot. A channel without products lists itself.
         fresh = [product for product in products if product not in listed]
         listed.update(dict.fromkeys(products or [channel]))
         self._streams.update(names)

@@ -57,6 +57,7 @@ class MarketSource:
 
     async def run(self, hub: Hub) -> None:
         """Trade until cancelled."""
+        # After a pause many batches are due at once: clients are served between them.
         market = Market(self._seed, self.listings, self._rate, clock.now_us(), self._quotes_per_trade)
         while True:
             now_us = clock.now_us()

@@ -62,6 +62,7 @@ class KrakenSession:
         if channel not in _CHANNELS or not isinstance(symbols, list):
             text = "Channel name invalid" if channel not in _CHANNELS else "Symbol(s) not found"
             return [_json({"error": text, "method": method, **ids, "success": False, **times})]
+        # A symbol that is not listed is refused alone: the others of the same request are subscribed to.
         snapshot = params.get("snapshot", True) is not False
         return [
             frame

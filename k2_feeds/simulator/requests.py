@@ -82,6 +82,7 @@ class Subscriptions:
             if found is None or (found[1] is not None and found[1] != found[1].lower()):
                 self.refused.add(name)
                 raise Refused(_INVALID_REQUEST, f"Invalid request: unknown stream {name}")
+        # All of a request's streams or none: nothing was added yet.
         if len(self.streams.keys() | set(names)) > MAX_STREAMS:
             self.refused.update(names)
             raise Refused(_INVALID_REQUEST, "Invalid request: too many streams")

@@ -146,7 +146,7 @@ class Hub:
             self._subscribed.set()
         else:
             self._subscribed.clear()
-        self._change.set()  # for those who wait now
+        self._change.set()  # wakes those who wait now, and nobody who waits later
         self._change.clear()
 
 
@@ -196,6 +196,7 @@ def _venue_page(hub: Hub, path: str, request: Request) -> Response | None:
     venue = hub.venues.get(listed or spoken or "")
     if venue is None:
         return None if path == control.PATH else _page(404, "Not Found", "text/plain", _NOT_FOUND)
+    # While the venue limits requests, it refuses handshakes as well as its list, and says for how long.
     limited_s = venue.limited_until - clock.monotonic()
     if limited_s > 0:
         response = _page(429, "Too Many Requests", "application/json", b'{"code":-1003,"msg":"Too many requests"}')

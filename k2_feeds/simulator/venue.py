@@ -96,6 +96,8 @@ class Venue:
 
     def publish(self, events: list[Event], now_us: int) -> None:
         """Let events happen: write the truth, tell whoever subscribed, keep them for those who will."""
+        # Skew: the venue's clock is wrong, in events and in the times of its messages. Stale: only the events are old.
+        # The truth has the times as they are sent, so that a reader can be compared with it.
         shift_us = self.skew_us - self.stale_us
         if shift_us:
             events = [_shifted(event, shift_us) for event in events]
@@ -177,6 +179,7 @@ class Venue:
                 client.offer((frame,))
             elif fault == "malformed":
                 client.offer((frame[: len(frame) * 2 // 3],))
+        # This may be what the held message waits for: it then follows, and the two have changed places.
         self._post(message)
         if self._awaits(message) and self._held is not None:
             self._held.armed.count()
