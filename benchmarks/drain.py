@@ -3,7 +3,7 @@
     python benchmarks/drain.py [--messages 2000000] [--runs 3] [--poison 0.01] [--profile]
 
 The backlog is made of the frames of the simulator's kind, 4 partitions, written through the feed's envelope encoder.
-A run ends when every message stands in bronze and in silver or rejected; the rows are counted in the tables.
+A run ends when every message is in bronze and in silver or rejected; the rows are counted in the tables.
 
 With --poison a second topic holds the same frames, but for that share of them spoiled in every way that has a reason of
 its own, one after the other. Clean and poisoned runs alternate, and the ratio of each pair is printed.
@@ -119,7 +119,7 @@ def message(encoder: Encoder, index: int, now_ns: int, fault: int | None) -> byt
 
 
 def spoiled(index: int, poison: float) -> int | None:
-    """Return the number of the poisoned message that stands at ``index``; None for a good one."""
+    """Return the number of the poisoned message at ``index``; None for a good one."""
     number = int((index + 1) * poison)
     return number if number > int(index * poison) else None
 

@@ -117,7 +117,7 @@ def cpu_seconds(settings: Settings) -> dict[str, float]:
 
 
 def event_log(settings: Settings, since: float) -> tuple[int, int]:
-    """Return how many events Dagster has written since then, and their bytes; those of assets stand in two files."""
+    """Return how many events Dagster has written since then, and their bytes; those of assets are in two files."""
     count = size = 0
     for file in (settings.home / "dagster").rglob("*.db"):
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:

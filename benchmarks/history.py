@@ -2,7 +2,7 @@
 
 Run it with ``.venv/bin/python benchmarks/history.py``; it builds its lakes in temporary folders. Commits follow each
 other without the drain's pause of 10 s, and every margin of maintenance is shortened to the time that as many commits
-took as a drain makes in it: 60 in 10 minutes, 360 in an hour. So as many snapshots stand at once as on a platform.
+took as a drain makes in it: 60 in 10 minutes, 360 in an hour. So the table has as many snapshots as on a platform.
 Maintenance runs between commits as the platform runs it: every 30th commit, in the same process. A state is tagged
 every 360 commits, as an hour is. Its CPU is shown as well: other work on the machine hardly moves it.
 """
@@ -154,7 +154,7 @@ def measure(table: Table, block: Block) -> None:
 
 
 def check(table: Table, commits: int) -> None:
-    """Make sure that every row stands once, and the offsets with them."""
+    """Make sure that every row is there once, and the offsets with them."""
     offsets = table.scan(selected_fields=("kafka_offset",)).to_arrow()["kafka_offset"].to_pylist()
     assert sorted(offsets) == list(range(commits * ROWS))
     assert Offsets.from_properties(table.properties) == Offsets({PLACE: commits * ROWS})

@@ -3,10 +3,10 @@
 import json
 import sys
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from k2_core import topics
-from k2_core.lake.table_spec import Column, TableSpec
+from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import DATA, all_tables
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
@@ -34,9 +34,20 @@ def dictionary(specs: Iterable[TableSpec], venues: Iterable[str]) -> str:
     contents = "\n".join(f"- [{spec.name}](#{spec.name}): {spec.doc}" for spec in tables)
     raw = ", ".join(f"`{topics.raw_topic('crypto', data, venue)}`" for venue in venues for data in DATA)
     parts = [
-        f"{_HEAD}\n{contents}\n- [Reasons of rejection](#reasons-of-rejection)\n- [Kafka messages](#kafka-messages)\n",
-        *(_table(spec) for spec in tables),
-        _reasons(),
+        f"{_HEAD}\n{contents}\n- [Reasons of rejection](#reasons-of-rejection)\n- [Kafka messages](#kafka-messages)\n"
+    ]
+    for spec in tables:
+        rows = "\n".join(
+            f"| {column.name} | {column.kind} | {'yes' if column.required else 'no'} | {_cell(column.doc)} |"
+            for column in spec.columns
+        )
+        parts.append(
+            f"## {spec.name}\n\n{spec.doc} Partitioned by {spec.partition_unit} of `{spec.partition_by}`.\n\n"
+            f"| column | type | required | meaning |\n|---|---|---|---|\n{rows}\n"
+        )
+    reasons = "\n".join(f"| {reason} | {_cell(meaning)} |" for reason, meaning in REASONS.items())
+    parts += [
+        f"## Reasons of rejection\n\nThe values of `reason`.\n\n| reason | meaning |\n|---|---|\n{reasons}\n",
         _MESSAGES,
         _record("Frames", raw, topics.raw_frame_schema()),
         _record("Feed events", f"`{topics.FEED_EVENTS}`", topics.feed_event_schema()),
@@ -44,31 +55,14 @@ def dictionary(specs: Iterable[TableSpec], venues: Iterable[str]) -> str:
     return "\n".join(parts)
 
 
-def _table(spec: TableSpec) -> str:
-    rows = "\n".join(_column(column) for column in spec.columns)
-    return (
-        f"## {spec.name}\n\n{spec.doc} Partitioned by {spec.partition_unit} of `{spec.partition_by}`.\n\n"
-        f"| column | type | required | meaning |\n|---|---|---|---|\n{rows}\n"
-    )
-
-
-def _column(column: Column) -> str:
-    return f"| {column.name} | {column.kind} | {'yes' if column.required else 'no'} | {_cell(column.doc)} |"
-
-
-def _reasons() -> str:
-    rows = "\n".join(f"| {reason} | {_cell(meaning)} |" for reason, meaning in REASONS.items())
-    return f"## Reasons of rejection\n\nThe values of `reason`.\n\n| reason | meaning |\n|---|---|\n{rows}\n"
-
-
 def _record(title: str, where: str, schema: str) -> str:
     record = json.loads(schema)
-    rows = "\n".join(f"| {f['name']} | {_avro_type(f['type'])} | {_cell(f['doc'])} |" for f in record["fields"])
+    # The only types that are no plain name are maps.
+    kinds = [f["type"] if isinstance(f["type"], str) else f"map of {f['type']['values']}s" for f in record["fields"]]
+    rows = "\n".join(
+        f"| {f['name']} | {kind} | {_cell(f['doc'])} |" for f, kind in zip(record["fields"], kinds, strict=True)
+    )
     return f"### {title}\n\n{record['doc']} In {where}.\n\n| field | type | meaning |\n|---|---|---|\n{rows}\n"
-
-
-def _avro_type(kind: Any) -> str:
-    return f"{kind['type']} of {kind['values']}s" if isinstance(kind, dict) else str(kind)
 
 
 def _cell(text: str) -> str:

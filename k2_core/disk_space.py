@@ -57,7 +57,8 @@ def disks(settings: Settings) -> list[Disk]:
     found = []
     for folder in folders(settings):
         try:
-            usage = shutil.disk_usage(_existing(folder))
+            # A folder that is not there yet will be made on the disk of the nearest one that is.
+            usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists()))
         except OSError:
             continue
         found.append(Disk(folder, usage.free, usage.total))
@@ -75,7 +76,3 @@ def says_full(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in _FULL_TEXTS)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())

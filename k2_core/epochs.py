@@ -41,6 +41,8 @@ class Epochs:
     def name(self, exchange: str, symbol: str, event_us: int) -> str:
         """Return one symbol as :meth:`names` does."""
         starts = self.starts(exchange, symbol)
+        # A trade at the very start belongs to the epoch. Ids of the first epoch keep the plain symbol, so that those
+        # which were made before anybody knew of a second one stay what they are.
         place = bisect_right(starts, event_us)
         return f"{symbol}|{starts[place - 1]}" if place else symbol
 

@@ -33,7 +33,7 @@ class SettingsError(K2Error):
     """A settings value cannot be used."""
 
 
-_LONGEST: Final = 500  # characters of an error: it is for a person, and the bytes stand beside it
+_LONGEST: Final = 500  # characters of an error: it is for a person, and the bytes are kept beside it
 
 
 def readable(text: str) -> str:

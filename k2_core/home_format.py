@@ -57,6 +57,7 @@ def _format_in(path: Path, wait_s: float) -> int:
     """Read the number; a connection that could not write would leave SQLite's own files behind."""
     uri = f"file:{quote(str(path))}?mode=rw"
     try:
+        # A home from before there were numbers has no such table; a kill while it is made leaves it empty.
         with closing(sqlite3.connect(uri, uri=True, timeout=wait_s)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'k2_format'").fetchone():
                 return BEFORE_NUMBERS

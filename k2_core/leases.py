@@ -100,6 +100,8 @@ class FileLeases:
         else:
             file.close()
             return None
+        # The lock is the lease. The pid in the file only tells others who has it, and may be that of an earlier holder
+        # for a moment.
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -109,6 +111,7 @@ class FileLeases:
         """Return who has the lease ``name``; None when nobody does. Makes nothing."""
         try:
             with self._path(name).open(encoding="ascii") as file:
+                # A shared lock that is granted shows that nobody has the exclusive one; closing the file gives it back.
                 if _locked(file, fcntl.LOCK_SH):
                     return None
                 pid, noted_at = int(file.read() or 0), os.fstat(file.fileno()).st_mtime

@@ -21,6 +21,7 @@ def message_ids(
     namespace: uuid.UUID, exchange: str, symbols: Sequence[str], venue_ids: Sequence[str]
 ) -> npt.NDArray[np.bytes_]:
     """Return :func:`message_id` of many keys, made side by side: an array of 36 ASCII bytes each."""
+    # The SHA-1 of a key begins with what all ids of a symbol share: it is hashed once, and copied for each id.
     seeds = {
         symbol: hashlib.sha1(namespace.bytes + f"{exchange}|{symbol}|".encode(), usedforsecurity=False)
         for symbol in set(symbols)
@@ -30,6 +31,8 @@ def message_ids(
         digest = seeds[symbol].copy()
         digest.update(venue_id.encode())
         digests.append(digest.digest())
+    # From here on all ids at once: the first 16 of 20 bytes, six bits of them fixed by the RFC, then two hexadecimal
+    # digits for each byte, and those in five groups between hyphens.
     octets = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 20)[:, :16].copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x50  # version 5
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80  # the RFC's variant

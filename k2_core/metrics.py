@@ -41,7 +41,7 @@ FEED_PRODUCE_ERRORS = Counter(
     "k2_kafka_produce_errors_total", "Messages that Kafka refused for good.", ["exchange", "topic"]
 )
 FEED_CONNECTED = Gauge(
-    "k2_feed_connection_status", "1 while every connection to the venue stands, else 0.", ["exchange"]
+    "k2_feed_connection_status", "1 while every connection to the venue is open, else 0.", ["exchange"]
 )
 FEED_RECEIVED = Counter("k2_feed_messages_received_total", "Frames that were received.", ["exchange"])
 FEED_MESSAGE_ERRORS = Counter(

@@ -1,6 +1,6 @@
 """The vector of next offsets that a drained table carries, written in the same commit as its rows.
 
-It stands as JSON, ``{topic id: {partition: next offset}}``, in the snapshot's summary and in the table's properties:
+It is kept as JSON, ``{topic id: {partition: next offset}}``, in the snapshot's summary and in the table's properties:
 the second survives the expiry of snapshots.
 """
 
@@ -22,6 +22,7 @@ class Offsets:
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> "Offsets":
         """Read the vector from a table's properties; empty when there is none yet."""
+        # A topic that was deleted and made again has another id: its offsets are kept beside those of the old one.
         stored = json.loads(properties.get(PROPERTY, "{}"))
         return cls({(topic, int(part)): offset for topic, parts in stored.items() for part, offset in parts.items()})
 

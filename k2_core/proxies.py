@@ -49,6 +49,8 @@ def _is_spared(parts: SplitResult, spared: str) -> bool:
     host = (parts.hostname or "").rstrip(".")
     port = str(parts.port or _PORTS.get(parts.scheme, 0))
     for entry in spared.lower().replace(",", " ").split():
+        # An entry may be a host, a domain with or without its dot or asterisk, an address or a network, and may have a
+        # port. A bare IPv6 address has colons, but needs brackets to have a port.
         name, colon, number = entry.rpartition(":")
         with_port = colon and number.isdecimal() and (":" not in name or name.endswith("]"))
         if with_port and number != port:

@@ -78,6 +78,7 @@ def quote_id(
 
 def canonical(text: str) -> str:
     """Return a number without exponent or trailing zeros, ``105944.2``; what is no such number stays as it is."""
+    # Nearly all numbers are plain texts already, for which cutting zeros is enough. The others are computed exactly.
     if _PLAIN.fullmatch(text):
         return text.rstrip("0").rstrip(".") if "." in text else text
     number = exact(text) if len(text) <= _WIDEST_PRECISION else None
@@ -112,6 +113,7 @@ def check(quote: VenueQuote, instrument: Instrument | None, received_ns: int) ->
     """
     if instrument is None:
         raise MalformedFrame("unknown_symbol", f"nobody listed or subscribed to {quote.venue_symbol!r} by then")
+    # Without a time of the venue, the quote has that of its receipt.
     _check_side("bid", quote.bid_price, quote.bid_quantity)
     _check_side("ask", quote.ask_price, quote.ask_quantity)
     check_time("quote", received_ns // 1_000 if quote.event_us is None else quote.event_us, received_ns)

@@ -38,7 +38,7 @@ class RawFrame(NamedTuple):
 
 
 def schema_id_of(value: bytes) -> int:
-    """Return the schema id that stands in a Kafka value.
+    """Return the schema id in a Kafka value's header.
 
     Raises:
         MalformedFrame: ``not_confluent_avro`` when the header is missing.
@@ -62,11 +62,25 @@ class Encoder:
 
     def encode(self, received_ns: int, connection_seq: int, channel: str, symbol: str, payload: bytes) -> bytes:
         """Return the Kafka value of one frame."""
-        stream = self._streams.get((channel, symbol)) or self._stream(channel, symbol)
+        stream = self._streams.get((channel, symbol))
+        if stream is None:
+            stream = self._venue + _string(channel) + _string(symbol) + self._connection_id
+            self._streams[channel, symbol] = stream
+        # Avro writes a number n >= 0 as 2n, seven bits a byte, lowest first, and every byte but the last continues. So
+        # 14 bits that others follow are two bytes of _PAIRS, and the high rest of a number that rises is encoded only
+        # when it changes: that of a receipt about every 0.13 s, that of the sequence every 8,192 frames.
         zigzag = received_ns << 1
         high = zigzag >> (2 * _PAIR_BITS)
-        if high != self._high:  # changes about every 0.13 s
+        if high != self._high:
             self._high, self._high_bytes = high, _varint(high)
+        place = connection_seq << 1
+        if place <= _PAIR_MASK:
+            sequence = _SMALL[place]
+        else:
+            if place >> _PAIR_BITS != self._sequence_high:
+                self._sequence_high = place >> _PAIR_BITS
+                self._sequence_high_bytes = _varint(self._sequence_high)
+            sequence = _PAIRS[place & _PAIR_MASK] + self._sequence_high_bytes
         length = len(payload) << 1
         return b"".join(
             (
@@ -74,25 +88,12 @@ class Encoder:
                 _PAIRS[zigzag & _PAIR_MASK],
                 _PAIRS[zigzag >> _PAIR_BITS & _PAIR_MASK],
                 self._high_bytes,
-                self._sequence(connection_seq << 1),
+                sequence,
                 stream,
                 _SMALL[length] if length <= _PAIR_MASK else _varint(length),
                 payload,
             )
         )
-
-    def _sequence(self, zigzag: int) -> bytes:
-        if zigzag <= _PAIR_MASK:
-            return _SMALL[zigzag]
-        high = zigzag >> _PAIR_BITS
-        if high != self._sequence_high:
-            self._sequence_high, self._sequence_high_bytes = high, _varint(high)
-        return _PAIRS[zigzag & _PAIR_MASK] + self._sequence_high_bytes
-
-    def _stream(self, channel: str, symbol: str) -> bytes:
-        encoded = self._venue + _string(channel) + _string(symbol) + self._connection_id
-        self._streams[channel, symbol] = encoded
-        return encoded
 
 
 def decode(value: bytes) -> RawFrame:
@@ -156,6 +157,7 @@ def _read_long(value: bytes, at: int) -> tuple[int, int]:
         raise MalformedFrame("malformed_envelope", f"a number at byte {at} does not end")
     if number >= 1 << 64:
         raise MalformedFrame("malformed_envelope", f"a number at byte {at} has more than 64 bits")
+    # Zigzag: an even number is twice a positive one, an odd one stands for a negative.
     return (number >> 1) ^ -(number & 1), index + 1
 
 

@@ -133,6 +133,7 @@ def forbidden_change(old: str, new: str) -> str | None:
     A registry judges by Avro's rules of resolution alone, and by those a decimal may change its scale and bytes may
     become a string: old values would then be read without an error, and wrongly.
     """
+    # Fields that were added or removed are the registry's to judge: only those of both schemas can be misread.
     before, after = _leaves(json.loads(old), ""), _leaves(json.loads(new), "")
     for path in before.keys() & after.keys():
         was, becomes = before[path], after[path]
@@ -152,6 +153,7 @@ def _leaves(node: object, path: str) -> dict[str, _Leaf]:
         return {key: leaf for leaves in each for key, leaf in leaves.items()}
     if not isinstance(node, dict):
         return {path: (node, None, None, None)}
+    # Either a type with attributes, such as a logical type, or only braces around another type.
     inner = node.get("type")
     if inner == "record":
         leaves = [_leaves(field["type"], f"{path}.{field['name']}".lstrip(".")) for field in node["fields"]]

@@ -21,5 +21,6 @@ def seconds_of(retry_after: str | None) -> float | None:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
+    # The RFC's dates are GMT; one of "-0000" is read as without a zone.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - clock.now()).total_seconds())

@@ -361,7 +361,11 @@ def load_settings(**overrides: object) -> Settings:
         name = next(names, "a K2_ variable")
         msg = f"{name} cannot be used: {_spelling(name) or error}."
         raise SettingsError(msg) from None
-    _refuse_unknown(os.environ)
+    known = {f"K2_{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith("K2_") and name.split("__")[0] not in known | _INTERNAL:
+            msg = f"{name} is not a setting of K2: check its spelling against docs/settings.md."
+            raise SettingsError(msg)
     return settings
 
 
@@ -392,20 +396,14 @@ def armed_crash() -> tuple[str | None, str | None]:
     return os.environ.get("K2_CRASH_AT"), os.environ.get("K2_CRASH_LOG")
 
 
-def _field_of(variable: str) -> FieldInfo | None:
-    """Return the setting, or the section of settings, that a variable gives; None when there is none."""
+def _spelling(variable: str) -> str:
+    """Return how to write a variable that holds JSON; an empty text for any other."""
     prefix, _, path = variable.lower().partition("_")
     section: Any = Settings if prefix == "k2" else None
-    field = None
+    field: FieldInfo | None = None
     for name in path.split("__"):
         field = getattr(section, "model_fields", {}).get(name)
         section = field.annotation if field else None
-    return field
-
-
-def _spelling(variable: str) -> str:
-    """Return how to write a variable that holds JSON; an empty text for any other."""
-    field = _field_of(variable)
     kind = field and (get_origin(field.annotation) or field.annotation)
     if field is not None and kind is tuple:
         return f"it must be a JSON list, such as {json.dumps(field.default[:1] or ['BTCUSDT'])}"
@@ -419,14 +417,6 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse_unknown(environment: "os._Environ[str]") -> None:
-    known = {f"K2_{name.upper()}" for name in Settings.model_fields}
-    for name in environment:
-        if name.startswith("K2_") and name.split("__")[0] not in known | _INTERNAL:
-            msg = f"{name} is not a setting of K2: check its spelling against docs/settings.md."
-            raise SettingsError(msg)
 
 
 _INTERNAL = {"K2_TEST_RECORDINGS", "K2_TEST_SEED", "K2_CRASH_AT", "K2_CRASH_LOG"}

@@ -44,45 +44,31 @@ def settings_reference(settings: type[BaseModel]) -> str:
 
 def _sections(prefix: str, title: str, section: type[BaseModel], doc: str) -> Iterator[str]:
     """Yield a section's own settings, then its subsections'."""
-    inner = {name: field for name, field in section.model_fields.items() if _is_section(field)}
-    own = [_row(prefix, name, field) for name, field in section.model_fields.items() if name not in inner]
-    if own:
-        rows = "\n".join(own)
-        yield f"\n## {title}\n\n{doc}| variable | type | default | meaning |\n|---|---|---|---|\n{rows}\n"
-    for name, field in inner.items():
+    rows, inner = "", []
+    for name, field in section.model_fields.items():
+        variable = f"{prefix}{'_' if prefix == 'K2' else '__'}{name.upper()}"
         kind = field.annotation
-        assert isinstance(kind, type)  # noqa: S101  # a section's class
-        words = f"{(kind.__doc__ or '').strip()}\n\n"
-        yield from _sections(_variable(prefix, name), name.capitalize(), kind, words)
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-
-
-def _row(prefix: str, name: str, field: FieldInfo) -> str:
-    return f"| `{_variable(prefix, name)}` | {_kind(field)} | {_default(field)} | {field.description or ''} |"
-
-
-def _variable(prefix: str, name: str) -> str:
-    return f"{prefix}{'_' if prefix == 'K2' else '__'}{name.upper()}"
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            inner.append((variable, name.capitalize(), kind, f"{(kind.__doc__ or '').strip()}\n\n"))
+        else:
+            rows += f"| `{variable}` | {_kind(field)} | {_default(field)} | {field.description or ''} |\n"
+    if rows:
+        yield f"\n## {title}\n\n{doc}| variable | type | default | meaning |\n|---|---|---|---|\n{rows}"
+    for of_section in inner:
+        yield from _sections(*of_section)
 
 
 def _kind(field: FieldInfo) -> str:
     kind: Any = get_origin(field.annotation)
     if kind not in {tuple, dict}:  # a plain type, or one that may be None
         kind = (get_args(field.annotation) or (field.annotation,))[0]
-    return f"{_NAMES[kind]}{_bounds(field)}"
-
-
-def _bounds(field: FieldInfo) -> str:
-    found = [
+    bounds = [
         f"{word} {getattr(bound, name)}"
         for bound in field.metadata
         for name, word in (("ge", "from"), ("gt", "above"), ("le", "to"))
         if hasattr(bound, name)
     ]
-    return f", {' '.join(found)}" if found else ""
+    return f"{_NAMES[kind]}{', ' if bounds else ''}{' '.join(bounds)}"
 
 
 def _default(field: FieldInfo) -> str:

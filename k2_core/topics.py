@@ -20,7 +20,7 @@ def raw_topic(asset_class: str, kind: str, venue: str) -> str:
 
 
 def venue_of(topic: str) -> str | None:
-    """Return the venue whose frames stand in a topic; None for a topic of other things."""
+    """Return the venue whose frames are in a topic; None for a topic of other things."""
     found = _RAW.fullmatch(topic)
     return found["venue"] if found else None
 

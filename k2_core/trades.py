@@ -39,7 +39,7 @@ REASONS: Final = {
     "before 2010-01-01, the first day that is kept",
     "timestamp_in_future": "the time of the trade or quote is over 5 minutes after its receipt",
     "unknown_symbol": "when the frame was received, no version in reference_instruments had the symbol and no feed had "
-    "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be told apart",
+    "subscribed to it; where the register holds nothing of the venue yet: base and quote cannot be separated",
     "parser_failed": "the parser broke on the frame: a fault of K2, whose log says where",
     "not_storable": "what the frame says cannot be written into a table, so that bronze holds its bytes alone: a "
     "fault of K2, whose log says where",
@@ -118,22 +118,18 @@ def check_number(field: Literal["price", "quantity"], text: str, precision: int,
         MalformedFrame: ``wrong_type``, ``<field>_not_positive`` or ``number_out_of_range``.
     """
     number = exact(text) if len(text) <= _LONGEST_NUMBER else None
-    if number is None:
-        raise _without_value(field, text)
+    if number is None:  # no number, or one beyond what can be computed with
+        found = _NUMBER.fullmatch(text)
+        if found is None:
+            raise MalformedFrame("wrong_type", f"{field} {text!r} is not a decimal number")
+        if found["sign"] == "-" or not re.search("[1-9]", found["digits"]):
+            raise MalformedFrame(f"{field}_not_positive", f"{field} is {text}")
+        beyond = f"{field} {text} has a length or an exponent beyond any column"
+        raise MalformedFrame("number_out_of_range", beyond)
     if number <= 0:
         raise MalformedFrame(f"{field}_not_positive", f"{field} is {text}")
     if plain(number, precision, scale) is None:
         raise MalformedFrame("number_out_of_range", f"{field} {text} does not fit decimal({precision},{scale})")
-
-
-def _without_value(field: str, text: str) -> MalformedFrame:
-    """Say what is wrong with a text that spells no number, or one beyond what can be computed with."""
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return MalformedFrame("wrong_type", f"{field} {text!r} is not a decimal number")
-    if found["sign"] == "-" or not re.search("[1-9]", found["digits"]):
-        return MalformedFrame(f"{field}_not_positive", f"{field} is {text}")
-    return MalformedFrame("number_out_of_range", f"{field} {text} has a length or an exponent beyond any column")
 
 
 def exact(text: str) -> Decimal | None:
@@ -151,6 +147,8 @@ def plain(number: Decimal, precision: int, scale: int) -> str | None:
     """Return ``number`` without exponent if it fits decimal(precision, scale) unrounded, else None."""
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101  # finite, so never 'n' or 'F'
+    # Zeros at the end are no digits that a column must hold: 1.500 is 15 × 10^-1, and 2E+3 is 2 × 10^3. What is left
+    # has -exponent digits after the point, and at most its length plus exponent before it.
     significant = "".join(map(str, digits)).rstrip("0")
     exponent += len(digits) - len(significant)
     if not significant:

@@ -95,8 +95,8 @@ class Feed:
         found = [stream.last_trade for stream in self._streams if stream.last_trade]
         return max(found, default=self._closed_trade)
 
-    async def room(self) -> None:
-        await self.publisher.room()
+    async def wait_until_accepted(self) -> None:
+        await self.publisher.wait_until_accepted()
 
     def open(self, connection_id: str) -> FeedStream:
         self._learn()
@@ -189,7 +189,7 @@ class Feed:
     def _tell(self, elapsed_s: float) -> None:
         """Report dropped frames; then, once it is known what earlier processes have fed, restarts and gaps."""
         if self.drops:
-            self.note("dropped", reason=self.publisher.away_because, **self.drops.told())
+            self.note("dropped", reason=self.publisher.away_because, **self.drops.take_details())
         if not self._knows:
             return
         restarts, self.gaps.restarts = self.gaps.restarts, []

@@ -40,7 +40,7 @@ class Recorder:
     def full(self) -> bool:
         return False  # writing blocks
 
-    async def room(self) -> None:
+    async def wait_until_accepted(self) -> None:
         return
 
     def open(self, connection_id: str) -> "Recorder":  # noqa: ARG002  # as the protocol says

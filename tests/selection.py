@@ -30,12 +30,12 @@ _FAULTS: Final = "tests/reliability/"
 SLOW: Final = tuple(
     f"tests/{name}.py"
     for name in (
-        *("api/test_candles_route", "api/test_rejected_page", "api/test_trades_route", "assets/test_any_bytes"),
+        *("api/test_ohlcv_route", "api/test_rejected_page", "api/test_trades_route", "assets/test_any_bytes"),
         *("assets/test_compaction", "assets/test_drain_ending", "assets/test_earlier_home", "assets/test_epochs"),
-        *("assets/test_epochs_in_batches", "assets/test_event_log", "assets/test_gold_quotes", "assets/test_history"),
-        *("assets/test_history_job", "assets/test_interruptions", "assets/test_lane", "assets/test_moved_gold"),
-        *("assets/test_nasty_content", "assets/test_rebuild", "assets/test_rebuilt_days", "assets/test_reconcile"),
-        *("assets/test_refine_loop", "assets/test_tables_of_an_earlier_k2", "core/test_instruments"),
+        *("assets/test_epochs_in_batches", "assets/test_event_log", "assets/test_refresh_quotes"),
+        *("assets/test_table_history", "assets/test_maintain_job", "assets/test_interruptions"),
+        *("assets/test_topic_lane", "assets/test_moved_gold", "assets/test_nasty_content", "assets/test_rebuild_day"),
+        *("assets/test_rebuilt_days", "assets/test_reconcile", "assets/test_refine_loop", "core/test_instruments"),
         *("core/test_venues", "feeds/test_feed_process", "feeds/test_kafka_away", "feeds/test_simulator_faults"),
         *("feeds/test_simulator_process", "stack/test_accept_loss", "stack/test_supervisor"),
     )

@@ -49,24 +49,19 @@ class CatalogPointer:
             self._catalog.engine.dispose()
 
     def _follow(self, name: str) -> Table | None:
-        catalog = self._open()
+        with self._opening:
+            if self._catalog is None:
+                self._catalog = open_catalog(self._settings)
+        catalog, namespace = self._catalog, self._settings.catalog.namespace
+        # A metadata file never changes once written: while the catalog points to the one that was read, it is current.
+        # A table that is not known yet is loaded at once, which asks for its pointer anyway.
         known = self._tables.get(name)
-        location = self._location(catalog, name) if known is not None else None
+        location = pointers(catalog, namespace, name).get(name) if known is not None else None
         if known is not None and known.metadata_location == location:
             return known
         with self._loading:
             known = self._tables.get(name)  # another request may have followed the pointer while this one waited
             if known is not None and known.metadata_location == location:
                 return known
-            table = catalog.load_table((self._settings.catalog.namespace, name))
-            self._tables[name] = table
+            self._tables[name] = table = catalog.load_table((namespace, name))
             return table
-
-    def _location(self, catalog: Catalog, name: str) -> str | None:
-        return pointers(catalog, self._settings.catalog.namespace, name).get(name)
-
-    def _open(self) -> Catalog:
-        with self._opening:
-            if self._catalog is None:
-                self._catalog = open_catalog(self._settings)
-            return self._catalog

@@ -32,7 +32,14 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self._timeout_s = settings.api.query_timeout_s
         self._memory_mb = settings.api.query_memory_mb
-        self._database = _open(settings)
+        memory = f"{self._memory_mb}MB"
+        self._database = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": ""})
+        # The folders are allowed before access is closed; a query cannot open it again.
+        if can_open(settings.warehouse):
+            warehouse = local_path(settings.warehouse)
+            self._database.execute("SET GLOBAL allowed_directories = $folders", {"folders": [warehouse]})
+        self._database.execute("SET GLOBAL enable_external_access = false")
+        self._database.execute("SET GLOBAL parquet_metadata_cache = true")
 
     def over_files(self, sql: str, paths: Sequence[str], params: Mapping[str, object], query_type: str) -> list[Row]:
         """Run ``sql`` over the Parquet files at ``paths``, which it names ``@rows``; no files give no rows.
@@ -103,24 +110,13 @@ class Engine:
 
 
 def can_open(location: str) -> bool:
-    """Tell whether DuckDB reads exactly the file at ``location`` when told to: a local one, without glob letters."""
+    """Tell whether DuckDB reads exactly the file that ``location`` names: a local one, without glob letters."""
     return urlparse(location).scheme in {"", "file"} and not set(location) & _GLOB
 
 
 def local_path(location: str) -> str:
     """Return the path of a local location, as DuckDB's ``filename`` column gives it."""
     return location.removeprefix("file://")
-
-
-def _open(settings: Settings) -> duckdb.DuckDBPyConnection:
-    memory = f"{settings.api.query_memory_mb}MB"
-    database = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": memory, "temp_directory": ""})
-    if can_open(settings.warehouse):
-        warehouse = local_path(settings.warehouse)
-        database.execute("SET GLOBAL allowed_directories = $folders", {"folders": [warehouse]})
-    database.execute("SET GLOBAL enable_external_access = false")
-    database.execute("SET GLOBAL parquet_metadata_cache = true")
-    return database
 
 
 def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:

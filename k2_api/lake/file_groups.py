@@ -75,7 +75,12 @@ class FileGroups:
             known = {each.path: self._groups[each.path] for each in files if each.path in self._groups}
         missing = [each for each in files if each.path not in known]
         if missing:
-            known |= self._remembered(look(missing))
+            found = look(missing)  # without the lock: other questions go on meanwhile
+            known |= found
+            with self._lock:
+                self._groups.update(found)
+                while len(self._groups) > _FILES_KEPT:
+                    self._groups.popitem(last=False)
         return [(each, known[each.path]) for each in files]
 
     def walk(self, files: Sequence[LakeFile], look: Look) -> Iterator[tuple[LakeFile, Groups]]:
@@ -84,10 +89,3 @@ class FileGroups:
         while start < len(files):
             yield from self.of(files[start : start + step], look)
             start, step = start + step, min(2 * step, _WIDEST_LOOK)
-
-    def _remembered(self, groups: dict[str, Groups]) -> dict[str, Groups]:
-        with self._lock:
-            self._groups.update(groups)
-            while len(self._groups) > _FILES_KEPT:
-                self._groups.popitem(last=False)
-        return groups

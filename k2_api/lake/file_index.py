@@ -38,6 +38,7 @@ def snapshot_files(table: Table, snapshot: Snapshot, time_column: str) -> Snapsh
     Raises:
         FilesGone: its manifests were removed after it expired.
     """
+    # Bounds go by the ids of columns, which stay the same when a column is renamed or others are added.
     read = reading(table.io)
     bounded = Bounded(*(table.schema().find_field(name).field_id for name in (time_column, "symbol", "exchange")))
     try:

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 
-from k2_api.lake.file_groups import Group, Groups
+from k2_api.lake.file_groups import Groups
 from k2_api.lake.file_index import Filter
 from k2_core.lake.manifests import LakeFile
 
@@ -15,9 +15,10 @@ def surely_first(
 ) -> list[LakeFile]:
     """Return files that hold the first ``rows`` rows asked for, newest or oldest first.
 
-    Files are taken in order of their near end. Once ``rows`` rows are known to stand before the near end of the next
+    Files are taken in order of their near end. Once ``rows`` rows are known to lie before the near end of the next
     file, no later file can hold any of them.
     """
+    # Newest first, times are negated: then "near" and "before" mean the same in both directions.
     ordered = sorted(candidates, key=lambda file: _near(file, newest=newest))
     edges: list[int | None] = [*(_near(file, newest=newest) for file in ordered[1:]), None]
     chosen: list[LakeFile] = []
@@ -27,9 +28,12 @@ def surely_first(
         fitting = [group for group in groups if group.fits(where)]
         if fitting:
             chosen.append(file)
+        # All rows of a group count, as soon as its far end, and so each of them, lies before the edge. A group that
+        # reaches over an end of the time range has an unknown number of rows inside it, and counts as none. Rows at
+        # the edge itself prove nothing: the next file may have others at that time, which sort before them.
         for group in fitting:
             if group.surely_inside(where):
-                heapq.heappush(waiting, (_far(group, newest=newest), group.rows))
+                heapq.heappush(waiting, (-group.first_us if newest else group.last_us, group.rows))
         while edge is not None and waiting and waiting[0][0] < edge:
             proven += heapq.heappop(waiting)[1]
         if proven >= rows:
@@ -39,7 +43,3 @@ def surely_first(
 
 def _near(file: LakeFile, *, newest: bool) -> int:
     return -file.last_us if newest else file.first_us
-
-
-def _far(group: Group, *, newest: bool) -> int:
-    return -group.first_us if newest else group.last_us

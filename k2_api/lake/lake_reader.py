@@ -85,11 +85,17 @@ class PinnedTable:
     ) -> list[Row]:
         """Run ``sql`` over every file of ``where`` that may hold a venue sequence from ``ids[0]`` to ``ids[1]``."""
         found = self._groups.of(self._candidates(where), self._source.look)
-        files = [each for each, groups in found if _overlaps(groups, where, *ids)]
+        files = [
+            each
+            for each, groups in found
+            if any(g.fits(where) and g.first_sequence <= ids[1] and g.last_sequence >= ids[0] for g in groups)
+        ]
         return self._source.rows(sql, files, where, params, query_type)
 
     def newest_us(self, where: Filter) -> int | None:
         """Return the newest time of the rows asked for, in µs since 1970; None when there are none."""
+        # By the manifests' bounds, which cover all symbols of a file: a file that ends before the best time cannot beat
+        # it, and so no later one can. Only the files before that are looked into.
         candidates = sorted(self._candidates(where), key=lambda file: file.last_us, reverse=True)
         best: int | None = None
         for file, groups in self._walk(candidates):
@@ -149,7 +155,14 @@ class LakeReader:
         table = self._pointer.table(REFERENCE_EPOCHS.name)
         if table is None or table.current_snapshot() is None:
             return NO_EPOCHS
-        return self.remember(("epochs", table.metadata_location), lambda: _epochs(table))
+
+        def read() -> Epochs:
+            starts: dict[tuple[str, str], list[int]] = {}
+            for row in table.scan(selected_fields=("exchange", "symbol", "start")).to_arrow().to_pylist():
+                starts.setdefault((row["exchange"], row["symbol"]), []).append(to_us(row["start"]))
+            return Epochs(starts)
+
+        return self.remember(("epochs", table.metadata_location), read)
 
     def missing_tables(self) -> list[str]:
         """Return the names of served tables that have not been made yet."""
@@ -167,6 +180,7 @@ class LakeReader:
         with self._lock:
             if key in self._remembered:
                 return self._remembered[key]  # type: ignore[return-value]  # one kind of key, one kind of answer
+        # Without the lock: a second thread may compute the same meanwhile, and comes to the same answer.
         answer = compute()
         with self._lock:
             self._remembered[key] = answer
@@ -189,14 +203,3 @@ class LakeReader:
         table = self._pointer.table(shape.table)
         snapshot = choose(table) if table is not None else None
         return PinnedTable(shape, self._groups[shape.table], self._engine, table, snapshot)
-
-
-def _epochs(table: Table) -> Epochs:
-    starts: dict[tuple[str, str], list[int]] = {}
-    for row in table.scan(selected_fields=("exchange", "symbol", "start")).to_arrow().to_pylist():
-        starts.setdefault((row["exchange"], row["symbol"]), []).append(to_us(row["start"]))
-    return Epochs(starts)
-
-
-def _overlaps(groups: tuple[Group, ...], where: Filter, low: int, high: int) -> bool:
-    return any(group.fits(where) and group.first_sequence <= high and group.last_sequence >= low for group in groups)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
 from pyiceberg.table import Table
 
 from k2_api.api_errors import FilesGone
@@ -15,8 +15,8 @@ from k2_api.lake.duckdb_engine import ROWS, Engine, Row, local_path
 from k2_api.lake.file_groups import Group, Groups, Shape
 from k2_api.lake.file_index import Filter
 from k2_core.clock import from_us
-from k2_core.lake.manifests import LakeFile
-from k2_core.lake.planned_read import DeleteFiles, delete_files, stream
+from k2_core.lake.manifests import BEGINNING_US, END_US, LakeFile
+from k2_core.lake.planned_read import ALL_ROWS, DeleteFiles, delete_files, stream
 
 _SIDE_BY_SIDE: Final = 4
 _NO_FILTER: Final = Filter()
@@ -43,7 +43,19 @@ class RowSource:
             return self.engine.over_files(sql, [each.path for each in files], params, query_type)
         # A column that the query does not name need not be read.
         columns = tuple(field.name for field in self.table.schema().fields if field.name in sql)
-        expression = _expression(where, self.shape.time_column)
+        time = self.shape.time_column
+        conditions: list[tuple[Any, str, object]] = []  # Any: mypy does not see the arguments of predicates
+        if where.symbol is not None:
+            conditions.append((EqualTo, "symbol", where.symbol))
+        if where.exchange is not None:
+            conditions.append((EqualTo, "exchange", where.exchange))
+        if where.start_us != BEGINNING_US:
+            conditions.append((GreaterThanOrEqual, time, from_us(where.start_us).isoformat()))
+        if where.end_us != END_US:
+            conditions.append((LessThan, time, from_us(where.end_us).isoformat()))
+        expression: BooleanExpression = ALL_ROWS
+        for predicate, column, value in conditions:
+            expression = And(expression, predicate(column, value))
         try:
             rows = stream(self.table, files, columns, expression, self._deletes)
             return self.engine.over_rows(sql, rows, params, query_type)
@@ -52,6 +64,7 @@ class RowSource:
 
     def look(self, files: Sequence[LakeFile]) -> dict[str, Groups]:
         """Return what each file holds of each (exchange, symbol), by its path; three or four columns are read."""
+        # pyiceberg is asked file by file, since its rows do not say which file they come from; DuckDB's do.
         if self.table is not None:
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
                 return dict(threads.map(self._look_into, files))
@@ -80,19 +93,3 @@ def _groups_sql(shape: Shape, file_column: str) -> str:
                min({sequence}) AS first_sequence, max({sequence}) AS last_sequence
         FROM {ROWS} GROUP BY {file_column} exchange, symbol
     """  # noqa: S608
-
-
-def _expression(where: Filter, time_column: str) -> BooleanExpression:
-    conditions: list[tuple[Any, str, object]] = []
-    if where.symbol is not None:
-        conditions.append((EqualTo, "symbol", where.symbol))
-    if where.exchange is not None:
-        conditions.append((EqualTo, "exchange", where.exchange))
-    if where.start_us != Filter.start_us:
-        conditions.append((GreaterThanOrEqual, time_column, from_us(where.start_us).isoformat()))
-    if where.end_us != Filter.end_us:
-        conditions.append((LessThan, time_column, from_us(where.end_us).isoformat()))
-    expression: BooleanExpression = AlwaysTrue()
-    for predicate, column, value in conditions:
-        expression = And(expression, predicate(column, value))
-    return expression

@@ -23,7 +23,11 @@ def resolve(metadata: TableMetadata, as_of: str | None) -> Snapshot | None:
     if ref is not None and ref.snapshot_ref_type == SnapshotRefType.TAG:
         return metadata.snapshot_by_id(ref.snapshot_id)
     if as_of.isdecimal():
-        return _by_id(metadata, int(as_of))
+        snapshot = metadata.snapshot_by_id(int(as_of))
+        # The first half of a commit was never a state of the table, though its metadata lists it.
+        if snapshot is None or snapshot.snapshot_id in first_halves(metadata.snapshots):
+            raise UnknownSnapshot(f"this table has no snapshot {int(as_of)}; it may have expired")
+        return snapshot
     try:
         moment = parse_moment(as_of)
     except ValueError:
@@ -78,10 +82,3 @@ def no_longer_kept(metadata: TableMetadata) -> NoLongerKept:
 def committed_at(snapshot: Snapshot) -> str:
     """Return when the snapshot was committed, as RFC 3339."""
     return iso(from_us(snapshot.timestamp_ms * 1000))
-
-
-def _by_id(metadata: TableMetadata, snapshot_id: int) -> Snapshot:
-    snapshot = metadata.snapshot_by_id(snapshot_id)
-    if snapshot is None or snapshot_id in first_halves(metadata.snapshots):
-        raise UnknownSnapshot(f"this table has no snapshot {snapshot_id}; it may have expired")
-    return snapshot

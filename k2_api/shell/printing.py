@@ -31,7 +31,7 @@ def print_rows(
         rows: by column.
         columns: in their order.
         form: of the output.
-        drawn: the columns that a terminal has room for; by default all.
+        drawn: the columns that fit on a terminal's line; by default all.
     """
     found = list(rows)
     if form == "json":
@@ -45,7 +45,7 @@ def print_rows(
         writer.writerows([_harmless(row[name]) for name in columns] for row in found)
         click.echo(out.getvalue(), nl=False)
     elif Console().is_terminal:
-        # A terminal has no room for every column; JSON, CSV and pipes have them all.
+        # Not every column fits on a terminal's line; JSON, CSV and pipes have them all.
         Console(highlight=False).print(_drawn(found, drawn or columns))
     else:
         lines = ["\t".join(columns), *("\t".join(_cell(row[name]) for name in columns) for row in found)]

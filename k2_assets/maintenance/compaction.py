@@ -144,7 +144,7 @@ def _share(file: LakeFile, limits: Limits) -> float:
 def _joined(
     load: Callable[[], Table], lease: Lease, spec: TableSpec, files: list[LakeFile], limits: Limits
 ) -> Iterator[Compacted]:
-    """Join files, as many at once as memory has room for: only reading them shows what their rows take."""
+    """Join files, as many at once as fit in memory: only reading them shows what their rows take."""
     table, lonely = load(), 0
     waiting: list[tuple[LakeFile, pa.Table]] = []
     for each in files:

@@ -76,39 +76,40 @@ _PRIMITIVES: Final[dict[str, _Read]] = {
 
 def _reader(schema: Any) -> _Read:
     """Return what reads a value of a schema. Floats are left out: the decoder reads a double as one."""
-    if isinstance(schema, list):
+    if isinstance(schema, list):  # a union
         choices = [_reader(each) for each in schema]
         return lambda decoder: choices[decoder.read_int()](decoder)
     kind = schema["type"] if isinstance(schema, dict) else schema
-    if kind in _PRIMITIVES:
-        return _PRIMITIVES[kind]
+    if kind == "array":
+        return _array_reader(schema["items"])
     if kind == "record":
         fields = [(field["name"], _reader(field["type"])) for field in schema["fields"]]
         return lambda decoder: {name: read(decoder) for name, read in fields}
     if kind == "fixed":
         size = schema["size"]
         return lambda decoder: decoder.read(size)
-    if kind == "array":
-        return _array_reader(schema["items"])
-    raise ValueError(f"an Avro file with values of type {kind}")
+    if kind not in _PRIMITIVES:
+        raise ValueError(f"an Avro file with values of type {kind}")
+    return _PRIMITIVES[kind]
 
 
 def _array_reader(items: Any) -> _Read:
-    """Return what reads an array. Iceberg's maps with numbers for keys are arrays of (key, value), and become dicts."""
-    if isinstance(items, dict) and [field["name"] for field in items.get("fields", ())] == ["key", "value"]:
-        key, value = (_reader(field["type"]) for field in items["fields"])
-        if (key, value) == (Decoder.read_int, Decoder.read_bytes):
-            return _numbered_bytes
+    if not isinstance(items, dict) or [field["name"] for field in items.get("fields", ())] != ["key", "value"]:
+        item = _reader(items)
+        return lambda decoder: list(_blocks(decoder, item))
+    # Avro's maps have texts for keys, so Iceberg writes one with numbers as an array of (key, value). Bounds of
+    # columns are such maps, {id: bytes}, which the decoder reads in one call.
+    key, value = (_reader(field["type"]) for field in items["fields"])
+    if (key, value) != (Decoder.read_int, Decoder.read_bytes):
         return lambda decoder: dict(_blocks(decoder, lambda each: (key(each), value(each))))
-    item = _reader(items)
-    return lambda decoder: list(_blocks(decoder, item))
 
+    def read_bounds(decoder: Decoder) -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        while count := _block_length(decoder):
+            decoder.read_int_bytes_dict(count, found)
+        return found
 
-def _numbered_bytes(decoder: Decoder) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    while count := _block_length(decoder):
-        decoder.read_int_bytes_dict(count, found)
-    return found
+    return read_bounds
 
 
 def _blocks(decoder: Decoder, item: _Read) -> Iterator[Any]:

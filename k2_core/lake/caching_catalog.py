@@ -30,6 +30,7 @@ class LakeCatalog(SqlCatalog):
             table = super()._convert_orm_to_iceberg(orm_table)
             self._read[key] = table.metadata_location, table.metadata
             return table
+        # As pyiceberg makes it, without reading the metadata. Each caller gets a Table of its own: a commit changes it.
         io = self._load_file_io(metadata.properties, location)
         return Table((*self.identifier_to_tuple(key[0]), key[1]), metadata, location, io, self)
 

@@ -3,7 +3,7 @@
 import fcntl
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
@@ -31,7 +31,12 @@ def open_catalog(settings: Settings) -> Catalog:
     """
     if settings.catalog.uri is None:
         settings.home.mkdir(parents=True, exist_ok=True)
-        _prepare_sqlite(settings.home / "catalog.db")
+        # Write-ahead logging, which the file remembers: readers then never wait for a writer. One process at a time
+        # switches to it: SQLite does not wait for another that is switching, but says "database is locked".
+        with (settings.home / "catalog.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with closing(sqlite3.connect(settings.home / "catalog.db", timeout=30)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
     properties = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, **settings.catalog.properties}
     catalog = made_once(lambda: LakeCatalog(CATALOG_NAME, **properties), things=2)  # its two tables
     try:
@@ -116,8 +121,8 @@ def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> d
             catalog.create_table_if_not_exists(
                 name, spec.schema, partition_spec=spec.partition_spec, properties=properties
             )
-    standing = [spec for spec in specs if spec.name in existing]
-    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in standing}
+    existing_specs = [spec for spec in specs if spec.name in existing]
+    left = {spec.name: change_table(catalog, namespace, spec, lambda change: change.small) for spec in existing_specs}
     return {name: changes for name, changes in left.items() if changes}
 
 
@@ -149,15 +154,3 @@ def note_format(catalog: Catalog) -> None:
 def _engine_of(catalog: Catalog) -> Engine:
     assert isinstance(catalog, SqlCatalog)  # noqa: S101  # the only kind that open_catalog opens
     return catalog.engine
-
-
-def _prepare_sqlite(path: Path) -> None:
-    """Switch to write-ahead logging, which the file remembers: readers then never wait for a writer.
-
-    One process at a time: SQLite does not wait for another that is switching, but says "database is locked".
-    """
-    with path.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = sqlite3.connect(path, timeout=30)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()

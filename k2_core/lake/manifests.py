@@ -41,6 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     @property
     def days(self) -> tuple[date, date]:
         """The first and the last day of its files, when the table's partitions are days; all days when unknown."""
+        # A partition by day is a number of days since 1970, stored in four bytes.
         if self.lower is None or self.upper is None:
             return date.min, date.max
         return _day(_number(self.lower)), _day(_number(self.upper))
@@ -98,6 +99,7 @@ class Manifests:
             if key in self._read:
                 self._read.move_to_end(key)
                 return self._read[key]
+        # Read without the lock, which other threads would wait for: two may then read the same, and count it once.
         found = read()
         with self._lock:
             self._count += len(found) - len(self._read.get(key, ()))
@@ -123,6 +125,7 @@ def reading(io: "FileIO") -> Read:
 
 def _listed(content: bytes) -> Iterator[Manifest]:
     for each in records(content):
+        # Iceberg's format 1 need not give counts; it has no delete files either.
         live = any(each.get(count, 1) for count in ("added_files_count", "existing_files_count"))
         first: dict[str, Any] = next(iter(each["partitions"] or ()), {})
         yield Manifest(
@@ -137,9 +140,11 @@ def _listed(content: bytes) -> Iterator[Manifest]:
 
 def _files(manifest: Manifest, read: Read, bounded: Bounded) -> Iterator[LakeFile]:
     for entry in records(read(manifest.path)):
-        if entry["status"] == _DELETED:
+        if entry["status"] == _DELETED:  # by the commit that wrote this manifest
             continue
         file, sequence = entry["data_file"], entry.get("sequence_number")
+        # Times are stored as 8 bytes, little end first, texts as UTF-8. Most files of a table share their symbols and
+        # exchanges, so that interned texts take no memory of their own.
         times = _bounds(file, bounded.time)
         partition = tuple(file["partition"].values())
         yield LakeFile(

@@ -96,6 +96,7 @@ def in_pieces(
     waiting: list[pa.Table] = []
     count = size = 0
     for rows in _portions(_scan(table, columns, where), _tasks(files), piece_rows):
+        # Files may differ in their Arrow types, such as text and large text; pyiceberg joins them in the same way.
         waiting.append(rows)
         count += rows.num_rows
         size += rows.nbytes
@@ -120,6 +121,9 @@ def _tasks(files: Iterable[LakeFile], deletes: DeleteFiles = MappingProxyType({}
 
 def _portions(scan: ArrowScan, tasks: Iterable[FileScanTask], most_rows: int) -> Iterator[pa.Table]:
     """Small files are read side by side, a file of more than ``most_rows`` batch by batch."""
+    # A portion ends when its files have enough rows or bytes, or are as many as are read at once: each of them is
+    # whole in memory until the portion is yielded. A file with deletes is read whole, whatever its size: to_table alone
+    # looks its deletes up.
     small: list[FileScanTask] = []
     rows = size = 0
     for task in tasks:

@@ -22,5 +22,5 @@ def newest_days(days: Mapping[str, int]) -> dict[str, int]:
 
 
 def oldest_remembered(days: Mapping[str, int]) -> str:
-    """Return the first day that a full memory of one source covers; empty while it has room for all days."""
+    """Return the first day that a full memory of one source covers; empty while it covers all days."""
     return min(days) if len(days) >= DAYS_REMEMBERED else ""

@@ -5,7 +5,7 @@ values. ``k2 up`` ends these. ``k2 tables migrate`` ends the others, as far as I
 another property or another column, is no difference.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownExcept
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType, NestedField
 
 from k2_core.lake.commit_attempts import until_committed
@@ -30,7 +31,7 @@ class Change:
     """
 
     what: str
-    apply: Callable[[Transaction], None] | None = None
+    apply: Callable[[Transaction], object] | None = None
     small: bool = False
 
 
@@ -48,7 +49,7 @@ def changes(table: Table, spec: TableSpec) -> list[Change]:
     differing = {name: value for name, value in wanted.items() if table.properties.get(name) != value}
     if differing:
         names = ", ".join(sorted(differing))
-        found.append(Change(f"set {names}", lambda transaction: _set(transaction, differing), small=True))
+        found.append(Change(f"set {names}", lambda tx: tx.set_properties(differing), small=True))
     return found
 
 
@@ -68,6 +69,7 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
     """
 
     def attempt(table: Table) -> list[Change] | None:
+        # From the newest state at every attempt: what another process has done meanwhile differs no more.
         left = changes(table, spec)
         due = [change for change in left if change.apply is not None and wanted(change)]
         if not due:  # also when the answer to the last commit was lost, and when another process was first
@@ -84,43 +86,56 @@ def apply_changes(load: Callable[[], Table], spec: TableSpec, wanted: Callable[[
 
 def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:
     name = wanted.name
-    standing = next((field for field in schema.fields if field.name == name), None)
-    if standing is None and wanted.required:
+    current = next((field for field in schema.fields if field.name == name), None)
+    if current is None and wanted.required:
         return [Change(f"column {name} is missing and may not be null: its rows have no value for it")]
-    if standing is None:
-        return [Change(f"add column {name} ({wanted.field_type})", lambda tx: _add(tx, wanted), small=True)]
+    if current is None:
+        add = _evolve(lambda schema: schema.add_column(name, wanted.field_type, wanted.doc))
+        return [Change(f"add column {name} ({wanted.field_type})", add, small=True)]
     found = []
-    if standing.required and not wanted.required:
-        found.append(Change(f"let {name} be null", lambda tx: _relax(tx, name)))
-    if wanted.required and not standing.required:
+    if current.required and not wanted.required:
+        found.append(Change(f"let {name} be null", _evolve(lambda schema: schema.make_column_optional(name))))
+    if wanted.required and not current.required:
         found.append(Change(f"column {name} may not be null any more: its rows may have none"))
-    if str(standing.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
-        found.append(_of_type(name, standing.field_type, wanted.field_type))
+    if str(current.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
+        now, then = current.field_type, wanted.field_type
+        if _widens(now, then):
+            widen = _evolve(lambda schema: schema.update_column(name, then))
+            found.append(Change(f"widen {name} from {now} to {then}", widen))
+        else:
+            what = f"column {name} is {now} and should be {then}: Iceberg cannot turn the one into the other"
+            found.append(Change(what))
     return found
 
 
-def _of_type(name: str, standing: IcebergType, wanted: IcebergType) -> Change:
-    if _widens(standing, wanted):
-        return Change(f"widen {name} from {standing} to {wanted}", lambda tx: _widen(tx, name, wanted))
-    return Change(f"column {name} is {standing} and should be {wanted}: Iceberg cannot turn the one into the other")
+def _evolve(stage: Callable[[UpdateSchema], object]) -> Callable[[Transaction], None]:
+    """Return what stages one change of the schema in a transaction."""
+
+    def apply(transaction: Transaction) -> None:
+        with transaction.update_schema() as update:
+            stage(update)
+
+    return apply
 
 
-def _widens(standing: IcebergType, wanted: IcebergType) -> bool:
+def _widens(current: IcebergType, wanted: IcebergType) -> bool:
     """Tell whether every value of the one type is one of the other, by Iceberg's rules of schema evolution."""
-    if isinstance(standing, DecimalType) and isinstance(wanted, DecimalType):
-        return standing.scale == wanted.scale and standing.precision < wanted.precision
-    kinds = (type(standing), type(wanted))
+    if isinstance(current, DecimalType) and isinstance(wanted, DecimalType):
+        return current.scale == wanted.scale and current.precision < wanted.precision
+    kinds = (type(current), type(wanted))
     return kinds in {(IntegerType, LongType), (FloatType, DoubleType)}
 
 
-def _of_partitions(standing: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:
-    now = {(schema.find_column_name(each.source_id), str(each.transform)): each.name for each in standing.fields}
+def _of_partitions(current: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:
+    now = {(schema.find_column_name(each.source_id), str(each.transform)): each.name for each in current.fields}
     then = {
         (spec.schema.find_column_name(each.source_id), str(each.transform)): each.name
         for each in spec.partition_spec.fields
     }
     if now.keys() == then.keys():
         return []
+    # Fields are compared by column and transform, whatever their names. Files that exist keep the partitions that they
+    # were written with; the new spec is for those to come.
     gone = [name for key, name in now.items() if key not in then]
     come = [
         (str(column), transform, name) for (column, transform), name in then.items() if (column, transform) not in now
@@ -128,32 +143,13 @@ def _of_partitions(standing: PartitionSpec, schema: Schema, spec: TableSpec) -> 
     missing = [column for column, _, _ in come if column not in schema.column_names]
     if missing:
         return [Change(f"partition by {', '.join(then.values())}: column {missing[0]} is to be added first")]
+
+    def apply(transaction: Transaction) -> None:
+        with transaction.update_spec() as update:
+            for name in gone:
+                update.remove_field(name)
+            for column, transform, name in come:
+                update.add_field(column, transform, name)
+
     what = f"partition new rows by {', '.join(then.values())} in place of {', '.join(gone) or 'nothing'}"
-    return [Change(what, lambda transaction: _partition(transaction, gone, come))]
-
-
-def _set(transaction: Transaction, properties: dict[str, str]) -> None:
-    transaction.set_properties(properties)
-
-
-def _add(transaction: Transaction, column: NestedField) -> None:
-    with transaction.update_schema() as update:
-        update.add_column(column.name, column.field_type, column.doc)
-
-
-def _relax(transaction: Transaction, name: str) -> None:
-    with transaction.update_schema() as update:
-        update.make_column_optional(name)
-
-
-def _widen(transaction: Transaction, name: str, kind: IcebergType) -> None:
-    with transaction.update_schema() as update:
-        update.update_column(name, kind)
-
-
-def _partition(transaction: Transaction, gone: Iterable[str], come: Iterable[tuple[str, str, str]]) -> None:
-    with transaction.update_spec() as update:
-        for name in gone:
-            update.remove_field(name)
-        for column, transform, name in come:
-            update.add_field(column, transform, name)
+    return [Change(what, apply)]

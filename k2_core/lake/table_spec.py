@@ -94,6 +94,8 @@ class TableSpec:
     @cached_property
     def schema(self) -> Schema:
         """The Iceberg schema; ids are given in order of the columns."""
+        # Ids of elements, keys and values are far from those of columns, so that a new column does not move them.
+        # pyiceberg gives ids of its own when it makes the table, and readers go by names.
         nested = iter(range(1000, 2000))
         fields = [
             NestedField(index, column.name, _iceberg_type(column.kind, nested), column.required, doc=column.doc)

@@ -38,7 +38,7 @@ _FRAME_ORIGIN = (
     Column("kafka_offset", _LONG, "offset in the partition"),
 )
 _ORIGIN = (
-    Column("kafka_topic", _TEXT, "topic that the frame stands in"),
+    Column("kafka_topic", _TEXT, "topic that the frame is in"),
     *_FRAME_ORIGIN,
     Column("frame_index", _INT, "position of the trade or quote in its frame, from 0"),
 )
@@ -248,7 +248,7 @@ _CANDLE_COLUMNS: Final = (
     Column("first_trade_id", _TEXT, "trade_id of the open"),
     Column("last_trade_id", _TEXT, "trade_id of the close"),
     Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
-    Column("missing_trades", _LONG, "ids between the bounding trades that do not stand in gold"),
+    Column("missing_trades", _LONG, "ids between the bounding trades that gold does not hold"),
     Column("created_at", _TIME, "when the candle was first written (UTC)"),
     Column("updated_at", _TIME, "when its content last changed (UTC)"),
 )
@@ -319,8 +319,12 @@ REFERENCE_EPOCHS = TableSpec(
 
 def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
     """Return every table of a platform that feeds ``venues``, in the order data flows."""
+    of_venues: list[TableSpec] = []
+    for venue in venues:
+        of_venues += [*(bronze(venue, data) for data in DATA), silver_rejected(venue)]
+        of_venues += (silver(venue, data) for data in DATA)
     return [
-        *(table for venue in venues for table in _tables_of(venue)),
+        *of_venues,
         REFERENCE_INSTRUMENTS,
         REFERENCE_EPOCHS,
         BRONZE_FEED_EVENTS,
@@ -331,14 +335,6 @@ def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
 def derived_from(name: str) -> tuple[str, ...]:
     """Return the names of the tables that are computed from this one."""
     return tuple(spec.name for spec in all_tables(tuple(VENUES)) if name in spec.made_from)
-
-
-def _tables_of(venue: str) -> list[TableSpec]:
-    return [
-        *(bronze(venue, data) for data in DATA),
-        silver_rejected(venue),
-        *(silver(venue, data) for data in DATA),
-    ]
 
 
 def drained_from(venues: Iterable[Venue]) -> dict[str, tuple[TableSpec, ...]]:

@@ -30,15 +30,13 @@ def first_halves(snapshots: list[Snapshot]) -> set[int]:
     halves = set()
     for child in snapshots:
         parent = by_id.get(child.parent_snapshot_id) if child.parent_snapshot_id is not None else None
-        if parent is not None and _is_half(parent, child):
+        if parent is None or (_operation(parent), _operation(child)) not in _STEPS:
+            continue
+        # Two commits may follow each other in that order as well, but not so soon and with the same id of a commit.
+        soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
+        if soon and _remembered(parent) == _remembered(child):
             halves.add(parent.snapshot_id)
     return halves
-
-
-def _is_half(parent: Snapshot, child: Snapshot) -> bool:
-    in_order = (_operation(parent), _operation(child)) in _STEPS
-    soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
-    return in_order and soon and _remembered(parent) == _remembered(child)
 
 
 def _remembered(snapshot: Snapshot) -> dict[str, str]:

@@ -230,7 +230,7 @@ def parse_quotes(payload: bytes) -> Quotes | None:
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
-    """Return base and quote of ``BTCUSDT``; None when they cannot be told apart.
+    """Return base and quote of ``BTCUSDT``; None when it cannot be split into them.
 
     A symbol has letters of any script and digits, upper case. A separator in it could make two keys equal.
     """

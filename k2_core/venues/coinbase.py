@@ -225,7 +225,7 @@ def parse_quotes(payload: bytes) -> Quotes | None:
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
-    """Return base and quote of ``BTC-USD``; None when they cannot be told apart, or it is no spot product."""
+    """Return base and quote of ``BTC-USD``; None when it cannot be split into them, or it is no spot product."""
     base, hyphen, quote = venue_symbol.partition("-")
     if not hyphen or not base.isalnum() or not quote.isalnum():
         return None

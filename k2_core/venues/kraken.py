@@ -244,7 +244,7 @@ def parse_quotes(payload: bytes) -> Quotes | None:
 
 
 def instrument_of(venue_symbol: str) -> Instrument | None:
-    """Return base and quote of ``BTC/USD``, in modern codes; None when they cannot be told apart."""
+    """Return base and quote of ``BTC/USD``, in modern codes; None when it cannot be split into them."""
     base, slash, quote = venue_symbol.partition("/")
     if not slash or not base.isalnum() or not quote.isalnum():
         return None

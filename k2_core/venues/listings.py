@@ -14,7 +14,7 @@ from k2_core.venues.json_text import check_text, decode_as
 
 _Shape = TypeVar("_Shape")
 _LONGEST_SIZE: Final = 60  # characters; far more than any column holds
-_TOLD: Final = 5  # entries that could not be read, with their reasons
+_SHOWN: Final = 5  # entries that could not be read, with their reasons
 _object: Final[msgspec.json.Decoder[Mapping[str, object]]] = msgspec.json.Decoder(dict[str, object])
 
 
@@ -37,9 +37,9 @@ class Listings(list[Listing]):
         """What could not be read, in one sentence; empty when all could."""
         if not self.skipped:
             return ""
-        told = [f"{symbol or 'one without a symbol'} ({reason})" for symbol, reason in self.skipped.items()]
-        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
-        return f"entries of the list that cannot be read are left out: {', '.join([*told[:_TOLD], *more])}"
+        shown = [f"{symbol or 'one without a symbol'} ({reason})" for symbol, reason in self.skipped.items()]
+        more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        return f"entries of the list that cannot be read are left out: {', '.join([*shown[:_SHOWN], *more])}"
 
 
 def decode_reply(decoder: msgspec.json.Decoder[_Shape], body: bytes) -> _Shape:

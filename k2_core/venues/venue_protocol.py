@@ -70,7 +70,7 @@ class Venue(Protocol):
         """
 
     def instrument_of(self, venue_symbol: str) -> Instrument | None:
-        """Return base and quote of a symbol of the venue; None when they cannot be told apart."""
+        """Return base and quote of a symbol of the venue; None when it cannot be split into them."""
 
     def instruments_url(self, rest_base: str) -> str:
         """Return the URL of the list of instruments."""

@@ -21,7 +21,7 @@ class Drops:
         self._since_ns = self._since_ns or received_ns
         self._until_ns = received_ns
 
-    def told(self) -> dict[str, str]:
+    def take_details(self) -> dict[str, str]:
         """Return what was dropped since this was called last, as details of an event."""
         details = {
             "frames": str(self._frames),

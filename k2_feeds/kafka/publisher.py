@@ -14,7 +14,7 @@ from k2_core.topics import MAX_MESSAGE_BYTES
 from k2_feeds.kafka.acknowledgements import Acknowledgements, Mark, Place
 
 _log = logger(__name__)
-_ROOM_RETRY_S: Final = 0.005
+_FULL_RETRY_S: Final = 0.005
 _NO_TOPIC: Final = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001  # librdkafka's names
 _TOPIC_IS_BACK_S: Final = 60.0  # a deleted topic is created again within some seconds; no frame is dropped for it
 _OVERHEAD_BYTES: Final = 256  # of librdkafka and its Python client, for each value that waits
@@ -58,11 +58,11 @@ def producer_settings(bootstrap_servers: str, buffer_mb: int = BUFFER_MB) -> dic
 class Publisher:
     """Hand values to Kafka from one thread.
 
-    ``put`` never blocks. A value that the producer's full queue does not take waits here, and so does one whose topic
-    was deleted; ``full`` is then true. The caller then gives no more until ``room`` returns, so that only a few values
-    wait: the feed waits for a slow Kafka. If Kafka acknowledges nothing for ``away_after_s`` while the queue is full,
-    it is ``away``: ``put`` refuses values until Kafka takes some again, and the caller counts what is dropped. Values
-    given to ``keep`` are never refused.
+    ``put`` never blocks. A value that the producer's full queue does not take waits here, and so does one whose
+    topic was deleted; ``full`` is then true. The caller then gives no more until ``wait_until_accepted`` returns,
+    so that only a few values wait: the feed waits for a slow Kafka. If Kafka acknowledges nothing for
+    ``away_after_s`` while the queue is full, it is ``away``: ``put`` refuses values until Kafka takes some again,
+    and the caller counts what is dropped. Values given to ``keep`` are never refused.
 
     Args:
         bootstrap_servers: Kafka's address.
@@ -141,11 +141,11 @@ class Publisher:
         self._kept.append(Item(place, key, value))
         self._hand_on(self._kept)
 
-    async def room(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Wait until the producer's queue has taken all values that waited, or Kafka counts as away."""
         while not self.away and not self.retry():
             self._look()
-            await asyncio.sleep(_ROOM_RETRY_S)
+            await asyncio.sleep(_FULL_RETRY_S)
 
     def retry(self) -> bool:
         """Hand values that wait to the producer; tell whether none wait any more."""
@@ -215,7 +215,7 @@ class Publisher:
 
     def _look(self) -> None:
         """Notice whether Kafka acknowledges values, and after too long without any that it is away."""
-        # Only a full queue counts: while there is room, nothing is lost by waiting.
+        # Only a full queue counts: while it takes values, nothing is lost by waiting.
         now, acknowledged = clock.monotonic(), self.acknowledged
         if acknowledged != self._moved_to or not self.unacknowledged:
             self._moved_at, self._moved_to = now, acknowledged

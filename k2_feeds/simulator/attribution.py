@@ -37,6 +37,8 @@ def of_binance(frame: bytes) -> Streams | None:
     wrapped = _WRAPPED.match(frame)
     if wrapped is not None:
         return _binance_streams(_text(wrapped[1]), frame)
+    # The stream is not the first field, or there is none: a raw event says its symbol (s) and its kind (e), but a quote
+    # has no kind and is known by its update id (u).
     loose = _decoded_loosely(frame)
     if loose is None:
         return None
@@ -59,14 +61,15 @@ def is_raw(frame: bytes) -> bool:
 def of_kraken(frame: bytes) -> Streams | None:
     """Return ``channel:symbol`` for every symbol of a frame: ``{"channel":"trade","data":[{"symbol":"BTC/USD",…``."""
     channel = _channel(frame)
-    told = channel is not None and b'"method"' not in frame  # a reply to a request names the channel too
-    if channel in {"status", "heartbeat"} or (not told and _is_reply(frame, ("method", "error"))):
+    is_event = channel is not None and b'"method"' not in frame  # a reply to a request names the channel too
+    if channel in {"status", "heartbeat"} or (not is_event and _is_reply(frame, ("method", "error"))):
         return REPLY
     return _streams(channel, frame) if channel else None
 
 
 def of_coinbase(frame: bytes) -> Streams | None:
     """Return ``channel:product`` for every product of a frame; heartbeats belong to those who subscribed to them."""
+    # Streams are named as channels are asked for; level2 alone answers under another name.
     channel = _channel(frame)
     if channel == "subscriptions" or (channel is None and _is_reply(frame, ("type",))):
         return REPLY
@@ -87,11 +90,15 @@ def symbols_of(streams: Streams | None, frame: bytes) -> set[str]:
     if not streams or streams[0].startswith("!"):
         return set()
     name, sign, _ = streams[0].partition("@")
-    found = {_spelled(frame, name) or _upper(name)} if sign else {stream.partition(":")[2] for stream in streams}
-    return found - {""}
+    if not sign:
+        return {stream.partition(":")[2] for stream in streams} - {""}
+    # A stream's name is its symbol in lower case. What no upper case leads back to is taken as it is.
+    upper = name.upper() if name.upper().lower() == name else name
+    return {_spelled(frame, name) or upper} - {""}
 
 
 def _channel(frame: bytes) -> str | None:
+    # The channel is nearly always among the first fields; a frame is decoded only where it is not.
     found = _CHANNEL.search(frame, 0, _HEAD_BYTES)
     if found is not None:
         return found[1].decode()
@@ -124,11 +131,6 @@ def _spelled(frame: bytes, name: str) -> str | None:
     if not isinstance(symbol, str):
         return None
     return symbol if name in {symbol.lower(), "".join(letter.lower()[0] for letter in symbol)} else None
-
-
-def _upper(name: str) -> str:
-    """Return the symbol whose stream has a name, so that the name is its lower case."""
-    return name.upper() if name.upper().lower() == name else name
 
 
 def _text(escaped: bytes) -> str:

@@ -60,6 +60,9 @@ class Audience:
         if not self._fed:
             await hub.subscribed()
         deadline, anybody = clock.monotonic() + self._within_s, False
+        # The time to wait begins when the first feed comes, and again when the last has gone. Without any feed it only
+        # makes this overdue. With feeds it ends the waiting for what is missing; once every venue has some of its
+        # streams, a second without a change does so as well.
         while self._look(hub):
             here, now = [venue for venue in self._fed if hub.venues[venue].answered()], clock.monotonic()
             if anybody != bool(here):
@@ -97,6 +100,10 @@ class Audience:
 
     def sentences(self) -> list[str]:
         """Say what went wrong: feeds that were not there in time, frames that reached nobody."""
+        counts = {
+            venue: [f"{stream} {count:,}" for stream, count in streams.most_common()]
+            for venue, streams in self._unheard_streams.items()
+        }
         return [
             *(
                 f"the feed of {venue} had not subscribed to {_some(sorted(streams))} within {self._within_s:g} s:"
@@ -104,7 +111,7 @@ class Audience:
                 for venue, streams in self._not_in_time().items()
             ),
             *(
-                f"{frames:,} frames of {venue} reached nobody ({_some(_counts(self._unheard_streams[venue]))})"
+                f"{frames:,} frames of {venue} reached nobody ({_some(counts[venue])})"
                 for venue, frames in self._unheard.items()
             ),
             *(
@@ -115,6 +122,7 @@ class Audience:
 
     def _look(self, hub: Hub) -> bool:
         """Look who is subscribed; tell whether anybody is to be waited for."""
+        # What was given up is not waited for again while it stays away; once it was here it is, should it leave.
         missing = {}
         for venue, streams in self._fed.items():
             absent = streams - hub.venues[venue].answered()
@@ -154,10 +162,6 @@ class Audience:
     def _unsent(self) -> dict[str, int]:
         venues = self._hub.venues if self._hub else {}
         return {name: venue.unsent for name, venue in venues.items() if venue.unsent}
-
-
-def _counts(streams: Counter[str]) -> list[str]:
-    return [f"{stream} {count:,}" for stream, count in streams.most_common()]
 
 
 def _some(names: list[str]) -> str:

@@ -82,13 +82,16 @@ def session(path: str, board: Board) -> BinanceSession:
 def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
     """Yield the messages of events: one for each trade and each quote."""
     for event in events:
-        symbol, told = event.listing.symbol, streams(event.listing.symbol)
+        symbol, names = event.listing.symbol, streams(event.listing.symbol)
         if isinstance(event, Quote):
             sides = (*side_texts(event.listing, event.bid), *side_texts(event.listing, event.ask))
-            yield Message(told[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
+            yield Message(names[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
             continue
         for trade in event.trades:
-            yield Message(told[0], _trade(event.listing, trade, published_us), event._replace(trades=[trade]))
+            price, quantity = trade_texts(event.listing, trade)
+            maker = "true" if trade.sells else "false"  # m: whether the buyer was the maker
+            values = (published_us // 1000, symbol, trade.number, price, quantity, trade.at_us // 1000, maker)
+            yield Message(names[0], (_TRADE % values).encode(), event._replace(trades=[trade]))
 
 
 def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
@@ -108,13 +111,6 @@ def instruments(listings: Iterable[Listing], now_us: int) -> bytes:
     limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}]
     body: dict[str, Any] = {"timezone": "UTC", "serverTime": now_us // 1000, "rateLimits": limits}
     return json.dumps({**body, "exchangeFilters": [], "symbols": [_symbol(listing) for listing in listings]}).encode()
-
-
-def _trade(listing: Listing, trade: Trade, published_us: int) -> bytes:
-    price, quantity = trade_texts(listing, trade)
-    side = "true" if trade.sells else "false"  # m: the buyer was the maker
-    values = (published_us // 1000, listing.symbol, trade.number, price, quantity, trade.at_us // 1000, side)
-    return (_TRADE % values).encode()
 
 
 @cache

@@ -74,7 +74,7 @@ class Session(Protocol):
         """Carry a request out; return the replies and snapshots."""
 
     def beat(self, now_us: int, idle: bool) -> list[bytes]:
-        """Return what the venue says every second; ``idle``: nothing else was said within it."""
+        """Return what the venue says every second; ``idle``: nothing else was sent within it."""
 
     def wants(self, message: Message) -> bool:
         """Whether the client is subscribed to it."""

@@ -85,26 +85,22 @@ class Client:
                     await self.socket.close(POLICY_VIOLATION, "too slow")
                     return
                 if self._breaks and self._pending:
-                    self._break()
+                    # Half a frame, and the end of the stream; if the client does not read it, a reset soon after.
+                    frame = Frame(Opcode.TEXT, self._pending.popleft()).serialize(mask=False)
+                    self.socket.transport.write(frame[: len(frame) // 2])
+                    self.socket.transport.close()
+                    asyncio.get_running_loop().call_later(_ABORT_AFTER_S, self.socket.transport.abort)
                     return
-                await self._send_some()
+                # In portions: at the end of each, the context waits until the client's buffer takes more.
+                async with self.socket.send_context():
+                    for _ in range(min(_SEND_FRAMES, len(self._pending))):
+                        self.socket.protocol.send_text(self._pending.popleft())
+                if not self._pending:
+                    self._offered.clear()
+                    self._sent.set()
         except ConnectionClosed:
             return
         finally:
             self.unsent = list(self._pending)
             self._pending.clear()
             self._sent.set()
-
-    async def _send_some(self) -> None:
-        async with self.socket.send_context():
-            for _ in range(min(_SEND_FRAMES, len(self._pending))):
-                self.socket.protocol.send_text(self._pending.popleft())
-        if not self._pending:
-            self._offered.clear()
-            self._sent.set()
-
-    def _break(self) -> None:
-        frame = Frame(Opcode.TEXT, self._pending.popleft()).serialize(mask=False)
-        self.socket.transport.write(frame[: len(frame) // 2])
-        self.socket.transport.close()
-        asyncio.get_running_loop().call_later(_ABORT_AFTER_S, self.socket.transport.abort)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from k2_feeds.simulator.board import Board, Message
 from k2_feeds.simulator.market import Event, Quote, Side, Trade, Trades
 from k2_feeds.simulator.simulated_listings import Listing
-from k2_feeds.simulator.texts import decimal_text, rfc3339
+from k2_feeds.simulator.texts import decimal_text, parsed_request, rfc3339
 
 REQUESTS_A_SECOND: Final[int | None] = 8
 SUBSCRIBE_WITHIN_S: Final[float | None] = 5.0
@@ -49,7 +49,7 @@ class CoinbaseSession:
 
     def answer(self, request: str | bytes, now_us: int) -> list[bytes]:
         """Carry a request out: errors for what is not listed, snapshots, then all subscriptions."""
-        asked = _parsed(request)
+        asked = parsed_request(request)
         if asked is None or asked.get("type") not in {"subscribe", "unsubscribe"}:
             return [_error("failed to parse the request: unknown type")]
         channel, products = asked.get("channel"), asked.get("product_ids", [])
@@ -64,7 +64,9 @@ class CoinbaseSession:
         if products and not known and channel not in _WITHOUT_PRODUCTS:
             return errors
         snapshots = self._change(asked["type"], channel, known, now_us)
-        return [*errors, *snapshots, self._said(_envelope("subscriptions", now_us), self._subscriptions())]
+        listed = {name: list(of_channel) for name, of_channel in self._channels.items()}
+        subscriptions = json.dumps([{"subscriptions": listed}], separators=(",", ":"))
+        return [*errors, *snapshots, self._said(_envelope("subscriptions", now_us), subscriptions)]
 
     def beat(self, now_us: int, idle: bool) -> list[bytes]:  # noqa: ARG002
         """Return a heartbeat, if they are subscribed to."""
@@ -77,6 +79,8 @@ class CoinbaseSession:
 
     def wants(self, message: Message) -> bool:
         """Whether the client is subscribed to it; a recorded message that is withheld from it is counted."""
+        # The recording's numbers count the messages of all its channels: without those that are withheld, the client
+        # would take each for a loss.
         wanted = not message.streams or not self._streams.isdisjoint(message.streams)
         if not wanted and message.event is None and _NUMBER.search(message.body):
             self._withheld += 1
@@ -89,13 +93,14 @@ class CoinbaseSession:
         the recording has a hole in stays a hole, and what the client did not subscribe to makes none.
         """
         if message.event is None:
-            return self._closed_up(message.body) if self._withheld else message.body
+            if not self._withheld:
+                return message.body
+            return _NUMBER.sub(
+                lambda found: b"%b%d" % (found[1], max(int(found[2]) - self._withheld, 0)), message.body, count=1
+            )
         body = message.body % self._sequence
         self._sequence += 1
         return body
-
-    def _closed_up(self, body: bytes) -> bytes:
-        return _NUMBER.sub(lambda found: b"%b%d" % (found[1], max(int(found[2]) - self._withheld, 0)), body, count=1)
 
     def _change(self, kind: str, channel: str, products: list[str], now_us: int) -> list[bytes]:
         listed = self._channels.setdefault(channel, {})
@@ -107,22 +112,19 @@ class CoinbaseSession:
             if not listed:
                 del self._channels[channel]
             return []
+        # A product that was subscribed to already gets no second snapshot. A channel without products lists itself.
         fresh = [product for product in products if product not in listed]
         listed.update(dict.fromkeys(products or [channel]))
         self._streams.update(names)
-        return [frame for product in fresh for frame in self._snapshot(channel, product, now_us)]
-
-    def _snapshot(self, channel: str, product: str, now_us: int) -> Iterator[bytes]:
-        trades, quote = self._board.last_trades(product, _SNAPSHOT_TRADES), self._board.last_quote(product)
-        if channel == "market_trades" and trades:
-            listing = self._board.listings[product]
-            yield self.frame(Message((), _trades(listing, trades, "snapshot", now_us), Trades(listing, trades)))
-        if channel == "ticker" and quote is not None:
-            yield self.frame(Message((), _ticker(quote, "snapshot"), quote))
-
-    def _subscriptions(self) -> str:
-        listed = {channel: list(products) for channel, products in self._channels.items()}
-        return json.dumps([{"subscriptions": listed}], separators=(",", ":"))
+        snapshots = []
+        for product in fresh:
+            trades, quote = self._board.last_trades(product, _SNAPSHOT_TRADES), self._board.last_quote(product)
+            if channel == "market_trades" and trades:
+                made = Trades(self._board.listings[product], trades)
+                snapshots.append(self.frame(Message((), _trades(*made, "snapshot", now_us), made)))
+            if channel == "ticker" and quote is not None:
+                snapshots.append(self.frame(Message((), _ticker(quote, "snapshot"), quote)))
+        return snapshots
 
     def _said(self, envelope: str, events: str) -> bytes:
         if self._board.recorded:  # the numbers are the recording's
@@ -226,14 +228,6 @@ def _product(listing: Listing) -> dict[str, Any]:
         "auction_mode": False,
         "high_bid_limit_percentage": "",
     }
-
-
-def _parsed(request: str | bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(request)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _error(message: str) -> bytes:

@@ -11,7 +11,7 @@ from k2_feeds.simulator.simulated_listings import VENUES
 
 
 class Kind(NamedTuple):
-    """One fault: what it does, in a sentence, and how many seconds it means if nothing else is said."""
+    """One fault: what it does, in a sentence, and how many seconds it means if the request gives none."""
 
     meaning: str
     seconds: float | None = None
@@ -22,9 +22,9 @@ KINDS: Final = {
     "drop": Kind("COUNT messages are lost"),
     "duplicate": Kind("COUNT messages are sent twice"),
     "reorder": Kind("COUNT messages change places with the next one of their symbol"),
-    "malformed": Kind("COUNT broken frames stand beside the good ones"),
+    "malformed": Kind("COUNT broken frames are sent among the good ones"),
     "disconnect": Kind("connections end in the middle of a frame"),
-    "silence": Kind("nothing is said for SECONDS, though subscriptions are accepted and pings answered", 10.0),
+    "silence": Kind("nothing is sent for SECONDS, though subscriptions are accepted and pings answered", 10.0),
     "slow": Kind("after SECONDS without being sent anything, clients are cut off as too slow", 2.0),
     "skew": Kind("the venue's clock is wrong by SECONDS, for a while", 5.0, 10.0),
     "stale": Kind("what is sent happened SECONDS ago, for a while", 60.0, 10.0),
@@ -69,7 +69,8 @@ def fault_of(asked: dict[str, Any]) -> Fault:
         msg = f"{name!r} is not a fault: choose one of {', '.join(KINDS)}."
         raise SettingsError(msg)
     if venue not in VENUES or (name == "shutdown" and venue != "binance"):
-        msg = f"{venue!r} cannot have the fault {name}: choose one of {_able(name)}."
+        able = "binance" if name == "shutdown" else ", ".join(VENUES)
+        msg = f"{venue!r} cannot have the fault {name}: choose one of {able}."
         raise SettingsError(msg)
     if unknown := asked.keys() - _FIELDS:
         msg = f"{', '.join(sorted(unknown))} cannot be said of a fault: choose of {', '.join(sorted(_FIELDS))}."
@@ -122,8 +123,14 @@ def script(path: Path) -> list[Due]:
         msg = f"{path} cannot be read as a script of faults: {error}."
         raise SettingsError(msg) from None
     for number, line in enumerate(lines, start=1):
-        if line.strip():
-            due.append(_line(f"{path}:{number}", line))
+        if not line.strip():
+            continue
+        try:
+            asked = json_object(line)
+            due.append(Due(_number({"at_s": asked.pop("at_s", None)}, "at_s", None), fault_of(asked)))
+        except SettingsError as error:
+            msg = f"{path}:{number}: {error}"
+            raise SettingsError(msg) from None
     return sorted(due, key=lambda each: each.at_s)
 
 
@@ -131,6 +138,8 @@ def at_random(seed: int, venues: tuple[str, ...]) -> Iterator[Due]:
     """Yield faults for ever: each kind once before any comes again, and at another venue each time."""
     chance = random.Random(seed)  # noqa: S311  # no secret
     at_s, turns = 0.0, {name: chance.randrange(len(VENUES)) for name in sorted(KINDS)}
+    # Every round has all kinds in another order. Each kind goes round the venues from one that was drawn for it: after
+    # as many rounds as there are venues, every venue has had every fault.
     while True:
         for name in chance.sample(sorted(KINDS), len(KINDS)):
             able = [venue for venue in venues if name != "shutdown" or venue == "binance"]
@@ -144,15 +153,6 @@ def at_random(seed: int, venues: tuple[str, ...]) -> Iterator[Due]:
                 yield Due(at_s, Fault("disconnect", venue))
 
 
-def _line(where: str, line: str) -> Due:
-    try:
-        asked = json_object(line)
-        return Due(_number({"at_s": asked.pop("at_s", None)}, "at_s", None), fault_of(asked))
-    except SettingsError as error:
-        msg = f"{where}: {error}"
-        raise SettingsError(msg) from None
-
-
 def _number(asked: dict[str, Any], name: str, otherwise: float | None) -> float:
     value = asked.get(name)
     if value is None:
@@ -161,7 +161,3 @@ def _number(asked: dict[str, Any], name: str, otherwise: float | None) -> float:
         msg = f"{name} is {value!r}: say seconds, at most a day."
         raise SettingsError(msg)
     return float(value)
-
-
-def _able(name: str) -> str:
-    return "binance" if name == "shutdown" else ", ".join(VENUES)

@@ -57,6 +57,7 @@ class MarketSource:
 
     async def run(self, hub: Hub) -> None:
         """Trade until cancelled."""
+        # After a pause many batches are due at once: clients are served between them.
         market = Market(self._seed, self.listings, self._rate, clock.now_us(), self._quotes_per_trade)
         while True:
             now_us = clock.now_us()
@@ -112,18 +113,20 @@ class Player:
         await self._audience.gather(hub)
         self._message = "playing " + ", ".join(recording.path.name for recording in self._recordings)
         lines = merged(self._recordings)
-        await (self._play_at_full_speed(hub, lines) if self._speed is None else self._play(hub, lines, self._speed))
+        if self._speed is not None:
+            await self._play(hub, lines, self._speed)
+        else:
+            while batch := list(itertools.islice(lines, _BATCH)):
+                await self._audience.gather(hub)  # feeds that left meanwhile are waited for
+                self._deliver(hub, batch)
+                await hub.sent()
         self._message = "the recording has been played to its end; connections stay open and silent"
         for sentence in self._audience.sentences():
             _log.warning(sentence)
 
-    async def _play_at_full_speed(self, hub: Hub, lines: Iterator[Line]) -> None:
-        while batch := list(itertools.islice(lines, _BATCH)):
-            await self._audience.gather(hub)
-            self._deliver(hub, batch)
-            await hub.sent()
-
     async def _play(self, hub: Hub, lines: Iterator[Line], speed: float) -> None:
+        # A frame is due when the time between it and the first frame, divided by the speed, has passed since the
+        # beginning. Frames that are due already are delivered together, before the next wait or when they are many.
         began_ns, first_ns, batch = clock.now_ns(), None, list[Line]()
         for line in lines:
             first_ns = line.received_ns if first_ns is None else first_ns

@@ -11,7 +11,7 @@ from typing import Any, Final
 from k2_feeds.simulator.board import Board, Message
 from k2_feeds.simulator.market import Event, Quote, Side, Trade
 from k2_feeds.simulator.simulated_listings import Listing
-from k2_feeds.simulator.texts import decimal_text, rfc3339
+from k2_feeds.simulator.texts import decimal_text, parsed_request, rfc3339
 
 REQUESTS_A_SECOND: Final[int | None] = None
 SUBSCRIBE_WITHIN_S: Final[float | None] = None
@@ -47,7 +47,7 @@ class KrakenSession:
     def answer(self, request: str | bytes, now_us: int) -> list[bytes]:
         """Carry a request out: a reply for each symbol, refused alone when it is not listed, and its snapshot."""
         time_in = rfc3339(now_us)
-        asked = _parsed(request)
+        asked = parsed_request(request)
         if asked is None:
             return [_json({"error": "Malformed request", "success": False, "time_in": time_in, "time_out": time_in})]
         method = asked.get("method")
@@ -62,6 +62,7 @@ class KrakenSession:
         if channel not in _CHANNELS or not isinstance(symbols, list):
             text = "Channel name invalid" if channel not in _CHANNELS else "Symbol(s) not found"
             return [_json({"error": text, "method": method, **ids, "success": False, **times})]
+        # A symbol that is not listed is refused alone: the others of the same request are subscribed to.
         snapshot = params.get("snapshot", True) is not False
         return [
             frame
@@ -70,7 +71,7 @@ class KrakenSession:
         ]
 
     def beat(self, now_us: int, idle: bool) -> list[bytes]:  # noqa: ARG002  # as its twins
-        """Return a heartbeat when nothing else was said on any subscription."""
+        """Return a heartbeat when nothing else was sent on any subscription."""
         return [b'{"channel":"heartbeat"}'] if idle and self._streams else []
 
     def wants(self, message: Message) -> bool:
@@ -85,7 +86,12 @@ class KrakenSession:
         self, method: str, channel: str, symbol: str, snapshot: bool, rest: dict[str, Any]
     ) -> Iterator[bytes]:
         stream = f"{channel}:{symbol}"
-        error = self._error(method, stream, symbol)
+        if method == "unsubscribe":
+            error = None if stream in self._streams else "Subscription not found"
+        elif symbol not in self._board.listings:
+            error = f"Currency pair not supported {symbol}"
+        else:
+            error = "Already subscribed" if stream in self._streams else None
         if error:
             self._refused.add(stream)
             yield _json({"error": error, "method": method, "success": False, "symbol": symbol, **rest})
@@ -99,22 +105,10 @@ class KrakenSession:
         extra = {"event_trigger": "bbo"} if channel == "ticker" else {}
         result = {**result, **extra, "snapshot": snapshot}
         yield _json({"method": method, "result": result, "success": True, **rest})
-        if snapshot:
-            yield from self._snapshot(channel, symbol)
-
-    def _error(self, method: str, stream: str, symbol: str) -> str | None:
-        if method == "unsubscribe":
-            return None if stream in self._streams else "Subscription not found"
-        if symbol not in self._board.listings:
-            return f"Currency pair not supported {symbol}"
-        return "Already subscribed" if stream in self._streams else None
-
-    def _snapshot(self, channel: str, symbol: str) -> Iterator[bytes]:
-        listing = self._board.listings[symbol]
         trades, quote = self._board.last_trades(symbol, _SNAPSHOT_TRADES), self._board.last_quote(symbol)
-        if channel == "trade" and trades:
-            yield _trades(listing, trades, "snapshot")
-        if channel == "ticker" and quote is not None:
+        if snapshot and channel == "trade" and trades:
+            yield _trades(self._board.listings[symbol], trades, "snapshot")
+        if snapshot and channel == "ticker" and quote is not None:
             yield _ticker(quote, "snapshot")
 
 
@@ -180,6 +174,8 @@ def streams(symbol: str) -> tuple[tuple[str], tuple[str]]:
 
 
 def _pair(listing: Listing) -> tuple[str, dict[str, Any]]:
+    # A pair's key puts the assets' own names together (XXBTZUSD) where both have four letters and begin with X or Z,
+    # and is the plain altname elsewhere (ADAUSD, and XDGUSD).
     base, quote = (_OLD_NAMES.get(code, code) for code in (listing.base, listing.quote))
     prefixed = tuple(_PREFIXED.get(code, code) for code in (listing.base, listing.quote))
     both = all(len(code) == 4 and code[0] in "XZ" for code in prefixed) and base != "XDG"  # noqa: PLR2004
@@ -208,14 +204,6 @@ def _pair(listing: Listing) -> tuple[str, dict[str, Any]]:
         "status": "online",
     }
     return "".join(prefixed) if both else f"{base}{quote}", pair
-
-
-def _parsed(request: str | bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(request)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _json(value: dict[str, Any]) -> bytes:

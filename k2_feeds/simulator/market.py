@@ -3,8 +3,8 @@
 Times are the caller's: the same seed and start give the same trades and quotes.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,7 @@ class Market:
         self._fair = {asset: 1.0 for each in listings for asset in (each.base, each.quote) if asset in ASSETS}
         self._prices = [max(1, int(each.price * 10**each.tick_digits + 0.5)) for each in listings]
         self._first_prices: list[int] = list(self._prices)
+        # By number of the listing: next ids, whether the last order sold, and when it was last quoted.
         self._ids = [start_us] * len(listings)
         self._quote_ids = [start_us] * len(listings)
         self._sides = [False] * len(listings)
@@ -113,18 +114,15 @@ class Market:
             self._second = (now_us - self._start_us) // _SECOND_US
             self._pending, self._next = [], 0
         while True:
-            events = self._take(now_us)
-            if events:
-                yield events
+            begin, pending = self._next, self._pending
+            while self._next < len(pending) and pending[self._next].at_us + _SETTLE_US <= now_us:
+                self._next += 1
+            if begin < self._next:
+                yield [self._event(each) for each in pending[begin : self._next]]
+            # Events of this second are left, or the next one has not begun.
             if self._next < len(self._pending) or self._start_us + self._second * _SECOND_US > now_us:
                 return
             self._make_second()
-
-    def _take(self, now_us: int) -> list[Event]:
-        begin, pending = self._next, self._pending
-        while self._next < len(pending) and pending[self._next].at_us + _SETTLE_US <= now_us:
-            self._next += 1
-        return [self._event(each) for each in pending[begin : self._next]]
 
     def _event(self, made: _Order | _Change) -> Event:
         """Give ids, now that it happens: what was drawn and never happened uses none up."""
@@ -139,15 +137,26 @@ class Market:
 
     def _make_second(self) -> None:
         """Draw the next second: as many trades as keep the rate, in orders, the orders in bursts, and the quotes."""
+        # Counts are differences of what the rate makes in all, so that fractions of a trade a second add up.
         counts = [int((self._second + 1) * rate) - int(self._second * rate) for rate in self._rates]
         begin_us = self._start_us + self._second * _SECOND_US
         self._second += 1
         self._next = 0
         self._walk()
+        # Orders and quotes share the moments around which they cluster. Only then do prices move, in order of time: an
+        # order moves the price that later orders and quotes of its listing begin from.
         centres = self._random.uniform(0, _SECOND_US, 1 + self._random.poisson(3))
         orders, quotes = self._draw_orders(counts[0], centres), self._draw_quotes(counts[1], centres)
-        drawn = sorted([*orders, *quotes], key=lambda row: row[0])
-        self._pending = [self._happen(begin_us, row) for row in drawn]
+        drawn: list[tuple[tuple[Any, ...], Callable[..., _Order | _Change]]] = [
+            (each, self._execute) for each in orders
+        ]
+        drawn += [(each, self._requote) for each in quotes]
+        self._pending = []
+        for (after_us, listing, *rest), happen in sorted(drawn, key=lambda pair: pair[0][0]):
+            at_us = begin_us + after_us
+            if self._listings[listing].venue == "binance":
+                at_us -= at_us % 1000  # it gives milliseconds
+            self._pending.append(happen(at_us, listing, *rest))
 
     def _walk(self) -> None:
         """Move the assets' fair prices, and each venue's price towards them: venues differ, but not for long."""
@@ -160,18 +169,20 @@ class Market:
             self._prices[number] = self._bounded(number, round(self._prices[number] * (1 - _PULL) + fair * _PULL))
 
     def _draw_orders(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, int, bool, list[int]]]:
-        sizes = self._order_sizes(count)
+        # An order's size is how many trades it makes; the last one is cut, so that all make ``count``.
+        ends = np.minimum(np.cumsum(self._random.geometric(_PER_ORDER, count)), count)
+        sizes = [int(size) for size in np.diff(ends, prepend=0) if size]
         listings = self._random.choice(len(self._listings), size=len(sizes), p=self._shares)
         medians = np.repeat(self._median_lots[listings], sizes)
         lots = np.maximum(1, np.exp(self._random.normal(0, _SIGMA_SIZE, count)) * medians).astype(np.int64).tolist()
         steps = self._random.integers(0, 3, len(sizes)).tolist()
         turns = (self._random.random(len(sizes)) > _MOMENTUM).tolist()
-        ends = np.cumsum(sizes).tolist()
-        fills = [lots[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        fills = [lots[end - size : end] for end, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True)]
         return list(zip(self._times(len(sizes), centres), listings.tolist(), steps, turns, fills, strict=True))
 
     def _draw_quotes(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, list[int], float]]:
         listings = self._random.choice(len(self._listings), size=count, p=self._shares)
+        # Sizes are log-normal as those of trades, and larger: what is offered is rarely taken whole.
         lots = np.exp(self._random.normal(1, _SIGMA_SIZE, (count, 2))) * self._median_lots[listings][:, None]
         below, spread = self._random.integers(0, 3, count), self._random.geometric(0.7, count)
         leaps = self._random.integers(1, 40, count)
@@ -180,31 +191,20 @@ class Market:
         odd = self._random.random(count).tolist()
         return list(zip(self._times(count, centres), listings.tolist(), shapes, odd, strict=True))
 
-    def _order_sizes(self, count: int) -> list[int]:
-        sizes = self._random.geometric(_PER_ORDER, count)
-        ends = np.minimum(np.cumsum(sizes), count)
-        return [int(size) for size in np.diff(ends, prepend=0) if size]
-
     def _times(self, count: int, centres: npt.NDArray[np.float64]) -> list[int]:
+        # Either anywhere in the second, or soon after one of its centres; past its end they begin again at its start.
         times = self._random.uniform(0, _SECOND_US, count)
         near = self._random.choice(centres, count) + self._random.exponential(_BURST_US, count)
         clustered: npt.NDArray[np.float64] = np.where(self._random.random(count) < _IN_BURSTS, near, times) % _SECOND_US
         found: list[int] = clustered.astype(np.int64).tolist()
         return found
 
-    def _happen(self, begin_us: int, row: tuple) -> _Order | _Change:  # type: ignore[type-arg]  # two shapes of rows
-        at_us, listing = begin_us + row[0], row[1]
-        if self._listings[listing].venue == "binance":
-            at_us -= at_us % 1000  # it tells milliseconds
-        if len(row) == 4:  # noqa: PLR2004  # a quote's
-            return self._requote(at_us, listing, row[2], row[3])
-        return self._execute(at_us, listing, row[2], row[3], row[4])
-
     def _execute(self, at_us: int, listing: int, step: int, turn: bool, sizes: list[int]) -> _Order:
         """Let one aggressive order meet resting ones: same time and side, each fill as good as or worse than before."""
         sells = self._sides[listing] ^ turn
         self._sides[listing] = sells
         price, direction = self._prices[listing], -1 if sells else 1
+        # The first fill is at the price of before or a tick worse, each later one up to two ticks worse than the last.
         fills = []
         for number, lots in enumerate(sizes):
             price += direction * step if number else direction * (step > 1)
@@ -219,6 +219,7 @@ class Market:
         leap, below, spread, bid_lots, ask_lots = shape
         at_us = self._quoted_us[listing] = max(at_us, self._quoted_us[listing] + 1)  # never twice at one time
         bid = max(1, last - below)
+        # ``odd`` is drawn evenly from 0 to 1: a few in a thousand are locked, crossed, or without a bid or an ask.
         ask = bid if odd < _LOCKED else max(1, bid - spread) if odd < _CROSSED else bid + spread
         no_bid, no_ask = _CROSSED <= odd < _NO_BID, _NO_BID <= odd < _NO_ASK
         sides = None if no_bid else (bid, bid_lots), None if no_ask else (ask, ask_lots)

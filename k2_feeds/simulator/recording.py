@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from k2_core.errors import RecordingError
 from k2_feeds.simulator.attribution import OF_VENUE, Streams, symbols_of
@@ -101,7 +101,9 @@ def read(recording: Recording) -> Iterator[Line]:
     """
     number, (venue, path), streams_of = 0, recording, OF_VENUE[recording.venue]
     try:
-        with _open(path) as file:
+        with path.open("rb") as file:  # by its first bytes, whatever its name
+            zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
                 found = _LINE.fullmatch(raw[:-1] if raw.endswith(b"\n") else raw)
                 if found is None:
@@ -112,9 +114,3 @@ def read(recording: Recording) -> Iterator[Line]:
     except (OSError, EOFError, zlib.error) as error:
         msg = f"{path}:{number + 1}: the file cannot be read further ({error}); is it cut off?"
         raise RecordingError(msg) from None
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]  # GzipFile reads alike

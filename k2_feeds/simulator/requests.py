@@ -45,15 +45,13 @@ class Subscriptions:
         try:
             request = _parse(message)
             request_id = request["id"]
-            result = self._handlers()[request["method"]](request.get("params"))
+            methods = (self._subscribe, self._unsubscribe, self._list, self._set_property, self._get_property)
+            handlers: dict[str, Callable[[Any], Any]] = dict(zip(_METHODS, methods, strict=True))
+            result = handlers[request["method"]](request.get("params"))
         except Refused as refused:
             error: dict[str, Any] = {"error": {"code": refused.code, "msg": refused.message}}
             return _json(error if refused.request_id is None else {**error, "id": refused.request_id})
         return _json({"result": result, "id": request_id})
-
-    def _handlers(self) -> dict[str, Callable[[Any], Any]]:
-        methods = (self._subscribe, self._unsubscribe, self._list, self._set_property, self._get_property)
-        return dict(zip(_METHODS, methods, strict=True))
 
     def _subscribe(self, params: Any) -> None:
         self._add(_names(params))
@@ -79,19 +77,16 @@ class Subscriptions:
 
     def _add(self, names: list[str]) -> None:
         for name in names:
-            if not _well_formed(name):
+            # A symbol may be of any script; it is written in lower case here. ``!`` begins a stream of all symbols.
+            found = _STREAM.fullmatch(name)
+            if found is None or (found[1] is not None and found[1] != found[1].lower()):
                 self.refused.add(name)
                 raise Refused(_INVALID_REQUEST, f"Invalid request: unknown stream {name}")
+        # All of a request's streams or none: nothing was added yet.
         if len(self.streams.keys() | set(names)) > MAX_STREAMS:
             self.refused.update(names)
             raise Refused(_INVALID_REQUEST, "Invalid request: too many streams")
         self.streams.update(dict.fromkeys(names))
-
-
-def _well_formed(stream: str) -> bool:
-    """Tell whether a name could be a stream's: a symbol of any script, which is written in lower case here."""
-    found = _STREAM.fullmatch(stream)
-    return found is not None and (found[1] is None or found[1] == found[1].lower())
 
 
 def _parse(message: str | bytes) -> dict[str, Any]:

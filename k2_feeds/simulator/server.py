@@ -112,7 +112,16 @@ class Hub:
             asyncio.create_task(each) for each in (client.send_pending(), self._cut(client), _hurry(venue, client))
         ]
         try:
-            await self._answer(venue, client)
+            limit = venue.dialect.REQUESTS_A_SECOND
+            asked: deque[float] = deque(maxlen=limit)
+            async for message in client.socket:
+                now = clock.monotonic()
+                if limit is not None and len(asked) == limit and now - asked[0] < 1:
+                    await client.socket.close(POLICY_VIOLATION, "Too many requests")
+                    return
+                asked.append(now)
+                client.offer(client.session.answer(message, clock.now_us() + venue.skew_us))
+                self._changed()
         except ConnectionClosed:
             return
         finally:
@@ -121,22 +130,12 @@ class Hub:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # What waited for the client is lost to it. Of a recording, frames of symbols are counted: its status says
+            # how many were not sent.
             if venue.board.recorded:
                 found = (symbols_of(OF_VENUE[venue.name](frame), frame) for frame in client.unsent)
                 venue.unsent += sum(map(bool, found))
             venue.truth.fault(venue.name, "client_left", client=number, unsent=len(client.unsent))
-
-    async def _answer(self, venue: Venue, client: Client) -> None:
-        limit = venue.dialect.REQUESTS_A_SECOND
-        asked: deque[float] = deque(maxlen=limit)
-        async for message in client.socket:
-            now = clock.monotonic()
-            if limit is not None and len(asked) == limit and now - asked[0] < 1:
-                await client.socket.close(POLICY_VIOLATION, "Too many requests")
-                return
-            asked.append(now)
-            client.offer(client.session.answer(message, clock.now_us() + venue.skew_us))
-            self._changed()
 
     async def _cut(self, client: Client) -> None:
         await asyncio.sleep(self._cut_after_s)
@@ -147,7 +146,7 @@ class Hub:
             self._subscribed.set()
         else:
             self._subscribed.clear()
-        self._change.set()  # for those who wait now
+        self._change.set()  # wakes those who wait now, and nobody who waits later
         self._change.clear()
 
 
@@ -197,6 +196,7 @@ def _venue_page(hub: Hub, path: str, request: Request) -> Response | None:
     venue = hub.venues.get(listed or spoken or "")
     if venue is None:
         return None if path == control.PATH else _page(404, "Not Found", "text/plain", _NOT_FOUND)
+    # While the venue limits requests, it refuses handshakes as well as its list, and says for how long.
     limited_s = venue.limited_until - clock.monotonic()
     if limited_s > 0:
         response = _page(429, "Too Many Requests", "application/json", b'{"code":-1003,"msg":"Too many requests"}')
@@ -205,14 +205,11 @@ def _venue_page(hub: Hub, path: str, request: Request) -> Response | None:
     if listed:
         body = venue.dialect.instruments(venue.board.listings.values(), clock.now_us() + venue.skew_us)
         return _page(200, "OK", "application/json", body)
-    return _refuse_bad_streams(request.path) if spoken == "binance" else None
-
-
-def _refuse_bad_streams(path: str) -> Response | None:
-    try:
-        Subscriptions(path)
-    except Refused as refused:
-        return _page(400, "Bad Request", "text/plain", refused.message.encode())
+    if spoken == "binance":  # whose URL may name streams: bad ones are refused before the handshake
+        try:
+            Subscriptions(request.path)
+        except Refused as refused:
+            return _page(400, "Bad Request", "text/plain", refused.message.encode())
     return None
 
 

@@ -77,22 +77,17 @@ def default_symbols(settings: Settings) -> tuple[str, ...]:
 def listing_of(symbol: str) -> Listing:
     """Return how ``symbol`` trades; a coin that is not known begins at one dollar."""
     venue = venue_of(symbol)
-    base, quote = _split(symbol)
+    separator = next((each for each in "/-" if each in symbol), None)
+    if separator:
+        base, _, quote = symbol.partition(separator)
+    else:  # Binance has no separator: the first known quote at the end, and dollars for want of one
+        known = next((each for each in _QUOTES if symbol.endswith(each) and len(symbol) > len(each)), "")
+        base, quote = symbol.removesuffix(known), known or "USD"
     asset = ASSETS.get(base, _UNKNOWN)
     tick_digits, lot_digits = asset.digits[VENUES.index(venue)]
     price, share = asset.usd, asset.share
+    # A pair of two coins trades at the ratio of their prices, which needs more digits, and less than against dollars.
     if quote not in _DOLLARS and quote in ASSETS:
         price, share, tick_digits = asset.usd / ASSETS[quote].usd, _CROSS_SHARE, max(tick_digits, _CROSS_TICK_DIGITS)
     median_lots = max(1.0, _USUAL_TRADE_USD / asset.usd * 10**lot_digits)
     return Listing(venue, symbol, base, quote, tick_digits, lot_digits, price, median_lots, share)
-
-
-def _split(symbol: str) -> tuple[str, str]:
-    for separator in "/-":
-        if separator in symbol:
-            base, _, quote = symbol.partition(separator)
-            return base, quote
-    for quote in _QUOTES:
-        if symbol.endswith(quote) and len(symbol) > len(quote):
-            return symbol.removesuffix(quote), quote
-    return symbol, "USD"

@@ -79,33 +79,25 @@ async def simulate(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    hub = Hub(cut_after_s, source.listings, _truth(truth))
+    try:
+        hub = Hub(cut_after_s, source.listings, Truth(truth))
+    except OSError as error:
+        msg = f"--truth {truth} cannot be written: {error.strerror}."
+        raise SettingsError(msg) from None
     try:
         async with await serve_venue(hub, port, source.status):
             _log.info("the simulator serves", url=f"ws://127.0.0.1:{port}", **source.status())
-            await _work(hub, source, faults, stop)
+            playing = asyncio.create_task(source.run(hub))
+            others = [asyncio.create_task(each) for each in (hub.beat(), _suffer(hub, faults))]
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():  # a recording at its end, whose connections stay open; or an error, raised here
+                playing.result()
+                await stopping
+            for task in (playing, stopping, *others):
+                task.cancel()
     finally:
         hub.truth.close()
-
-
-def _truth(folder: Path | None) -> Truth:
-    try:
-        return Truth(folder)
-    except OSError as error:
-        msg = f"--truth {folder} cannot be written: {error.strerror}."
-        raise SettingsError(msg) from None
-
-
-async def _work(hub: Hub, source: Source, faults: Iterable[Due], stop: asyncio.Event) -> None:
-    playing = asyncio.create_task(source.run(hub))
-    others = [asyncio.create_task(each) for each in (hub.beat(), _suffer(hub, faults))]
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if playing.done():
-        playing.result()
-        await stopping
-    for task in (playing, stopping, *others):
-        task.cancel()
 
 
 async def _suffer(hub: Hub, faults: Iterable[Due]) -> None:

@@ -96,6 +96,8 @@ class Venue:
 
     def publish(self, events: list[Event], now_us: int) -> None:
         """Let events happen: write the truth, tell whoever subscribed, keep them for those who will."""
+        # Skew: the venue's clock is wrong, in events and in the times of its messages. Stale: only the events are old.
+        # The truth has the times as they are sent, so that a reader can be compared with it.
         shift_us = self.skew_us - self.stale_us
         if shift_us:
             events = [_shifted(event, shift_us) for event in events]
@@ -115,6 +117,8 @@ class Venue:
         clients = self.subscribers()
         if self.armed or self._held or self.board.silences:
             return [message for message in messages if not self._deliver_disturbed(message, clients)]
+        # The usual case, for thousands of messages at once: client by client, each of which takes all of its frames in
+        # one call. A message that any of them wants was heard.
         messages = list(messages)
         heard = bytearray(len(messages))
         for client in clients:
@@ -145,25 +149,28 @@ class Venue:
         if not wanting:
             self._post(message)
             return False
-        if self._is_silent(message):
+        if self.board.silent(message.event.listing.symbol if message.event is not None else ""):
             self.truth.dropped(self.name, message, "silence")
             return True
         frames = [(client, client.session.frame(message)) for client in wanting]
-        armed = next((each for each in self.armed if self._may_happen(each, message)), None)
+        # The first fault that concerns the message and can happen to it: one message is held back at a time. The one
+        # that the held one waits for is left alone, or the two could not change places.
+        can_hold = self._held is None
+        armed = next(
+            (e for e in self.armed if e.left and (can_hold or e.name != "reorder") and e.concerns(message)), None
+        )
         name = armed.name if armed is not None and not self._awaits(message) else ""
         if name == "drop":
             self.truth.dropped(self.name, message, "drop")
         elif name == "reorder" and armed is not None:
-            self._hold(message, frames, armed)
+            # Until the next message of its stream went out, but not for ever.
+            held = self._held = _Held(message, frames, armed)
+            asyncio.get_running_loop().call_later(_HELD_S, lambda: self._let_go() if self._held is held else None)
         else:
             self._send(message, frames, name)
         if armed is not None and name in {"drop", "duplicate", "malformed"}:
             armed.count()
         return True
-
-    def _may_happen(self, armed: Armed, message: Message) -> bool:
-        busy = armed.name == "reorder" and self._held is not None
-        return bool(armed.left) and not busy and armed.concerns(message)
 
     def _send(self, message: Message, frames: list[tuple[Receiver, bytes]], fault: str) -> None:
         for client, frame in frames:
@@ -172,15 +179,11 @@ class Venue:
                 client.offer((frame,))
             elif fault == "malformed":
                 client.offer((frame[: len(frame) * 2 // 3],))
+        # This may be what the held message waits for: it then follows, and the two have changed places.
         self._post(message)
         if self._awaits(message) and self._held is not None:
             self._held.armed.count()
             self._let_go()
-
-    def _hold(self, message: Message, frames: list[tuple[Receiver, bytes]], armed: Armed) -> None:
-        """Keep a message back until the next of its stream went out; not for ever."""
-        held = self._held = _Held(message, frames, armed)
-        asyncio.get_running_loop().call_later(_HELD_S, lambda: self._let_go() if self._held is held else None)
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -191,10 +194,6 @@ class Venue:
     def _awaits(self, message: Message) -> bool:
         """Whether the message that is held back waits for this one."""
         return self._held is not None and self._held.message.streams == message.streams
-
-    def _is_silent(self, message: Message) -> bool:
-        silences = self.board.silences
-        return None in silences or (message.event is not None and message.event.listing.symbol in silences)
 
     def _post(self, message: Message) -> None:
         if message.event is not None:

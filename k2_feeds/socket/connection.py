@@ -162,7 +162,7 @@ class Connection:
                 await self._first_of(asyncio.sleep(_LOOK_S), successor.settled.wait(), successor.task, session.task)
                 successor.believe_data(self._settings.silence_s)
             # A session that has ended cannot be better than a successor that is open, whatever that one lacks.
-            if not successor.over and (session.over or self._stands_in(successor, session, reason)):
+            if not successor.over and (session.over or self._can_replace(successor, session, reason)):
                 self._replace(session, successor, reason)
                 return
             self._leave(successor, "not_acknowledged", "the present connection goes on")
@@ -170,7 +170,7 @@ class Connection:
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
 
-    def _stands_in(self, successor: Session, session: Session, reason: str) -> bool:
+    def _can_replace(self, successor: Session, session: Session, reason: str) -> bool:
         """Tell whether the successor has all subscriptions of the present connection that are still wanted.
 
         If the present one is silent, the successor need not have what the venue refuses it, unless that still comes.

@@ -135,7 +135,7 @@ class Session:
             if mark and mark in payload:
                 self.ending = True
             if sink.full:
-                await sink.room()
+                await sink.wait_until_accepted()
 
     async def _ask(self) -> None:
         """Subscribe, and again to what is not answered in time; close the connection if nothing is answered.

@@ -27,9 +27,9 @@ class Sink(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether :meth:`room` must be awaited before the next frame of any stream."""
+        """Whether :meth:`wait_until_accepted` must be awaited before the next frame of any stream."""
 
-    async def room(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Wait until frames are taken again."""
 
     def open(self, connection_id: str) -> Stream:

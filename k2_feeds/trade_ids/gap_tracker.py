@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from k2_core.epochs import BREAK_US
 from k2_feeds.trade_ids.id_holes import Hole, Seen, overlap
 
-TOLD_REMEMBERED: Final = 64  # of a symbol: told holes that a late id may still fill
+REPORTED_REMEMBERED: Final = 64  # of a symbol: reported holes that a late id may still fill
 JUMP: Final = "the venue's ids jump"
 _REACH: Final = 1000  # ids that come so far below a symbol's first are judged; further down they are long ago
 
@@ -82,19 +82,19 @@ class GapTracker:
         else:
             self._unexpected(symbol, first_id, last_id, payload)
 
-    def lose(self, symbol: str, first_id: int, last_id: int, reason: str, *, told: bool = False) -> None:
-        """Take ids that are known to be lost, unless they were seen; ``told`` if they were reported already."""
+    def lose(self, symbol: str, first_id: int, last_id: int, reason: str, *, reported: bool = False) -> None:
+        """Take ids that are known to be lost, unless they were seen; ``reported`` if that was done for them already."""
         expected = self._expected.get(symbol, first_id)
         # Below the expected id: open holes get the reason. A hole counts as reported only if all of it was.
         for hole in self._holes.get(symbol, ()):
-            if hole.first <= last_id and hole.last >= first_id and not hole.told:
+            if hole.first <= last_id and hole.last >= first_id and not hole.reported:
                 hole.reason = reason
-                hole.told = told and first_id <= hole.first and hole.last <= last_id
+                hole.reported = reported and first_id <= hole.first and hole.last <= last_id
         # From the expected id on: a hole of unknown cause up to the lost ids, and one of the lost ids themselves.
         if last_id >= expected:
             if first_id > expected:
                 self._open(symbol, expected, first_id - 1, JUMP)
-            self._open(symbol, max(first_id, expected), last_id, reason, told=told)
+            self._open(symbol, max(first_id, expected), last_id, reason, reported=reported)
             self._lowest.setdefault(symbol, first_id)
             self._expected[symbol] = last_id + 1
 
@@ -103,14 +103,14 @@ class GapTracker:
         gaps, self._closed = self._closed, []
         for symbol, holes in self._holes.items():
             for hole in holes:
-                if hole.told:
+                if hole.reported:
                     continue
                 hole.age_s += elapsed_s
                 if hole.age_s >= grace_s:
-                    hole.told = True
+                    hole.reported = True
                     gaps.append(Gap(symbol, hole.first, hole.last, hole.reason))
-            if len(holes) > TOLD_REMEMBERED:  # keep the open holes, and the newest of those that were reported
-                for hole in [each for each in holes if each.told][:-TOLD_REMEMBERED]:
+            if len(holes) > REPORTED_REMEMBERED:  # keep the open holes, and the newest of those that were reported
+                for hole in [each for each in holes if each.reported][:-REPORTED_REMEMBERED]:
                     holes.remove(hole)
         return gaps
 
@@ -124,7 +124,7 @@ class GapTracker:
             expected = self._expected.get(symbol)
             both = known if expected is None else overlap(known, self._seen(symbol, expected))
             self._set(symbol, both)
-            for hole in (each for each in known.holes if each.told):
+            for hole in (each for each in known.holes if each.reported):
                 came = hole.less(both.holes)  # reported as missing by the other tracker, and seen by this one
                 self.filled += [Gap(symbol, each.first, each.last, each.reason) for each in came]
 
@@ -168,21 +168,21 @@ class GapTracker:
             self._again[symbol] = (self._expected[symbol], first_id, last_id)
             return
         del self._again[symbol]
-        self._closed += [Gap(symbol, h.first, h.last, h.reason) for h in self._holes.get(symbol, ()) if not h.told]
+        self._closed += [Gap(symbol, h.first, h.last, h.reason) for h in self._holes.get(symbol, ()) if not h.reported]
         self.restarts.append(Restart(symbol, self._expected[symbol] - 1, min(before[0], first_id)))
         for name in (self._holes, self._expected, self._lowest):
             name.pop(symbol, None)
         for run in sorted([(before[0], before[1]), (first_id, last_id)]):
             self._unexpected(symbol, *run, payload)
 
-    def _open(self, symbol: str, first_id: int, last_id: int, reason: str, *, told: bool = False) -> None:
+    def _open(self, symbol: str, first_id: int, last_id: int, reason: str, *, reported: bool = False) -> None:
         """Open a hole above all others, or widen the newest one if it ends where this one begins."""
         holes = self._holes.setdefault(symbol, [])
         newest = holes[-1] if holes else None
-        if newest is not None and (newest.last + 1, newest.reason, newest.told) == (first_id, reason, told):
+        if newest is not None and (newest.last + 1, newest.reason, newest.reported) == (first_id, reason, reported):
             newest.last, newest.age_s = last_id, 0.0
         else:
-            holes.append(Hole(first_id, last_id, told=told, reason=reason))
+            holes.append(Hole(first_id, last_id, reported=reported, reason=reason))
 
     def _late(self, symbol: str, first_id: int, last_id: int, *, reach_back: bool) -> None:
         """Count late ids and take them out of the holes. ``reach_back``: ids below the lowest may be new ones."""
@@ -194,7 +194,7 @@ class GapTracker:
             first, last = max(hole.first, first_id), min(hole.last, last_id)
             at = holes.index(hole)
             holes[at : at + 1] = hole.without(first, last)
-            if hole.told:
+            if hole.reported:
                 self.filled.append(Gap(symbol, first, last, hole.reason))
             filled += last - first + 1
         self.out_of_order += filled

@@ -8,21 +8,21 @@ _BEYOND: Final = 1 << 63
 
 
 class Hole(msgspec.Struct, eq=False):
-    """Ids that did not come, from ``first`` to ``last``, both included; ``told`` once it was reported as a gap."""
+    """Ids that did not come, from ``first`` to ``last``, both included; ``reported`` once an event has named them."""
 
     first: int
     last: int
-    told: bool = False
+    reported: bool = False
     reason: str = "the venue's ids jump"
     age_s: float = 0.0
 
     def copy(self) -> "Hole":
-        return Hole(self.first, self.last, self.told, self.reason, self.age_s)
+        return Hole(self.first, self.last, self.reported, self.reason, self.age_s)
 
     def without(self, first: int, last: int) -> list["Hole"]:
         """Return the holes that are left when ids within this one came: none, one or two."""
         pieces = ((self.first, first - 1), (last + 1, self.last))
-        return [Hole(low, high, self.told, self.reason, self.age_s) for low, high in pieces if low <= high]
+        return [Hole(low, high, self.reported, self.reason, self.age_s) for low, high in pieces if low <= high]
 
     def less(self, others: list["Hole"]) -> list["Hole"]:
         """Return the holes that are left without the ids of ``others``, which are in order."""
@@ -61,8 +61,8 @@ def overlap(one: Seen, other: Seen) -> Seen:
         last = min(ours[a].last, theirs[b].last, expected - 1)
         if first <= last:
             reasons = [each.reason for each in (ours[a], theirs[b]) if each.reason != Hole(0, 0).reason]
-            told = ours[a].told or theirs[b].told
-            holes.append(Hole(first, last, told, next(iter(reasons), ours[a].reason)))
+            reported = ours[a].reported or theirs[b].reported
+            holes.append(Hole(first, last, reported, next(iter(reasons), ours[a].reason)))
         if ours[a].last < theirs[b].last:
             a += 1
         else:

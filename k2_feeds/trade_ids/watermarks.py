@@ -108,7 +108,7 @@ class Watermarks:
         for event in ours:
             first, last = (event.details.get(name, "") for name in ("first_missing", "last_missing"))
             if event.kind == "gap" and first.isdecimal() and last.isdecimal():
-                tracker.lose(event.symbol, int(first), int(last), event.details.get("reason", ""), told=True)
+                tracker.lose(event.symbol, int(first), int(last), event.details.get("reason", ""), reported=True)
                 gaps += 1
         symbols = len(tracker.state())
         _log.info("recalled", venue=self._venue.VENUE, file=bool(remembered), symbols=symbols, frames=frames, gaps=gaps)

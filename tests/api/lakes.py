@@ -1,4 +1,4 @@
-"""Small lakes of real files with a real catalog, and builders for what stands in them."""
+"""Small lakes of real files with a real catalog, and builders for their rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -146,7 +146,7 @@ def test_a_pipe_gets_one_line_a_row(lake: Lake) -> None:
     assert lines[1].split("\t")[-2] == "x" * 500 + r"\n\ty"
 
 
-def test_a_terminal_gets_what_it_has_room_for(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_what_it_can_show(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     lake.add([a_reject(1, payload=b"[bold]x[/bold]" + b"y" * 10_000)], REJECTED)

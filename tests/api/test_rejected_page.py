@@ -37,7 +37,7 @@ def test_the_snippets_show_what_was_rejected(lake: Lake) -> None:
 
 def test_every_option_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`(-\w|--\w+)[ `]", PAGE))
-    told = CliRunner().invoke(main, ["rejected", "--help"]).stdout.replace(",", " ").split()
+    reported = CliRunner().invoke(main, ["rejected", "--help"]).stdout.replace(",", " ").split()
 
     assert len(named) >= 6
-    assert named <= set(told)
+    assert named <= set(reported)

@@ -203,7 +203,7 @@ def test_id_that_stands_elsewhere_in_gold_is_not_missing(lake: Lake, client: Tes
     assert answer["meta"]["completeness"]["status"] == "complete"
 
 
-def test_hole_between_two_pages_is_told_once(lake: Lake, client: TestClient) -> None:
+def test_hole_between_two_pages_is_reported_once(lake: Lake, client: TestClient) -> None:
     lake.add([trade for trade in trades_from(1, 9) if trade["source_sequence"] != 5])
     found = pages(client, limit=4, symbol="BTCUSDT")
     assert [ids(page) for page in found] == [["9", "8", "7", "6"], ["4", "3", "2", "1"]]

@@ -70,7 +70,7 @@ class DrainedLake(SmallLake):
         layers.commit(Batch(start, read.following(topic_id), rows))
 
     def rebuild(self, day: date = DAY, venue: Venue = binance, data: Data = "trades") -> Outcome:
-        """Make a day of silver anew."""
+        """Rebuild a day of silver."""
         return rebuild_day(self.catalog, self.namespace, venue, day, KnownSchemas(), data=data)
 
     def picture(self, spec: TableSpec) -> Counter[str]:

@@ -156,21 +156,21 @@ class SmallLake:
         return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, day)
 
     def gold(self) -> dict[str, Row]:
-        """Gold's trades by message id; fails when one stands twice."""
+        """Gold's trades by message id; fails when one appears twice."""
         rows = self.rows(GOLD_TRADES)
         by_id = {row["message_id"]: row for row in rows}
         assert len(by_id) == len(rows), "gold holds a trade twice"
         return by_id
 
     def gold_quotes(self) -> dict[str, Row]:
-        """Gold's quotes by message id; fails when one stands twice."""
+        """Gold's quotes by message id; fails when one appears twice."""
         rows = self.rows(GOLD_QUOTES)
         by_id = {row["message_id"]: row for row in rows}
         assert len(by_id) == len(rows), "gold holds a quote twice"
         return by_id
 
     def candles(self) -> dict[tuple[str, datetime], Row]:
-        """The candles by symbol and start; fails when one stands twice."""
+        """The candles by symbol and start; fails when one appears twice."""
         rows = self.rows(GOLD_OHLCV_1M)
         by_window = {(row["symbol"], row["window_start"]): row for row in rows}
         assert len(by_window) == len(rows), "a window has two candles"

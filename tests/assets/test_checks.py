@@ -59,8 +59,10 @@ def test_each_check_of_a_day_is_recorded_once_and_says_what_it_saw(lake: SmallLa
         history = instance.event_log_storage.get_asset_check_execution_history
         found = [history(dg.AssetCheckKey(dg.AssetKey(asset), name), limit=9) for asset, name in checks.items()]
 
-    told = [(each.partition, each.evaluation and each.evaluation.description) for records in found for each in records]
-    assert told == [
+    reported = [
+        (each.partition, each.evaluation and each.evaluation.description) for records in found for each in records
+    ]
+    assert reported == [
         (DAY.isoformat(), "no repeated trade among 199 in the whole day."),
         (DAY.isoformat(), "4 candles: every invariant holds."),
     ]

@@ -21,7 +21,7 @@ from k2_assets.kept_runs.run_lease import leased
 from k2_assets.kept_runs.stop_signals import signals_set
 from k2_core.errors import LockBusy
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from tests.assets.rooms import NEVER_S, TRADE, Room
+from tests.assets.own_topic import NEVER_S, TRADE, OwnTopic
 
 RUN = """
 import sys
@@ -42,23 +42,23 @@ with dg.DagsterInstance.local_temp(sys.argv[3]) as instance:
 
 
 @pytest.fixture
-def room(broker: str, registry: str, tmp_path: Path) -> Room:
-    return Room(broker, registry, tmp_path / "home")
+def own_topic(broker: str, registry: str, tmp_path: Path) -> OwnTopic:
+    return OwnTopic(broker, registry, tmp_path / "home")
 
 
-def settings_of(room: Room, **drain: float) -> Settings:
+def settings_of(own_topic: OwnTopic, **drain: float) -> Settings:
     return Settings(
-        home=room.home,
-        kafka=Kafka(bootstrap_servers=room.broker),
-        registry=Registry(url=room.registry_url),
+        home=own_topic.home,
+        kafka=Kafka(bootstrap_servers=own_topic.broker),
+        registry=Registry(url=own_topic.registry_url),
         drain=Drain(commit_interval_s=NEVER_S, beat_interval_s=0.1, **drain),
     )
 
 
 @contextmanager
-def a_run(settings: Settings, room: Room, dagster_home: Path) -> Iterator["subprocess.Popen[str]"]:
+def a_run(settings: Settings, own_topic: OwnTopic, dagster_home: Path) -> Iterator["subprocess.Popen[str]"]:
     dagster_home.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", RUN, settings.model_dump_json(), room.venue.VENUE, str(dagster_home)]
+    command = [sys.executable, "-c", RUN, settings.model_dump_json(), own_topic.venue.VENUE, str(dagster_home)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         try:
@@ -76,50 +76,52 @@ def await_beat(settings: Settings, phase: str) -> Beat:
 
 
 @pytest.mark.integration
-def test_drain_that_is_terminated_commits_what_it_has_read_and_succeeds(room: Room, tmp_path: Path) -> None:
-    settings = settings_of(room)
-    with a_run(settings, room, tmp_path) as process:
+def test_drain_that_is_terminated_commits_what_it_has_read_and_succeeds(own_topic: OwnTopic, tmp_path: Path) -> None:
+    settings = settings_of(own_topic)
+    with a_run(settings, own_topic, tmp_path) as process:
         await_beat(settings, "waiting")
         time.sleep(3)  # beyond the first commit of a life, which comes early
-        room.produce(1_000, kinds=(TRADE,))
+        own_topic.produce(1_000, kinds=(TRADE,))
         await_beat(settings, "reading")
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate()
     assert said.split() == ["SUCCESS"]
     assert await_beat(settings, STOPPED).pid == process.pid
-    with room.lane() as lane:  # what was read stands; the rest is Kafka's
+    with own_topic.lane() as lane:  # what was read stands; the rest is Kafka's
         assert lane.layers.drained == lane.layers.vector("bronze")
-    read = room.origins("bronze").total()
+    read = own_topic.origins("bronze").total()
     assert read > 0
-    assert room.origins("silver").total() == read
+    assert own_topic.origins("silver").total() == read
     logged = [json.loads(line) for line in (settings.home / "logs" / "drain.log").read_text().splitlines()]
-    told = [each["event"] for each in logged if each["event"] in {"the run begins", "committed", "the run has ended"}]
-    assert (told[0], told[-2:]) == ("the run begins", ["committed", "the run has ended"])
-    room.drain()
-    room.assert_everything_stands_once()
+    reported = [
+        each["event"] for each in logged if each["event"] in {"the run begins", "committed", "the run has ended"}
+    ]
+    assert (reported[0], reported[-2:]) == ("the run begins", ["committed", "the run has ended"])
+    own_topic.drain()
+    own_topic.assert_everything_stands_once()
 
 
 @pytest.mark.integration
-def test_drain_that_is_due_hands_over_to_its_successor(room: Room, tmp_path: Path) -> None:
-    settings = settings_of(room, work_minutes=0.05)
-    with a_run(settings, room, tmp_path / "first") as first:
+def test_drain_that_is_due_hands_over_to_its_successor(own_topic: OwnTopic, tmp_path: Path) -> None:
+    settings = settings_of(own_topic, work_minutes=0.05)
+    with a_run(settings, own_topic, tmp_path / "first") as first:
         await_beat(settings, "waiting")
-        room.produce(500, kinds=(TRADE,))
-        with a_run(settings, room, tmp_path / "second") as second:
+        own_topic.produce(500, kinds=(TRADE,))
+        with a_run(settings, own_topic, tmp_path / "second") as second:
             assert first.communicate()[0].split() == ["SUCCESS"]
             while await_beat(settings, "waiting").pid != second.pid:
                 assert second.poll() is None
-            room.produce(500, kinds=(TRADE,))
+            own_topic.produce(500, kinds=(TRADE,))
             second.send_signal(signal.SIGTERM)
             assert second.communicate()[0].split() == ["SUCCESS"]
-    room.drain()
-    room.assert_everything_stands_once()
+    own_topic.drain()
+    own_topic.assert_everything_stands_once()
 
 
 @pytest.mark.integration
-def test_drain_that_is_due_goes_on_while_nobody_could_follow(room: Room, tmp_path: Path) -> None:
-    settings = settings_of(room, work_minutes=0.1)
-    with a_run(settings, room, tmp_path) as process:
+def test_drain_that_is_due_goes_on_while_nobody_could_follow(own_topic: OwnTopic, tmp_path: Path) -> None:
+    settings = settings_of(own_topic, work_minutes=0.1)
+    with a_run(settings, own_topic, tmp_path) as process:
         began = await_beat(settings, "waiting")
         assert process.communicate()[0].split() == ["SUCCESS"]
     ended = await_beat(settings, STOPPED)

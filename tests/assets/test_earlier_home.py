@@ -71,9 +71,9 @@ def test_a_rebuilt_day_has_the_same_rows_and_message_ids(packed: PackedHome, cat
         GoldRefresh(catalog, NAMESPACE, sources, day, data).replace_day()
     CandlesRefresh(catalog, NAMESPACE, GOLD_OHLCV_1M, day).replace_day()
 
-    for name, stood in before.items():
+    for name, counted in before.items():
         if name.startswith(("bronze", "silver")):
-            assert rows(catalog, packed, name) == stood, name
+            assert rows(catalog, packed, name) == counted, name
     for data in DATA:
         name = GOLD[data].name
         assert not before[name] - rows(catalog, packed, name)

@@ -17,33 +17,33 @@ from k2_assets.lake.lake_resource import Lake
 from k2_core.registry import Registry
 from k2_core.settings import Drain, Kafka, Settings
 from k2_core.settings import Registry as RegistrySettings
-from tests.assets.rooms import CONTROL, TRADE, Room, read_all
+from tests.assets.own_topic import CONTROL, TRADE, OwnTopic, read_all
 
 pytestmark = pytest.mark.integration
 
-_DAY = date(2024, 8, 9)  # at which rooms receive
+_DAY = date(2024, 8, 9)  # at which topics receive
 
 
 @pytest.fixture
-def trades(broker: str, registry: str, tmp_path: Path) -> Room:
-    return Room(broker, registry, tmp_path / "home")
+def trades(broker: str, registry: str, tmp_path: Path) -> OwnTopic:
+    return OwnTopic(broker, registry, tmp_path / "home")
 
 
 @pytest.fixture
-def quotes(trades: Room) -> Room:
-    return Room(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
+def quotes(trades: OwnTopic) -> OwnTopic:
+    return OwnTopic(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
 
 
-def settings_of(room: Room) -> Settings:
+def settings_of(own_topic: OwnTopic) -> Settings:
     return Settings(
-        home=room.home,
-        kafka=Kafka(bootstrap_servers=room.broker),
-        registry=RegistrySettings(url=room.registry_url),
+        home=own_topic.home,
+        kafka=Kafka(bootstrap_servers=own_topic.broker),
+        registry=RegistrySettings(url=own_topic.registry_url),
         drain=Drain(commit_interval_s=0.1, commit_rows=300, work_minutes=5, beat_interval_s=0.2),
     )
 
 
-def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(trades: Room, quotes: Room) -> None:
+def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(trades: OwnTopic, quotes: OwnTopic) -> None:
     trades.produce(1_500)
     quotes.produce(1_500, seed=1)
     stop, behind = threading.Event(), {trades.topic_name, quotes.topic_name}
@@ -60,7 +60,7 @@ def test_trades_and_quotes_are_drained_side_by_side_bad_ones_among_them(trades: 
 
 
 def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keeps_nobody_from_working(
-    trades: Room, monkeypatch: pytest.MonkeyPatch
+    trades: OwnTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("k2_assets.drain.drain_loop._LOOK_S", 0.5)
     monkeypatch.setattr("k2_assets.drain.drain_loop._Worker._wait_out", fail_at_once)
@@ -69,7 +69,7 @@ def test_a_topic_that_comes_later_is_drained_by_the_same_run_and_until_then_keep
     deadline = time.monotonic() + 120  # noqa: TID251
     for lane, _ in drain(Lake(settings_of(trades)), [trades.venue], "patient", stop):
         if quotes is None and trades.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
-            quotes = Room(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
+            quotes = OwnTopic(trades.broker, trades.registry_url, trades.home, data="quotes", beside=trades)
             quotes.produce(200, seed=1)
         if quotes is not None and quotes.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
@@ -85,7 +85,7 @@ def fail_at_once(_: object, error: Exception) -> None:
 
 
 def test_both_lanes_may_commit_their_rejected_rows_at_the_very_same_moment(
-    trades: Room, quotes: Room, monkeypatch: pytest.MonkeyPatch
+    trades: OwnTopic, quotes: OwnTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both stage a commit on one state of the table: one is refused, and commits again to the newest state."""
     together, answers, original = threading.Barrier(2), list[bool](), commits.commit_once
@@ -116,7 +116,7 @@ def test_both_lanes_may_commit_their_rejected_rows_at_the_very_same_moment(
 
 
 def test_a_drain_of_quotes_that_ends_in_the_middle_is_made_good_by_the_next(
-    quotes: Room, trades: Room, monkeypatch: pytest.MonkeyPatch
+    quotes: OwnTopic, trades: OwnTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trades.produce(30)
     trades.drain()
@@ -139,7 +139,7 @@ def fail_behind(table: str) -> Any:
     return reach
 
 
-def test_a_day_of_quotes_is_held_against_kafka_and_gets_back_what_is_missing(quotes: Room) -> None:
+def test_a_day_of_quotes_is_held_against_kafka_and_gets_back_what_is_missing(quotes: OwnTopic) -> None:
     quotes.produce(50, kinds=(TRADE, CONTROL))
     quotes.drain()
     before = quotes.origins("bronze")
@@ -155,8 +155,8 @@ def test_a_day_of_quotes_is_held_against_kafka_and_gets_back_what_is_missing(quo
     assert reconciled(quotes).added == 0
 
 
-def reconciled(room: Room) -> Counts:
-    with Registry(room.registry_url) as registry:
+def reconciled(own_topic: OwnTopic) -> Counts:
+    with Registry(own_topic.registry_url) as registry:
         schemas = SchemaLookup(registry)
-        of = {"venue": room.venue, "day": _DAY, "schemas": schemas}
-        return reconcile_day(room.catalog, room.namespace, room.broker, **of, data="quotes")  # type: ignore[arg-type]
+        of = {"venue": own_topic.venue, "day": _DAY, "schemas": schemas}
+        return reconcile_day(own_topic.catalog, own_topic.namespace, own_topic.broker, **of, data="quotes")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import SILVER, DrainedLake, at
 from tests.assets.frames import NOON_MS
 from tests.assets.lakes import DAY
-from tests.assets.test_news import of
+from tests.assets.test_days_with_news import of
 from tests.venue_builder import a_venue
 
 MINUTE_MS = 60_000

@@ -146,12 +146,12 @@ def test_no_candle_is_made_of_trades_that_are_unfit(
     caught_up(refine)
     before = lake.candles()
     reporter = Reporter(refine, 0, none_reported, never_failed)
-    told = list(reporter.due())
+    events = list(reporter.due())
     lake.append(GOLD_TRADES, [a_trade(500, 50, price="-1")])  # past our own writer
 
     until(refine, lambda _: "price > 0: 1 not" in refine.trouble())
 
-    assert evaluations(told)["fit_for_candles"]
+    assert evaluations(events)["fit_for_candles"]
     assert not evaluations(list(Reporter(refine, 0, none_reported, never_failed).due()))["fit_for_candles"]
     for number in range(100, 112):  # more commits than are the newest
         lake.append(SILVER, [a_trade(number, number + 3600)])
@@ -179,26 +179,28 @@ def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallL
     for refreshed in caught_up(refine):
         reporter.add(refreshed)
 
-    told = list(reporter.due())
+    events = list(reporter.due())
 
     said = [
         each.asset_key.to_user_string() if isinstance(each, dg.AssetMaterialization) else each.check_name
-        for each in told
+        for each in events
     ]
     assert sorted(said) == sorted(
         [TRADES, "unique_message_id", "ids_go_on", "fit_for_candles", CANDLES, "candle_invariants"]
     )
     assert said.index(TRADES) < said.index("unique_message_id")
     assert said.index(CANDLES) < said.index("candle_invariants")
-    assert {each.partition for each in told} == {DAY.isoformat()}
-    [trades] = [each for each in told if isinstance(each, dg.AssetMaterialization) and said[told.index(each)] == TRADES]
+    assert {each.partition for each in events} == {DAY.isoformat()}
+    [trades] = [
+        each for each in events if isinstance(each, dg.AssetMaterialization) and said[events.index(each)] == TRADES
+    ]
     assert trades.metadata["rows added"].value == 99
     assert list(reporter.due()) == [], "at most once in its interval"
 
 
-@pytest.mark.parametrize("told", [None, 0, 1])
+@pytest.mark.parametrize("recorded", [None, 0, 1])
 def test_a_day_that_is_not_the_newest_is_reported_when_its_table_has_moved_since(
-    lake: SmallLake, refine: Refine, told: int | None
+    lake: SmallLake, refine: Refine, recorded: int | None
 ) -> None:
     """None as by a K2 that did not tell how the table was."""
     lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
@@ -208,7 +210,7 @@ def test_a_day_that_is_not_the_newest_is_reported_when_its_table_has_moved_since
 
     with dg.DagsterInstance.ephemeral() as instance:
         for table, days in numbers.items():
-            metadata = {} if told is None else {SEQUENCE: days[DAY] - told}
+            metadata = {} if recorded is None else {SEQUENCE: days[DAY] - recorded}
             older = dg.AssetMaterialization(table, partition=DAY.isoformat(), metadata={SEQUENCE: 1})
             instance.report_runless_asset_event(older)
             newer = dg.AssetMaterialization(table, partition=DAY.isoformat(), metadata=metadata)
@@ -217,7 +219,7 @@ def test_a_day_that_is_not_the_newest_is_reported_when_its_table_has_moved_since
         days = {each.partition for each in reporter.due() if isinstance(each, dg.AssetMaterialization)}
 
     newest = (DAY + timedelta(days=1)).isoformat()
-    assert days == ({newest, DAY.isoformat()} if told else {newest})
+    assert days == ({newest, DAY.isoformat()} if recorded else {newest})
 
 
 def test_many_days_to_report_hold_up_no_refresh(
@@ -328,5 +330,5 @@ def test_what_cannot_be_reported_is_reported_later(
         broken.setattr(refine_report, "facts", lambda *_: 1 / 0)
         assert list(reporter.due()) == []
 
-    told = [each for each in reporter.due() if isinstance(each, dg.AssetMaterialization)]
-    assert {each.metadata["rows added"].value for each in told if "rows added" in each.metadata} == {9}
+    events = [each for each in reporter.due() if isinstance(each, dg.AssetMaterialization)]
+    assert {each.metadata["rows added"].value for each in events if "rows added" in each.metadata} == {9}

@@ -111,8 +111,8 @@ def test_a_run_takes_in_every_venue_says_what_changed_and_is_judged(lake: Lake, 
         ("coinbase", "BTC-USD", "BTCUSD", "trading"),
         ("kraken", "BTC/USD", "BTCUSD", "trading"),
     ]
-    told = metadata(result)
-    assert {name: told[f"binance: {name}"] for name in ("listed", "new", "changed", "delisted")} == {
+    reported = metadata(result)
+    assert {name: reported[f"binance: {name}"] for name in ("listed", "new", "changed", "delisted")} == {
         "listed": 2, "new": 2, "changed": 0, "delisted": 0,
     }  # fmt: skip
     (check,) = result.get_asset_check_evaluations()
@@ -157,7 +157,7 @@ def test_too_many_requests_are_asked_again_when_the_venue_says(venues: Venues) -
         ((302, {"Location": "/elsewhere"}, b""), 1),
     ],
 )
-def test_what_cannot_be_fetched_is_told_after_a_few_attempts(venues: Venues, answer: Answer, times: int) -> None:
+def test_what_cannot_be_fetched_is_reported_after_a_few_attempts(venues: Venues, answer: Answer, times: int) -> None:
     venues.answers[COINBASE] = [answer]
 
     with pytest.raises(DownloadError, match=str(answer[0])):

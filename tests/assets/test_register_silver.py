@@ -52,7 +52,7 @@ def trade(symbol: str, minutes: float, trade_id: int) -> bytes:
     return at(NOON_MS + int(minutes * MINUTE_MS), trade_id, s=symbol)
 
 
-def told(lake: DrainedLake) -> dict[int, tuple[str, str]]:
+def symbols_and_quotes(lake: DrainedLake) -> dict[int, tuple[str, str]]:
     """Symbol and currency of each trade in silver."""
     return {row["source_sequence"]: (row["symbol"], row["currency"]) for row in lake.rows(SILVER)}
 
@@ -84,7 +84,7 @@ def test_a_symbol_is_rejected_until_its_version_holds_and_a_rebuild_says_the_sam
     register(lake, "BTC/USDT", "NEW/COIN")
     lake.drain(trade("NEWCOIN", 11.99, 4), trade("NEWCOIN", 12, 5), trade("BTCUSDT", 12, 6))
 
-    assert told(lake) == {1: ("BTCUSDT", "USDT"), 5: ("NEWCOIN", "COIN"), 6: ("BTCUSDT", "USDT")}
+    assert symbols_and_quotes(lake) == {1: ("BTCUSDT", "USDT"), 5: ("NEWCOIN", "COIN"), 6: ("BTCUSDT", "USDT")}
     assert rejected(lake) == [2, 3, 4]
     assert_a_rebuild_changes_nothing(lake)
 
@@ -95,7 +95,7 @@ def test_frames_from_before_the_register_are_judged_by_their_spelling(lake: Drai
     register(lake, "NEW/COIN")
     lake.drain(trade("ETHBTC", 6.99, 3), trade("ETHBTC", 7, 4), trade("NEWCOIN", 7, 5))
 
-    assert told(lake) == {1: ("ETHBTC", "BTC"), 3: ("ETHBTC", "BTC"), 5: ("NEWCOIN", "COIN")}
+    assert symbols_and_quotes(lake) == {1: ("ETHBTC", "BTC"), 3: ("ETHBTC", "BTC"), 5: ("NEWCOIN", "COIN")}
     assert rejected(lake) == [2, 4]
     assert_a_rebuild_changes_nothing(lake)
 
@@ -107,7 +107,7 @@ def test_a_symbol_that_is_gone_from_the_list_stays_known(lake: DrainedLake, cloc
     register(lake, "BTC/USDT")
     lake.drain(trade("OLDCOIN", -40, 1), trade("OLDCOIN", 0, 2))
 
-    assert told(lake) == dict.fromkeys((1, 2), ("OLDCOIN", "COIN"))
+    assert symbols_and_quotes(lake) == dict.fromkeys((1, 2), ("OLDCOIN", "COIN"))
     assert_a_rebuild_changes_nothing(lake)
 
 
@@ -121,7 +121,7 @@ def test_a_subscribed_symbol_is_never_rejected_as_unknown(lake: DrainedLake, clo
     frames = [trade("ODDCOIN", 0.99, 1), trade("ODDCOIN", 1, 2), trade("ETHBTC", 1, 3), trade("ELSECOIN", 1, 4)]
     lake.drain(*frames, trade("REFCOIN", 1, 5))
 
-    assert told(lake) == {2: ("ODDCOIN", "UNKNOWN"), 3: ("ETHBTC", "BTC")}
+    assert symbols_and_quotes(lake) == {2: ("ODDCOIN", "UNKNOWN"), 3: ("ETHBTC", "BTC")}
     assert rejected(lake) == [1, 4, 5]
     assert_a_rebuild_changes_nothing(lake)
 
@@ -155,8 +155,8 @@ def test_a_subscription_that_comes_late_is_seen_by_the_next_batch_and_by_a_rebui
 
     subscribe(lake, "ODDCOIN", 0)
     lake.drain(trade("ODDCOIN", 2, 2))
-    assert sorted(told(lake)) == [2]
+    assert sorted(symbols_and_quotes(lake)) == [2]
 
     lake.rebuild()
-    assert (sorted(told(lake)), rejected(lake)) == ([1, 2], [])
+    assert (sorted(symbols_and_quotes(lake)), rejected(lake)) == ([1, 2], [])
     assert_a_rebuild_changes_nothing(lake)

@@ -42,7 +42,7 @@ def run(lake: SmallLake, instance: dg.DagsterInstance, *assets: str) -> dg.Execu
 
 
 def reported(instance: dg.DagsterInstance, asset: str) -> list[date]:
-    """Return the days of an asset in the order in which Dagster was told of them."""
+    """Return the days of an asset in the order in which Dagster got them."""
     found = instance.fetch_materializations(dg.AssetKey(asset), limit=100, ascending=True).records
     return [date.fromisoformat(each.partition_key) for each in found if each.partition_key]
 
@@ -66,11 +66,11 @@ def test_every_day_of_a_run_is_rebuilt_and_reported_with_what_it_is(lake: SmallL
         done = run(lake, instance, GOLD_TRADES.name, GOLD_OHLCV_1M.name)
         assert done.success
         newest = instance.get_latest_materialization_event(dg.AssetKey(GOLD_TRADES.name))
-        told = [reported(instance, asset) for asset in (GOLD_TRADES.name, GOLD_OHLCV_1M.name)]
+        seen = [reported(instance, asset) for asset in (GOLD_TRADES.name, GOLD_OHLCV_1M.name)]
 
     assert sorted(row["trade_id"] for row in lake.gold().values()) == ["1", "2", "3", "4"]
     assert {row["window_start"].date() for row in lake.candles().values()} == set(DAYS)
-    assert told == [DAYS * 2, DAYS * 2]  # as each ended, and by Dagster when the step did
+    assert seen == [DAYS * 2, DAYS * 2]  # as each ended, and by Dagster when the step did
     assert newest
     assert newest.asset_materialization
     assert newest.asset_materialization.metadata["rows added"].value == 1
@@ -81,11 +81,11 @@ def test_a_bad_day_stops_no_other_and_the_run_fails_naming_it(lake: SmallLake, m
 
     with dg.DagsterInstance.ephemeral() as instance:
         done = run(lake, instance, GOLD_TRADES.name)
-        told = reported(instance, GOLD_TRADES.name)
+        seen = reported(instance, GOLD_TRADES.name)
 
     assert not done.success
     assert sorted(row["trade_id"] for row in lake.gold().values()) == ["1", "3", "4"]
-    assert told == [DAYS[0], DAYS[2], DAYS[3]]
+    assert seen == [DAYS[0], DAYS[2], DAYS[3]]
     error = done.failure_data_for_node(GOLD_TRADES.name)
     assert error
     assert error.user_failure_data
@@ -99,10 +99,10 @@ def test_a_day_that_failed_is_tried_once_more_after_the_others(
 
     with dg.DagsterInstance.ephemeral() as instance:
         done = run(lake, instance, GOLD_TRADES.name)
-        told = reported(instance, GOLD_TRADES.name)
+        seen = reported(instance, GOLD_TRADES.name)
 
     assert done.success
-    assert told[:4] == [DAYS[0], DAYS[2], DAYS[3], DAYS[1]]
+    assert seen[:4] == [DAYS[0], DAYS[2], DAYS[3], DAYS[1]]
 
 
 def test_candles_of_a_day_with_an_unfit_trade_stay_and_the_other_days_are_rebuilt(lake: SmallLake) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_core.errors import MalformedFrame
-from k2_core.instruments import Listing, letters_and_digits, unsplit
+from k2_core.instruments import Listing, instrument, letters_and_digits, split_by_suffix, unsplit
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES, binance, coinbase, kraken
 from k2_core.venues.venue_protocol import Venue
@@ -113,7 +113,7 @@ def test_coinbase_lists_products() -> None:
         (coinbase, {"status": "delisted", "trading_disabled": True}, "delisted", "delisted trading_disabled"),
     ],
 )
-def test_status_is_told_in_our_words_and_in_the_venues(venue: Any, fields: Any, status: str, words: str) -> None:
+def test_status_is_given_in_our_words_and_in_the_venues(venue: Any, fields: Any, status: str, words: str) -> None:
     assert listed(venue, **fields)[-2:] == (status, words)
 
 
@@ -134,7 +134,7 @@ def test_a_list_without_any_instrument_is_refused_so_that_none_counts_as_deliste
 
 
 @EVERY_VENUE
-def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_told(venue: Venue) -> None:
+def test_of_a_symbol_that_is_listed_in_two_ways_the_first_stays_and_that_is_reported(venue: Venue) -> None:
     one, list_of = ONE[venue.VENUE]
 
     repeated = venue.parse_instruments(list_of(one, one))
@@ -233,3 +233,15 @@ def hold(venue: Venue, body: bytes) -> None:
 def test_a_symbol_that_nobody_can_split_is_its_letters_and_digits() -> None:
     assert unsplit("foo-bar.1") == ("FOOBAR1", "UNKNOWN", "UNKNOWN")
     assert unsplit("../-") is None
+
+
+@pytest.mark.parametrize(
+    ("base", "quote", "symbol"), [("xbt", "usd", "BTCUSD"), ("XDG", "EUR", "DOGEEUR"), ("btc", "USDT", "BTCUSDT")]
+)
+def test_instrument_is_spelled_in_modern_codes(base: str, quote: str, symbol: str) -> None:
+    assert instrument(base, quote).symbol == symbol
+
+
+def test_split_takes_the_longest_quote_that_leaves_a_base() -> None:
+    assert split_by_suffix("ETHFDUSD", ("USD", "FDUSD")) == instrument("ETH", "FDUSD")
+    assert split_by_suffix("FDUSD", ("USD", "FDUSD")) == instrument("FD", "USD")

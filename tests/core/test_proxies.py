@@ -1,4 +1,4 @@
-"""Proxies of the environment: who is asked through them, who never is, and what is said of one that cannot be used."""
+"""Proxies of the environment: who is asked through them, who never is, and the words for one that cannot be used."""
 
 import threading
 from collections.abc import Iterator
@@ -136,21 +136,21 @@ async def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.M
     set_to(monkeypatch, value)
     said = f"{value} cannot be used: write an HTTP proxy as http://host:port, or unset the variable."
     source = Source(VENUES["binance"], "ws://venue.invalid", "http://venue.invalid", ("BTCUSDT",), ("trades",))
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         await fetch_listed(source, None)
-    assert str(told.value) == said
-    with pytest.raises(DownloadError) as told_too:
+    assert str(raised.value) == said
+    with pytest.raises(DownloadError) as raised_too:
         fetch_list("http://venue.invalid/list", None)
-    assert str(told_too.value) == f"http://venue.invalid/list could not be fetched: {said}"
+    assert str(raised_too.value) == f"http://venue.invalid/list could not be fetched: {said}"
     with pytest.raises(SettingsError):
         Registry("http://registry.invalid")
 
 
-def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to(monkeypatch, "HTTPS_PROXY=socks5://me:secret@proxy:1")
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         proxy_for("https://venue.invalid")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_rest_url_that_cannot_be_one_leaves_the_settings_of_use(monkeypatch: p
     assert load_settings().feeds.kraken.rest_url == "http://[bad"
 
 
-def test_a_secret_is_not_told_when_a_value_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_not_shown_when_a_value_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K2_API__KEY", "very-secret")
     monkeypatch.setenv("K2_API__HOST", "")
     monkeypatch.setenv("K2_API__QUERY_TIMEOUT_S", "-1")

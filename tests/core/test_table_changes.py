@@ -23,7 +23,7 @@ NOON = datetime(2024, 8, 8, 12, tzinfo=UTC)
 ID = Column("id", IntegerType(), "its number")
 PRICE = Column("price", DecimalType(18, 8), "its price")
 AT = Column("at", TimestamptzType(), "when it happened")
-NOTE = Column("note", StringType(), "what was said", required=False)
+NOTE = Column("note", StringType(), "a remark", required=False)
 MORE = Column("more", MAP_OF_TEXTS, "all the rest", required=False)
 METRICS = "write.metadata.metrics.column.id"
 EARLIER = TableSpec("trades", "As it was.", (ID, PRICE, AT), "at", {**DRAINED, METRICS: "counts"})

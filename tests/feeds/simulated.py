@@ -17,7 +17,7 @@ from k2_feeds.simulator import control
 from k2_feeds.simulator.frame_sources import MarketSource
 from k2_feeds.simulator.server import Hub, serve_venue
 from k2_feeds.simulator.truth_log import Truth
-from tests.feeds.rooms import free_port
+from tests.feeds.feed_fixtures import free_port
 
 WITHIN_S = 240
 SYMBOLS = {"binance": "BTCUSDT", "kraken": "BTC/USD", "coinbase": "BTC-USD"}
@@ -112,21 +112,21 @@ class Simulator(NamedTuple):
         request = {"fault": fault, "venue": venue, "wait": True, **details}
         return await asyncio.to_thread(control.ask, self.port, request)
 
-    def told(self, name: str, venue: str) -> list[dict[str, Any]]:
+    def rows(self, name: str, venue: str) -> list[dict[str, Any]]:
         self.hub.truth.flush()
         lines = (self.folder / f"{name}.jsonl").read_text().splitlines()
         return [row for row in map(json.loads, lines) if row["venue"] == venue]
 
-    async def until_told(self, venue: str, fault: str, count: int) -> list[dict[str, Any]]:
+    async def until_in_the_log(self, venue: str, fault: str, count: int) -> list[dict[str, Any]]:
         async with asyncio.timeout(WITHIN_S):
             while True:
-                rows = [row for row in self.told("faults", venue) if row["fault"] == fault]
+                rows = [row for row in self.rows("faults", venue) if row["fault"] == fault]
                 if len(rows) >= count:
                     return rows
                 await asyncio.sleep(0.02)
 
     def dropped_ids(self, venue: str) -> set[int]:
-        rows = [row for row in self.told("dropped", venue) if row["data"] == "trades"]
+        rows = [row for row in self.rows("dropped", venue) if row["data"] == "trades"]
         return {number for row in rows for number in range(row["first"], row["last"] + 1)}
 
 

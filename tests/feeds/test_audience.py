@@ -14,7 +14,7 @@ from k2_core.venues.venue_protocol import Venue
 from k2_feeds.simulator.audience import Audience, fed_streams
 from k2_feeds.simulator.frame_sources import Player
 from k2_feeds.simulator.recording import recording_of, survey
-from tests.feeds.rooms import WITHIN_S, a_trade_frame, simulating
+from tests.feeds.feed_fixtures import WITHIN_S, a_trade_frame, simulating
 
 KRAKEN: Final = VENUES["kraken"]
 COINBASE: Final = VENUES["coinbase"]

@@ -14,7 +14,7 @@ from k2_feeds.kafka.feed_events import Kind
 from k2_feeds.socket.backoff import Backoff
 from k2_feeds.socket.connection import Connection
 from k2_feeds.socket.websockets import MAX_MESSAGE_BYTES
-from tests.feeds.rooms import WITHIN_S, a_trade_frame, free_port, until
+from tests.feeds.feed_fixtures import WITHIN_S, a_trade_frame, free_port, until
 
 QUICK = Feeds(backoff_first_s=0.01, backoff_last_s=0.05, silence_s=30)
 ACK = b'{"result":null,"id":1}'
@@ -32,7 +32,7 @@ class Collected:
         self.heard: dict[tuple[str, str], int] = {}
         self.events: list[tuple[str, dict[str, str]]] = []
 
-    async def room(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Never waited for."""
 
     def open(self, connection_id: str) -> "Collected":

@@ -14,7 +14,7 @@ from k2_feeds.kafka import publisher as publishing
 from k2_feeds.kafka.partitioner import partition_of
 from k2_feeds.kafka.provision import Provisioned, provision
 from k2_feeds.kafka.publisher import Publisher
-from tests.feeds.rooms import DATA, a_fed_venue, a_trade_frame, events_of, frames_of, stored
+from tests.feeds.feed_fixtures import DATA, a_fed_venue, a_trade_frame, events_of, frames_of, stored
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +87,7 @@ def test_a_missing_id_gives_exactly_one_gap_event(
     assert feed.gaps_found == {("BTCUSDT", "warning"): 1}
 
 
-def test_an_oversized_frame_is_told_of_and_not_published(
+def test_an_oversized_frame_is_reported_and_not_published(
     broker: str, venue: Venue, provisioned: Provisioned, publish: Callable[[list[bytes]], Feed]
 ) -> None:
     large = b'{"stream":"\xff' + b"x" * MAX_FRAME_BYTES
@@ -131,7 +131,7 @@ def test_a_frame_that_kafka_refuses_is_counted_and_recorded_as_a_gap(
     assert all(event["details"]["reason"].startswith("Kafka refused the frame: ") for event in events)
     refused = {int(event["details"]["first_missing"]) for event in events}
     there = {7 + int(frame["connection_seq"]) for frame in frames_of(broker, provisioned.trades_topic)}
-    assert 8 in refused  # and 7, if both stood in one batch: Kafka refuses a batch as a whole
+    assert 8 in refused  # and 7, if both were in one batch: Kafka refuses a batch as a whole
     assert (refused | there, refused & there) == ({7, 8}, set())
     assert feed.gaps_found.total() == len(events)
 

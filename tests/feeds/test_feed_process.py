@@ -19,7 +19,7 @@ from k2_core.settings import Settings, child_environment
 from k2_core.venues import VENUES
 from k2_feeds.handover import await_successor, feeder_of
 from k2_feeds.simulator.recording import read, recording_of
-from tests.feeds.rooms import Stored, events_of, free_port, stored
+from tests.feeds.feed_fixtures import Stored, events_of, free_port, stored
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 from tests.loopback import http
 from tests.reliability.waiting import wait_until
@@ -351,9 +351,9 @@ def test_a_second_feed_of_a_venue_is_refused_and_so_is_taking_over_a_part(settin
                 assert said in second.said()[-1]
             assert second.returncode == 1
         with a_process("handover", "binance", K2_HOME=str(settings.home)) as asking:
-            told = asking.said()[-1]
+            reported = asking.said()[-1]
         assert asking.returncode == 1
-        assert "start its successor with k2 feed run binance kraken --take-over" in told
+        assert "start its successor with k2 feed run binance kraken --take-over" in reported
 
 
 def test_a_feed_that_may_not_write_says_so_and_ends(broker: str, parts_settings: Settings) -> None:

@@ -17,7 +17,7 @@ from k2_feeds.socket.fleet import Fleet, most_symbols, source_of, spread
 from k2_feeds.socket.listed_symbols import fetch
 from k2_feeds.socket.pacing import Pace
 from k2_feeds.socket.websockets import trusted
-from tests.feeds.rooms import WITHIN_S, simulating, until
+from tests.feeds.feed_fixtures import WITHIN_S, simulating, until
 from tests.feeds.scripted_venue import _DATA, ScriptedVenue, scripted
 
 PAIRS = {"binance": ("BTCUSDT", "ETHUSDT"), "kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
@@ -34,7 +34,7 @@ class Lines:
         self.streams: list[Line] = []
         self.events: list[tuple[str, str, dict[str, str]]] = []
 
-    async def room(self) -> None:
+    async def wait_until_accepted(self) -> None:
         """Never waited for."""
 
     def open(self, connection_id: str) -> "Line":

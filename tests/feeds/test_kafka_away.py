@@ -1,4 +1,4 @@
-"""Kafka stops answering, or is killed, under a feed: what is in Kafka afterwards and what is told as missing."""
+"""Kafka stops answering, or is killed, under a feed: what is in Kafka afterwards and what is reported as missing."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from k2_feeds.feed import Feed
 from k2_feeds.kafka.provision import Provisioned, provision
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.trade_ids.watermarks import Watermarks
-from tests.feeds.rooms import DATA, URL, a_fed_venue, a_trade_frame, events_of, stored
+from tests.feeds.feed_fixtures import DATA, URL, a_fed_venue, a_trade_frame, events_of, stored
 from tests.reliability.own_broker import OwnBroker, an_own_broker
 
 pytestmark = pytest.mark.integration
@@ -51,7 +51,7 @@ class Fed:
                 self.stream.take(1_700_000_000_000_000_000 + self.next_id, a_trade_frame(self.next_id))
                 self.next_id += 1
                 if self.feed.full:
-                    await self.feed.room()
+                    await self.feed.wait_until_accepted()
 
     async def tend(self, until: Callable[[], object]) -> None:
         async with asyncio.timeout(WITHIN_S):
@@ -63,7 +63,7 @@ class Fed:
         values = stored(self.broker, self.provisioned.trades_topic)
         return [run[1] for each in values for run in self.venue.route(decode(each.value).payload).runs]
 
-    def told_missing(self) -> list[int]:
+    def reported_missing(self) -> list[int]:
         gaps = [event["details"] for event in events_of(self.broker, self.venue.VENUE) if event["kind"] == "gap"]
         return [each for gap in gaps for each in range(int(gap["first_missing"]), int(gap["last_missing"]) + 1)]
 
@@ -73,11 +73,13 @@ class Fed:
         return remembered.symbols[X].expected if remembered and X in remembered.symbols else 0
 
 
-async def until_told(fed: Fed) -> None:
-    """Send one more frame, and wait until all that is missing was told and everything acknowledged."""
+async def until_reported(fed: Fed) -> None:
+    """Send one more frame, and wait until all that is missing was reported and everything acknowledged."""
     await fed.send(1)
     holes = fed.feed.gaps.state
-    await fed.tend(lambda: all(h.told for s in holes().values() for h in s.holes) and not fed.publisher.unacknowledged)
+    await fed.tend(
+        lambda: all(h.reported for s in holes().values() for h in s.holes) and not fed.publisher.unacknowledged
+    )
 
 
 async def test_a_feed_goes_on_while_kafka_stands_still_and_tells_exactly_what_it_dropped(own: OwnBroker) -> None:
@@ -95,10 +97,10 @@ async def test_a_feed_goes_on_while_kafka_stands_still_and_tells_exactly_what_it
     finally:
         own.process.send_signal(signal.SIGCONT)
     await fed.tend(lambda: not fed.publisher.away)
-    await until_told(fed)
+    await until_reported(fed)
     assert fed.feed.finish(30) == 0
 
-    kafka, missing = fed.in_kafka(), fed.told_missing()
+    kafka, missing = fed.in_kafka(), fed.reported_missing()
     assert kafka == sorted(kafka)
     assert sorted(kafka + missing) == list(range(40_501))
     assert len(missing) == fed.feed.drops.total
@@ -110,17 +112,17 @@ async def test_a_feed_goes_on_while_kafka_stands_still_and_tells_exactly_what_it
     assert fed.known_until() == 40_501
 
 
-async def test_a_broker_that_is_killed_and_comes_back_costs_only_what_is_told(own: OwnBroker) -> None:
+async def test_a_broker_that_is_killed_and_comes_back_costs_only_what_is_reported(own: OwnBroker) -> None:
     fed = Fed(own.settings, a_fed_venue())
     await fed.send(3_000)
     own.kill()
     await fed.send(20_000)
     own.start()
     await fed.tend(lambda: not fed.publisher.away)
-    await until_told(fed)
+    await until_reported(fed)
     assert fed.feed.finish(30) == 0
 
-    kafka, missing = fed.in_kafka(), fed.told_missing()
+    kafka, missing = fed.in_kafka(), fed.reported_missing()
     assert sorted(kafka + missing) == list(range(23_001))
     assert len(missing) == fed.feed.drops.total > 0
     assert fed.known_until() == 23_001
@@ -146,8 +148,8 @@ async def test_a_short_absence_that_the_buffer_holds_costs_nothing(own: OwnBroke
     await asyncio.sleep(2)
     await fed.send(500)
     own.process.send_signal(signal.SIGCONT)
-    await until_told(fed)
+    await until_reported(fed)
 
     assert fed.in_kafka() == list(range(2_001))
-    assert fed.told_missing() == []
+    assert fed.reported_missing() == []
     await fed.tend(lambda: fed.known_until() == 2_001)

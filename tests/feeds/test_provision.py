@@ -11,7 +11,7 @@ from k2_core.errors import IncompatibleSchema, TopicError
 from k2_core.registry import Registry, forbidden_change
 from k2_core.settings import Kafka, Ports, Settings
 from k2_feeds.kafka.provision import Stopped, ensure_topic, provision
-from tests.feeds.rooms import DATA, a_fed_venue, free_port
+from tests.feeds.feed_fixtures import DATA, a_fed_venue, free_port
 
 
 def a_topic() -> str:

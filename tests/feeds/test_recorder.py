@@ -15,7 +15,7 @@ from k2_feeds.recorder import Recorder
 from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import read, recording_of, survey
 from k2_feeds.socket.connection import Connection
-from tests.feeds.rooms import a_trade_frame, simulating
+from tests.feeds.feed_fixtures import a_trade_frame, simulating
 
 COMMAND = (sys.executable, "-c", "from k2_feeds.feed_commands import feed; feed()")
 WITHIN_S = 240

@@ -7,7 +7,7 @@ import pytest
 from k2_core.errors import RecordingError
 from k2_feeds.simulator.attribution import OF_VENUE, REPLY
 from k2_feeds.simulator.recording import merged, read, recording_of, survey
-from tests.feeds.rooms import a_trade_frame
+from tests.feeds.feed_fixtures import a_trade_frame
 
 A_KRAKEN_TRADE = b'{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":1.0}]}'
 A_COINBASE_TRADE = b'{"channel":"market_trades","sequence_num":5,"events":[{"trades":[{"product_id":"BTC-USD"}]}]}'

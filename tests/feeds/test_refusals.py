@@ -14,7 +14,7 @@ from k2_feeds.socket.aliases import served_as
 from k2_feeds.socket.fleet import Fleet, source_of
 from k2_feeds.socket.listed_symbols import Listed
 from k2_feeds.socket.session import Session
-from tests.feeds.rooms import WITHIN_S, until
+from tests.feeds.feed_fixtures import WITHIN_S, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 from tests.feeds.test_fleet import Lines
 
@@ -92,7 +92,7 @@ async def test_many_bad_symbols_named_one_at_a_time_cost_no_good_one() -> None:
         assert await fleet.stop(WITHIN_S)
 
 
-async def test_a_venue_that_refuses_all_without_a_name_is_asked_anew_by_another_connection() -> None:
+async def test_a_venue_that_refuses_all_without_a_name_is_asked_again_by_another_connection() -> None:
     with scripted("coinbase", COINBASE[:2]) as venue:
         venue.refuses, venue.refusal = set(COINBASE), a_refusal(**FAILED)
         fleet, _ = a_fleet(venue, COINBASE[:2])
@@ -124,7 +124,7 @@ async def test_each_refused_symbol_is_asked_for_again_by_itself(monkeypatch: pyt
         ("binance", ("MATICUSDT",), "MATICUSDT", "POLUSDT"),
     ],
 )
-async def test_a_symbol_that_comes_under_another_name_is_told_once_and_the_connection_stays(
+async def test_a_symbol_that_comes_under_another_name_is_reported_once_and_the_connection_stays(
     name: str, symbols: tuple[str, ...], symbol: str, other: str, *, acknowledges: bool
 ) -> None:
     with scripted(name, (*symbols, other)) as venue:

@@ -31,7 +31,7 @@ def test_paths_choose_streams_and_wrapping() -> None:
     assert list(Subscriptions("/ws").streams) == []
 
 
-def test_properties_are_set_and_told() -> None:
+def test_properties_are_set_and_reported() -> None:
     streams = Subscriptions("/ws")
     ask(streams, method="SET_PROPERTY", params=["combined", True], id=1)
 

@@ -20,7 +20,7 @@ from k2_feeds.socket.connection import Connection
 from k2_feeds.socket.fleet import Fleet, source_of
 from k2_feeds.socket.listed_symbols import Listed
 from k2_feeds.socket.silence import Silence
-from tests.feeds.rooms import WITHIN_S, Told, a_fed_venue, free_port, until
+from tests.feeds.feed_fixtures import WITHIN_S, RecordingFeed, a_fed_venue, free_port, until
 from tests.feeds.scripted_venue import ScriptedVenue, scripted
 
 PAIRS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
@@ -28,7 +28,7 @@ SILENCE_S = 1.0
 
 
 class Fed(NamedTuple):
-    feed: Told
+    feed: RecordingFeed
     connection: Connection
     watch: Watch
     health: VenueHealth
@@ -44,7 +44,10 @@ async def feeding(venue: ScriptedVenue) -> AsyncIterator[Fed]:
     section = {"url": venue.url, "rest_url": venue.rest_url, "symbols": tuple(venue.ids)}
     quick = {"backoff_first_s": 0.05, "backoff_last_s": 0.2, "silence_s": SILENCE_S}
     feeds = Feeds.model_validate({**quick, venue.name: section})
-    source, feed = source_of(feeds, venue.name), Told(VENUES[venue.name], Publisher(f"127.0.0.1:{free_port()}"))
+    source, feed = (
+        source_of(feeds, venue.name),
+        RecordingFeed(VENUES[venue.name], Publisher(f"127.0.0.1:{free_port()}")),
+    )
     fleet, health = Fleet(source, feeds, feed), VenueHealth(source)
     watch = Watch(feed, fleet, Listed(source, feeds), feeds)
     health.attach(Running(feed, fleet, watch, Counter()))
@@ -152,7 +155,7 @@ def test_a_renewal_stays_due_while_the_channel_is_silent_on_the_same_connection(
 async def test_a_feed_that_has_ended_is_counted_to_its_end_and_has_no_state() -> None:
     module, feeds = a_fed_venue(), Feeds()
     source = source_of(feeds, "binance")._replace(venue=module)
-    feed = Told(module, Publisher(f"127.0.0.1:{free_port()}"))
+    feed = RecordingFeed(module, Publisher(f"127.0.0.1:{free_port()}"))
     fleet, listed, health = Fleet(source, feeds, feed), Listed(source, feeds), VenueHealth(source)
     watch, metrics = Watch(feed, fleet, listed, feeds), FeedMetrics([health])
     listed.unlisted = frozenset({"BTCUSDT"})

@@ -15,7 +15,7 @@ from k2_core.venues import binance
 from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import recording_of, survey
 from k2_feeds.simulator.server import Hub, serve_venue
-from tests.feeds.rooms import a_trade_frame, free_port, simulating
+from tests.feeds.feed_fixtures import a_trade_frame, free_port, simulating
 
 WITHIN_S = 240
 

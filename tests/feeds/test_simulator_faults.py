@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from k2_core import clock
 from k2_core.errors import PartError, SettingsError
 from k2_feeds.simulator import control
-from tests.feeds.rooms import free_port
+from tests.feeds.feed_fixtures import free_port
 from tests.feeds.simulated import SYMBOLS, WITHIN_S, Listener, a_simulator, hear_meanwhile
 
 VENUES = sorted(SYMBOLS)
@@ -23,7 +23,7 @@ VENUES = sorted(SYMBOLS)
 async def test_the_truth_is_what_a_listener_heard_when_there_are_no_faults(tmp_path: Path, venue: str) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener(venue) as listener:
         await listener.hear(lambda each: len(each.trades()) > 200)
-        told = {row["id"]: row for row in simulator.told("trades", venue)}
+        in_the_log = {row["id"]: row for row in simulator.rows("trades", venue)}
 
     price, quantity = {"binance": "pq", "kraken": ("price", "qty"), "coinbase": ("price", "size")}[venue]
     sides = {
@@ -32,7 +32,7 @@ async def test_the_truth_is_what_a_listener_heard_when_there_are_no_faults(tmp_p
         "coinbase": lambda trade: {"BUY": "SELL", "SELL": "BUY"}[trade["side"]],
     }
     for trade in listener.trades():
-        row = told[trade["id"]]
+        row = in_the_log[trade["id"]]
         assert Decimal(str(trade[price])) == Decimal(row["price"])
         assert Decimal(str(trade[quantity])) == Decimal(row["quantity"])
         assert sides[venue](trade) == row["side"]
@@ -43,13 +43,13 @@ async def test_the_truth_is_what_a_listener_heard_when_there_are_no_faults(tmp_p
 async def test_every_quote_that_was_heard_stands_in_the_truth(tmp_path: Path, venue: str) -> None:
     async with a_simulator(tmp_path, 500) as simulator, simulator.listener(venue) as listener:
         await listener.hear(lambda each: len(each.quotes()) > 500)
-        told = {
+        in_the_log = {
             _key(row["bid"], row["bid_quantity"], row["ask"], row["ask_quantity"], row["id"] or row["time_us"])
-            for row in simulator.told("quotes", venue)
+            for row in simulator.rows("quotes", venue)
         }
 
     heard = [_key(*quote) for quote in listener.quotes()]
-    assert set(heard) <= told
+    assert set(heard) <= in_the_log
     assert len(set(heard)) == len(heard)
 
 
@@ -59,11 +59,11 @@ def _key(*quote: Any) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-async def test_dropped_messages_are_missing_and_are_told(tmp_path: Path, venue: str) -> None:
+async def test_dropped_messages_are_missing_and_are_in_the_log(tmp_path: Path, venue: str) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener(venue) as listener:
         answer = await hear_meanwhile(listener, simulator.suffer("drop", venue, count=12))
         ids = listener.ids()
-        dropped, rows = simulator.dropped_ids(venue), simulator.told("dropped", venue)
+        dropped, rows = simulator.dropped_ids(venue), simulator.rows("dropped", venue)
 
     assert answer["happened"] == len(rows) == 12
     assert {row["data"] for row in rows} <= {"trades", "quotes"}
@@ -74,7 +74,7 @@ async def test_only_the_named_symbol_suffers(tmp_path: Path) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener("kraken") as listener:
         task = asyncio.create_task(simulator.suffer("drop", "kraken", symbol="ETH/USD"))
         await listener.hear_for(0.7)
-        assert simulator.told("dropped", "kraken") == []
+        assert simulator.rows("dropped", "kraken") == []
         assert not task.done()
         simulator.hub.venues["kraken"].armed[0].over.set()
         await task
@@ -84,7 +84,7 @@ async def test_only_the_named_symbol_suffers(tmp_path: Path) -> None:
 async def test_only_the_named_channel_suffers(tmp_path: Path, channel: str) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener("binance") as listener:
         await hear_meanwhile(listener, simulator.suffer("drop", "binance", count=8, channel=channel))
-        rows = simulator.told("dropped", "binance")
+        rows = simulator.rows("dropped", "binance")
 
     assert [row["data"] for row in rows] == [channel] * 8
 
@@ -153,17 +153,17 @@ async def test_a_disconnect_ends_the_connection_in_the_middle_of_a_frame(tmp_pat
         assert ended.value.rcvd is None  # no close frame: the bytes just end
         async with simulator.listener(venue) as again:
             assert min(again.ids()) > 0
-        left = await simulator.until_told(venue, "client_left", 2)
+        left = await simulator.until_in_the_log(venue, "client_left", 2)
 
     assert len(left) == 2
-    assert simulator.told("dropped", venue) == []
+    assert simulator.rows("dropped", venue) == []
 
 
 @pytest.mark.parametrize("venue", VENUES)
 async def test_a_silent_venue_accepts_and_answers_and_says_nothing(tmp_path: Path, venue: str) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener(venue) as listener:
         task = asyncio.create_task(simulator.suffer("silence", venue, seconds=1.2))
-        await simulator.until_told(venue, "silence", 1)
+        await simulator.until_in_the_log(venue, "silence", 1)
         await listener.hear_for(0.2)
         heard = len(listener.trades())
         pong = await listener.socket.ping()
@@ -201,16 +201,16 @@ async def test_a_shutdown_is_announced_before_the_cut(tmp_path: Path) -> None:
     assert listener.socket.close_code == 1001
 
 
-async def test_a_skewed_clock_shifts_what_is_told_and_the_truth_with_it(tmp_path: Path) -> None:
+async def test_a_skewed_clock_shifts_what_is_sent_and_the_truth_with_it(tmp_path: Path) -> None:
     async with a_simulator(tmp_path) as simulator, simulator.listener("binance") as listener:
         before = len(listener.trades())
         await hear_meanwhile(listener, simulator.suffer("skew", "binance", seconds=100, for_s=0.8))
-        told = {row["id"]: row["time_us"] for row in simulator.told("trades", "binance")}
+        in_the_log = {row["id"]: row["time_us"] for row in simulator.rows("trades", "binance")}
 
     ahead = [trade for trade in listener.trades()[before:] if trade["T"] * 1000 > clock.now_us() + 50_000_000]
     assert ahead
     assert all(trade["E"] >= trade["T"] for trade in ahead)
-    assert all(told[trade["id"]] == trade["T"] * 1000 for trade in listener.trades())
+    assert all(in_the_log[trade["id"]] == trade["T"] * 1000 for trade in listener.trades())
 
 
 async def test_stale_events_are_freshly_published(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_too_many_requests_are_answered_by_429_until_it_is_over(tmp_path: 
     async with a_simulator(tmp_path) as simulator, httpx.AsyncClient(trust_env=False) as client:
         url = simulator.url.replace("ws://", "http://") + "/0/public/AssetPairs"
         task = asyncio.create_task(simulator.suffer("http_429", "kraken", seconds=3))
-        await simulator.until_told("kraken", "http_429", 1)
+        await simulator.until_in_the_log("kraken", "http_429", 1)
         refused = await client.get(url)
         with pytest.raises(InvalidStatus) as handshake:
             await connect(f"{simulator.url}/v2")
@@ -238,13 +238,13 @@ async def test_too_many_requests_are_answered_by_429_until_it_is_over(tmp_path: 
     assert int(handshake.value.response.headers["Retry-After"]) >= 1
 
 
-async def test_clients_that_come_and_go_are_told(tmp_path: Path) -> None:
+async def test_clients_that_come_and_go_are_in_the_log(tmp_path: Path) -> None:
     async with a_simulator(tmp_path) as simulator:
         async with simulator.listener("kraken"):
             pass
-        await simulator.until_told("kraken", "client_left", 1)
-        assert [row["fault"] for row in simulator.told("faults", "kraken")] == ["client_came", "client_left"]
-        assert all(row["at_ns"] <= clock.now_ns() for row in simulator.told("faults", "kraken"))
+        await simulator.until_in_the_log("kraken", "client_left", 1)
+        assert [row["fault"] for row in simulator.rows("faults", "kraken")] == ["client_came", "client_left"]
+        assert all(row["at_ns"] <= clock.now_ns() for row in simulator.rows("faults", "kraken"))
 
 
 async def test_a_wrong_request_is_refused_with_its_reason(tmp_path: Path) -> None:

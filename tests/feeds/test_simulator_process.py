@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from k2_core.settings import Feeds, child_environment
 from k2_feeds.feed_commands import feed
-from tests.feeds.rooms import free_port
+from tests.feeds.feed_fixtures import free_port
 from tests.loopback import http
 
 COMMAND = (sys.executable, "-c", "from k2_feeds.feed_commands import feed; feed()")

@@ -15,7 +15,7 @@ from k2_core.trades import BadTrade
 from k2_core.venues import VENUES
 from k2_feeds.simulator.frame_sources import MarketSource, Player
 from k2_feeds.simulator.recording import recording_of, survey
-from tests.feeds.rooms import simulating
+from tests.feeds.feed_fixtures import simulating
 
 WITHIN_S = 240
 SYMBOLS = ("BTCUSDT", "ETHBTC", "BTC/USD", "DOGE/USD", "BTC-USD", "ETH-USD")

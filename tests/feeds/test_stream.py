@@ -7,7 +7,7 @@ import pytest
 from k2_core.raw_frame import MAX_FRAME_BYTES
 from k2_core.venues import coinbase, kraken
 from k2_feeds.kafka.publisher import Publisher
-from tests.feeds.rooms import Told, free_port
+from tests.feeds.feed_fixtures import RecordingFeed, free_port
 
 TIME = "2026-04-07T14:30:02.789012Z"
 
@@ -43,8 +43,8 @@ def trades(*each: tuple[str, int]) -> bytes:
     return json.dumps({"channel": "trade", "type": "update", "data": data}).encode()
 
 
-def test_a_jump_of_the_connections_own_count_is_told_and_repeats_are_counted(nowhere: Publisher) -> None:
-    feed = Told(coinbase, nowhere)
+def test_a_jump_of_the_connections_own_count_is_reported_and_repeats_are_counted(nowhere: Publisher) -> None:
+    feed = RecordingFeed(coinbase, nowhere)
     stream, other = feed.open("one"), feed.open("two")
     for number in (0, 1, 2, 6, 7, 7, 5, 8):
         stream.take(number, heartbeat(number))
@@ -58,7 +58,7 @@ def test_a_jump_of_the_connections_own_count_is_told_and_repeats_are_counted(now
 
 
 def test_every_symbol_of_a_frame_with_several_is_heard(nowhere: Publisher) -> None:
-    stream = Told(coinbase, nowhere).open("one")
+    stream = RecordingFeed(coinbase, nowhere).open("one")
     stream.take(1, tickers(0, "BTC-USD"))
     stream.take(2, tickers(1, "ETH-USD", "SOL-USD"))
     stream.take(3, heartbeat(2))
@@ -67,7 +67,7 @@ def test_every_symbol_of_a_frame_with_several_is_heard(nowhere: Publisher) -> No
 
 
 def test_every_id_of_a_frame_with_several_symbols_is_followed(nowhere: Publisher) -> None:
-    feed = Told(kraken, nowhere)
+    feed = RecordingFeed(kraken, nowhere)
     stream = feed.open("one")
     stream.take(1, trades(("BTC/USD", 5), ("ETH/USD", 9), ("BTC/USD", 6)))
     stream.take(2, trades(("ETH/USD", 11), ("BTC/USD", 7)))
@@ -80,8 +80,8 @@ def test_every_id_of_a_frame_with_several_symbols_is_followed(nowhere: Publisher
 
 
 def test_a_snapshot_is_taken_and_is_no_sign_of_life(nowhere: Publisher) -> None:
-    feed = Told(kraken, nowhere)
-    stream, other = feed.open("one"), Told(coinbase, nowhere).open("two")
+    feed = RecordingFeed(kraken, nowhere)
+    stream, other = feed.open("one"), RecordingFeed(coinbase, nowhere).open("two")
     stream.take(1, trades(("BTC/USD", 5)).replace(b'"update"', b'"snapshot"'))
     stream.take(2, trades(("BTC/USD", 6), ("ETH/USD", 9)).replace(b'"update"', b'"snapshot"'))
     other.take(3, tickers(0, "BTC-USD").replace(b'"update"', b'"snapshot"'))
@@ -91,7 +91,7 @@ def test_a_snapshot_is_taken_and_is_no_sign_of_life(nowhere: Publisher) -> None:
 
 
 def test_an_oversized_frame_has_its_place_in_the_connections_count(nowhere: Publisher) -> None:
-    feed = Told(coinbase, nowhere)
+    feed = RecordingFeed(coinbase, nowhere)
     stream = feed.open("one")
     stream.take(1, heartbeat(0))
     stream.take(2, heartbeat(1)[:-1] + b" " * MAX_FRAME_BYTES + b"}")
@@ -102,7 +102,7 @@ def test_an_oversized_frame_has_its_place_in_the_connections_count(nowhere: Publ
 
 
 def test_the_newest_frame_stays_the_newest_when_its_connection_ends(nowhere: Publisher) -> None:
-    feed = Told(coinbase, nowhere)
+    feed = RecordingFeed(coinbase, nowhere)
     older, newer = feed.open("one"), feed.open("two")
     assert feed.last_received_ns == 0
     older.take(7, heartbeat(0))

@@ -13,7 +13,7 @@ from k2_feeds.kafka.provision import Provisioned, Stopped, provision
 from k2_feeds.kafka.publisher import Publisher
 from k2_feeds.stream import FeedStream
 from k2_feeds.trade_ids.watermarks import Watermarks
-from tests.feeds.rooms import DATA, URL, a_fed_venue, a_trade_frame, events_of
+from tests.feeds.feed_fixtures import DATA, URL, a_fed_venue, a_trade_frame, events_of
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -126,7 +126,7 @@ def test_with_an_empty_kafka_nothing_is_known(broker: str, venue: Venue, begin: 
     assert missing(broker, venue) == []
 
 
-def test_a_gap_that_was_told_before_a_kill_is_not_told_again(
+def test_a_gap_that_was_reported_before_a_kill_is_not_reported_again(
     broker: str, venue: Venue, begin: Begin, watermarks: Watermarks
 ) -> None:
     first = begin()
@@ -145,7 +145,7 @@ def test_a_gap_that_was_told_before_a_kill_is_not_told_again(
     assert missing(broker, venue) == [10, 11, 12, 13, 14, 25, 26]
 
 
-def test_a_hole_that_was_open_at_a_kill_is_told_by_the_next_process_unless_it_is_filled(
+def test_a_hole_that_was_open_at_a_kill_is_reported_by_the_next_process_unless_it_is_filled(
     broker: str, venue: Venue, begin: Begin
 ) -> None:
     first = begin()

@@ -1,4 +1,4 @@
-"""What is done to days of a whole platform that are made anew while its drain goes on appending to them."""
+"""What is done to days of a whole platform that are rebuilt while its drain goes on appending to them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class Lake:
 
 
 def _insist(change: Callable[[], None]) -> None:
-    """Try until the platform's own commits leave room for one more."""
+    """Try until the platform's own commits let one more pass."""
     while True:
         try:
             change()
@@ -110,7 +110,7 @@ def launch_as_the_pages_do(url: str, assets: list[str], days: list[str]) -> None
 
 
 def assert_layers_agree(lake: Lake) -> None:
-    """Every frame below silver's vector stands once in silver or rejected, but for control frames."""
+    """Every frame below silver's vector is once in silver or rejected, but for control frames."""
     vector = Offsets.from_properties(lake.table(SILVER).properties)
     control = {
         (r["topic_id"], r["kafka_partition"], r["kafka_offset"])

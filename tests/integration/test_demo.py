@@ -22,12 +22,12 @@ def test_demo_shows_every_station_and_leaves_nothing_running(tmp_path: Path, fre
 
     assert str(platform.ports.dagster) not in said
 
-    told = [line.strip() for line in said.splitlines() if line.startswith("        ")]
-    assert any("kraken" in line and "coinbase" in line and "frames" in line for line in told)
-    assert any("has noticed the hole" in line for line in told)
-    assert any("has handed over to pid" in line for line in told)
-    assert any("not complete" in line and "missing" in line for line in told)
-    assert ["silver_coinbase_rejected", "1"] in [line.split() for line in told]
+    reported = [line.strip() for line in said.splitlines() if line.startswith("        ")]
+    assert any("kraken" in line and "coinbase" in line and "frames" in line for line in reported)
+    assert any("has noticed the hole" in line for line in reported)
+    assert any("has handed over to pid" in line for line in reported)
+    assert any("not complete" in line and "missing" in line for line in reported)
+    assert ["silver_coinbase_rejected", "1"] in [line.split() for line in reported]
     assert said.endswith("K2 has ended.\n")
     home = platform.home.with_name("home-demo")
     assert processes.marked(home) == []

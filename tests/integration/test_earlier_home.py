@@ -1,4 +1,4 @@
-"""A home that an earlier commit made, on this commit's platform: started, fed, counted, its days made anew."""
+"""A home that an earlier commit made, on this commit's platform: started, fed, counted, its days rebuilt."""
 
 import re
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ SYMBOLS = '["BTCUSDT", "ETHUSDT", "BTC/USD", "ETH/USD", "BTC-USD", "ETH-USD"]'
 
 
 class Earlier(NamedTuple):
-    """A home of an earlier commit: what stood in it, and the platform of this commit that runs it."""
+    """A home of an earlier commit: what was in it, and the platform of this commit that runs it."""
 
     packed: PackedHome
     rows: dict[str, Counter[str]]
@@ -94,7 +94,7 @@ def test_days_come_back_identical_while_the_drain_goes_on_and_a_failure_says_why
 
 
 def offsets_of(table: Table) -> dict[tuple[str, int], list[int]]:
-    """Return the Kafka offsets of a table's rows in order, by topic id and partition; a doubled one stands twice."""
+    """Return the Kafka offsets of a table's rows in order, by topic id and partition; a doubled one appears twice."""
     found: dict[tuple[str, int], list[int]] = defaultdict(list)
     for row in table.scan(selected_fields=("topic_id", "kafka_partition", "kafka_offset")).to_arrow().to_pylist():
         found[row["topic_id"], row["kafka_partition"]].append(row["kafka_offset"])

@@ -1,6 +1,6 @@
 """Drains killed in every way are replaced, never by two; runs without a process are found; a quiet market kills nobody.
 
-The whole platform with its own settings, under load: nothing here is told to hurry.
+The whole platform with its own settings, under load: nothing here is set to hurry.
 """
 
 import os

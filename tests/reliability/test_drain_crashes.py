@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.assets.rooms import LAYERS, NEVER_S
-from tests.reliability.crash_rooms import CrashRoom
+from tests.assets.own_topic import LAYERS, NEVER_S
+from tests.reliability.crash_topic import CrashTopic
 from tests.reliability.crashes import PATIENCE_S, Crashes, Kills
 from tests.reliability.drains import Drains
 from tests.reliability.lives import Conditions, LostAnswers
@@ -34,7 +34,7 @@ SMALL_PIECES = Conditions({"k2_assets.topic_tables.frame_tables:_CATCH_UP_OFFSET
 
 @pytest.fixture
 def drains(broker: str, registry: str, tmp_path: Path, reliability: Faults) -> Iterator[Drains]:
-    made = Drains(CrashRoom(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
+    made = Drains(CrashTopic(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
     yield made
     made.crashes.end()
 
@@ -44,8 +44,8 @@ def test_every_row_stands_once_after_kills_around_a_commit(drains: Drains, kills
     said = {f"{drains.table(layer)}.{moment}": text.format(layer) for moment, text in AROUND_A_COMMIT.items()}
     planned = kills(list(said))
     for point, nth in planned:
-        drains.room.send()
-        drains.start(at=point, nth=nth).await_crash(meanwhile=drains.room.send)
+        drains.own_topic.send()
+        drains.start(at=point, nth=nth).await_crash(meanwhile=drains.own_topic.send)
 
     hits = drains.crashes.hits()
     assert hits == Counter(point for point, _ in planned)
@@ -59,12 +59,12 @@ def test_every_row_stands_once_after_kills_while_catching_up(drains: Drains, kil
     said = {f"{drains.table(layer)}.{moment}": text.format(layer) for moment, text in WHILE_CATCHING_UP.items()}
     planned = kills(list(said))
     for point, nth in planned:
-        drains.room.send(BATCH)
+        drains.own_topic.send(BATCH)
         drains.start(WHOLE_BATCHES, at=ahead, commit_rows=BATCH, commit_interval_s=NEVER_S).await_crash()
-        bronze, rejected, silver = drains.room.vectors()
+        bronze, rejected, silver = drains.own_topic.vectors()
         assert bronze != rejected == silver
         drains.start(SMALL_PIECES, at=point, nth=nth).await_crash()
-        assert drains.room.vectors()[0] == bronze, "it died before it read anything new"
+        assert drains.own_topic.vectors()[0] == bronze, "it died before it read anything new"
 
     hits = drains.crashes.hits()
     assert hits.pop(ahead) == len(planned)
@@ -82,10 +82,10 @@ def test_every_row_stands_once_though_answers_of_commits_are_lost(
     child = drains.start(Conditions({"k2_assets.drain.drain_loop:_RETRY_FIRST_S": 0.05}, lost_answers=lost))
     deadline = time.monotonic() + PATIENCE_S * (5 if soak else 1)  # noqa: TID251
     while lost.injected() < times:
-        drains.room.send()
+        drains.own_topic.send()
         time.sleep(0.05)
         assert child.lives, child.printed()
         assert time.monotonic() < deadline, child.printed()  # noqa: TID251
     child.end()
 
-    drains.judge({f"commit of {layer} stands, its answer lost": times})
+    drains.judge({f"commit of {layer} succeeds, its answer lost": times})

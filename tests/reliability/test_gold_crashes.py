@@ -16,7 +16,7 @@ from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import NOON, SILVER, Row, SmallLake, a_trade
-from tests.reliability.crash_rooms import SYMBOLS, Key, compare
+from tests.reliability.crash_topic import SYMBOLS, Key, compare
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes, Kills
 from tests.reliability.drains import AS_USUAL
 from tests.reliability.lives import Conditions, LostAnswers, refine_and_report, refine_gold
@@ -114,8 +114,8 @@ class Refreshes:
 def _reported_rows(instance: dg.DagsterInstance, spec: TableSpec, day: date) -> object:
     of_day = dg.AssetRecordsFilter(dg.AssetKey(spec.name), asset_partitions=[day.isoformat()])
     found = instance.fetch_materializations(of_day, limit=1).records
-    told = found[0].asset_materialization if found else None
-    return told.metadata[ROW_COUNT].value if told else None
+    reported = found[0].asset_materialization if found else None
+    return reported.metadata[ROW_COUNT].value if reported else None
 
 
 @pytest.fixture
@@ -179,4 +179,4 @@ def test_every_trade_and_candle_stands_once_though_answers_are_lost(
     for child in (rival, unlucky):
         child.end()
 
-    refreshes.judge({f"commit of {WHERE[table]} stands, its answer lost": times})
+    refreshes.judge({f"commit of {WHERE[table]} succeeds, its answer lost": times})

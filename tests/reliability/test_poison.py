@@ -24,7 +24,7 @@ from k2_core.settings import Registry as RegistrySettings
 from k2_core.trades import REASONS
 from tests.assets.drained import only_once
 from tests.assets.frames import a_frame, an_envelope
-from tests.assets.rooms import NEVER_S, Room, read_all
+from tests.assets.own_topic import NEVER_S, OwnTopic, read_all
 from tests.reliability.measured import Faults
 from tests.reliability.poison import MIB, Ids, Sent, all_poison, odd_but_good, register
 
@@ -35,8 +35,8 @@ Place = tuple[int, int]
 
 
 @dataclass
-class PoisonedRoom(Room):
-    """A room whose topic holds all poison between good frames, and what stands at each place of it."""
+class PoisonedTopic(OwnTopic):
+    """A topic that holds all poison between good frames, and what is at each place of it."""
 
     sent: dict[Place, Sent] = field(default_factory=dict)
 
@@ -78,8 +78,8 @@ class PoisonedRoom(Room):
 
 
 @pytest.fixture
-def room(broker: str, registry: str, tmp_path: Path) -> PoisonedRoom:
-    return PoisonedRoom(broker, registry, tmp_path / "home")
+def own_topic(broker: str, registry: str, tmp_path: Path) -> PoisonedTopic:
+    return PoisonedTopic(broker, registry, tmp_path / "home")
 
 
 def shuffled(ids: Ids, rng: random.Random, copies: int) -> list[Sent]:
@@ -94,19 +94,19 @@ def shuffled(ids: Ids, rng: random.Random, copies: int) -> list[Sent]:
     return messages
 
 
-def assert_each_stands_where_it_belongs(room: PoisonedRoom, reliability: Faults) -> None:
-    bad = {place: each for place, each in room.sent.items() if each.reason in REASONS}
+def assert_each_stands_where_it_belongs(own_topic: PoisonedTopic, reliability: Faults) -> None:
+    bad = {place: each for place, each in own_topic.sent.items() if each.reason in REASONS}
     must_be_rejected = Counter((*place, 0, each.reason, each.payload) for place, each in bad.items())
-    must_be_silver = Counter((*place, 0) for place, each in room.sent.items() if each.reason is None)
+    must_be_silver = Counter((*place, 0) for place, each in own_topic.sent.items() if each.reason is None)
     origin = ("kafka_partition", "kafka_offset", "frame_index")
-    rejected = Counter(room.rows_of("rejected", *origin, "reason", "payload"))
-    silver = Counter(room.rows_of("silver", *origin))
-    bronze = Counter(room.rows_of("bronze", *origin[:2], "payload"))
+    rejected = Counter(own_topic.rows_of("rejected", *origin, "reason", "payload"))
+    silver = Counter(own_topic.rows_of("silver", *origin))
+    bronze = Counter(own_topic.rows_of("bronze", *origin[:2], "payload"))
 
     assert rejected - must_be_rejected == Counter(), shown(rejected - must_be_rejected)
     assert must_be_rejected - rejected == Counter(), shown(must_be_rejected - rejected)
     assert silver == must_be_silver
-    assert bronze == Counter((*place, each.payload) for place, each in room.sent.items())
+    assert bronze == Counter((*place, each.payload) for place, each in own_topic.sent.items())
     for reason in sorted({each.reason for each in bad.values() if each.reason}):
         number = sum(each.reason == reason for each in bad.values())
         reliability.record(f"poison: {reason}", injected=number, compared=number)
@@ -116,104 +116,108 @@ def shown(rows: Counter[tuple[Any, ...]]) -> str:
     return "\n".join(f"{row[:-1]} {row[-1][:80]!r}… ({len(row[-1]):,} bytes)" for row in rows)
 
 
-def test_the_catalogue_knows_several_of_every_reason(room: PoisonedRoom) -> None:
-    found = Counter(each.reason for each in all_poison(room.ids))
+def test_the_catalogue_knows_several_of_every_reason(own_topic: PoisonedTopic) -> None:
+    found = Counter(each.reason for each in all_poison(own_topic.ids))
 
     assert set(found) == set(REASONS) - {"parser_failed", "not_storable"}
     assert min(found.values()) >= 5
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_frame_ends_where_it_belongs(room: PoisonedRoom, reliability: Faults, soak: bool, seed: int) -> None:
+def test_every_frame_ends_where_it_belongs(
+    own_topic: PoisonedTopic, reliability: Faults, soak: bool, seed: int
+) -> None:
     rng = random.Random(seed)
-    room.send(shuffled(room.ids, rng, copies=20 if soak else 1), rng)
+    own_topic.send(shuffled(own_topic.ids, rng, copies=20 if soak else 1), rng)
 
-    room.drain()
+    own_topic.drain()
 
-    assert_each_stands_where_it_belongs(room, reliability)
+    assert_each_stands_where_it_belongs(own_topic, reliability)
 
 
 def test_what_is_made_from_bronze_later_is_the_same(
-    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch
+    own_topic: PoisonedTopic, reliability: Faults, monkeypatch: MonkeyPatch
 ) -> None:
     """The drain ends after bronze alone; the next one makes rejected and silver from bronze's rows."""
     rng = random.Random(3)
-    room.send(shuffled(room.ids, rng, copies=1), rng)
+    own_topic.send(shuffled(own_topic.ids, rng, copies=1), rng)
     with monkeypatch.context() as patch:
         patch.setattr(drained_tables, "commit_drained", only_once(drained_tables.commit_drained))
         with pytest.raises(OSError, match="the disk is gone"):
-            room.drain()
-    assert [vector == room.vectors()[0] for vector in room.vectors()] == [True, False, False]
+            own_topic.drain()
+    assert [vector == own_topic.vectors()[0] for vector in own_topic.vectors()] == [True, False, False]
 
-    assert room.drain() == []
+    assert own_topic.drain() == []
 
-    assert_each_stands_where_it_belongs(room, reliability)
+    assert_each_stands_where_it_belongs(own_topic, reliability)
 
 
 def test_a_drain_reads_on_while_poison_arrives(
-    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch, soak: bool
+    own_topic: PoisonedTopic, reliability: Faults, monkeypatch: MonkeyPatch, soak: bool
 ) -> None:
     """The drain's own loop, with its beat and its waiting; it must never have to begin again."""
     monkeypatch.setattr(drains._Worker, "_wait_out", _fail)
     rng, stop = random.Random(4), threading.Event()
-    waves: Sequence[list[Sent]] = [shuffled(room.ids, rng, copies=1) for _ in range(10 if soak else 2)]
+    waves: Sequence[list[Sent]] = [shuffled(own_topic.ids, rng, copies=1) for _ in range(10 if soak else 2)]
     waiting, committed = list(waves), 0
 
-    for lane, settled in drains.drain(Lake(room.settings_of_drain()), [room.venue], "a run", stop):
-        if not room.owns(lane):
+    for lane, settled in drains.drain(Lake(own_topic.settings_of_drain()), [own_topic.venue], "a run", stop):
+        if not own_topic.owns(lane):
             continue  # feeds' events of other tests
         committed += settled.batch.bronze.num_rows if settled else 0
-        if committed == len(room.sent):
+        if committed == len(own_topic.sent):
             if not waiting:
                 stop.set()
             else:
-                room.send(waiting.pop(), rng)
+                own_topic.send(waiting.pop(), rng)
         assert lane.read <= sum(map(len, waves)), "the drain has begun again"
 
-    assert room.vectors()[0] == room.vectors()[1] == room.vectors()[2]
-    assert len(room.sent) == sum(map(len, waves))
-    assert_each_stands_where_it_belongs(room, reliability)
+    assert own_topic.vectors()[0] == own_topic.vectors()[1] == own_topic.vectors()[2]
+    assert len(own_topic.sent) == sum(map(len, waves))
+    assert_each_stands_where_it_belongs(own_topic, reliability)
 
 
 def test_large_frames_are_committed_before_memory_is_full(
-    room: PoisonedRoom, reliability: Faults, monkeypatch: MonkeyPatch
+    own_topic: PoisonedTopic, reliability: Faults, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "_COMMIT_BYTES", 16 * MIB)
     frames = [a_frame(number, X=f"{number % 10}" * MIB) for number in range(80)]
-    messages = [Sent(an_envelope(payload, schema_id=room.ids.ours), payload, None) for payload in frames]
+    messages = [Sent(an_envelope(payload, schema_id=own_topic.ids.ours), payload, None) for payload in frames]
     rng, committed = random.Random(5), []
 
-    with room.lane(commit_rows=500_000, commit_interval_s=NEVER_S) as lane:
+    with own_topic.lane(commit_rows=500_000, commit_interval_s=NEVER_S) as lane:
         for first in range(0, len(messages), 8):
-            room.send(messages[first : first + 8], rng)
+            own_topic.send(messages[first : first + 8], rng)
             committed += read_all(lane, 8)
         committed += lane.finish()
 
     sizes = [each.batch.bronze.num_rows for each in committed]
     assert sum(sizes) == len(frames)
     assert max(sizes) <= 16 + 8, "what a lane holds is bounded by its bytes, and by what one more reading brings"
-    assert_each_stands_where_it_belongs(room, reliability)
+    assert_each_stands_where_it_belongs(own_topic, reliability)
 
 
-def test_a_message_stamped_beyond_all_dates_stands_like_any_other(room: PoisonedRoom, reliability: Faults) -> None:
+def test_a_message_stamped_beyond_all_dates_stands_like_any_other(
+    own_topic: PoisonedTopic, reliability: Faults
+) -> None:
     by_producers = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
     by_producers["retention.ms"] = "-1"  # else those of 1970 may be deleted meanwhile
     topic = ConfigResource(
         ConfigResource.Type.TOPIC,
-        room.topic_name,
+        own_topic.topic_name,
         incremental_configs=[
             ConfigEntry(*each, incremental_operation=AlterConfigOpType.SET) for each in by_producers.items()
         ],
     )
-    for future in room.admin.incremental_alter_configs([topic]).values():
+    for future in own_topic.admin.incremental_alter_configs([topic]).values():
         future.result(timeout=30)
     rng = random.Random(6)
 
     for stamp in (1, 253_402_300_800_000, 1 << 62, (1 << 63) - 1):
-        room.send(shuffled(room.ids, rng, copies=1)[:50], rng, stamp)
-    room.drain()
+        own_topic.send(shuffled(own_topic.ids, rng, copies=1)[:50], rng, stamp)
+    own_topic.drain()
 
-    assert_each_stands_where_it_belongs(room, reliability)
+    assert_each_stands_where_it_belongs(own_topic, reliability)
 
 
 def _fail(_: object, error: Exception) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.crash_rooms import CrashRoom
+from tests.reliability.crash_topic import CrashTopic
 from tests.reliability.crashes import PATIENCE_S, Child, Crashes
 from tests.reliability.drains import AS_USUAL, Drains
 from tests.reliability.lives import Conditions, refine_gold
@@ -24,7 +24,7 @@ IDLE = ("idle", "acknowledged")
 
 @pytest.fixture
 def drains(broker: str, registry: str, tmp_path: Path, reliability: Faults) -> Iterator[Drains]:
-    made = Drains(CrashRoom(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
+    made = Drains(CrashTopic(broker, registry, tmp_path / "home"), Crashes(tmp_path), reliability)
     yield made
     made.crashes.end()
 
@@ -76,7 +76,7 @@ class Storm:
     def _send_until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S  # noqa: TID251
         while not holds():
-            self.drains.room.send(30)
+            self.drains.own_topic.send(30)
             time.sleep(self.rng.uniform(0.0, 0.05))
             assert time.monotonic() < deadline, [each.child.printed() for each in self._working]  # noqa: TID251
 
@@ -123,8 +123,8 @@ def test_gold_holds_each_trade_once_after_random_kills_of_all_that_make_it(
     drains.judge({fault: kills})
     recovered_s = refine(AS_USUAL, True).await_end()
 
-    drains.reliability.record(fault, injected=0, recovered_s=recovered_s, **drains.room.compare_gold().counts())
-    drains.room.assert_gold_is_what_was_sent()
+    drains.reliability.record(fault, injected=0, recovered_s=recovered_s, **drains.own_topic.compare_gold().counts())
+    drains.own_topic.assert_gold_is_what_was_sent()
 
 
 def test_every_row_stands_once_when_two_drains_race(drains: Drains, soak: bool) -> None:
@@ -132,7 +132,7 @@ def test_every_row_stands_once_when_two_drains_race(drains: Drains, soak: bool) 
     racing, wanted = [drains.start(), drains.start()], 80 if soak else 2
     deadline = time.monotonic() + PATIENCE_S  # noqa: TID251
     while sum(map(refusals, racing)) < wanted:
-        drains.room.send(30)
+        drains.own_topic.send(30)
         time.sleep(0.03)
         assert time.monotonic() < deadline, [child.printed() for child in racing]  # noqa: TID251
     for child in racing:

@@ -9,7 +9,7 @@ import pytest
 from k2_core import topics
 from k2_core.registry import Registry
 from tests.assets.frames import an_evolved_schema
-from tests.assets.rooms import Room
+from tests.assets.own_topic import OwnTopic
 from tests.reliability.beside import compare, draining, settings_of
 from tests.reliability.forwarder import Forwarder
 from tests.reliability.measured import Faults
@@ -20,8 +20,8 @@ SOME = 200
 
 
 @pytest.fixture
-def room(broker: str, registry: str, tmp_path: Path) -> Room:
-    return Room(broker, registry, tmp_path / "home")
+def own_topic(broker: str, registry: str, tmp_path: Path) -> OwnTopic:
+    return OwnTopic(broker, registry, tmp_path / "home")
 
 
 @pytest.fixture
@@ -37,25 +37,25 @@ def through(forwarder: Forwarder, registry: str) -> str:
 
 
 def test_a_drain_that_starts_without_the_registry_waits_for_it(
-    room: Room, registry: str, forwarder: Forwarder, reliability: Faults
+    own_topic: OwnTopic, registry: str, forwarder: Forwarder, reliability: Faults
 ) -> None:
     url = through(forwarder, registry)
-    room.produce(SOME)
-    with draining(room, settings_of(room, url)) as drain:
+    own_topic.produce(SOME)
+    with draining(own_topic, settings_of(own_topic, url)) as drain:
         noticed_s = drain.until_it_says(f"the schema registry at {url} could not look up schema")
-        assert room.origins("bronze").total() == 0
+        assert own_topic.origins("bronze").total() == 0
         forwarder.open()
         recovered_s = drain.until_all_stands()
-    found = compare(room)
+    found = compare(own_topic)
     fault = "registry gone when a drain starts"
     times = {"noticed_s": noticed_s, "recovered_s": recovered_s}
     reliability.record(fault, **times, compared=found.compared, lost=found.lost, doubled=found.doubled)
-    room.assert_everything_stands_once()
+    own_topic.assert_everything_stands_once()
 
 
 @pytest.mark.parametrize("silent", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["refuses", "is silent"])
 def test_a_registry_that_goes_before_a_new_schema_is_waited_for(
-    room: Room,
+    own_topic: OwnTopic,
     registry: str,
     forwarder: Forwarder,
     *,
@@ -64,23 +64,23 @@ def test_a_registry_that_goes_before_a_new_schema_is_waited_for(
 ) -> None:
     url = through(forwarder, registry)
     forwarder.open()
-    room.produce(SOME)
-    with draining(room, settings_of(room, url)) as drain:
+    own_topic.produce(SOME)
+    with draining(own_topic, settings_of(own_topic, url)) as drain:
         drain.until_all_stands()
         if silent:
             forwarder.open(silent=True)
         else:
             forwarder.close()
-        room.produce(SOME, seed=1)  # of a schema that the drain knows: nothing is amiss
+        own_topic.produce(SOME, seed=1)  # of a schema that the drain knows: nothing is amiss
         drain.until_all_stands()
         with Registry(registry) as client:
-            room.schema_id = client.register(topics.subject(room.topic_name), an_evolved_schema())
-        room.produce(SOME, seed=2, kinds=("bad",))
-        noticed_s = drain.until_it_says(f"the schema registry at {url} could not look up schema {room.schema_id}")
+            own_topic.schema_id = client.register(topics.subject(own_topic.topic_name), an_evolved_schema())
+        own_topic.produce(SOME, seed=2, kinds=("bad",))
+        noticed_s = drain.until_it_says(f"the schema registry at {url} could not look up schema {own_topic.schema_id}")
         forwarder.open()
         recovered_s = drain.until_all_stands()
-    found = compare(room)
+    found = compare(own_topic)
     fault = f"registry {'silent' if silent else 'gone'} when a new schema comes"
     times = {"noticed_s": noticed_s, "recovered_s": recovered_s}
     reliability.record(fault, **times, compared=found.compared, lost=found.lost, doubled=found.doubled)
-    room.assert_everything_stands_once()
+    own_topic.assert_everything_stands_once()

@@ -1,4 +1,4 @@
-"""What a simulated market really did, held against what stands in gold and what the feeds said they missed."""
+"""What a simulated market really did, held against what gold holds and what the feeds said they missed."""
 
 import json
 from collections import Counter, defaultdict
@@ -135,7 +135,7 @@ class Truth:
 
 
 def gaps_of(events: Iterable[Mapping[str, Any]]) -> set[Id]:
-    """Return every id that the feeds report as missing; what came after all, and was said so, is missing no more."""
+    """Return every id that the feeds report as missing; what is reported as recovered is missing no more."""
     ids: set[Id] = set()
     for event in events:
         details = dict(event["details"])

@@ -25,7 +25,7 @@ from k2_core.settings import Drain, Kafka, Registry, Settings
 from k2_core.venues import VENUES
 from k2_feeds.kafka.provision import ensure_topic
 from k2_stack.cli import main
-from tests.assets.rooms import Room
+from tests.assets.own_topic import OwnTopic
 from tests.reliability.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -34,47 +34,47 @@ CUT = 0
 
 
 @pytest.fixture
-def room(broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
-    made = Room(broker, registry, tmp_path / "home")
+def own_topic(broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnTopic:
+    made = OwnTopic(broker, registry, tmp_path / "home")
     monkeypatch.setitem(VENUES, made.venue.VENUE, made.venue)  # type: ignore[arg-type]  # a dict
     ensure_topic(made.admin, topics.FEED_EVENTS, settings_of(made))
     return made
 
 
-def settings_of(room: Room) -> Settings:
+def settings_of(own_topic: OwnTopic) -> Settings:
     return Settings(
-        home=room.home,
-        kafka=Kafka(bootstrap_servers=room.broker),
-        registry=Registry(url=room.registry_url),
+        home=own_topic.home,
+        kafka=Kafka(bootstrap_servers=own_topic.broker),
+        registry=Registry(url=own_topic.registry_url),
         drain=Drain(commit_interval_s=0.1, work_minutes=5, beat_interval_s=0.2),
     )
 
 
-def cut(room: Room) -> tuple[int, int]:
+def cut(own_topic: OwnTopic) -> tuple[int, int]:
     """Produce, let Kafka forget all but the last message of a partition, and return the range that nobody has read."""
-    committed = dict(room.vectors()[0].items())[room.topic.topic_id, CUT]
-    room.produce(90, seed=1)
-    kept = max(offset for _, partition, offset in room.produced if partition == CUT)
-    room.admin.delete_records([TopicPartition(room.topic_name, CUT, kept)])[
-        TopicPartition(room.topic_name, CUT, kept)
+    committed = dict(own_topic.vectors()[0].items())[own_topic.described.topic_id, CUT]
+    own_topic.produce(90, seed=1)
+    kept = max(offset for _, partition, offset in own_topic.produced if partition == CUT)
+    own_topic.admin.delete_records([TopicPartition(own_topic.topic_name, CUT, kept)])[
+        TopicPartition(own_topic.topic_name, CUT, kept)
     ].result(timeout=30)
-    for place in [place for place in room.produced if place[1] == CUT and committed <= place[2] < kept]:
-        del room.produced[place]
+    for place in [place for place in own_topic.produced if place[1] == CUT and committed <= place[2] < kept]:
+        del own_topic.produced[place]
     return committed, kept
 
 
-def k2_drain(room: Room, *arguments: str, answer: str | None = None) -> Result:
+def k2_drain(own_topic: OwnTopic, *arguments: str, answer: str | None = None) -> Result:
     environment = {
-        "K2_HOME": str(room.home),
-        "K2_KAFKA__BOOTSTRAP_SERVERS": room.broker,
-        "K2_REGISTRY__URL": room.registry_url,
+        "K2_HOME": str(own_topic.home),
+        "K2_KAFKA__BOOTSTRAP_SERVERS": own_topic.broker,
+        "K2_REGISTRY__URL": own_topic.registry_url,
     }
     return CliRunner().invoke(main, ["drain", "accept-loss", *arguments], input=answer, env=environment)
 
 
-def recorded(room: Room) -> list[dict[str, object]]:
-    """Return the accepted losses of this room's topic that stand in the feed events."""
-    consumer = Consumer({"bootstrap.servers": room.broker, "group.id": "a-plain-reader"})
+def recorded(own_topic: OwnTopic) -> list[dict[str, object]]:
+    """Return the accepted losses of this topic that stand in the feed events."""
+    consumer = Consumer({"bootstrap.servers": own_topic.broker, "group.id": "a-plain-reader"})
     schema = fastavro.parse_schema(json.loads(topics.feed_event_schema()))
     events = []
     try:
@@ -89,36 +89,36 @@ def recorded(room: Room) -> list[dict[str, object]]:
                     at = message.offset() + 1
     finally:
         consumer.close()
-    return [event for event in events if event["details"].get("topic") == room.topic_name]
+    return [event for event in events if event["details"].get("topic") == own_topic.topic_name]
 
 
-def test_an_accepted_loss_is_recorded_and_the_partition_goes_on(room: Room) -> None:
-    room.produce(90)
-    room.drain()
-    first, kept = cut(room)
+def test_an_accepted_loss_is_recorded_and_the_partition_goes_on(own_topic: OwnTopic) -> None:
+    own_topic.produce(90)
+    own_topic.drain()
+    first, kept = cut(own_topic)
 
-    done = k2_drain(room, room.topic_name, str(CUT), "--yes")
+    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
 
     assert done.exit_code == 0, done.output
-    assert f"{kept - first:,} messages are lost: offsets {first} to {kept - 1} of {room.topic_name}" in done.output
-    for vector in room.vectors():
-        assert vector.get(room.topic.topic_id, CUT) == kept
-    (event,) = recorded(room)
-    assert (event["kind"], event["venue"]) == ("loss_accepted", room.venue.VENUE)
+    assert f"{kept - first:,} messages are lost: offsets {first} to {kept - 1} of {own_topic.topic_name}" in done.output
+    for vector in own_topic.vectors():
+        assert vector.get(own_topic.described.topic_id, CUT) == kept
+    (event,) = recorded(own_topic)
+    assert (event["kind"], event["venue"]) == ("loss_accepted", own_topic.venue.VENUE)
     assert event["details"] == {
-        "topic": room.topic_name,
-        "topic_id": room.topic.topic_id,
+        "topic": own_topic.topic_name,
+        "topic_id": own_topic.described.topic_id,
         "partition": str(CUT),
         "first_lost_offset": str(first),
         "next_kept_offset": str(kept),
         "messages": str(kept - first),
     }
-    room.drain()
-    room.assert_everything_stands_once()
+    own_topic.drain()
+    own_topic.assert_everything_stands_once()
 
 
-def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(room: Room) -> None:
-    quotes = Room(room.broker, room.registry_url, room.home, data="quotes", beside=room)
+def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(own_topic: OwnTopic) -> None:
+    quotes = OwnTopic(own_topic.broker, own_topic.registry_url, own_topic.home, data="quotes", beside=own_topic)
     quotes.produce(90)
     quotes.drain()
     first, kept = cut(quotes)
@@ -126,76 +126,76 @@ def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(room: Room) -> None:
     done = k2_drain(quotes, quotes.topic_name, str(CUT), "--yes")
 
     assert done.exit_code == 0, done.output
-    assert f"_quotes, silver_{room.venue.VENUE}_rejected, silver_{room.venue.VENUE}_quotes" in done.output
+    assert f"_quotes, silver_{own_topic.venue.VENUE}_rejected, silver_{own_topic.venue.VENUE}_quotes" in done.output
     (event,) = recorded(quotes)
-    assert (event["venue"], event["details"]["first_lost_offset"]) == (room.venue.VENUE, str(first))  # type: ignore[index]
+    assert (event["venue"], event["details"]["first_lost_offset"]) == (own_topic.venue.VENUE, str(first))  # type: ignore[index]
     assert {vector.get(quotes.topic.topic_id, CUT) for vector in quotes.vectors()} == {kept}
     quotes.drain()
     quotes.assert_everything_stands_once()
 
 
-def test_nothing_moves_when_the_question_is_answered_with_no(room: Room) -> None:
-    room.produce(60)
-    room.drain()
-    before = room.vectors()
-    cut(room)
+def test_nothing_moves_when_the_question_is_answered_with_no(own_topic: OwnTopic) -> None:
+    own_topic.produce(60)
+    own_topic.drain()
+    before = own_topic.vectors()
+    cut(own_topic)
 
-    done = k2_drain(room, room.topic_name, str(CUT), answer="n\n")
+    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), answer="n\n")
 
     assert done.exit_code == 1
     assert "Go on without them?" in done.output
-    assert room.vectors() == before
-    assert recorded(room) == []
+    assert own_topic.vectors() == before
+    assert recorded(own_topic) == []
 
 
-def test_a_loss_is_refused_while_kafka_has_the_next_message(room: Room) -> None:
-    refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
+def test_a_loss_is_refused_while_kafka_has_the_next_message(own_topic: OwnTopic) -> None:
+    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
     assert "nothing of it was committed yet" in refused.output
 
-    room.produce(60)
-    room.drain()
-    room.produce(60, seed=1)
+    own_topic.produce(60)
+    own_topic.drain()
+    own_topic.produce(60, seed=1)
 
-    refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
+    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
 
     assert refused.exit_code == 1
     assert "there is nothing to accept" in refused.output
-    assert recorded(room) == []
-    assert "has no partition 77" in k2_drain(room, room.topic_name, "77", "--yes").output
-    assert "no drain reads a topic nobody.reads" in k2_drain(room, "nobody.reads", "0", "--yes").output
+    assert recorded(own_topic) == []
+    assert "has no partition 77" in k2_drain(own_topic, own_topic.topic_name, "77", "--yes").output
+    assert "no drain reads a topic nobody.reads" in k2_drain(own_topic, "nobody.reads", "0", "--yes").output
 
 
-def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accept(room: Room) -> None:
+def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accept(own_topic: OwnTopic) -> None:
     """As after the loss of a disk: the lake has what Kafka has lost, and Kafka gives the offsets away again."""
-    room.produce(60)
-    room.drain()
-    key = (room.topic.topic_id, CUT)
-    for layer, vector in zip(room.layers.specs, room.vectors(), strict=True):
-        table = room.catalog.load_table((room.namespace, room.layers.specs[layer].name))
+    own_topic.produce(60)
+    own_topic.drain()
+    key = (own_topic.described.topic_id, CUT)
+    for layer, vector in zip(own_topic.layers.specs, own_topic.vectors(), strict=True):
+        table = own_topic.catalog.load_table((own_topic.namespace, own_topic.layers.specs[layer].name))
         ahead = Offsets({key: (vector.get(*key) or 0) + 1_000})
-        commit_drained(table, room.layers.schemas[layer].empty_table(), vector.only({key}), ahead)
-    before = room.vectors()
+        commit_drained(table, own_topic.layers.schemas[layer].empty_table(), vector.only({key}), ahead)
+    before = own_topic.vectors()
 
-    refused = k2_drain(room, room.topic_name, str(CUT), "--yes")
-    settings, stop = settings_of(room), threading.Event()
-    with draining(room, settings, stop):
+    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    settings, stop = settings_of(own_topic), threading.Event()
+    with draining(own_topic, settings, stop):
         store = kept_drain(settings).store
         wait_until(lambda: "Kafka has lost its newest messages" in str(read_beat(store, "main")), str)
 
     assert refused.exit_code == 1
     assert "Kafka has lost its newest messages, which the lake has" in refused.output
-    assert room.vectors() == before
-    assert recorded(room) == []
+    assert own_topic.vectors() == before
+    assert recorded(own_topic) == []
 
 
 @pytest.mark.parametrize("layer", ["rejected", "silver"])
 def test_an_acceptance_that_is_killed_between_two_tables_is_made_good_by_the_next_drain(
-    room: Room, monkeypatch: pytest.MonkeyPatch, layer: str
+    own_topic: OwnTopic, monkeypatch: pytest.MonkeyPatch, layer: str
 ) -> None:
-    room.produce(90)
-    room.drain()
-    cut(room)
-    point = f"{room.layers.specs[layer].name}.accept_loss"
+    own_topic.produce(90)
+    own_topic.drain()
+    cut(own_topic)
+    point = f"{own_topic.layers.specs[layer].name}.accept_loss"
 
     def die(reached: str) -> None:
         if reached == point:
@@ -203,18 +203,20 @@ def test_an_acceptance_that_is_killed_between_two_tables_is_made_good_by_the_nex
 
     with monkeypatch.context() as patch:
         patch.setattr(accept_loss, "reach", die)
-        k2_drain(room, room.topic_name, str(CUT), "--yes")
-    bronze, *_, silver = room.vectors()
+        k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    bronze, *_, silver = own_topic.vectors()
     assert bronze != silver
 
-    room.drain()
-    room.assert_everything_stands_once()
+    own_topic.drain()
+    own_topic.assert_everything_stands_once()
 
 
-def test_a_table_that_is_behind_bronze_is_left_to_the_drain(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    room.produce(60)
-    room.drain()
-    room.produce(30, seed=2)
+def test_a_table_that_is_behind_bronze_is_left_to_the_drain(
+    own_topic: OwnTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_topic.produce(60)
+    own_topic.drain()
+    own_topic.produce(30, seed=2)
 
     def interrupted(point: str) -> None:
         raise CommitConflict(point)
@@ -222,38 +224,38 @@ def test_a_table_that_is_behind_bronze_is_left_to_the_drain(room: Room, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("k2_assets.topic_tables.drained_tables.reach", interrupted)
         with pytest.raises(CommitConflict):
-            room.drain()  # bronze alone
-    cut(room)
+            own_topic.drain()  # bronze alone
+    cut(own_topic)
 
-    done = k2_drain(room, room.topic_name, str(CUT), "--yes")
+    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
 
-    assert f"moved on: {room.layers.specs['bronze'].name}." in done.output
-    room.drain()
-    room.assert_everything_stands_once()
+    assert f"moved on: {own_topic.layers.specs['bronze'].name}." in done.output
+    own_topic.drain()
+    own_topic.assert_everything_stands_once()
 
 
-def test_a_drain_that_runs_goes_on_by_itself(room: Room) -> None:
-    room.produce(90)
-    room.drain()
-    _, kept = cut(room)
-    settings, stop = settings_of(room), threading.Event()
+def test_a_drain_that_runs_goes_on_by_itself(own_topic: OwnTopic) -> None:
+    own_topic.produce(90)
+    own_topic.drain()
+    _, kept = cut(own_topic)
+    settings, stop = settings_of(own_topic), threading.Event()
 
     def said() -> str:
         beat = read_beat(kept_drain(settings).store, "main")
         return beat.detail if beat else ""
 
-    with draining(room, settings, stop):
-        wait_until(lambda: f"k2 drain accept-loss {room.topic_name} {CUT}" in said(), said)
-        assert k2_drain(room, room.topic_name, str(CUT), "--yes").exit_code == 0
-        wait_until(lambda: room.vectors()[2].get(room.topic.topic_id, CUT) == kept + 1, room.vectors)
+    with draining(own_topic, settings, stop):
+        wait_until(lambda: f"k2 drain accept-loss {own_topic.topic_name} {CUT}" in said(), said)
+        assert k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes").exit_code == 0
+        wait_until(lambda: own_topic.vectors()[2].get(own_topic.described.topic_id, CUT) == kept + 1, own_topic.vectors)
         wait_until(lambda: said() == "", said)
-    room.assert_everything_stands_once()
+    own_topic.assert_everything_stands_once()
 
 
 @contextmanager
-def draining(room: Room, settings: Settings, stop: threading.Event) -> Iterator[None]:
+def draining(own_topic: OwnTopic, settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Drain in a thread while the block runs."""
-    thread = threading.Thread(target=lambda: list(drain(Lake(settings), [room.venue], "a-run", stop)))
+    thread = threading.Thread(target=lambda: list(drain(Lake(settings), [own_topic.venue], "a-run", stop)))
     thread.start()
     try:
         yield

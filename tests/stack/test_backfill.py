@@ -134,7 +134,7 @@ def backfill(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["backfill", *arguments])
 
 
-def test_progress_is_told_line_by_line_in_a_pipe(dagster: type[Dagster]) -> None:
+def test_progress_is_printed_line_by_line_in_a_pipe(dagster: type[Dagster]) -> None:
     dagster.progress = [
         a_progress("REQUESTED", 0, 0, 0),
         a_progress("REQUESTED", 2, 1, 0),
@@ -193,7 +193,7 @@ def test_a_failed_partition_ends_with_1_and_says_why(dagster: type[Dagster]) -> 
         ),
         ([an_engine_event(UNREACHABLE), an_end("Its process is gone.")], "Its process is gone."),
         (
-            [an_end("failed", an_error("dagster.X: no room", "k2_core.errors.PartError: the disk is full\n"))],
+            [an_end("failed", an_error("dagster.X: disk full", "k2_core.errors.PartError: the disk is full\n"))],
             "the disk",
         ),
         (

@@ -98,9 +98,9 @@ def an_event(
     at = clock.now() - ago
     moment = {"at_ns": clock.to_us(at) * 1000, "ingestion_timestamp": at, "kafka_timestamp": at}
     place = {"topic": "market.feed.events", "topic_id": "uuid", "kafka_partition": 0, "kafka_offset": first}
-    told = {"kind": kind, "symbol": symbol, "venue": "binance", "connection_id": "c", "payload": b""}
+    event = {"kind": kind, "symbol": symbol, "venue": "binance", "connection_id": "c", "payload": b""}
     ids = {"first_missing": str(first), "last_missing": str(last)}
-    return {**moment, **place, **told, "key": None, "schema_id": 1, "details": list({**ids, **details}.items())}
+    return {**moment, **place, **event, "key": None, "schema_id": 1, "details": list({**ids, **details}.items())}
 
 
 def test_newest_candle_is_none_when_there_is_no_candle(catalog: Catalog, settings: Settings) -> None:
@@ -151,11 +151,13 @@ def test_gaps_are_open_until_their_ids_came_after_all(catalog: Catalog, settings
         **dict.fromkeys(LAYERS, 3),
         "gold_quotes": 0,
     }
-    told = "gaps of the last day that are open: 3; trades that were missed: 11 (binance BTCUSDT, binance ETHUSDT)"
-    assert found["warnings"] == [told]
+    warning = "gaps of the last day that are open: 3; trades that were missed: 11 (binance BTCUSDT, binance ETHUSDT)"
+    assert found["warnings"] == [warning]
 
 
-def test_gaps_are_none_when_all_came_or_they_are_long_ago_or_told_twice(catalog: Catalog, settings: Settings) -> None:
+def test_gaps_are_none_when_all_came_or_they_are_long_ago_or_reported_twice(
+    catalog: Catalog, settings: Settings
+) -> None:
     two_days = dt.timedelta(days=2)
     append_events(catalog, an_event("gap", 1, 9), an_event("gap", 3, 12), an_event("gap", 70, 80, ago=two_days))
     assert lake_status.open_gaps(read_tables(settings), clock.now()) == {("binance", "BTCUSDT"): [(1, 2), (3, 12)]}
@@ -401,7 +403,7 @@ def test_a_check_that_only_warns_is_warned_of_for_a_day(settings: Settings, monk
     assert found["layers"]["gold_trades"]["failing_checks"] == ["gold_crypto_trades:ids_go_on"]
 
 
-def test_failed_runs_and_failing_checks_are_told_of_their_layers(
+def test_failed_runs_and_failing_checks_are_shown_at_their_layers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [FailedRun("1", "main_drain", (), 1.0), FailedRun("2", "__ASSET_JOB", (GOLD_OHLCV_1M.name,), 2.0)]

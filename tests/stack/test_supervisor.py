@@ -109,7 +109,7 @@ def test_status_tells_each_part_when_the_platform_runs(running: tuple[Small, sub
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_supervisor_leaves_no_process_when_it_is_told_to_end(
+def test_supervisor_leaves_no_process_when_it_is_asked_to_end(
     running: tuple[Small, subprocess.Popen[str]], number: signal.Signals
 ) -> None:
     small, supervisor = running

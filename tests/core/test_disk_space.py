@@ -67,5 +67,5 @@ def test_disks_are_asked_though_their_folders_do_not_exist_yet(tmp_path: Path) -
         (RuntimeError("database is locked"), False),
     ],
 )
-def test_a_full_disk_is_told_from_other_errors_whoever_words_it(error: Exception, full: bool) -> None:
+def test_a_full_disk_is_distinguished_from_other_errors_whoever_words_it(error: Exception, full: bool) -> None:
     assert disk_space.says_full(error) is full

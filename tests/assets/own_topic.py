@@ -34,11 +34,11 @@ Origin = tuple[str, int, int, int]
 TRADE, BAD, CONTROL = "trade", "bad", "control"
 NEVER_S = 1e9  # lanes commit at multiples of their interval: this one is decades away
 LAYERS = ("bronze", "rejected", "silver")
-SUBJECT = "frames of all rooms"  # one for all: a drain that starts asks the registry about every subject
+SUBJECT = "frames of all topics"  # one for all: a drain that starts asks the registry about every subject
 
 
 @dataclass
-class Room:
+class OwnTopic:
     """What one test drains: ``produced`` says what each message must become."""
 
     broker: str
@@ -46,7 +46,9 @@ class Room:
     home: Path
     partitions: int = 3
     data: Data = "trades"
-    beside: "Room | None" = field(default=None, repr=False, compare=False)  # whose venue and lake are this one's too
+    beside: "OwnTopic | None" = field(
+        default=None, repr=False, compare=False
+    )  # whose venue and lake are this one's too
     produced: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Room:
         self.make_topic()
 
     @property
-    def topic(self) -> Topic:
+    def described(self) -> Topic:
         return describe_topic(self.broker, self.topic_name, self.admin)
 
     @cached_property
@@ -75,13 +77,13 @@ class Room:
     def make_topic(self) -> None:
         new = NewTopic(self.topic_name, self.partitions, 1, config=topics.topic_settings(7))
         self.admin.create_topics([new])[self.topic_name].result(timeout=30)
-        while not self._is_told_of():
+        while not self._is_known():
             time.sleep(0.05)
 
-    def _is_told_of(self) -> bool:
+    def _is_known(self) -> bool:
         """A broker makes a topic a moment before it tells of it."""
         try:
-            return bool(self.topic.partitions)
+            return bool(self.described.partitions)
         except NoTopic:
             return False
 
@@ -93,7 +95,7 @@ class Room:
 
     def produce(self, count: int, seed: int = 0, kinds: tuple[str, ...] = (TRADE, TRADE, BAD, CONTROL)) -> None:
         """Write messages of every kind into every partition, and note what each must become."""
-        rng, topic_id = random.Random(seed), self.topic.topic_id
+        rng, topic_id = random.Random(seed), self.described.topic_id
         first = len(self.produced)
         for number in range(first, first + count):
             kind = rng.choice(kinds)
@@ -130,7 +132,7 @@ class Room:
         progress: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Lane]:
         """Open a lane of its own, as a drain that starts would."""
-        reader = KafkaReader(self.broker, self.topic, "tests")
+        reader = KafkaReader(self.broker, self.described, "tests")
         layers = Layers(self.catalog, self.namespace, self.venue, self.data, quiet_s=quiet_interval_s)
         quiet = {"quiet_interval_s": quiet_interval_s}
         with Registry(self.registry_url) as registry:
@@ -144,11 +146,11 @@ class Room:
                 lane.close()
 
     def owns(self, lane: Lane) -> bool:
-        """Tell whether a drain's lane reads this room's topic; the session's broker may have others."""
+        """Tell whether a drain's lane reads this topic; the session's broker may have others."""
         return lane.reader.topic.name == self.topic_name
 
     def drain(self) -> list[Committed]:
-        """Drain all that stands in Kafka, in one life of a lane."""
+        """Drain all that Kafka holds, in one life of a lane."""
         with self.lane() as lane:
             return read_all(lane) + lane.finish()
 
@@ -158,7 +160,7 @@ class Room:
         return [vector.only({key for key, _ in vector.items() if self._is_own(key[0])}) for vector in vectors]
 
     def origins(self, layer: str) -> Counter[Origin]:
-        """Count the rows of a table that came from this room's topics, by where they came from."""
+        """Count the rows of a table that came from this topic's lives, by where they came from."""
         table = self.catalog.load_table((self.namespace, self.layers.specs[layer].name))
         names = ["topic_id", "kafka_partition", "kafka_offset"]
         columns = table.scan(selected_fields=tuple(names + ["frame_index"] * (layer != "bronze"))).to_arrow()
@@ -167,7 +169,7 @@ class Room:
         return Counter(place for place in places if self._is_own(place[0]))
 
     def _is_own(self, topic_id: str) -> bool:
-        """Tell whether rows of the shared table are no other room's."""
+        """Tell whether rows of the shared table are no other topic's."""
         return self.beside is None or topic_id not in {place[0] for place in self.beside.produced}
 
     def must_stand(self, *kinds: str) -> Counter[Origin]:

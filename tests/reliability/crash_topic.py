@@ -1,4 +1,4 @@
-"""Rooms of the crash suites: frames of several trades among poison and replies; lakes held against what was sent."""
+"""Topics of the crash suites: frames of several trades among poison and replies; lakes held against what was sent."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from k2_core.settings import Drain, Kafka, Registry, Settings
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.frames import NOON_MS, a_frame
 from tests.assets.lakes import Row
-from tests.assets.rooms import BAD, CONTROL, TRADE, Origin, Room
+from tests.assets.own_topic import BAD, CONTROL, TRADE, Origin, OwnTopic
 from tests.reliability.lives import a_venue_of_several
 
 # Frames by the trades that they carry, in order.
@@ -42,8 +42,8 @@ def compare(must_stand: Counter[Origin] | Counter[Key], stands: Counter[Origin] 
 
 
 @dataclass
-class CrashRoom(Room):
-    """A room whose drains commit often, and that knows which trades gold must hold."""
+class CrashTopic(OwnTopic):
+    """A topic whose drains commit often, and that knows which trades gold must hold."""
 
     sent: set[Key] = field(default_factory=set)
 
@@ -79,8 +79,8 @@ class CrashRoom(Room):
 
     def _trade(self, kind: str, number: int, index: int) -> bytes:
         """One trade; each fifth frame repeats the trades of the one before it."""
-        told = number - (number % 5 == 4)
-        trade_id, symbol = told * _TRADES_A_FRAME + index, SYMBOLS[told % 2]
+        source = number - (number % 5 == 4)
+        trade_id, symbol = source * _TRADES_A_FRAME + index, SYMBOLS[source % 2]
         if kind == TRADE:
             self.sent.add((symbol, str(trade_id)))
         price = f"{61_000 + trade_id % 977}.{trade_id % 100:02}" if kind == TRADE else "-1"

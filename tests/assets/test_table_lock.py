@@ -62,7 +62,7 @@ def test_a_dead_holders_lock_is_taken_over_at_once(lake: SmallLake, tmp_path: Pa
         assert clock.monotonic() - began < lock_module.LEASE_S
 
 
-def test_a_lease_that_ran_out_is_taken_over_and_its_holder_is_told(
+def test_a_lease_that_ran_out_is_taken_over_and_its_holder_learns_it(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock_module, "LEASE_S", 0.5)

@@ -16,7 +16,7 @@ def ids(client: TestClient, as_of: str) -> list[str]:
 
 def committed_at(client: TestClient) -> str:
     moment: str = client.get("/v1/trades?limit=1").json()["meta"]["as_of"]
-    time.sleep(0.01)  # snapshots are told apart by the millisecond
+    time.sleep(0.01)  # snapshots differ by the millisecond
     return moment
 
 

@@ -76,7 +76,7 @@ VERSIONS = st.lists(
 
 
 @given(VERSIONS, st.dictionaries(SYMBOLS, MOMENTS), st.lists(st.tuples(SYMBOLS, MOMENTS), max_size=12))
-def test_many_rows_are_told_as_one_would_be_and_never_unknown_against_the_rule(
+def test_many_rows_are_found_as_one_would_be_and_never_unknown_against_the_rule(
     versions: list[Version], subscribed_ns: dict[str, int], rows: list[tuple[str, int]]
 ) -> None:
     register = Register(versions, subscribed_ns, binance)

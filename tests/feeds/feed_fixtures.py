@@ -45,8 +45,8 @@ class Stored(NamedTuple):
     value: bytes
 
 
-class Told(Feed):
-    """A feed that keeps what it tells."""
+class RecordingFeed(Feed):
+    """A feed that records its events."""
 
     def __init__(self, venue: Venue, publisher: Publisher) -> None:
         super().__init__(venue, Provisioned("trades", "quotes", 4, {"trades": 1, "quotes": 1}, 2), publisher)

@@ -115,7 +115,7 @@ def asked_of_silver(lake: SmallLake) -> dict[str, set[str]]:
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         result = epochs_sensor(Lake(lake.settings))(context)
     requests = result.run_requests or [] if isinstance(result, dg.SensorResult) else []
-    assert all(each.has_resolved_partition() for each in requests)  # so that no first partition stands in its way
+    assert all(each.has_resolved_partition() for each in requests)  # so that no first partition is in its way
     return {str(each.partition_key): {key.to_user_string() for key in each.asset_selection or []} for each in requests}
 
 

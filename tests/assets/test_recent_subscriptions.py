@@ -22,7 +22,7 @@ from k2_core.lake.tables import BRONZE_FEED_EVENTS, REFERENCE_INSTRUMENTS
 from k2_core.registry import Registry
 from tests.assets.frames import NOON_NS, a_frame, an_envelope, messages
 from tests.assets.lakes import to_arrow
-from tests.assets.rooms import NEVER_S, Room, read_all
+from tests.assets.own_topic import NEVER_S, OwnTopic, read_all
 
 pytestmark = pytest.mark.integration
 
@@ -35,8 +35,8 @@ LISTED = {
 }  # fmt: skip
 
 
-class EventsRoom(Room):
-    """A room with a register, in which ODDCOIN is not listed, and with the topic of events."""
+class EventsTopic(OwnTopic):
+    """A topic with a register, in which ODDCOIN is not listed, and with the topic of events."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +50,7 @@ class EventsRoom(Room):
         table.append(to_arrow(REFERENCE_INSTRUMENTS, [LISTED | {"exchange": self.venue.VENUE}]))
 
     def tell(self, kind: str, symbol: str, at_ns: int) -> None:
-        """Write an event of this room's venue."""
+        """Write an event of this topic's venue."""
         value = io.BytesIO()
         value.write(b"\0" + self.event_schema_id.to_bytes(4, "big"))
         event = {"at_ns": at_ns, "venue": self.venue.VENUE, "kind": kind, "symbol": symbol}
@@ -73,55 +73,55 @@ class EventsRoom(Room):
                 lane.close()
 
 
-@pytest.fixture(name="room")
-def _room(broker: str, registry: str, tmp_path: Path) -> EventsRoom:
-    return EventsRoom(broker, registry, tmp_path / "home")
+@pytest.fixture(name="own_topic")
+def _own_topic(broker: str, registry: str, tmp_path: Path) -> EventsTopic:
+    return EventsTopic(broker, registry, tmp_path / "home")
 
 
 @pytest.fixture(name="schemas")
-def _schemas(room: EventsRoom) -> Iterator[SchemaLookup]:
-    with Registry(room.registry_url) as registry:
+def _schemas(own_topic: EventsTopic) -> Iterator[SchemaLookup]:
+    with Registry(own_topic.registry_url) as registry:
         yield SchemaLookup(registry)
 
 
-def became(room: EventsRoom, layers: Layers, schemas: SchemaLookup, *received_ns: int) -> tuple[int, int]:
+def became(own_topic: EventsTopic, layers: Layers, schemas: SchemaLookup, *received_ns: int) -> tuple[int, int]:
     """How many frames of ODDCOIN, received then, became silver, and how many were rejected."""
     frame = a_frame(s="ODDCOIN")
-    read = messages(*(an_envelope(frame, received_ns=at, schema_id=room.schema_id) for at in received_ns))
-    (made,) = layers.rows_of(read, room.topic, schemas)
+    read = messages(*(an_envelope(frame, received_ns=at, schema_id=own_topic.schema_id) for at in received_ns))
+    (made,) = layers.rows_of(read, own_topic.described, schemas)
     rows = made.by_layer
     assert set(rows["rejected"]["reason"].to_pylist()) <= {"unknown_symbol"}
     return rows["silver"].num_rows, rows["rejected"].num_rows
 
 
-def test_subscriptions_are_known_before_they_stand_in_the_lake(room: EventsRoom, schemas: SchemaLookup) -> None:
-    recent = RecentSubscriptions(room.broker, schemas)
-    layers = Layers(room.catalog, room.namespace, room.venue, recent=recent.read)
+def test_subscriptions_are_known_before_they_stand_in_the_lake(own_topic: EventsTopic, schemas: SchemaLookup) -> None:
+    recent = RecentSubscriptions(own_topic.broker, schemas)
+    layers = Layers(own_topic.catalog, own_topic.namespace, own_topic.venue, recent=recent.read)
     try:
-        room.tell("refused", "ODDCOIN", NOON_NS)
-        assert became(room, layers, schemas, NOON_NS + 1) == (0, 1)
+        own_topic.tell("refused", "ODDCOIN", NOON_NS)
+        assert became(own_topic, layers, schemas, NOON_NS + 1) == (0, 1)
 
-        room.tell("subscribe", "ODDCOIN", NOON_NS + 3)
-        assert became(room, layers, schemas, NOON_NS + 2, NOON_NS + 3, NOON_NS + 4) == (2, 1)
+        own_topic.tell("subscribe", "ODDCOIN", NOON_NS + 3)
+        assert became(own_topic, layers, schemas, NOON_NS + 2, NOON_NS + 3, NOON_NS + 4) == (2, 1)
 
-        room.tell("subscribe", "ODDCOIN", NOON_NS)
-        assert became(room, layers, schemas, NOON_NS - 1, NOON_NS + 2) == (1, 1)
+        own_topic.tell("subscribe", "ODDCOIN", NOON_NS)
+        assert became(own_topic, layers, schemas, NOON_NS - 1, NOON_NS + 2) == (1, 1)
     finally:
         recent.close()
 
 
-def test_what_was_known_from_kafka_is_the_same_from_the_lake(room: EventsRoom, schemas: SchemaLookup) -> None:
-    room.tell("subscribe", "ODDCOIN", NOON_NS)
-    room.drain_events()
-    room.tell("subscribe", "ELSECOIN", NOON_NS + 1)
+def test_what_was_known_from_kafka_is_the_same_from_the_lake(own_topic: EventsTopic, schemas: SchemaLookup) -> None:
+    own_topic.tell("subscribe", "ODDCOIN", NOON_NS)
+    own_topic.drain_events()
+    own_topic.tell("subscribe", "ELSECOIN", NOON_NS + 1)
 
-    table = room.catalog.load_table((room.namespace, BRONZE_FEED_EVENTS.name))
-    recent = RecentSubscriptions(room.broker, schemas)
+    table = own_topic.catalog.load_table((own_topic.namespace, BRONZE_FEED_EVENTS.name))
+    recent = RecentSubscriptions(own_topic.broker, schemas)
     try:
-        ours = [row for row in recent.read(table).iter_rows() if row[0] == room.venue.VENUE]
+        ours = [row for row in recent.read(table).iter_rows() if row[0] == own_topic.venue.VENUE]
     finally:
         recent.close()
-    assert ours == [(room.venue.VENUE, "subscribe", "ELSECOIN", NOON_NS + 1)]
+    assert ours == [(own_topic.venue.VENUE, "subscribe", "ELSECOIN", NOON_NS + 1)]
 
-    layers = Layers(room.catalog, room.namespace, room.venue)
-    assert became(room, layers, schemas, NOON_NS - 1, NOON_NS) == (1, 1)
+    layers = Layers(own_topic.catalog, own_topic.namespace, own_topic.venue)
+    assert became(own_topic, layers, schemas, NOON_NS - 1, NOON_NS) == (1, 1)

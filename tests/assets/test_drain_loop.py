@@ -15,7 +15,7 @@ from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake.lake_resource import Lake
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from tests.assets.rooms import Room
+from tests.assets.own_topic import OwnTopic
 
 pytestmark = pytest.mark.integration
 
@@ -35,24 +35,24 @@ for lane, committed in drain(Lake(settings), [a_venue(VENUE=sys.argv[2])], "chil
 
 
 @pytest.fixture
-def room(broker: str, registry: str, tmp_path: Path) -> Room:
-    return Room(broker, registry, tmp_path / "home")
+def own_topic(broker: str, registry: str, tmp_path: Path) -> OwnTopic:
+    return OwnTopic(broker, registry, tmp_path / "home")
 
 
-def settings_of(room: Room) -> Settings:
+def settings_of(own_topic: OwnTopic) -> Settings:
     return Settings(
-        home=room.home,
-        kafka=Kafka(bootstrap_servers=room.broker),
-        registry=Registry(url=room.registry_url),
+        home=own_topic.home,
+        kafka=Kafka(bootstrap_servers=own_topic.broker),
+        registry=Registry(url=own_topic.registry_url),
         drain=Drain(commit_interval_s=0.1, commit_rows=1_000, work_minutes=5, beat_interval_s=0.2),
     )
 
 
 @contextmanager
-def a_drain(room: Room) -> Iterator["subprocess.Popen[str]"]:
+def a_drain(own_topic: OwnTopic) -> Iterator["subprocess.Popen[str]"]:
     """Run a drain in a process of its own; killed at the latest when the block ends."""
-    settings = settings_of(room).model_dump_json()
-    command = [sys.executable, "-c", DRAIN, settings, room.venue.VENUE]
+    settings = settings_of(own_topic).model_dump_json()
+    command = [sys.executable, "-c", DRAIN, settings, own_topic.venue.VENUE]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as process:
         try:
@@ -68,20 +68,20 @@ def await_a_commit(process: "subprocess.Popen[str]") -> None:
     assert process.stdout.readline() == "committed\n", process.stderr and process.stderr.read()
 
 
-def drain_the_rest(room: Room) -> None:
+def drain_the_rest(own_topic: OwnTopic) -> None:
     """Drain in this process until nothing more arrives, and end as a run does."""
     stop = threading.Event()
     deadline = time.monotonic() + 120  # noqa: TID251
-    for lane, _ in drain(Lake(settings_of(room)), [room.venue], "the last", stop):
-        if room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
+    for lane, _ in drain(Lake(settings_of(own_topic)), [own_topic.venue], "the last", stop):
+        if own_topic.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
-        assert time.monotonic() < deadline, room.vectors()  # noqa: TID251
+        assert time.monotonic() < deadline, own_topic.vectors()  # noqa: TID251
 
 
-def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room) -> None:
-    store = kept_drain(settings_of(room)).store
-    room.produce(500)
-    with a_drain(room) as process:
+def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(own_topic: OwnTopic) -> None:
+    store = kept_drain(settings_of(own_topic)).store
+    own_topic.produce(500)
+    with a_drain(own_topic) as process:
         await_a_commit(process)
         beat = read_beat(store, "main")
         assert beat is not None
@@ -90,32 +90,34 @@ def test_a_drain_beats_while_it_works_and_says_when_it_has_stopped(room: Room) -
     process.wait()
     assert not beat.process.is_running()
 
-    drain_the_rest(room)
+    drain_the_rest(own_topic)
 
     last = read_beat(store, "main")
     assert last is not None
     assert (last.run_id, last.phase) == ("the last", "stopped")
 
 
-def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_waits_for_a_topic_and_goes_on_when_it_is_there(
+    own_topic: OwnTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As when Kafka, the registry or the feed comes up later than the drain."""
-    room.admin.delete_topics([room.topic_name])[room.topic_name].result(timeout=30)
+    own_topic.admin.delete_topics([own_topic.topic_name])[own_topic.topic_name].result(timeout=30)
     monkeypatch.setattr("k2_assets.drain.drain_loop._RETRY_FIRST_S", 0.1)
-    made = threading.Timer(1.5, room.make_topic)
+    made = threading.Timer(1.5, own_topic.make_topic)
     made.start()
-    room_is_back = threading.Event()
+    topic_is_back = threading.Event()
 
     def produce_when_it_is_there() -> None:
         made.join()
-        room.produce(40)
-        room_is_back.set()
+        own_topic.produce(40)
+        topic_is_back.set()
 
     producing = threading.Thread(target=produce_when_it_is_there)
     producing.start()
     stop = threading.Event()
-    for lane, _ in drain(Lake(settings_of(room)), [room.venue], "patient", stop):
-        if room_is_back.is_set() and room.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
+    for lane, _ in drain(Lake(settings_of(own_topic)), [own_topic.venue], "patient", stop):
+        if topic_is_back.is_set() and own_topic.owns(lane) and lane.reader.lag(lane.layers.drained) == 0:
             stop.set()
     producing.join()
 
-    room.assert_everything_stands_once()
+    own_topic.assert_everything_stands_once()

@@ -128,7 +128,7 @@ def test_refreshes_at_once_leave_one_open_version_of_each_symbol(tmp_path: Path)
     def refresh(number: int) -> None:
         try:
             Registered(tmp_path).refresh(binance_list("BTC/USDT", "ETH/USDT", status=f"WORD {number}"))
-        except BaseException as error:  # noqa: BLE001  # told by the test
+        except BaseException as error:  # noqa: BLE001  # reported by the test
             failures.append(error)
 
     threads = [threading.Thread(target=refresh, args=(number,)) for number in range(3)]

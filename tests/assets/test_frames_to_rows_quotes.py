@@ -144,6 +144,6 @@ def test_a_bad_quote_that_no_feed_could_read_says_among_trades_what_is_wrong_wit
     made = refined_frames(a_frame(1), a_quote_frame(2, u=None), a_quote_frame(3), a_quote_frame(4, e="depth"))
 
     assert made.rejected["reason"].to_pylist() == ["unknown_event"] * 3
-    told = made.rejected["error"].to_pylist()
-    assert ["missing_field: field u" in error for error in told] == [True, False, False]
+    reported = made.rejected["error"].to_pylist()
+    assert ["missing_field: field u" in error for error in reported] == [True, False, False]
     assert made.silver["source_sequence"].to_pylist() == [1]

@@ -165,14 +165,14 @@ def test_hole_before_the_first_window_is_seen_from_the_trade_before_it(lake: Lak
 
 def test_trade_out_of_order_is_not_missing_but_a_lagging_candle_still_counts(lake: Lake, client: TestClient) -> None:
     rows = trades_from(1, 12, every_ms=10_000)
-    rows[2]["timestamp"] = rows[10]["timestamp"]  # id 3 stands in the next minute
+    rows[2]["timestamp"] = rows[10]["timestamp"]  # id 3 is in the next minute
     lake.add(rows)
     lake.add_candles([a_candle(missing=1), a_candle("2024-08-08T23:56:00Z")])
     found = completeness(client)
     assert (found["status"], found["missing_trades"], found["gaps"]) == ("partial", 1, [])
 
 
-def test_holes_of_several_exchanges_are_told_apart(lake: Lake, client: TestClient) -> None:
+def test_holes_of_several_exchanges_are_kept_apart(lake: Lake, client: TestClient) -> None:
     for exchange, absent in (("binance", 3), ("kraken", 4)):
         rows = trades_from(1, 6, every_ms=10_000, exchange=exchange)
         lake.add([row for row in rows if row["source_sequence"] != absent])
