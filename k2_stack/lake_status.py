@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from k2_core import clock
 from k2_core.lake.manifests import END_US, LakeFile
+from k2_core.timeframes import ONE_MINUTE
 from k2_stack.iceberg_metadata import LakeTable
 
-CANDLES: Final = "gold_ohlcv_1m"
+CANDLES: Final = f"gold_ohlcv_{ONE_MINUTE.name}"
 EVENTS: Final = "bronze_feed_events"
 GAPS_OF_S: Final = 86_400.0
 

@@ -13,8 +13,10 @@ from typing import Final
 import msgspec
 
 from k2_api.lake.file_index import Filter
+from k2_core.lake import tables
 from k2_core.lake.manifests import LakeFile
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_TRADES
 
 _FILES_KEPT: Final = 100_000
 _FIRST_LOOK: Final = 8
@@ -29,9 +31,15 @@ class Shape:
     time_column: str
     sequence_column: str | None = None
 
+    @classmethod
+    def of(cls, spec: TableSpec) -> "Shape":
+        """Return the shape of a table by its declaration."""
+        sequence = "source_sequence" if any(each.name == "source_sequence" for each in spec.columns) else None
+        return cls(spec.name, spec.partition_by, sequence)
 
-TRADES: Final = Shape(GOLD_TRADES.name, GOLD_TRADES.partition_by, "source_sequence")
-CANDLES_1M: Final = Shape(GOLD_OHLCV_1M.name, GOLD_OHLCV_1M.partition_by)
+
+TRADES: Final = Shape.of(GOLD_TRADES)
+CANDLES: Final = {spec.timeframe: Shape.of(spec) for spec in tables.CANDLES}
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):

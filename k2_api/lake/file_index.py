@@ -40,7 +40,8 @@ def snapshot_files(table: Table, snapshot: Snapshot, time_column: str) -> Snapsh
     """
     # Bounds go by the ids of columns, which stay the same when a column is renamed or others are added.
     read = reading(table.io)
-    bounded = Bounded(*(table.schema().find_field(name).field_id for name in (time_column, "symbol", "exchange")))
+    time, symbol, exchange = (table.schema().find_field(name).field_id for name in (time_column, "symbol", "exchange"))
+    bounded = Bounded(time, symbol, exchange)
     try:
         manifests = MANIFESTS.listed(snapshot.manifest_list, read)
         of_rows = [each for each in manifests if not each.strikes_out]

@@ -17,7 +17,7 @@ from k2_api.api_errors import FilesGone
 from k2_api.lake import snapshot_choice
 from k2_api.lake.catalog_pointer import CatalogPointer
 from k2_api.lake.duckdb_engine import Engine, Row, can_open
-from k2_api.lake.file_groups import CANDLES_1M, TRADES, FileGroups, Group, Groups, Shape
+from k2_api.lake.file_groups import CANDLES, TRADES, FileGroups, Group, Groups, Shape
 from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
 from k2_api.lake.row_source import RowSource
@@ -123,7 +123,7 @@ class LakeReader:
     def __init__(self, settings: Settings) -> None:
         self._pointer = CatalogPointer(settings)
         self._engine = Engine(settings)
-        self._groups = {shape.table: FileGroups() for shape in (TRADES, CANDLES_1M)}
+        self._groups = {shape.table: FileGroups() for shape in (TRADES, *CANDLES.values())}
         self._remembered: OrderedDict[tuple[object, ...], object] = OrderedDict()
         self._lock = Lock()
 

@@ -5,15 +5,15 @@ from functools import cache
 from typing import Final
 
 from k2_api.lake.duckdb_engine import ROWS, Row
-from k2_api.lake.file_groups import CANDLES_1M
 from k2_api.lake.file_index import Filter
 from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.conditions import Key, beyond, conditions, where_clause
 from k2_api.queries.rendering import rendered
 from k2_core.clock import from_us
-from k2_core.lake.tables import GOLD_OHLCV_1M
+from k2_core.lake.tables import CANDLES
 
 _ORDER: Final = ("window_start", "exchange")
+_CANDLES: Final = CANDLES[0]  # every timeframe has the same columns
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: 
     Either way the rows of the page are in ascending order.
     """
     narrowed = beyond(where, after, newest=newest)
-    clauses, params = conditions(narrowed, CANDLES_1M.time_column)
+    clauses, params = conditions(narrowed, _CANDLES.partition_by)
     if after is not None:
         clauses.append(f"({', '.join(_ORDER)}) {'<' if newest else '>'} ($k0, $k1)")
         params |= {"k0": from_us(int(after[0])), "k1": after[1]}
@@ -51,11 +51,11 @@ def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: 
 @cache
 def _sql(where: str, *, newest: bool) -> str:
     order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
-    columns = ", ".join(f'"{column.name}"' for column in GOLD_OHLCV_1M.columns)
+    columns = ", ".join(f'"{column.name}"' for column in _CANDLES.columns)
     # Rows are chosen first, and only those of the page are rendered as text. The outer query sorts by the page's raw
     # columns: rendered ones have the same names, and sort as text. Column names are the table's own.
     return f"""
-        SELECT {rendered(GOLD_OHLCV_1M)}, epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us
+        SELECT {rendered(_CANDLES)}, epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us
         FROM (SELECT {columns} FROM {ROWS} {where} ORDER BY {order} LIMIT $rows) AS page
         ORDER BY {", ".join(f"page.{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)}
     """  # noqa: S608

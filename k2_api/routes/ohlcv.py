@@ -12,10 +12,11 @@ from k2_api.http.envelope import completeness, page_of, pagination
 from k2_api.http.openapi import READ_ERRORS
 from k2_api.http.parameters import CandlesParameters
 from k2_api.http.response_models import Candle, Envelope
-from k2_api.lake.file_groups import CANDLES_1M, TRADES
+from k2_api.lake.file_groups import CANDLES, TRADES
 from k2_api.lake.file_index import Filter
 from k2_api.queries.candle_pages import candles_page
 from k2_api.queries.missing_ids import Ids, judge_candles
+from k2_core.timeframes import ONE_MINUTE
 
 router = APIRouter(prefix="/v1/ohlcv", tags=["candles"], dependencies=[Depends(once_each)])
 
@@ -41,9 +42,9 @@ def _answer(query: CandlesParameters, reading: Reading) -> Response:
     # Candles are judged by the trades that they could be built from: those of the same moment, on every page.
     if position is not None:
         of_candles, of_trades = position.snapshots
-        candles, trades = lake.pin_id(CANDLES_1M, of_candles), lake.pin_id(TRADES, of_trades)
+        candles, trades = lake.pin_id(CANDLES[ONE_MINUTE], of_candles), lake.pin_id(TRADES, of_trades)
     else:
-        candles = lake.pin(CANDLES_1M, query.as_of)
+        candles = lake.pin(CANDLES[ONE_MINUTE], query.as_of)
         trades = lake.pin_beside(TRADES, candles)
 
     def body() -> bytes:

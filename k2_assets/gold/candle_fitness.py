@@ -9,7 +9,7 @@ import polars as pl
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.lake.source_files import Seen, live_files, newest_and_beside, read_files
-from k2_core.lake.tables import GOLD_TRADES, derived_from
+from k2_core.lake.tables import CANDLES, GOLD_TRADES
 
 FIT: Final = "fit_for_candles"
 _COLUMNS: Final = ("timestamp", "price", "quantity")
@@ -31,7 +31,10 @@ class Fitness:
 
 def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
     """Judge the trades of a day: all, or those that candles have not taken in and those near the newest."""
-    table, candles = lake.table(GOLD_TRADES.name), [lake.table(name) for name in derived_from(GOLD_TRADES.name)]
+    table, candles = (
+        lake.table(GOLD_TRADES.name),
+        [lake.table(spec.name) for spec in CANDLES if GOLD_TRADES.name in spec.made_from],
+    )
     files = live_files(table, GOLD_TRADES.partition_by, day=day)
     # An unfit trade blocks candles for as long as they have not taken it in, however old its file is.
     if not whole and all(day not in Taken.of(each).behind(table) for each in candles):

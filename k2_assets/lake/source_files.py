@@ -13,9 +13,10 @@ import polars as pl
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
+from pyiceberg.transforms import MonthTransform
 
 from k2_core.errors import ForeignTable
-from k2_core.lake.manifests import MANIFESTS, Bounded, LakeFile, Manifest, Read, reading
+from k2_core.lake.manifests import MANIFESTS, Bounded, LakeFile, Manifest, PartitionUnit, Read, reading
 from k2_core.lake.planned_read import ALL_ROWS, read_rows
 from k2_core.lake.source_memory import SEEN, newest_days, oldest_remembered, seen_days
 
@@ -23,20 +24,22 @@ _NEWEST_COMMITS: Final = 10
 
 
 def live_files(table: Table, time_column: str, *, day: date | None = None) -> list[LakeFile]:
-    """Return every live data file of the table's current snapshot, or those of one day.
+    """Return every live data file of the table's current snapshot, or those of the partition that holds a day.
 
     Args:
-        table: partitioned by the day of ``time_column``.
+        table: partitioned by the day, or the month, of ``time_column``.
         time_column: its name.
         day: reads only the manifests that may hold files of it.
     """
-    read, bounded = reading(table.io), Bounded(table.schema().find_field(time_column).field_id)
+    unit, read = _unit(table), reading(table.io)
+    bounded = Bounded(table.schema().find_field(time_column).field_id, unit=unit)
+    first = day.replace(day=1) if day is not None and unit == "month" else day
     return [
         each
         for manifest in _manifests(table, read)
-        if day is None or (days := _days_of(table, manifest))[0] <= day <= days[1]
+        if first is None or (days := _days_of(table, manifest))[0] <= first <= days[1]
         for each in MANIFESTS.files(manifest, read, bounded)
-        if each.rows and (day is None or each.day == day)
+        if each.rows and (first is None or each.day == first)
     ]
 
 
@@ -157,5 +160,9 @@ def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
 
 
 def _days_of(table: Table, manifest: Manifest) -> tuple[date, date]:
-    """Return the first and the last day of a manifest's files; all days for files that were partitioned otherwise."""
-    return manifest.days if manifest.spec_id == table.spec().spec_id else (date.min, date.max)
+    """Return the first days of a manifest's partitions; all days for files that were partitioned otherwise."""
+    return manifest.days(_unit(table)) if manifest.spec_id == table.spec().spec_id else (date.min, date.max)
+
+
+def _unit(table: Table) -> PartitionUnit:
+    return "month" if any(isinstance(each.transform, MonthTransform) for each in table.spec().fields) else "day"

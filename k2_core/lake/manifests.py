@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ _DELETED: Final = 2  # status of an entry
 _DELETES: Final = 1  # content of a manifest
 _MOST_ENTRIES: Final = 100_000  # of about 700 bytes each
 
+PartitionUnit = Literal["day", "month"]
 Read = Callable[[str], bytes]
 """Returns the bytes of the file at a location; raises FileNotFoundError."""
 
@@ -38,13 +39,11 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     lower: bytes | None
     upper: bytes | None
 
-    @property
-    def days(self) -> tuple[date, date]:
-        """The first and the last day of its files, when the table's partitions are days; all days when unknown."""
-        # A partition by day is a number of days since 1970, stored in four bytes.
+    def days(self, unit: PartitionUnit) -> tuple[date, date]:
+        """Return the first days of its first and of its last partition; all days when unknown."""
         if self.lower is None or self.upper is None:
             return date.min, date.max
-        return _day(_number(self.lower)), _day(_number(self.upper))
+        return _first_day(_number(self.lower), unit), _first_day(_number(self.upper), unit)
 
 
 class LakeFile(msgspec.Struct, frozen=True, gc=False):
@@ -52,8 +51,8 @@ class LakeFile(msgspec.Struct, frozen=True, gc=False):
 
     ``sequence`` is its age: the data sequence number, which survives the expiry of snapshots. ``first_us`` and
     ``last_us`` bound the time column, in µs since 1970; without bounds they are as wide as can be. Bounds of texts may
-    be cut short by Iceberg and still enclose every value; None is unknown. ``day`` is its partition (none: the first
-    day there is), of which ``partition`` holds what Iceberg does.
+    be cut short by Iceberg and still enclose every value; None is unknown. ``day`` is the first day of its
+    partition (none: the first day there is), of which ``partition`` holds what Iceberg does.
     """
 
     path: str
@@ -71,11 +70,12 @@ class LakeFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class Bounded(NamedTuple):
-    """The ids of the columns whose bounds are to be read of each file."""
+    """The ids of the columns whose bounds are to be read of each file, and what its partition is."""
 
     time: int | None = None
     symbol: int | None = None
     exchange: int | None = None
+    unit: PartitionUnit = "day"
 
 
 class Manifests:
@@ -152,7 +152,7 @@ def _files(manifest: Manifest, read: Read, bounded: Bounded) -> Iterator[LakeFil
             rows=file["record_count"],
             size_bytes=file["file_size_in_bytes"],
             sequence=manifest.sequence if sequence is None else sequence,  # an added file has that of its commit
-            day=_day(partition[0]) if partition and isinstance(partition[0], int) else date.min,
+            day=_first_day(partition[0], bounded.unit) if partition and isinstance(partition[0], int) else date.min,
             first_us=_number(times[0]) if times else BEGINNING_US,
             last_us=_number(times[1]) if times else END_US,
             symbols=_texts(_bounds(file, bounded.symbol)),
@@ -176,5 +176,6 @@ def _number(bound: bytes) -> int:
     return int.from_bytes(bound, "little", signed=True)
 
 
-def _day(days: int) -> date:
-    return _EPOCH + timedelta(days=days)
+def _first_day(number: int, unit: PartitionUnit) -> date:
+    # Iceberg numbers days and months from 1970.
+    return _EPOCH + timedelta(days=number) if unit == "day" else date(1970 + number // 12, number % 12 + 1, 1)

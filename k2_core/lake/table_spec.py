@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import DayTransform, MonthTransform, Transform
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
 
+from k2_core.lake.manifests import PartitionUnit
 from k2_core.timeframes import Timeframe
-
-PartitionUnit = Literal["day", "month"]
 
 LIST_OF_TEXTS: Final = "list of strings"
 MAP_OF_TEXTS: Final = "map of strings"

@@ -1,4 +1,5 @@
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ from k2_assets.lake.source_files import Seen, live_files, oldest_batch, read_fil
 from k2_core import clock
 from k2_core.errors import ForeignTable
 from k2_core.lake import manifests
+from k2_core.lake.catalog import ensure_tables
 from k2_core.lake.planned_read import data_file
 from k2_core.lake.tables import GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade, trades_of
@@ -28,6 +30,21 @@ def test_live_files_tell_day_age_and_bounds(lake: SmallLake) -> None:
         (DAY + timedelta(days=1), 1, 86_400_000_000, 86_400_000_000),
         (DAY, 2, 5_000_000, 5_000_000),
     ]
+
+
+def test_a_table_by_month_has_a_month_in_each_file(lake: SmallLake) -> None:
+    by_month = replace(SILVER, name="silver_by_month", partition_unit="month")
+    ensure_tables(lake.catalog, lake.namespace, [by_month])
+    days = [date(1969, 12, 31), date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 31), date(2024, 12, 31)]
+    for number, day in enumerate(days):
+        lake.append(by_month, [a_trade(number, datetime.combine(day, time(12), UTC))])
+
+    table = lake.table(by_month)
+
+    assert sorted(each.day for each in live_files(table, "timestamp")) == sorted(day.replace(day=1) for day in days)
+    assert len(live_files(table, "timestamp", day=date(2024, 3, 15))) == 2
+    assert live_files(table, "timestamp", day=date(2024, 4, 1)) == []
+    assert ensure_tables(lake.catalog, lake.namespace, [by_month]) == {}
 
 
 def test_entries_of_manifests_are_kept_up_to_a_number_and_follow_what_is_added_and_what_goes(
