@@ -18,7 +18,7 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 _NO_TIME = np.iinfo(np.int64).min
 _LEARNED_SINCE = MalformedFrame("unknown_schema", "the registry did not know the schema id when the frame was read")
 _COLON: Final = ": "
-# What a row keeps of a message that cannot be stored as it was read: its bytes, and where and when they came from.
+# These columns stay when a message cannot be stored as it was read: its bytes, and where and when they came from.
 _KEPT: Final = frozenset(
     (
         *("topic", "topic_id", "kafka_partition", "kafka_offset", "kafka_timestamp", "key"),
@@ -167,7 +167,7 @@ def rows_of_bytes(messages: Messages, topic: Topic, unread: Mapping[int, str], s
 
 
 def without_texts(rows: pa.Table, unread: Mapping[int, str]) -> pa.Table:
-    """Return bronze rows of which some keep only their bytes, from where and when these came, and why they are unread.
+    """Return bronze rows after some were reduced to their bytes, where these came from, and why they are unread.
 
     Args:
         rows: of bronze, with any of its columns.

@@ -1,1 +1,1 @@
-"""Runs of which there is always one: the drain, and what refines gold. What keeps them alive and replaces them."""
+"""The two runs that are always there, drain and refine, and what keeps them alive and replaces them."""

@@ -47,7 +47,7 @@ def kept_job(kept: KeptRun, work: Work, does: str) -> dg.JobDefinition:
                         is_left.append(work(context, lake, stop))
             for do in is_left:
                 do()
-        # Canceled by a person in Dagster; `k2 down` ends a run as planned.
+        # A person canceled it in Dagster. `k2 down` ends a run too, and then it succeeds.
         run = context.instance.get_run_by_id(context.run_id) if stop.is_set() else None
         if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
             raise dg.DagsterExecutionInterruptedError

@@ -121,7 +121,7 @@ class Seen:
         return {uuid: days[day.isoformat()] for uuid, days in self._days.items() if day.isoformat() in days}
 
     def newest_day(self) -> date | None:
-        """Return the newest day of which anything was taken in."""
+        """Return the newest day with files that were taken in."""
         days = [day for of in self._days.values() for day in of]
         return date.fromisoformat(max(days)) if days else None
 

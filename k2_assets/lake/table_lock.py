@@ -62,8 +62,8 @@ class RowLeases:
         me = process_identity.this_process()
         holder = f"{socket.gethostname()}:{me.pid}:{me.started:.2f}:{threading.get_ident()}"
         mine = {"holder": holder, "until_ns": _lease_end()}
-        # The row of a lease is inserted by its first holder, and never by two. A row of a dead holder is updated only
-        # while it is as it was read: of several that find it, one succeeds.
+        # A lease is a row, and its name is the key: of several who insert it, one succeeds. The row of a dead holder is
+        # updated only if nobody else has changed it since it was read: of several who find it, one succeeds again.
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(_LOCKS).values(name=name, **mine))

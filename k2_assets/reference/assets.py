@@ -72,7 +72,7 @@ def register_schedule(job: Any) -> dg.ScheduleDefinition:
 
 
 def lacking(lake: Lake) -> list[str]:
-    """Return the fed venues of which the register holds nothing."""
+    """Return the fed venues without a row in the register."""
     table = lake.table(_NAME)
     rows = read_files(table, live_files(table, REFERENCE_INSTRUMENTS.partition_by), ("exchange",))
     there = set(rows.get_column("exchange").unique()) if rows.height else set[str]()

@@ -108,7 +108,7 @@ class _Rebuild:
     def run(self, of_silver: Lease, of_rejected: Lease) -> Outcome:
         for rows in frames_of_day(self._bronze, self._day, self._vector):
             self._judge(rows)
-        # Other frames have rows in the day though bronze gives them other times, as another parser might.
+        # Frames with rows in the day to which bronze now gives other times, as after a change of the parser.
         others, without_bronze = self._of_day.join(self._frames_read(), on=FRAME, how="anti"), 0
         if not others.is_empty():
             for rows in frames_at(self._bronze, others, self._vector):
@@ -178,9 +178,8 @@ class _Rebuild:
             followers = [self._load(name) for name in derived_from(self._silver.table.name()[-1])]
             remember = marked(self._silver.table, self._silver.days, followers) | taken
             self._replace(self._silver, lease, added, removed=True, remember=remember)
-        elif (
-            taken
-        ):  # nothing differs: the mark of the epochs is taken in all the same, or the sensor would ask for ever
+        elif taken:
+            # Nothing differs. The mark of the epochs is taken in all the same: the sensor would ask for ever.
             rows = arrow_schema(self._layers.specs["silver"]).empty_table()
             name = self._layers.specs["silver"].name
             commit_derived(lambda: self._load(name), lambda table: Change(rows, None, self._taken(table)))

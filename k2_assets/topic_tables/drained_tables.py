@@ -194,7 +194,7 @@ class DrainedTables(ABC):
         Args:
             rows: to be written; those of messages that cannot be written become others.
             bronze: the rows of bronze that they follow from; None when they are among ``rows``.
-            make: makes them again, of some of these.
+            make: computes them again, from some of these.
 
         Raises:
             NotStorable: so many messages cannot be stored that it is no fault of theirs.
