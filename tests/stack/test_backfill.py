@@ -1,7 +1,6 @@
 """k2 backfill by what it prints and how it ends; what it asks is answered as Dagster did on a real platform."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dagster._utils import get_run_crash_explanation
 
+from k2_core import process_identity
 from k2_core.settings import Settings
 from k2_stack import stack_state
 from k2_stack.cli import main
@@ -262,8 +262,8 @@ def test_waiting_ends_when_the_platform_does(
     dagster: type[Dagster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     dagster.progress = [a_progress("REQUESTED", 2, 1, 0)]  # then nothing answers, and nobody holds the home
-    holders = iter([os.getpid(), None])
-    monkeypatch.setattr("k2_stack.stack_state.Lock.holder", lambda _: next(holders))
+    supervisors = iter([process_identity.this_process(), None])
+    monkeypatch.setattr("k2_stack.stack_state.supervisor_of", lambda _: next(supervisors))
 
     done = backfill(SILVER, *DAYS)
 
