@@ -129,7 +129,7 @@ def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(own_topic: OwnTopic) -
     assert f"_quotes, silver_{own_topic.venue.VENUE}_rejected, silver_{own_topic.venue.VENUE}_quotes" in done.output
     (event,) = recorded(quotes)
     assert (event["venue"], event["details"]["first_lost_offset"]) == (own_topic.venue.VENUE, str(first))  # type: ignore[index]
-    assert {vector.get(quotes.topic.topic_id, CUT) for vector in quotes.vectors()} == {kept}
+    assert {vector.get(quotes.described.topic_id, CUT) for vector in quotes.vectors()} == {kept}
     quotes.drain()
     quotes.assert_everything_stands_once()
 
