@@ -91,7 +91,7 @@ def test_without_bounds_a_file_may_hold_anything(lake: SmallLake) -> None:
 def test_a_list_gives_the_days_of_each_manifest(lake: SmallLake) -> None:
     lake.append(SILVER, [a_trade(1, NOON), a_trade(2, NOON + timedelta(days=2))])
     lake.append(SILVER, [a_trade(3, NOON + timedelta(days=5))])
-    found = {each.days for each in listed(lake.table(SILVER))}
+    found = {each.days("day") for each in listed(lake.table(SILVER))}
     assert found == {(DAY, DAY + timedelta(days=2)), (DAY + timedelta(days=5), DAY + timedelta(days=5))}
 
 
