@@ -4,7 +4,7 @@ There are two stores. Rows in the catalog's database (``k2_assets/lake/table_loc
 there is renewed, and ends when its process is seen to be gone or when it was not renewed in time. A file's lease is a
 lock of the operating system. It needs no database, which may be away or locked by the very process that has the
 lease. It goes at once with its process, however that ends, and stays with one that a signal has stopped, which might
-work on later. Kept runs and the platform of a home need both, and are on one machine as yet.
+work on later. Kept runs and the platform of a home need these two properties, and are on one machine as yet.
 """
 
 import fcntl
@@ -102,9 +102,13 @@ class FileLeases:
             return None
         # The lock is the lease. The pid in the file only tells others who has it, and may be that of an earlier holder
         # for a moment.
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        except OSError:  # a full disk: without the pid nobody could tell who has it
+            file.close()
+            raise
         return _FileLease(file)
 
     def holder(self, name: str) -> Holder | None:
@@ -114,9 +118,11 @@ class FileLeases:
                 # A shared lock that is granted shows that nobody has the exclusive one; closing the file gives it back.
                 if _locked(file, fcntl.LOCK_SH):
                     return None
-                pid, noted_at = int(file.read() or 0), os.fstat(file.fileno()).st_mtime
-                return Holder(socket.gethostname(), process_identity.noted(pid, noted_at))
-        except (FileNotFoundError, NotADirectoryError):
+                pid = int(file.read() or 0)
+                # The lock shows that its holder lives: whoever has the pid now is it. For a moment after a lease was
+                # taken the file names the holder before, which is gone.
+                return Holder(socket.gethostname(), process_identity.of(pid) or ProcessIdentity(pid, 0.0))
+        except (OSError, ValueError):
             return None
 
     def _path(self, name: str) -> Path:

@@ -39,7 +39,7 @@ class ProcessIdentity:
             process = psutil.Process(self.pid)
             same = self.is_same(ProcessIdentity(self.pid, process.create_time()))
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             return None
 
     def is_same(self, other: "ProcessIdentity") -> bool:
@@ -86,7 +86,7 @@ def of(pid: int) -> ProcessIdentity | None:
     """Return the process that has a pid now, also as a zombie; None when none has."""
     try:
         return ProcessIdentity(pid, psutil.Process(pid).create_time())
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return None
 
 

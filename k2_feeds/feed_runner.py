@@ -49,6 +49,8 @@ async def feed(settings: Settings, names: tuple[str, ...], *, health_port: int, 
     """Feed venues into Kafka until SIGTERM or SIGINT.
 
     Raises:
+        SettingsError: a venue is unknown, or has nothing to feed.
+        PartError: another process feeds one of the venues, or the port is taken.
         K2Error: the feeds of all venues have failed.
     """
     sources = sources_of(settings, names)

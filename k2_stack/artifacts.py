@@ -100,7 +100,9 @@ def fetch(
     missing = []
     for artifact in wanted:
         path = folder / artifact.file_name
-        if not path.is_file() or sha256_of(path) != artifact.sha256:
+        if not path.is_file():
+            missing.append(artifact)
+        elif sha256_of(path) != artifact.sha256:
             path.unlink(missing_ok=True)
             missing.append(artifact)
     with ThreadPoolExecutor(_AT_ONCE) as pool:

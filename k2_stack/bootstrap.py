@@ -1,7 +1,7 @@
 """Install the locked environment into ``.venv``: ``python3 -m k2_stack.bootstrap``, with any Python that a system has.
 
-Only the standard library is there when this runs. The Python may be too old: this file must still run there, so that
-the user reads a sentence and no traceback.
+Only the standard library is there when this runs. The Python may be older than K2 needs, from 3.6 on: this file
+must still run there, so that the user reads a sentence and no traceback.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def main() -> int:
             require_python()
             install()
     except CannotInstall as error:
-        sys.stderr.write("k2: {}\n".format(error))  # noqa: UP032  # an old Python knows no f-strings
+        sys.stderr.write(f"k2: {error}\n")
         return 1
     return 0
 

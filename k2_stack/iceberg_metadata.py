@@ -126,7 +126,8 @@ class LakeTable:
         """Yield the live data files that hold rows; with bounds of a column of times, when one is named."""
         bounded = Bounded(None if time_column is None else self._column(time_column))
         for manifest in MANIFESTS.listed(self.current.manifest_list, self._read) if self.current else ():
-            yield from (each for each in MANIFESTS.files(manifest, self._read, bounded) if each.rows)
+            if not manifest.strikes_out:
+                yield from (each for each in MANIFESTS.files(manifest, self._read, bounded) if each.rows)
 
     def _column(self, name: str) -> int:
         schemas = {each.schema_id: each for each in self._metadata.schemas}

@@ -10,7 +10,6 @@ from typing import Final
 from k2_core.errors import PartError
 from k2_core.settings import Settings, cache_folder
 from k2_stack import artifacts
-from k2_stack.artifacts import Report
 
 _JVM: Final = (
     "-XX:+UseSerialGC",
@@ -50,17 +49,6 @@ def registry_archive() -> artifacts.Artifact:
 def artifacts_folder() -> Path:
     """Return the folder of fetched artifacts, which all homes share."""
     return cache_folder() / "artifacts"
-
-
-def fetch_all(report: Report) -> None:
-    """Fetch everything that Java runs; what is on this machine already is not fetched again.
-
-    Raises:
-        DownloadError: something could not be fetched or is not what the lock says.
-    """
-    artifacts.fetch(jars(), artifacts_folder(), report=report)
-    report(f"the registry: {registry_archive().file_name}")
-    artifacts.unpacked(registry_archive(), artifacts_folder())
 
 
 def prepare_broker(settings: Settings) -> None:

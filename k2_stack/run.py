@@ -26,6 +26,7 @@ from k2_stack.terminal import open_console
 from k2_stack.trade_sources import Source, absolute
 
 LOOK_S: Final = 0.1
+_LEASE_WAIT_S: Final = 2.0  # a killed supervisor may need a moment to let go
 END_WITHIN_S: Final = 18.5
 
 
@@ -140,9 +141,13 @@ def end(settings: Settings) -> str:
         while leader.is_running() and clock.monotonic() < deadline:
             time.sleep(LOOK_S)
         leader.kill()
-    if (settings.home / "run").exists():
-        with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
-            left = _end_orphans(settings) if lease else 0
+    if (settings.home / "run" / f"{stack_state.LEASE}.lock").exists():
+        with held(stack_state.leases(settings), stack_state.LEASE, _LEASE_WAIT_S) as lease:
+            if lease is None:
+                raise PartError(
+                    f"K2 in {settings.home} has not ended (pid {leader.pid if leader else 'unknown'}): try again."
+                )
+            left = _end_orphans(settings)
     else:  # a mistyped home, where nothing is created, or a deleted one, which may have left processes
         left = processes.end_marked(settings.home, supervisor.END_REST_S)
     if leader is None and not left:

@@ -148,9 +148,8 @@ class _Lake:
 
     def look(self, broker: str | None) -> None:
         """Read rows, and ask Kafka when there is one."""
-        committed = {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
         with ThreadPoolExecutor(max_workers=1) as beside:  # Kafka answers while the rows are read
-            asked = beside.submit(kafka_lag.waiting, broker, committed) if broker else None
+            asked = beside.submit(self._ask, broker) if broker else None
             with self._noting_errors():
                 self.newest_candle = lake_status.newest_candle(self.tables)
                 self.gaps = lake_status.open_gaps(self.tables, clock.now())
@@ -162,6 +161,10 @@ class _Lake:
                 times = [each.oldest_at_s for each in self.waiting.values() if each.oldest_at_s is not None]
                 messages = sum(each.messages for each in self.waiting.values())
                 self.below["bronze"] = Below(messages, min(times, default=None))
+
+    def _ask(self, broker: str) -> dict[str, Waiting]:
+        committed = {topic: self.tables[name].offsets for topic, name in layer_status.topics(self.tables).items()}
+        return kafka_lag.waiting(broker, committed)
 
     @contextmanager
     def _noting_errors(self) -> Iterator[None]:

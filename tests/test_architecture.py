@@ -90,6 +90,10 @@ def test_venue_names_itself_and_its_source(venue: str) -> None:
     assert "Source: " in (module.__doc__ or "")
 
 
+def test_each_venue_has_limits_of_its_own() -> None:
+    assert len({id(venue.LIMITS) for venue in VENUES.values()}) == len(VENUES)
+
+
 @EVERY_VENUE
 def test_each_parser_of_a_venue_shows_one_real_message_and_reads_it(venue: str) -> None:
     module = VENUES[venue]

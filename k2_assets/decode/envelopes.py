@@ -62,7 +62,7 @@ def decode_all(values: list[bytes], schemas: Mapping[int, WriterSchema]) -> Enve
 
     Args:
         values: whole Kafka values.
-        schemas: the schema of every id that :func:`schema_ids` finds in them.
+        schemas: the schema of every id that :func:`~k2_assets.kafka.writer_schema.schema_id_counts` finds in them.
     """
     usual = np.array([schema_id for schema_id, schema in schemas.items() if schema.is_ours], dtype=np.int64)
     envelopes, decoded = _decode_usual(values, usual)

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.lake.first_partition import is_day_of_data
+from k2_assets.lake.source_files import as_frame
 from k2_assets.orchestration.asset_metadata import microseconds
 from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.silver import checks
@@ -74,8 +75,7 @@ class Reporter:
     def _judge(self, layers: Layers, rows: Rows, pending: _Pending) -> None:
         # Silver's check, on this batch. The first fault of a day is reported at once.
         pending.reasons.update(rows.by_layer["rejected"]["reason"].to_pylist())
-        judged = pl.from_arrow(rows.by_layer["silver"].select(checks.JUDGED[layers.data]))
-        assert isinstance(judged, pl.DataFrame)  # noqa: S101  # a table, not a column
+        judged = as_frame(rows.by_layer["silver"].select(checks.JUDGED[layers.data]))
         found = faults_by_day(judged, layers.data)
         days = self._judged.setdefault(layers.specs["silver"].name, {})
         for day, count in _rows_by_day(rows.by_layer["silver"], "timestamp").items():

@@ -21,7 +21,7 @@ from k2_assets.gold.epoch_breaks import Breaks, breaking
 from k2_assets.gold.epoch_evidence import END_US, FRAME, TRADE, Evidence, time_us
 from k2_assets.gold.instrument_memory import Memory, name
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, instrument_times, time_between
-from k2_assets.lake.source_files import live_files, read_files
+from k2_assets.lake.source_files import as_frame, live_files, read_files
 from k2_assets.topic_tables.frames_of_day import frames_at
 from k2_core import clock
 from k2_core.epochs import BREAK_US, Epochs, Key
@@ -221,8 +221,7 @@ class EpochSearch:
         vector = Offsets.from_properties(silver.properties)
         found = [none]
         for piece in frames_at(bronze, frames, vector):
-            held = pl.from_arrow(piece.select([*FRAME, "payload"]))
-            assert isinstance(held, pl.DataFrame)  # noqa: S101  # a table, not a column
+            held = as_frame(piece.select([*FRAME, "payload"]))
             repeats = [is_snapshot(payload) for payload in held["payload"].to_list()]
             found.append(held.filter(pl.Series(repeats, dtype=pl.Boolean)).select(FRAME))
         return pl.concat(found)

@@ -1,6 +1,7 @@
 """The schemas that Kafka's messages were written with: ids in the Confluent header, and their form for fastavro."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,7 +44,8 @@ def _without_logical_types(schema: Any) -> Any:
     return schema
 
 
-def schema_ids(values: list[bytes]) -> set[int]:
-    """Return every schema id in the Confluent headers of ``values``."""
-    headers = {value[:CONFLUENT_HEADER_BYTES] for value in values}
-    return {int.from_bytes(h[1:], "big") for h in headers if len(h) == CONFLUENT_HEADER_BYTES and h[0] == 0}
+def schema_id_counts(values: list[bytes]) -> dict[int, int]:
+    """Return every schema id in the Confluent headers of ``values``, and how many of them name it."""
+    headers = Counter([value[:CONFLUENT_HEADER_BYTES] for value in values])
+    whole = ((h, count) for h, count in headers.items() if len(h) == CONFLUENT_HEADER_BYTES and h[0] == 0)
+    return {int.from_bytes(h[1:], "big"): count for h, count in whole}

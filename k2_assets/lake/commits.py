@@ -132,10 +132,18 @@ def commit_derived(
     Raises:
         CommitConflict: other writers were first again and again.
     """
+    left = attempts
 
     def attempt(table: Table) -> tuple[Table, Change | None] | None:
+        nonlocal left
+        left -= 1
         try:
             change = compute(table)
+        except CommitConflict:
+            if not left:  # its reason says more than the number of attempts
+                raise
+            return None
+        try:
             return table if change is None else _committed(load, table, change), change
         except CommitConflict as conflict:
             log.info("another writer was first; the change is computed again", conflict=str(conflict))

@@ -31,16 +31,15 @@ def live_files(table: Table, time_column: str, *, day: date | None = None) -> li
         time_column: its name.
         day: reads only the manifests that may hold files of it.
     """
-    unit, read = _unit(table), reading(table.io)
-    bounded = Bounded(table.schema().find_field(time_column).field_id, unit=unit)
-    first = day.replace(day=1) if day is not None and unit == "month" else day
-    return [
-        each
-        for manifest in _manifests(table, read)
-        if first is None or (days := _days_of(table, manifest))[0] <= first <= days[1]
-        for each in MANIFESTS.files(manifest, read, bounded)
-        if each.rows and (first is None or each.day == first)
-    ]
+    read, column = reading(table.io), table.schema().find_field(time_column).field_id
+    found: list[LakeFile] = []
+    for manifest in _manifests(table, read):
+        unit = _unit(table, manifest)
+        first = day.replace(day=1) if day is not None and unit == "month" else day
+        if first is None or (days := _days_of(table, manifest))[0] <= first <= days[1]:
+            files = _files(table, manifest, read, Bounded(column, unit=unit))
+            found += [each for each in files if each.rows and (first is None or each.day == first)]
+    return found
 
 
 def paths_between(table: Table, time_column: str, first_us: int, end_us: int) -> set[str]:
@@ -55,7 +54,7 @@ def rows_by_day(table: Table, before: date) -> Counter[date]:
     rows: Counter[date] = Counter()
     for manifest in _manifests(table, read):
         if _days_of(table, manifest)[0] < before:
-            for each in MANIFESTS.files(manifest, read):
+            for each in _files(table, manifest, read, Bounded(unit=_unit(table, manifest))):
                 rows[each.day] += each.rows
     return Counter({day: count for day, count in rows.items() if day < before})
 
@@ -146,23 +145,27 @@ class Seen:
 
 
 def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
-    """Return the manifests of the current snapshot.
+    snapshot = table.current_snapshot()
+    return MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ()
+
+
+def _files(table: Table, manifest: Manifest, read: Read, bounded: Bounded) -> tuple[LakeFile, ...]:
+    """Return the live files that a manifest names.
 
     Raises:
-        ForeignTable: it has delete files.
+        ForeignTable: they are delete files.
     """
-    snapshot = table.current_snapshot()
-    manifests = MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ()
-    if any(each.strikes_out for each in manifests):
+    if manifest.strikes_out:
         msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
         raise ForeignTable(msg)
-    return manifests
+    return MANIFESTS.files(manifest, read, bounded)
 
 
 def _days_of(table: Table, manifest: Manifest) -> tuple[date, date]:
     """Return the first days of a manifest's partitions; all days for files that were partitioned otherwise."""
-    return manifest.days(_unit(table)) if manifest.spec_id == table.spec().spec_id else (date.min, date.max)
+    return manifest.days(_unit(table, manifest)) if manifest.spec_id == table.spec().spec_id else (date.min, date.max)
 
 
-def _unit(table: Table) -> PartitionUnit:
-    return "month" if any(isinstance(each.transform, MonthTransform) for each in table.spec().fields) else "day"
+def _unit(table: Table, manifest: Manifest) -> PartitionUnit:
+    fields = table.specs()[manifest.spec_id].fields  # of the time when the files were written
+    return "month" if any(isinstance(each.transform, MonthTransform) for each in fields) else "day"

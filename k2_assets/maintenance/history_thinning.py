@@ -99,11 +99,6 @@ def plan(history: History, keep: Keep, now_ms: int) -> Plan:
     return Plan(create, lapse, history.snapshot_ids - staying)
 
 
-def is_automatic(name: str) -> bool:
-    """Return whether a tag has the name of an automatic one; those lapse, all others never do."""
-    return _period_of(name) is not None
-
-
 def periods(kind: str, first_ms: int, now_ms: int) -> Iterator[Period]:
     """Yield the periods of a kind that hold or follow ``first_ms`` and have ended by ``now_ms``, oldest first."""
     start = clock.from_us(first_ms * 1000).replace(minute=0, second=0, microsecond=0)

@@ -56,9 +56,10 @@ def maintain(tables: tuple[str, ...]) -> None:
             each.on_step = partial(show_step, name)
             try:
                 each.run()
-                progress.console.print(f"{name}: {summary(each.report)}", markup=False, soft_wrap=True)
             except (K2Error, OSError) as error:
                 failed.append(f"{name}: {error}")
+            else:
+                progress.console.print(f"{name}: {summary(each.report)}", markup=False, soft_wrap=True)
             progress.advance(bar)
     if failed:
         msg = f"not maintained: {'; '.join(failed)}"

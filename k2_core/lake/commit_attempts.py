@@ -33,11 +33,12 @@ def until_committed(
     Raises:
         CommitConflict: other writers were first every time.
     """
-    for _ in range(attempts):
+    for number in range(attempts):
+        if number:
+            time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
         newest, table = load() if table is None else table, None
         made = attempt(newest)
         if made is not None:
             return made
-        time.sleep(_PAUSE_S * random.random())  # noqa: S311  # jitter, no secret
     msg = f"{newest.name()[-1]} was moved by other writers {attempts} times in a row"
     raise CommitConflict(msg)

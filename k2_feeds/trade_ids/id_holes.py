@@ -12,7 +12,7 @@ class Hole(msgspec.Struct, eq=False):
 
     first: int
     last: int
-    reported: bool = False
+    reported: bool = msgspec.field(default=False, name="told")  # the name in files of every version
     reason: str = "the venue's ids jump"
     age_s: float = 0.0
 

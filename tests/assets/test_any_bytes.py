@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k2_assets.kafka.writer_schema import WriterSchema, schema_ids
+from k2_assets.kafka.writer_schema import WriterSchema, schema_id_counts
 from k2_core.trades import REASONS
 from tests.assets.frames import EVOLVED, NOON_MS, OURS, SCHEMAS, UNKNOWN, a_frame, an_envelope, refined
 
@@ -64,7 +64,7 @@ VALUES = (
 
 
 def known(values: list[bytes]) -> Mapping[int, WriterSchema]:
-    return {schema_id: SCHEMAS.get(schema_id, WriterSchema(None)) for schema_id in schema_ids(values)}
+    return {schema_id: SCHEMAS.get(schema_id, WriterSchema(None)) for schema_id in schema_id_counts(values)}
 
 
 @given(st.lists(VALUES, min_size=1, max_size=6))

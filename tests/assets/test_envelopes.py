@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from k2_assets.decode.envelopes import decode_all
-from k2_assets.kafka.writer_schema import WriterSchema, schema_ids
+from k2_assets.kafka.writer_schema import WriterSchema, schema_id_counts
 from k2_core import topics
 from k2_core.errors import MalformedFrame
 from k2_core.raw_frame import RawFrame, decode
@@ -67,7 +67,7 @@ VALUES = st.one_of(
 
 
 def known(values: list[bytes]) -> dict[int, WriterSchema]:
-    return {schema_id: SCHEMAS.get(schema_id, WriterSchema(None)) for schema_id in schema_ids(values)}
+    return {schema_id: SCHEMAS.get(schema_id, WriterSchema(None)) for schema_id in schema_id_counts(values)}
 
 
 def alone(value: bytes) -> RawFrame | str:

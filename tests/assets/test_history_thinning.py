@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, is_automatic, periods, plan
+from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, periods, plan
 
 START = datetime(2026, 10, 30, 22, 13, tzinfo=UTC)
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -156,13 +156,14 @@ def test_an_hour_that_has_just_ended_waits_for_commits_under_way_and_keeps_its_s
     assert made == {"auto-hour-2026-10-30T23": 1, "auto-day-2026-10-30": 1}
 
 
-def test_names_that_people_may_choose_are_not_automatic() -> None:
-    for name in ("auto-hour-2026-11-21T06", "auto-day-2026-11-21", "auto-month-2026-11"):
-        assert is_automatic(name)
-    for name in ("auto-hour-2026-11-21", "auto-hour-of-glory", "auto-year-2026", "2026-11-21", "auto-day-2026-11-21-a"):
-        assert not is_automatic(name)
+def test_names_that_people_may_choose_never_lapse() -> None:
+    automatic = {"auto-hour-2026-11-21T06", "auto-day-2026-11-21"}
+    chosen = {
+        *("auto-hour-2026-11-21", "auto-hour-of-glory", "auto-year-2026", "2026-11-21", "auto-day-2026-11-21-a"),
+        "auto-day-2026-13-99",
+    }
     odd = Platform()
     odd.commit(ms(START))
-    odd.tags["auto-day-2026-13-99"] = 1
+    odd.tags |= dict.fromkeys(automatic | chosen, 1)
     odd.maintain(ms(START) + 400 * DAY_MS)
-    assert "auto-day-2026-13-99" in odd.tags
+    assert odd.tags.keys() & (automatic | chosen) == chosen

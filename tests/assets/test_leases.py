@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2_assets.lake.table_lock import LEASE_S, RowLeases
-from k2_core import clock, process_identity
+from k2_assets.lake.table_lock import RowLeases
+from k2_core import process_identity
 from k2_core.lake.catalog import open_catalog
 from k2_core.leases import FileLeases, LeaseStore, held
 from k2_core.settings import Settings
@@ -83,10 +83,8 @@ def test_a_lease_of_a_killed_process_is_free_at_once(kind: str, tmp_path: Path) 
         assert holder.process.pid == process.pid
         process.kill()
         process.wait()
-        killed_at = clock.monotonic()
-        with held(store, "work", 600) as lease:
+        with held(store, "work", 0) as lease:
             assert lease
-            assert clock.monotonic() - killed_at < LEASE_S
 
 
 def test_a_lease_stays_with_a_process_that_a_signal_has_stopped(kind: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
+from k2_assets.kafka import schema_lookup
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_core.registry import Registry
 
@@ -70,7 +71,7 @@ def test_an_id_that_was_unknown_is_known_as_soon_as_it_is_given(client: Counting
     assert lookup.of([named(given)])[given].text is not None
 
 
-def test_ids_that_were_never_given_are_not_asked_for(client: CountingRegistry) -> None:
+def test_of_ids_that_were_never_given_some_hundred_are_asked_for(client: CountingRegistry) -> None:
     good = [client.register(f"lookup-{number}-value", a_schema(f"Of{number}")) for number in range(3)]
     unknown = random.Random(5).sample(UNKNOWN, 5_000)
 
@@ -79,6 +80,7 @@ def test_ids_that_were_never_given_are_not_asked_for(client: CountingRegistry) -
     assert {number for number in found if found[number].text is not None} == set(good)
     assert len(found) == len(unknown) + len(good)
     assert len(client.asked) < 300
+    assert set(good) <= set(client.asked)
 
 
 def test_an_id_of_a_deleted_subject_is_known(client: CountingRegistry, registry: str) -> None:
@@ -113,7 +115,12 @@ def test_a_topic_full_of_ids_that_were_never_given_costs_some_thousand_questions
 
     assert found[3].text
     assert found[70_001].text
-    assert len(registry.asked) < 3_000
+    assert len(registry.asked) < 4_000
+
+
+def test_an_id_that_more_messages_name_is_asked_for_however_many_unknown_ones_are_below_it() -> None:
+    lookup = SchemaLookup(RememberedRegistry(70_000))
+    assert lookup.of([named(schema_id) for schema_id in (*range(1, 5_000), 70_000, 70_000)])[70_000].text
 
 
 def test_a_good_id_above_many_unknown_ones_is_asked_for_at_once() -> None:
@@ -122,12 +129,14 @@ def test_a_good_id_above_many_unknown_ones_is_asked_for_at_once() -> None:
 
 
 def test_an_id_that_counted_as_unknown_is_asked_for_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_lookup, "_REMEMBERED_S", 1e9)
     registry = RememberedRegistry()
     lookup = SchemaLookup(registry)
     lookup.of([named(schema_id) for schema_id in range(1, 2_000)])
     registry.good.add(3_000)
-    assert lookup.of([named(3_000)])[3_000].text is None
+    values = [named(3_000), *(named(schema_id) for schema_id in range(2_000, 2_010) for _ in range(2))]
+    assert lookup.of(values)[3_000].text is None
 
     monkeypatch.setattr(lookup, "_remembered_until", 0.0)
 
-    assert lookup.of([named(3_000)])[3_000].text
+    assert lookup.of(values)[3_000].text

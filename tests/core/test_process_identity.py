@@ -26,7 +26,9 @@ def a_child() -> Iterator[tuple["subprocess.Popen[bytes]", ProcessIdentity]]:
 
 
 def await_status(process: "subprocess.Popen[bytes]", status: str) -> None:
+    deadline = clock.monotonic() + 60
     while psutil.Process(process.pid).status() != status:
+        assert clock.monotonic() < deadline, f"{status} was never reached"
         time.sleep(0.01)
 
 

@@ -1,9 +1,10 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_feeds.trade_ids.gap_tracker import JUMP, REPORTED_REMEMBERED, Gap, GapTracker, Restart, severity
-from k2_feeds.trade_ids.id_holes import Seen
+from k2_feeds.trade_ids.id_holes import Hole, Seen
 
 X = "BTCUSDT"
 GRACE_S = 2.0
@@ -260,3 +261,10 @@ def test_ids_begin_again_after_a_restart_of_the_feed_as_well() -> None:
     frames_at(tracker, range(1, 4), 7200)
 
     assert tracker.restarts == [Restart(X, 1009, 1)]
+
+
+def test_a_hole_that_an_earlier_version_wrote_is_still_a_reported_one() -> None:
+    stored = b'{"first":3,"last":4,"told":true,"reason":"the venue\'s ids jump","age_s":2.5}'
+    hole = msgspec.json.decode(stored, type=Hole)
+    assert hole.reported
+    assert msgspec.json.encode(hole) == stored
