@@ -36,6 +36,7 @@ SHAPE: Final = (
     "first_trade_id",
     "last_trade_id",
 )
+PROOF: Final = ("is_complete", "missing_trades", "lowest_sequence", "highest_sequence")
 _Ints = npt.NDArray[np.int64]
 _PRODUCT_SCALE: Final = PRICE_SCALE + QUANTITY_SCALE
 _INT128_SAFE: Final = 8.0e37  # a sum beyond is done in Python's integers: Polars wraps silently at 1.7e38
@@ -50,6 +51,12 @@ class Span:
     symbol: str
     first_us: int
     end_us: int
+
+
+def span_frame(spans: list[Span]) -> pl.DataFrame:
+    """Return spans as rows."""
+    schema = {"exchange": pl.String, "symbol": pl.String, "first_us": pl.Int64, "end_us": pl.Int64}
+    return pl.DataFrame([vars(span) for span in spans], schema=schema)
 
 
 def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epochs = NO_EPOCHS) -> pl.DataFrame:
@@ -88,29 +95,59 @@ def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, epochs_us: t
         pl.len().cast(pl.Int64).alias("trade_count"),
         pl.col("trade_id").first().alias("first_trade_id"),
         pl.col("trade_id").last().alias("last_trade_id"),
+        pl.col("source_sequence").min().alias("lowest_sequence"),
+        pl.col("source_sequence").max().alias("highest_sequence"),
     )
-    start = pl.col("start_us").cast(pl.Datetime("us", "UTC"))
+    sums = exact_sums(inside, start_us, pl.col("quantity"), (pl.col("price"), pl.col("quantity")))
     return windows.with_columns(
+        *window_times(width_us),
+        *sum_columns(sums, windows),
+        *_proof(trades, windows["start_us"].to_numpy(), width_us, epochs_us),
+    ).select(*SHAPE, *PROOF)
+
+
+def window_times(width_us: int) -> list[pl.Expr]:
+    """Return window_start, window_end and window_date of windows that have ``start_us``."""
+    start = pl.col("start_us").cast(pl.Datetime("us", "UTC"))
+    return [
         start.alias("window_start"),
         (pl.col("start_us") + width_us).cast(pl.Datetime("us", "UTC")).alias("window_end"),
         start.dt.date().alias("window_date"),
-        *_sums(inside, start_us, windows),
-        *_proof(trades, windows["start_us"].to_numpy(), width_us, epochs_us),
-    ).select(*SHAPE, "is_complete", "missing_trades")
+    ]
 
 
-def _sums(trades: pl.DataFrame, start_us: pl.Expr, windows: pl.DataFrame) -> list[pl.Series]:
-    """Return volume, quote_volume and vwap of every window, exact: integers of 8 and of 20 decimals."""
-    price, quantity = (pl.col(name).to_physical() for name in ("price", "quantity"))
-    rough = trades.select((price.cast(pl.Float64) * quantity.cast(pl.Float64)).sum()).item()
-    if rough is not None and rough > _INT128_SAFE:
-        volumes, products = _sums_in_python(trades, start_us)
-    else:
-        sums = trades.group_by(start_us.alias("start_us"), maintain_order=True).agg(
-            quantity.cast(pl.Int128).sum().alias("volume"),
-            (price.cast(pl.Int128) * quantity.cast(pl.Int128)).sum().alias("product"),
-        )
-        volumes, products = sums["volume"].to_list(), sums["product"].to_list()
+Sums = tuple[list[int], list[int]]
+"""Of each group of rows, in the order in which they first appear: Σ quantity, and Σ price × quantity."""
+
+
+def exact_sums(rows: pl.DataFrame, group: pl.Expr, quantity: pl.Expr, factors: tuple[pl.Expr, pl.Expr]) -> Sums:
+    """Sum up decimals of each group exactly, as integers.
+
+    Args:
+        rows: any number.
+        group: tells the groups apart.
+        quantity: to sum up.
+        factors: the product of the two is summed up.
+    """
+    one, other = (each.to_physical() for each in factors)
+    rough = rows.select((one.cast(pl.Float64) * other.cast(pl.Float64)).sum()).item()
+    volume, product = quantity.to_physical().cast(pl.Int128), one.cast(pl.Int128) * other.cast(pl.Int128)
+    if rough <= _INT128_SAFE:
+        by_group = rows.group_by(group.alias("group"), maintain_order=True)
+        sums = by_group.agg(volume.sum().alias("volume"), product.sum().alias("product"))
+        return sums["volume"].to_list(), sums["product"].to_list()
+    volumes: dict[object, int] = {}
+    products: dict[object, int] = {}
+    scaled = rows.select(group.alias("group"), volume.alias("volume"), one.alias("one"), other.alias("other"))
+    for key, amount, factor, second in scaled.iter_rows():
+        volumes[key] = volumes.get(key, 0) + amount
+        products[key] = products.get(key, 0) + factor * second
+    return list(volumes.values()), list(products.values())
+
+
+def sum_columns(sums: Sums, windows: pl.DataFrame) -> list[pl.Series]:
+    """Return volume, quote_volume and vwap of windows that have their prices: integers of 8 and of 20 decimals."""
+    volumes, products = sums
     lows, highs = (windows[name].to_physical().to_list() for name in ("low_price", "high_price"))
     vwaps = []
     for product, volume, low, high in zip(products, volumes, lows, highs, strict=True):
@@ -124,16 +161,6 @@ def _sums(trades: pl.DataFrame, start_us: pl.Expr, windows: pl.DataFrame) -> lis
         _decimals("quote_volume", fitting, 38, _PRODUCT_SCALE),
         _decimals("vwap", vwaps, PRICE_PRECISION, PRICE_SCALE),
     ]
-
-
-def _sums_in_python(trades: pl.DataFrame, start_us: pl.Expr) -> tuple[list[int], list[int]]:
-    volumes: dict[int, int] = {}
-    products: dict[int, int] = {}
-    scaled = (trades[name].to_physical().to_list() for name in ("price", "quantity"))
-    for start, price, quantity in zip(trades.select(start_us).to_series().to_list(), *scaled, strict=True):
-        volumes[start] = volumes.get(start, 0) + quantity
-        products[start] = products.get(start, 0) + price * quantity
-    return list(volumes.values()), list(products.values())
 
 
 def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: int) -> pl.Series:

@@ -9,7 +9,7 @@ import polars as pl
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.lake.source_files import live_files
+from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.orchestration.asset_metadata import ROW_COUNT, markdown_table, microseconds
 from k2_core.lake.tables import GOLD_TABLES
 
@@ -26,6 +26,7 @@ commit of rows of the day."""
 def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
     """Return what Dagster shows of the day: what was done, and how it is now."""
     shown: dict[str, Any] = {}
+    candles = pl.DataFrame() if gold.spec.timeframe is None else gold.lake.rows_of_day(gold.spec, gold.day, _NEWEST)
     if isinstance(counts, RowCounts):
         shown = {
             "rows added": counts.rows_added,
@@ -34,7 +35,6 @@ def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
             "copies that differ": counts.conflicting,
         }
     elif isinstance(counts, WindowCounts):
-        candles = gold.lake.rows_of_day(gold.spec, gold.day, _NEWEST)
         newest = candles.sort("window_start", "symbol", descending=True).head(_SHOWN)
         shown = {
             "windows computed": counts.windows_computed,
@@ -43,17 +43,23 @@ def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
             "newest candles": markdown_table(newest, _NEWEST),
         }
     files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
-    shown[ROW_COUNT] = dg.MetadataValue.int(sum(each.rows for each in files))
+    rows, last_us = sum(each.rows for each in files), max((each.last_us for each in files), default=0)
+    if gold.spec.timeframe is not None:  # a partition may be of a month
+        rows, last_us = candles.height, candles["window_start"].to_physical().max() if candles.height else 0
+    shown[ROW_COUNT] = dg.MetadataValue.int(rows)
     shown["files of the day"] = dg.MetadataValue.int(len(files))
-    if files:
-        shown["newest row"] = microseconds(max(each.last_us for each in files))
+    if rows:
+        shown["newest row"] = microseconds(last_us)
         shown[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
     return shown
 
 
 def sequences(lake: Lake, name: str) -> dict[date, int]:
-    """Return the days of a table of gold, and the largest sequence number of each one's files."""
-    table, found = lake.table(name), dict[date, int]()
-    for each in live_files(table, GOLD_TABLES[name].partition_by):
-        found[each.day] = max(each.sequence, found.get(each.day, 0))
+    """Return the days of a table of gold, and the largest sequence number of the files that hold rows of each one."""
+    spec, table, found = GOLD_TABLES[name], lake.table(name), dict[date, int]()
+    for each in live_files(table, spec.partition_by):
+        days = [each.day]
+        if spec.partition_unit != "day":
+            days = read_files(table, [each], ("window_date",))["window_date"].unique().to_list()
+        found |= {day: max(each.sequence, found.get(day, 0)) for day in days}
     return found

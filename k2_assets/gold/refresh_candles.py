@@ -1,4 +1,8 @@
-"""Bring the candles of one day up to gold_crypto_trades: recompute the touched windows, replace those that differ."""
+"""Bring the candles of one day up to what they are made from: recompute the touched windows, replace what differs.
+
+One-minute candles are made from gold's trades, wider ones from one-minute candles. A wide window of which these do not
+tell all exactly is built from its trades.
+"""
 
 from collections.abc import Callable
 from copy import copy
@@ -10,24 +14,27 @@ import polars as pl
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.gold.bounding_trades import Touched, bounding_trades, touched_by
+from k2_assets.gold.bounding_trades import Source, Touched, bounded_rows, touched_by
 from k2_assets.gold.candle_fitness import IS_FIT
-from k2_assets.gold.candle_rows import KEY, SHAPE, Span, candles
+from k2_assets.gold.candle_rollup import MINUTE_COLUMNS, rolled_up
+from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
 from k2_assets.gold.refresh_counts import WindowCounts
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
-from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.row_filters import day_bounds_us, time_between
 from k2_assets.lake.source_files import Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
+from k2_core.epochs import Epochs
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_TRADES, derived_from
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
 _WINDOW: Final = ("exchange", "symbol", "window_start")
 _CONTENT: Final = (*(name for name in SHAPE if name not in _WINDOW), "is_complete", "missing_trades")
-_COLUMNS: Final = (*SHAPE, "is_complete", "missing_trades", "created_at", "updated_at")
+_COLUMNS: Final = (*SHAPE, *PROOF, "created_at", "updated_at")
 
 
 class CandlesRefresh:
@@ -40,6 +47,7 @@ class CandlesRefresh:
         assert spec.timeframe is not None  # noqa: S101  # of candles
         self._width_us = spec.timeframe.width_us
         (self._source,) = spec.made_from
+        self._time = "timestamp" if self._source == GOLD_TRADES.name else "window_start"
         self._day = day
         self._schema = arrow_schema(spec)
         self._counts = WindowCounts()
@@ -48,9 +56,9 @@ class CandlesRefresh:
         self._taking = Seen({})
 
     def take_in_news(self) -> WindowCounts:
-        """Recompute the windows that new gold files touch, and those of the trades around them.
+        """Recompute the windows that new files of the source touch, and those of the rows around them.
 
-        A day that gold has replaced whole since is recomputed whole: its trades may have gone from any window.
+        A day of which the source has replaced rows since is recomputed whole: they may have gone from any window.
 
         Raises:
             CommitConflict: other writers were first again and again.
@@ -77,73 +85,101 @@ class CandlesRefresh:
         return self._catalog.load_table((self._namespace, name))
 
     def _touched_windows(self, table: Table) -> Change | None:
-        gold = self._load(self._source)
-        if self._day in Taken.of(table).behind(gold):
+        source = self._load(self._source)
+        if self._day in Taken.of(table).behind(source):
             return self._whole_day(table)
-        files = live_files(gold, "timestamp")
+        files = live_files(source, self._time)
         seen = Seen.of(table)
         of_day = [each for each in files if each.day == self._day]
-        batch = oldest_batch(self._taken.newer(gold, seen.newer(gold, of_day)), _BATCH_ROWS)
+        batch = oldest_batch(self._taken.newer(source, seen.newer(source, of_day)), _BATCH_ROWS)
         if not batch:
             return None
-        self._taking = self._taken.with_files(gold, batch)
-        touched = touched_by(read_files(gold, batch, ("exchange", "symbol", "timestamp")))
+        self._taking = self._taken.with_files(source, batch)
+        touched = touched_by(read_files(source, batch, (*KEY, self._time)), self._time)
 
         def remember(newer: Table) -> dict[str, str]:
-            return Seen.of(newer).with_files(gold, batch).to_properties()
+            return Seen.of(newer).with_files(source, batch).to_properties()
 
-        return self._recomputed(table, gold, files, touched, remember)
+        return self._recomputed(table, source, files, touched, remember)
 
     def _whole_day(self, table: Table) -> Change | None:
-        gold = self._load(self._source)
-        files = live_files(gold, "timestamp")
+        source = self._load(self._source)
+        files = live_files(source, self._time)
         of_day = [each for each in files if each.day == self._day]
         existing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
-        # Instruments that have candles, and no trade of the day any more, are recomputed as well: their candles go.
-        both = pl.concat([read_files(gold, of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
+        # Instruments that have candles, and no row of the day any more, are recomputed as well: their candles go.
+        both = pl.concat([read_files(source, of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
-        self._taking = self._taken.with_files(gold, of_day)
+        self._taking = self._taken.with_files(source, of_day)
 
         def remember(newer: Table) -> dict[str, str]:
-            seen, taken = Seen.of(newer).with_files(gold, of_day), Taken.of(newer).with_day(gold, self._day)
+            seen, taken = Seen.of(newer).with_files(source, of_day), Taken.of(newer).with_day(source, self._day)
             return seen.to_properties() | taken.to_properties()
 
         remembered = remember(table)
         change = Change(self._schema.empty_table(), None, remembered)
         if whole:
-            change = self._recomputed(table, gold, files, whole, remember)
+            change = self._recomputed(table, source, files, whole, remember)
         nothing_new = all(table.properties.get(name, "{}") == value for name, value in remembered.items())
         if not change.rows.num_rows and change.replace is None and nothing_new:
             return None
         return change
 
-    def _recomputed(
-        self, table: Table, gold: Table, files: list[LakeFile], touched: list[Touched], remember: Remember
-    ) -> Change:
-        """Return the change that replaces the touched windows where what gold's trades give differs."""
-        bounding = bounding_trades(gold, files, touched, self._width_us)
+    def _computed(
+        self, source: Table, files: list[LakeFile], touched: list[Touched]
+    ) -> tuple[list[Span], pl.DataFrame, pl.DataFrame]:
+        """Return the spans to compute, their candles, and the windows that stay as they are: a trade is unfit."""
         epochs = read_epochs(epochs_table(self._catalog, self._namespace))
+        if self._source == GOLD_TRADES.name:
+            return self._from_trades(source, files, touched, epochs)
+        minutes = bounded_rows(Source(source, files, MINUTE_COLUMNS, self._time), touched, self._width_us)
+        computed, unsure = rolled_up(minutes.rows, minutes.spans, self._width_us, epochs)
+        if unsure.is_empty():
+            return minutes.spans, computed, unsure
+        trades = self._load(GOLD_TRADES.name)
+        ranges = touched_by(unsure, "window_start")
+        _, exact, unfit = self._from_trades(trades, live_files(trades, "timestamp"), ranges, epochs)
+        computed = pl.concat([computed, exact.join(unsure, on=_WINDOW, how="semi")])
+        return minutes.spans, computed, unfit.join(unsure, on=_WINDOW, how="semi")
+
+    def _from_trades(
+        self, trades: Table, files: list[LakeFile], touched: list[Touched], epochs: Epochs
+    ) -> tuple[list[Span], pl.DataFrame, pl.DataFrame]:
+        bounded = bounded_rows(Source(trades, files, TRADE_COLUMNS, "timestamp"), touched, self._width_us)
+        unfit = windows_of(bounded.rows.filter(~IS_FIT), self._width_us)
+        computed = candles(bounded.rows, bounded.spans, self._width_us, epochs).join(unfit, on=_WINDOW, how="anti")
+        return bounded.spans, computed, unfit
+
+    def _recomputed(
+        self, table: Table, source: Table, files: list[LakeFile], touched: list[Touched], remember: Remember
+    ) -> Change:
+        """Return the change that replaces the touched windows where what the source gives differs."""
         # Windows of unfit trades stay as they are. They are of a day beside this one, whose trades are all fit.
-        unfit = windows_of(bounding.trades.filter(~IS_FIT), self._width_us)
-        computed = candles(bounding.trades, bounding.spans, self._width_us, epochs).join(unfit, on=_WINDOW, how="anti")
-        first_us, end_us = min(s.first_us for s in bounding.spans), max(s.end_us for s in bounding.spans)
+        spans, computed, unfit = self._computed(source, files, touched)
+        first_us, end_us = min(each.first_us for each in spans), max(each.end_us for each in spans)
         near = [
             each for each in live_files(table, "window_start") if each.last_us >= first_us and each.first_us < end_us
         ]
         existing = read_files(table, near, _COLUMNS, time_between("window_start", first_us, end_us))
-        gone = without_trades(existing, computed, bounding.spans).join(unfit, on=_WINDOW, how="anti")
+        gone = without_trades(existing, computed, spans).join(unfit, on=_WINDOW, how="anti")
         merged = merge(existing, computed, pl.lit(clock.now())).join(gone, on=_WINDOW, how="anti")
         changed = pl.concat([merged.join(existing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
         self._counts = WindowCounts(computed.height, changed.height)
         then = copy(table)  # a commit that fails brings the table that it was given up to date
+        # New files say what they touch, and files that are gone do not: where windows go, the days are marked.
+        days_gone = gone["window_start"].dt.date().unique().to_list()
+        followers = [self._load(name) for name in derived_from(self._spec.name)] if days_gone else []
+
+        def remember_all(newer: Table) -> dict[str, str]:
+            return remember(newer) | (marked(newer, days_gone, followers) if followers else {})
 
         def remember_in(newer: Table) -> dict[str, str] | None:
             unchanged = self._rests_on(newer, first_us, end_us) == self._rests_on(then, first_us, end_us)
-            return remember(newer) if unchanged else None
+            return remember_all(newer) if unchanged else None
 
         if changed.is_empty():
-            return Change(self._schema.empty_table(), None, remember(table), remember_in)
+            return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
@@ -152,7 +188,7 @@ class CandlesRefresh:
         replace = time_between("window_start", lowest, highest + self._width_us)
         nothing_to_replace = existing.filter(inside).is_empty()  # of which pyiceberg would warn
         arrow = rows.to_arrow().cast(self._schema)
-        return Change(arrow, None if nothing_to_replace else replace, remember(table), remember_in)
+        return Change(arrow, None if nothing_to_replace else replace, remember_all(table), remember_in)
 
     def _rests_on(self, table: Table, first_us: int, end_us: int) -> tuple[object, ...]:
         """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""
@@ -168,10 +204,10 @@ def windows_of(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:
 
 def without_trades(existing: pl.DataFrame, computed: pl.DataFrame, spans: list[Span]) -> pl.DataFrame:
     """Return the existing windows of ``spans`` that were not computed: they have no trade any more."""
-    schema = {"exchange": pl.String, "symbol": pl.String, "first_us": pl.Int64, "end_us": pl.Int64}
-    judged = pl.DataFrame([vars(span) for span in spans], schema=schema)
     start_us = pl.col("window_start").to_physical()
-    inside = existing.join(judged, on=KEY).filter(start_us >= pl.col("first_us"), start_us < pl.col("end_us"))
+    inside = existing.join(span_frame(spans), on=KEY).filter(
+        start_us >= pl.col("first_us"), start_us < pl.col("end_us")
+    )
     return inside.join(computed, on=_WINDOW, how="anti").select(_WINDOW)
 
 

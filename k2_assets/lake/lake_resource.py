@@ -8,8 +8,10 @@ import polars as pl
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from k2_assets.lake.row_filters import day_bounds_us, time_between
 from k2_assets.lake.source_files import live_files, read_files
 from k2_core.lake.catalog import ensure_tables, open_catalog
+from k2_core.lake.planned_read import ALL_ROWS
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import all_tables
 from k2_core.settings import Settings
@@ -43,4 +45,5 @@ class Lake:
     def rows_of_day(self, spec: TableSpec, day: date, columns: tuple[str, ...]) -> pl.DataFrame:
         """Read some columns of one day of a table's newest state."""
         table = self.table(spec.name)
-        return read_files(table, live_files(table, spec.partition_by, day=day), columns)
+        of_day = time_between(spec.partition_by, *day_bounds_us(day)) if spec.partition_unit != "day" else ALL_ROWS
+        return read_files(table, live_files(table, spec.partition_by, day=day), columns, of_day)

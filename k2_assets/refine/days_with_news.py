@@ -1,6 +1,8 @@
-"""Which days of gold have news: the layer below has new files of them, or has rebuilt them."""
+"""Which days of gold have news: the layer below has new files of them, or has rebuilt them.
 
-from collections.abc import Iterable
+News of a window of several minutes that is still open waits until a minute has gone by since the table's last commit.
+"""
+
 from datetime import date
 from typing import Final
 
@@ -13,8 +15,11 @@ from k2_assets.lake.source_files import Seen, live_files
 from k2_assets.reference.epoch_register import epochs_table
 from k2_core import clock
 from k2_core.lake.catalog import pointers
-from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES, REFERENCE_EPOCHS
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES, REFERENCE_EPOCHS
+from k2_core.timeframes import ONE_MINUTE
 
+_OPEN_WINDOWS_S: Final = 60.0
 _SILVER: Final = {name for spec in GOLD_TABLES.values() for name in spec.made_from} - GOLD_TABLES.keys()
 
 
@@ -29,6 +34,8 @@ class News:
         self._pointers: dict[str, str] = {}
         self._tables: dict[str, Table] = {}
         self._today = date.min
+        self._moved_at: dict[str, float] = {}  # by table of gold, monotonic
+        self._waiting: set[str] = set()  # tables of candles with news of open windows alone
         self._silver_pointers: dict[str, str] = {}
         self.last: dict[str, set[date]] = {}
         self.newest_days: dict[str, date | None] = {}
@@ -54,26 +61,45 @@ class News:
         moved = {name for name in found if found[name] != self._pointers.get(name)}
         for name in moved:
             self._tables.pop(name, None)
+            if name in self._pointers:
+                self._moved_at[name] = clock.monotonic()
         if self._today != (today := clock.now().date()):
             self.last = {}  # days that were in the future, and so no days of data, may have rows already
         # Only a table of gold that has moved, or whose sources or register of epochs have moved, is compared again.
         for name, spec in GOLD_TABLES.items():
-            if name not in self.last or not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *spec.made_from}):
-                self.last[name] = self._behind(name, spec.made_from)
+            touched = not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *spec.made_from})
+            if name not in self.last or touched or (name in self._waiting and not self._has_just_moved(name)):
+                self.last[name] = self._behind(spec)
         self._pointers, self._today = found, today
         return self.last
 
-    def _behind(self, name: str, sources: Iterable[str]) -> set[date]:
-        table = self._table(name)
+    def _has_just_moved(self, name: str) -> bool:
+        return clock.monotonic() - self._moved_at.get(name, -_OPEN_WINDOWS_S) < _OPEN_WINDOWS_S
+
+    def _behind(self, spec: TableSpec) -> set[date]:
+        table = self._table(spec.name)
         seen, taken = Seen.of(table), Taken.of(table)
-        self.newest_days[name] = seen.newest_day()
+        self.newest_days[spec.name] = seen.newest_day()
+        open_us = None  # from here on windows are open, and their news can wait
+        if spec.timeframe is not None and spec.timeframe != ONE_MINUTE and self._has_just_moved(spec.name):
+            now_us = clock.to_us(clock.now())
+            open_us = now_us - now_us % spec.timeframe.width_us
         days: set[date] = set()
-        for each in sources:
+        self._waiting.discard(spec.name)
+        for each in spec.made_from:
             source = self._table(each)
-            days |= seen.behind(source, live_files(source, "timestamp")) | taken.behind(source)
-        epochs = epochs_table(self._lake.catalog(), self._lake.namespace) if name == GOLD_TRADES.name else None
-        if epochs is not None and epochs.current_snapshot() is not None:
-            days |= taken.behind(epochs)
+            files = live_files(source, "window_start" if each == GOLD_OHLCV_1M.name else "timestamp")
+            news = seen.behind(source, files)
+            if open_us is not None and news:
+                due = seen.behind(source, [file for file in files if file.first_us < open_us])
+                if due != news:
+                    self._waiting.add(spec.name)
+                news = due
+            days |= news | taken.behind(source)
+        if spec == GOLD_TRADES:
+            epochs = epochs_table(self._lake.catalog(), self._lake.namespace)
+            if epochs is not None and epochs.current_snapshot() is not None:
+                days |= taken.behind(epochs)
         return {day for day in days if is_day_of_data(day)}
 
     def _table(self, name: str) -> Table:

@@ -15,7 +15,7 @@ from pyiceberg.types import (
 )
 
 from k2_core.lake.table_spec import DRAINED, LIST_OF_TEXTS, MAP_OF_TEXTS, Column, TableSpec, counted, uncounted
-from k2_core.timeframes import ONE_MINUTE, TIMEFRAMES, Timeframe
+from k2_core.timeframes import DAY_US, ONE_MINUTE, TIMEFRAMES, Timeframe
 from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues import VENUES
@@ -249,30 +249,32 @@ _CANDLE_COLUMNS: Final = (
     Column("last_trade_id", _TEXT, "trade_id of the close"),
     Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
     Column("missing_trades", _LONG, "ids between the bounding trades that gold does not hold"),
+    Column("lowest_sequence", _LONG, "smallest source_sequence of its trades; null: not known", required=False),
+    Column("highest_sequence", _LONG, "largest source_sequence of its trades; null: not known", required=False),
     Column("created_at", _TIME, "when the candle was first written (UTC)"),
     Column("updated_at", _TIME, "when its content last changed (UTC)"),
 )
-_CANDLES_DAYS: Final = {ONE_MINUTE: 90}
 
 
 def candles(timeframe: Timeframe) -> TableSpec:
-    """Return the table of the candles of a timeframe."""
-    words = f"{timeframe.words.capitalize()} candles of {GOLD_TRADES.name}"
+    """Return the table of the candles of a timeframe: minutes are made from trades, wider windows from minutes."""
+    made_from = GOLD_TRADES.name if timeframe == ONE_MINUTE else f"gold_ohlcv_{ONE_MINUTE.name}"
     return TableSpec(
         f"gold_ohlcv_{timeframe.name}",
-        f"{words}; a window without a trade has none.",
+        f"{timeframe.words.capitalize()} candles of {GOLD_TRADES.name}; a window without a trade has none.",
         _CANDLE_COLUMNS,
         "window_start",
         DRAINED,
         sort_by=("symbol", "exchange", "window_start"),
-        made_from=(GOLD_TRADES.name,),
+        made_from=(made_from,),
         timeframe=timeframe,
-        retention_days=_CANDLES_DAYS[timeframe],
+        partition_unit="month" if timeframe.width_us >= DAY_US else "day",
+        retention_days=timeframe.rolling_days,
     )
 
 
 CANDLES: Final = tuple(candles(timeframe) for timeframe in TIMEFRAMES)
-(GOLD_OHLCV_1M,) = CANDLES
+GOLD_OHLCV_1M: Final = CANDLES[0]
 GOLD_TABLES: Final = {spec.name: spec for spec in (GOLD_TRADES, *CANDLES, GOLD_QUOTES)}
 """The tables of gold by name, in the order in which a day of them is refreshed."""
 

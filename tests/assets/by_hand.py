@@ -9,27 +9,27 @@ from typing import Any
 from tests.assets.lakes import Row
 
 MINUTE = timedelta(minutes=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CONTENT = (
     *("window_end", "window_date", "open_price", "high_price", "low_price", "close_price", "volume", "quote_volume"),
     *("trade_count", "vwap", "first_trade_id", "last_trade_id", "is_complete", "missing_trades"),
 )
 
 
-def candles_by_hand(trades: Iterable[Row]) -> dict[tuple[str, datetime], dict[str, Any]]:
-    """Return the 1-minute candle of every window with a trade, by symbol and start."""
+def candles_by_hand(trades: Iterable[Row], width: timedelta = MINUTE) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """Return the candle of every window with a trade, by symbol and start."""
     found = {}
     by_symbol: dict[str, list[Row]] = {}
     for trade in trades:
         by_symbol.setdefault(trade["symbol"], []).append(trade)
     for symbol, of_symbol in by_symbol.items():
         of_symbol.sort(key=lambda t: (t["timestamp"], t["source_sequence"], t["trade_id"]))
-        for start in {t["timestamp"].replace(second=0, microsecond=0) for t in of_symbol}:
-            found[symbol, start] = _candle(of_symbol, start)
+        for start in {t["timestamp"] - (t["timestamp"] - EPOCH) % width for t in of_symbol}:
+            found[symbol, start] = _candle(of_symbol, start, start + width)
     return found
 
 
-def _candle(trades: list[Row], start: datetime) -> dict[str, Any]:
-    end = start + MINUTE
+def _candle(trades: list[Row], start: datetime, end: datetime) -> dict[str, Any]:
     inside = [t for t in trades if start <= t["timestamp"] < end]
     prices = [t["price"] for t in inside]
     volume = sum((Fraction(t["quantity"]) for t in inside), Fraction(0))

@@ -152,8 +152,8 @@ class SmallLake:
     def quotes_refresh(self, day: date = DAY) -> GoldRefresh:
         return GoldRefresh(self.catalog, self.namespace, (SILVER_QUOTES.name,), day, "quotes")
 
-    def candles_refresh(self, day: date = DAY) -> CandlesRefresh:
-        return CandlesRefresh(self.catalog, self.namespace, GOLD_OHLCV_1M, day)
+    def candles_refresh(self, day: date = DAY, spec: TableSpec = GOLD_OHLCV_1M) -> CandlesRefresh:
+        return CandlesRefresh(self.catalog, self.namespace, spec, day)
 
     def gold(self) -> dict[str, Row]:
         """Gold's trades by message id; fails when one appears twice."""
