@@ -45,7 +45,8 @@ def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
     files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
     rows, last_us = sum(each.rows for each in files), max((each.last_us for each in files), default=0)
     if gold.spec.timeframe is not None:  # a partition may be of a month
-        rows, last_us = candles.height, candles["window_start"].to_physical().max() if candles.height else 0
+        rows = candles.height
+        last_us = max(candles["window_start"].to_physical().to_list(), default=0)
     shown[ROW_COUNT] = dg.MetadataValue.int(rows)
     shown["files of the day"] = dg.MetadataValue.int(len(files))
     if rows:

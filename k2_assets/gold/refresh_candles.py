@@ -19,21 +19,20 @@ from k2_assets.gold.candle_fitness import IS_FIT
 from k2_assets.gold.candle_rollup import MINUTE_COLUMNS, rolled_up
 from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
 from k2_assets.gold.refresh_counts import WindowCounts
-from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
+from k2_assets.gold.restatements import WINDOW, Reason, Restating, restated_windows
+from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema
+from k2_assets.lake.pending_rows import commit_with_rows
 from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.row_filters import day_bounds_us, time_between
 from k2_assets.lake.source_files import Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
-from k2_core.epochs import Epochs
-from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_TRADES, derived_from
+from k2_core.lake.tables import GOLD_RESTATEMENTS, GOLD_TRADES, derived_from
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
-_WINDOW: Final = ("exchange", "symbol", "window_start")
-_CONTENT: Final = (*(name for name in SHAPE if name not in _WINDOW), "is_complete", "missing_trades")
+_CONTENT: Final = (*(name for name in SHAPE if name not in WINDOW), "is_complete", "missing_trades")
 _COLUMNS: Final = (*SHAPE, *PROOF, "created_at", "updated_at")
 
 
@@ -46,8 +45,6 @@ class CandlesRefresh:
         self._spec = spec
         assert spec.timeframe is not None  # noqa: S101  # of candles
         self._width_us = spec.timeframe.width_us
-        (self._source,) = spec.made_from
-        self._time = "timestamp" if self._source == GOLD_TRADES.name else "window_start"
         self._day = day
         self._schema = arrow_schema(spec)
         self._counts = WindowCounts()
@@ -66,8 +63,7 @@ class CandlesRefresh:
         total = WindowCounts()
         while True:
             self._counts = WindowCounts()
-            _, change = commit_derived(partial(self._load, self._spec.name), self._touched_windows)
-            if change is None:
+            if self._commit(self._touched_windows) is None:
                 return total
             self._taken = self._taking
             total += self._counts
@@ -78,101 +74,105 @@ class CandlesRefresh:
         Raises:
             CommitConflict: other writers were first, ``attempts`` times.
         """
-        commit_derived(partial(self._load, self._spec.name), self._whole_day, attempts=attempts)
+        self._commit(self._whole_day, attempts)
         return self._counts
+
+    def _commit(self, compute: Callable[[Table], Change | None], attempts: int = ATTEMPTS) -> Change | None:
+        tables = partial(self._load, self._spec.name), partial(self._load, GOLD_RESTATEMENTS.name)
+        return commit_with_rows(*tables, compute, attempts=attempts)
 
     def _load(self, name: str) -> Table:
         return self._catalog.load_table((self._namespace, name))
 
     def _touched_windows(self, table: Table) -> Change | None:
-        source = self._load(self._source)
-        if self._day in Taken.of(table).behind(source):
+        source = self._source()
+        if self._day in Taken.of(table).behind(source.table):
             return self._whole_day(table)
-        files = live_files(source, self._time)
-        seen = Seen.of(table)
-        of_day = [each for each in files if each.day == self._day]
-        batch = oldest_batch(self._taken.newer(source, seen.newer(source, of_day)), _BATCH_ROWS)
+        of_day = [each for each in source.files if each.day == self._day]
+        batch = oldest_batch(self._taken.newer(source.table, Seen.of(table).newer(source.table, of_day)), _BATCH_ROWS)
         if not batch:
             return None
-        self._taking = self._taken.with_files(source, batch)
-        touched = touched_by(read_files(source, batch, (*KEY, self._time)), self._time)
+        self._taking = self._taken.with_files(source.table, batch)
+        touched = touched_by(read_files(source.table, batch, (*KEY, source.time_column)), source.time_column)
 
         def remember(newer: Table) -> dict[str, str]:
-            return Seen.of(newer).with_files(source, batch).to_properties()
+            return Seen.of(newer).with_files(source.table, batch).to_properties()
 
-        return self._recomputed(table, source, files, touched, remember)
+        return self._recomputed(table, source, touched, remember, "late")
 
     def _whole_day(self, table: Table) -> Change | None:
-        source = self._load(self._source)
-        files = live_files(source, self._time)
-        of_day = [each for each in files if each.day == self._day]
+        source = self._source()
+        of_day = [each for each in source.files if each.day == self._day]
         existing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
         # Instruments that have candles, and no row of the day any more, are recomputed as well: their candles go.
-        both = pl.concat([read_files(source, of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
+        both = pl.concat([read_files(source.table, of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
-        self._taking = self._taken.with_files(source, of_day)
+        self._taking = self._taken.with_files(source.table, of_day)
 
         def remember(newer: Table) -> dict[str, str]:
-            seen, taken = Seen.of(newer).with_files(source, of_day), Taken.of(newer).with_day(source, self._day)
-            return seen.to_properties() | taken.to_properties()
+            seen = Seen.of(newer).with_files(source.table, of_day)
+            return seen.to_properties() | Taken.of(newer).with_day(source.table, self._day).to_properties()
 
         remembered = remember(table)
         change = Change(self._schema.empty_table(), None, remembered)
         if whole:
-            change = self._recomputed(table, source, files, whole, remember)
+            change = self._recomputed(table, source, whole, remember, "rebuild")
         nothing_new = all(table.properties.get(name, "{}") == value for name, value in remembered.items())
         if not change.rows.num_rows and change.replace is None and nothing_new:
             return None
         return change
 
-    def _computed(
-        self, source: Table, files: list[LakeFile], touched: list[Touched]
-    ) -> tuple[list[Span], pl.DataFrame, pl.DataFrame]:
+    def _source(self) -> Source:
+        """Return what the candles are made from, as it is now."""
+        (name,) = self._spec.made_from
+        table, time = self._load(name), "timestamp" if name == GOLD_TRADES.name else "window_start"
+        return Source(
+            table, live_files(table, time), TRADE_COLUMNS if name == GOLD_TRADES.name else MINUTE_COLUMNS, time
+        )
+
+    def _computed(self, source: Source, touched: list[Touched]) -> tuple[list[Span], pl.DataFrame, pl.DataFrame]:
         """Return the spans to compute, their candles, and the windows that stay as they are: a trade is unfit."""
         epochs = read_epochs(epochs_table(self._catalog, self._namespace))
-        if self._source == GOLD_TRADES.name:
-            return self._from_trades(source, files, touched, epochs)
-        minutes = bounded_rows(Source(source, files, MINUTE_COLUMNS, self._time), touched, self._width_us)
-        computed, unsure = rolled_up(minutes.rows, minutes.spans, self._width_us, epochs)
+        around = bounded_rows(source, touched, self._width_us)
+        if source.columns == TRADE_COLUMNS:
+            unfit = windows_of(around.rows.filter(~IS_FIT), self._width_us)
+            computed = candles(around.rows, around.spans, self._width_us, epochs)
+            return around.spans, computed.join(unfit, on=WINDOW, how="anti"), unfit
+        computed, unsure = rolled_up(around.rows, around.spans, self._width_us, epochs)
         if unsure.is_empty():
-            return minutes.spans, computed, unsure
-        trades = self._load(GOLD_TRADES.name)
-        ranges = touched_by(unsure, "window_start")
-        _, exact, unfit = self._from_trades(trades, live_files(trades, "timestamp"), ranges, epochs)
-        computed = pl.concat([computed, exact.join(unsure, on=_WINDOW, how="semi")])
-        return minutes.spans, computed, unfit.join(unsure, on=_WINDOW, how="semi")
-
-    def _from_trades(
-        self, trades: Table, files: list[LakeFile], touched: list[Touched], epochs: Epochs
-    ) -> tuple[list[Span], pl.DataFrame, pl.DataFrame]:
-        bounded = bounded_rows(Source(trades, files, TRADE_COLUMNS, "timestamp"), touched, self._width_us)
-        unfit = windows_of(bounded.rows.filter(~IS_FIT), self._width_us)
-        computed = candles(bounded.rows, bounded.spans, self._width_us, epochs).join(unfit, on=_WINDOW, how="anti")
-        return bounded.spans, computed, unfit
+            return around.spans, computed, unsure
+        table = self._load(GOLD_TRADES.name)
+        trades = Source(table, live_files(table, "timestamp"), TRADE_COLUMNS, "timestamp")
+        _, exact, unfit = self._computed(trades, touched_by(unsure, "window_start"))
+        exact, unfit = (each.join(unsure, on=WINDOW, how="semi") for each in (exact, unfit))
+        return around.spans, pl.concat([computed, exact]), unfit
 
     def _recomputed(
-        self, table: Table, source: Table, files: list[LakeFile], touched: list[Touched], remember: Remember
+        self, table: Table, source: Source, touched: list[Touched], remember: Remember, reason: Reason
     ) -> Change:
         """Return the change that replaces the touched windows where what the source gives differs."""
         # Windows of unfit trades stay as they are. They are of a day beside this one, whose trades are all fit.
-        spans, computed, unfit = self._computed(source, files, touched)
+        spans, computed, unfit = self._computed(source, touched)
         first_us, end_us = min(each.first_us for each in spans), max(each.end_us for each in spans)
         near = [
             each for each in live_files(table, "window_start") if each.last_us >= first_us and each.first_us < end_us
         ]
         existing = read_files(table, near, _COLUMNS, time_between("window_start", first_us, end_us))
-        gone = without_trades(existing, computed, spans).join(unfit, on=_WINDOW, how="anti")
-        merged = merge(existing, computed, pl.lit(clock.now())).join(gone, on=_WINDOW, how="anti")
-        changed = pl.concat([merged.join(existing, on=[*_WINDOW, "updated_at"], how="anti").select(_WINDOW), gone])
+        gone = without_trades(existing, computed, spans).join(unfit, on=WINDOW, how="anti")
+        now = clock.now()
+        merged = merge(existing, computed, pl.lit(now)).join(gone, on=WINDOW, how="anti")
+        changed = pl.concat([merged.join(existing, on=[*WINDOW, "updated_at"], how="anti").select(WINDOW), gone])
         self._counts = WindowCounts(computed.height, changed.height)
         then = copy(table)  # a commit that fails brings the table that it was given up to date
-        # New files say what they touch, and files that are gone do not: where windows go, the days are marked.
-        days_gone = gone["window_start"].dt.date().unique().to_list()
-        followers = [self._load(name) for name in derived_from(self._spec.name)] if days_gone else []
+        # New files say which windows they touch. Of windows that are gone none does, and a rebuild may have many: the
+        # days of both are marked.
+        days = gone if reason == "late" else changed
+        marks = days["window_start"].dt.date().unique().to_list()
+        followers = [self._load(name) for name in derived_from(self._spec.name)] if marks else []
 
         def remember_all(newer: Table) -> dict[str, str]:
-            return remember(newer) | (marked(newer, days_gone, followers) if followers else {})
+            return remember(newer) | (marked(newer, marks, followers) if followers else {})
 
         def remember_in(newer: Table) -> dict[str, str] | None:
             unchanged = self._rests_on(newer, first_us, end_us) == self._rests_on(then, first_us, end_us)
@@ -180,6 +180,13 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
+        restated = restated_windows(
+            Restating(self._spec.name, reason, now),
+            existing,
+            changed.join(merged, on=WINDOW, how="left"),
+            _CONTENT,
+            known_day=bool(Seen.of(table).of_day(self._day)),
+        )
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
@@ -187,8 +194,13 @@ class CandlesRefresh:
         rows = merged.filter(inside).select(self._schema.names).sort("symbol", "exchange", "window_start")
         replace = time_between("window_start", lowest, highest + self._width_us)
         nothing_to_replace = existing.filter(inside).is_empty()  # of which pyiceberg would warn
-        arrow = rows.to_arrow().cast(self._schema)
-        return Change(arrow, None if nothing_to_replace else replace, remember_all(table), remember_in)
+        return Change(
+            rows.to_arrow().cast(self._schema),
+            None if nothing_to_replace else replace,
+            remember_all(table),
+            remember_in,
+            other_rows=restated,
+        )
 
     def _rests_on(self, table: Table, first_us: int, end_us: int) -> tuple[object, ...]:
         """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""
@@ -208,7 +220,7 @@ def without_trades(existing: pl.DataFrame, computed: pl.DataFrame, spans: list[S
     inside = existing.join(span_frame(spans), on=KEY).filter(
         start_us >= pl.col("first_us"), start_us < pl.col("end_us")
     )
-    return inside.join(computed, on=_WINDOW, how="anti").select(_WINDOW)
+    return inside.join(computed, on=WINDOW, how="anti").select(WINDOW)
 
 
 def merge(existing: pl.DataFrame, computed: pl.DataFrame, now: pl.Expr) -> pl.DataFrame:
@@ -221,12 +233,12 @@ def merge(existing: pl.DataFrame, computed: pl.DataFrame, now: pl.Expr) -> pl.Da
         computed: candles without the two times.
         now: the time of this run.
     """
-    both = computed.join(existing, on=_WINDOW, how="left", suffix="_old")
+    both = computed.join(existing, on=WINDOW, how="left", suffix="_old")
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_old")) for name in _CONTENT)
     stamp = now.cast(pl.Datetime("us", "UTC"))
     judged = both.with_columns(
         pl.coalesce("created_at", stamp).alias("created_at"),
         pl.when(same).then(pl.col("updated_at")).otherwise(stamp).alias("updated_at"),
     ).select(_COLUMNS)
-    kept = existing.join(computed, on=_WINDOW, how="anti").select(_COLUMNS)
+    kept = existing.join(computed, on=WINDOW, how="anti").select(_COLUMNS)
     return pl.concat([judged, kept])

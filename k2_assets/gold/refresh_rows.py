@@ -1,7 +1,8 @@
 """Bring gold's trades or quotes of one day up to silver: read what is new, drop what gold has already, append."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial, reduce
 from typing import Any, Final
@@ -17,8 +18,10 @@ from k2_assets.gold.epoch_evidence import days_between
 from k2_assets.gold.epoch_search import EpochSearch, Found, hull
 from k2_assets.gold.instrument_memory import Memory, may_exist
 from k2_assets.gold.refresh_counts import RowCounts
+from k2_assets.gold.restatements import SETTLES, Reason, Restating, differences, restated_days
 from k2_assets.gold.taken_in import TakenIn
-from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema, commit_derived
+from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema
+from k2_assets.lake.pending_rows import commit_with_rows
 from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, instrument_times, time_between
 from k2_assets.lake.source_files import Seen, live_files, oldest_batch, read_files
@@ -26,7 +29,7 @@ from k2_assets.reference.epoch_register import epochs_table, read_epochs, write_
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
 from k2_core.lake.manifests import LakeFile
-from k2_core.lake.tables import derived_from
+from k2_core.lake.tables import GOLD_RESTATEMENTS, derived_from
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
@@ -64,8 +67,7 @@ class GoldRefresh:
         total = RowCounts()
         while True:
             self._counts = RowCounts()
-            _, change = commit_derived(partial(self._load, self._kind.spec.name), self._new_rows)
-            if change is None:
+            if self._commit(self._new_rows) is None:
                 return total
             self._taken = self._taking
             total += self._counts
@@ -76,8 +78,12 @@ class GoldRefresh:
         Raises:
             CommitConflict: other writers were first, ``attempts`` times.
         """
-        commit_derived(partial(self._load, self._kind.spec.name), self._whole_day, attempts=attempts)
+        self._commit(self._whole_day, attempts)
         return self._counts
+
+    def _commit(self, compute: Callable[[Table], Change | None], attempts: int = ATTEMPTS) -> Change | None:
+        tables = partial(self._load, self._kind.spec.name), partial(self._load, GOLD_RESTATEMENTS.name)
+        return commit_with_rows(*tables, compute, attempts=attempts)
 
     def _load(self, name: str) -> Table:
         return self._catalog.load_table((self._namespace, name))
@@ -131,7 +137,9 @@ class GoldRefresh:
         # Which rows were looked for in gold followed, for every instrument, from the largest id that gold remembers.
         found.by_memory = set(rows.select(deduplicate.KEY).unique().iter_rows())
         taken_in = TakenIn(self._day, files, epochs, found, Memory.of_rows(self._kind, new.rows, register))
-        return self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)
+        change = self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)
+        reason: Reason = "correction" if new.beaten.height else "late"
+        return self._restating(gold, change, (new.rows, new.rows.clear(), new.beaten), reason)
 
     def _whole_day(self, gold: Table) -> Change | None:
         self._taking, self._read, files, frames = self._taken, day_bounds_us(self._day), [], []
@@ -154,7 +162,8 @@ class GoldRefresh:
             (new.rows.filter(deduplicate.STAMPED), self._beside) if self._kind.stamped else (new.rows, elsewhere)
         )
         new = deduplicate.without_existing(self._kind, new, self._existing(gold, suspects, days))
-        existing = self._to_arrow(read_files(gold, live_files(gold, "timestamp", day=self._day), self._kind.columns))
+        before = read_files(gold, live_files(gold, "timestamp", day=self._day), self._kind.columns)
+        existing = self._to_arrow(before)
         rows = self._to_arrow(new.rows)
         same = rows.equals(existing) and new.beaten.is_empty()
         self._counts = RowCounts(0 if same else rows.num_rows, read.height, new.repeated, new.conflicting)
@@ -164,8 +173,41 @@ class GoldRefresh:
             remember = taken_in.remembered(gold, self._kind)
             nothing_new = all(gold.properties.get(name, "{}") == value for name, value in remember.items())
             return None if nothing_new else self._in_place_of(gold, new.beaten, None, rows.slice(0, 0), taken_in)
-        replace = time_between("timestamp", *day_bounds_us(self._day)) if existing.num_rows else None
-        return self._in_place_of(gold, new.beaten, replace, rows, taken_in)
+        others = time_between("timestamp", *day_bounds_us(self._day)) if existing.num_rows else None
+        change = self._in_place_of(gold, new.beaten, others, rows, taken_in)
+        return self._restating(gold, change, (*differences(before, new.rows), new.beaten), "rebuild")
+
+    def _restating(
+        self, gold: Table, change: Change, moved: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], reason: Reason
+    ) -> Change:
+        """Return the change with what it restates: of its day, and of days that lose a trade to it.
+
+        Args:
+            gold: before the change.
+            change: without it.
+            moved: the rows that come, those of the day that go, and those of any day that are beaten.
+            reason: of the change.
+        """
+        added, removed, beaten = moved
+        seen, now, restated = Seen.of(gold), clock.now(), []
+        lost = added.clear() if beaten.is_empty() else beaten.join(added.drop("timestamp"), on="message_id")
+        for day in sorted({self._day, *lost["timestamp"].dt.date().unique().to_list()}):
+            newest, (start_us, end_us) = seen.newest_day(), day_bounds_us(day)
+            bounds = clock.from_us(start_us), clock.from_us(end_us)
+            if newest is None or newest <= day or not seen.of_day(day) or now < bounds[1] + SETTLES:
+                continue
+            goes = lost.filter(pl.col("timestamp").dt.date() == day).select(deduplicate.KEY)
+            comes = added.select(deduplicate.KEY) if day == self._day else goes.clear()
+            goes = pl.concat([goes, removed.select(deduplicate.KEY)]) if day == self._day else goes
+            keys = pl.concat([comes, goes]).unique()
+            existing = (
+                read_files(gold, live_files(gold, "timestamp", day=day), deduplicate.KEY) if keys.height else keys
+            )
+            before = existing.join(keys, on=deduplicate.KEY, how="semi")
+            what = Restating(self._kind.spec.name, reason, now)
+            rows = restated_days(what, bounds, before, comes, goes)
+            restated += [] if rows is None else [rows]
+        return replace(change, other_rows=pa.concat_tables(restated)) if restated else change
 
     def _write_epochs(self, gold: Table, register: Epochs, starts: Mapping[Key, tuple[int, ...]]) -> Epochs:
         # The days whose trades get other ids are marked: silver and gold then rebuild them.
@@ -181,13 +223,13 @@ class GoldRefresh:
         return epochs_table(self._catalog, self._namespace) if self._kind.has_epochs else None
 
     def _in_place_of(
-        self, gold: Table, beaten: pl.DataFrame, replace: BooleanExpression | None, rows: pa.Table, taken_in: TakenIn
+        self, gold: Table, beaten: pl.DataFrame, others: BooleanExpression | None, rows: pa.Table, taken_in: TakenIn
     ) -> Change:
-        """Return the change that replaces the rows that ``replace`` names, and those that are beaten, by ``rows``."""
-        days = [self._day] if taken_in.whole and (rows.num_rows or replace is not None) else []
+        """Return the change that replaces the rows that ``others`` names, and those that are beaten, by ``rows``."""
+        days = [self._day] if taken_in.whole and (rows.num_rows or others is not None) else []
         if not beaten.is_empty():
             ids: BooleanExpression = _in("message_id", beaten["message_id"].to_list())
-            replace = ids if replace is None else Or(replace, ids)
+            others = ids if others is None else Or(others, ids)
             days += beaten["timestamp"].dt.date().unique().to_list()
         followers = [self._load(name) for name in derived_from(self._kind.spec.name)] if days else []
         read, register = self._read, _snapshot_id(taken_in.epochs)
@@ -201,7 +243,7 @@ class GoldRefresh:
             unchanged = taken_in.rests_on(newer, read) == taken_in.rests_on(then, read)
             return remember(newer) if unchanged and _snapshot_id(self._epochs()) == register else None
 
-        return Change(rows, replace, remember(gold), remember_in)
+        return Change(rows, others, remember(gold), remember_in)
 
     def _existing(self, gold: Table, suspects: pl.DataFrame, days: list[date]) -> pl.DataFrame:
         """Read gold's rows of some days that may be copies of ``suspects``."""

@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 
 from k2_assets.lake.commit_outcome import commit_once
 from k2_assets.lake.data_files import without_rows, write_files
+from k2_assets.lake.pending_files import naming, pending_files, write_pending
 from k2_assets.lake.transaction import LakeTransaction
 from k2_core.crash_points import reach
 from k2_core.errors import CommitConflict
@@ -86,12 +87,16 @@ class Change:
         remember: the table's properties after the commit, those that change.
         remember_in: returns the same for a newer state of the table, if all that the rows were computed from is as it
             was; None where they have to be computed again, by default always.
+        other_rows: rows for another table that belong to the change: see ``pending_rows.py``.
+        taken: the files of such rows that the table names and that the other table has taken.
     """
 
     rows: pa.Table
     replace: BooleanExpression | None
     remember: Mapping[str, str]
     remember_in: Callable[[Table], Mapping[str, str] | None] = lambda _: None
+    other_rows: pa.Table | None = None
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -159,12 +164,18 @@ def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table
         CommitConflict: it has to be computed again, or other writers were first again and again.
     """
     files = _Files.of(table, change)
+    pending = [] if change.other_rows is None else [write_pending(table, change.other_rows)]
 
     def attempt(newest: Table) -> Table | None:
         remember = change.remember if newest is table else change.remember_in(newest)
         if remember is None:
             msg = f"{table.name()[-1]}: what the change was computed from has moved"
             raise CommitConflict(msg)
+        if pending or change.taken:
+            remember = {
+                **remember,
+                **naming([each for each in pending_files(newest) if each not in change.taken] + pending),
+            }
         return newest if _try_commit(newest, files, remember) else None
 
     return until_committed(load, attempt, table=table)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 
+from k2_assets.lake.pending_files import pending_files
 from k2_core.lake.manifests import Manifest, Manifests, reading
 
 Files = dict[str, str]
@@ -58,13 +59,17 @@ class NamedFiles:
         return left
 
     def metadata_files(self) -> Files:
-        """Return the files that the table itself names beside its snapshots' manifests: metadata, lists, statistics."""
+        """Return the files that the table itself names beside its snapshots' manifests.
+
+        These are its metadata, manifest lists and statistics, and rows that another table has not taken yet.
+        """
         metadata = self._table.metadata
         locations = [
             self._table.metadata_location,
             *(each.metadata_file for each in metadata.metadata_log),
             *(each.manifest_list for each in metadata.snapshots),
             *(each.statistics_path for each in (*metadata.statistics, *metadata.partition_statistics)),
+            *pending_files(self._table),
         ]
         return {self.plain(location): location for location in locations}
 

@@ -278,6 +278,25 @@ GOLD_OHLCV_1M: Final = CANDLES[0]
 GOLD_TABLES: Final = {spec.name: spec for spec in (GOLD_TRADES, *CANDLES, GOLD_QUOTES)}
 """The tables of gold by name, in the order in which a day of them is refreshed."""
 
+GOLD_RESTATEMENTS = TableSpec(
+    "gold_restatements",
+    "What gold said of a window or a day that was over, and says otherwise now: a row for each such change.",
+    (
+        Column("table", _TEXT, "whose value changed: gold_ohlcv_1h"),
+        Column("exchange", _TEXT, "the market"),
+        Column("symbol", _TEXT, "base + quote: BTCUSDT"),
+        Column("window_start", _TIME, "start of the candle's window; of trades and quotes the start of the day (UTC)"),
+        Column("window_end", _TIME, "its end, exclusive (UTC)"),
+        Column("reason", _TEXT, "late, repair, rebuild or correction"),
+        Column("before", MAP_OF_TEXTS, "the values that changed, as they were; empty: there was no candle"),
+        Column("after", MAP_OF_TEXTS, "the same as they are since; empty: there is no candle any more"),
+        Column("restated_at", _TIME, "when the change was computed (UTC)"),
+    ),
+    "restated_at",
+    DRAINED,
+    sort_by=("table", "symbol", "exchange", "window_start", "restated_at"),
+)
+
 REFERENCE_INSTRUMENTS = TableSpec(
     "reference_instruments",
     "Every version of every instrument that the venues list; the open one of each has no valid_to.",
@@ -331,6 +350,7 @@ def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
         REFERENCE_EPOCHS,
         BRONZE_FEED_EVENTS,
         *GOLD_TABLES.values(),
+        GOLD_RESTATEMENTS,
     ]
 
 

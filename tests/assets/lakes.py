@@ -14,6 +14,8 @@ from pyiceberg.table import Table
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.lake.commits import arrow_schema
+from k2_assets.lake.rebuilt_days import Taken
+from k2_assets.lake.source_files import Seen, live_files
 from k2_assets.maintenance.file_removal import list_files
 from k2_core import quotes
 from k2_core.lake import tables
@@ -154,6 +156,12 @@ class SmallLake:
 
     def candles_refresh(self, day: date = DAY, spec: TableSpec = GOLD_OHLCV_1M) -> CandlesRefresh:
         return CandlesRefresh(self.catalog, self.namespace, spec, day)
+
+    def days_behind(self, name: str, source: str) -> set[date]:
+        """The days of a derived table whose source has news for it."""
+        derived, table = (self.catalog.load_table((self.namespace, each)) for each in (name, source))
+        time = next(each.partition_by for each in all_tables(("binance",)) if each.name == source)
+        return Seen.of(derived).behind(table, live_files(table, time)) | Taken.of(derived).behind(table)
 
     def gold(self) -> dict[str, Row]:
         """Gold's trades by message id; fails when one appears twice."""

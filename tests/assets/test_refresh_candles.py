@@ -5,7 +5,8 @@ import pytest
 from pyiceberg.expressions import EqualTo
 
 from k2_assets.gold import refresh_candles
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.table_spec import TableSpec
+from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_TRADES
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, trades_of
 
@@ -22,6 +23,28 @@ def minutes(lake: SmallLake) -> dict[int, tuple[bool, int]]:
         (start - NOON) // timedelta(minutes=1): (row["is_complete"], row["missing_trades"])
         for (_, start), row in as_it_stands(lake).items()
     }
+
+
+def refresh_all(lake: SmallLake) -> None:
+    """Refresh every day that has news of candles, finest first, until none has."""
+    for spec in CANDLES:
+        (source,) = spec.made_from
+        while days := lake.days_behind(spec.name, source):
+            for day in sorted(days):
+                lake.candles_refresh(day, spec).take_in_news()
+
+
+def every_timeframe(lake: SmallLake) -> dict[str, dict[tuple[str, datetime], Row]]:
+    return {spec.name: contents(lake.rows(spec)) for spec in CANDLES}
+
+
+def every_timeframe_by_hand(rows: list[Row]) -> dict[str, dict[tuple[str, datetime], Row]]:
+    return {spec.name: candles_by_hand(rows, timedelta(microseconds=width_of(spec))) for spec in CANDLES}
+
+
+def width_of(spec: TableSpec) -> int:
+    assert spec.timeframe
+    return spec.timeframe.width_us
 
 
 def days_of(rows: list[Row]) -> list[date]:
@@ -61,8 +84,16 @@ def test_what_grows_batch_by_batch_equals_what_is_built_at_once(lake: SmallLake,
             lake.append(GOLD_TRADES, batch)
         for day in rng.sample(days_of(batch), len(days_of(batch))):
             lake.candles_refresh(day).take_in_news()
+        if rng.random() < 0.5:
+            refresh_all(lake)
 
-    assert as_it_stands(lake) == candles_by_hand(rows)
+    refresh_all(lake)
+    assert every_timeframe(lake) == every_timeframe_by_hand(rows)
+    before = [lake.metadata_location(spec) for spec in CANDLES]
+    for spec in CANDLES:
+        assert lake.candles_refresh(DAY, spec).replace_day().windows_changed == 0
+    refresh_all(lake)
+    assert [lake.metadata_location(spec) for spec in CANDLES] == before
 
 
 def test_a_late_trade_that_fills_a_hole_turns_exactly_those_windows_complete(lake: SmallLake) -> None:
@@ -160,9 +191,22 @@ def test_a_window_whose_trades_went_away_goes_with_them(lake: SmallLake) -> None
     gold = lake.table(GOLD_TRADES)
     gold.delete(EqualTo("source_sequence", 5))  # the day's file is written again without it
 
-    lake.candles_refresh().take_in_news()
+    refresh_all(lake)
 
-    assert as_it_stands(lake) == candles_by_hand([row for row in rows if row["source_sequence"] != 5])
+    left = [row for row in rows if row["source_sequence"] != 5]
+    assert every_timeframe(lake) == every_timeframe_by_hand(left)
+
+
+def test_an_hour_whose_only_minute_went_away_goes_with_it(lake: SmallLake) -> None:
+    rows = [a_trade(1), a_trade(2, 7_200), a_trade(3, 2 * 86_400)]
+    lake.append(GOLD_TRADES, rows)
+    refresh_all(lake)
+    lake.table(GOLD_TRADES).delete(EqualTo("source_sequence", 2))
+    lake.candles_refresh().replace_day()
+
+    refresh_all(lake)
+
+    assert every_timeframe(lake) == every_timeframe_by_hand([rows[0], rows[2]])
 
 
 def test_a_long_backlog_is_taken_in_several_commits(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
