@@ -44,7 +44,11 @@ class Watch:
 
     def look(self) -> None:
         """Take the frames that connections have sampled since the last look, and update the states."""
-        self._sample()
+        for sample in [each.session.sample for each in self._fleet.connections if each.session]:
+            for received_ns, payload in tuple(sample):
+                if not is_snapshot(payload):
+                    self._see(received_ns, payload)
+            sample.clear()
         now_ns, states, refused = clock.now_ns(), self.states, self._refusals()
         self.lateness.keep({each[1] for _, each in self._wanted() if each not in self._refused})
         states.hold("stale", self.lateness.stale())
@@ -59,16 +63,15 @@ class Watch:
         states.hold("silence", silent, scope="connections", begins=False, ends=False)  # connections publish the events
         states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
         states.hold("refused", refused)
-        states.hold("sequence", self._sequence(clock.monotonic()), begins=False)  # each gap and break has an event
-
-    def _sample(self) -> None:
-        for connection in self._fleet.connections:
-            sample = connection.session.sample if connection.session else ()
-            for received_ns, payload in tuple(sample):
-                if not is_snapshot(payload):
-                    self._see(received_ns, payload)
-            if sample:
-                sample.clear()
+        # Totals of jumps with their times: the oldest kept one is the last before the window.
+        now, total = clock.monotonic(), self._feed.gaps_found.total() + self._feed.sequence_breaks
+        if self._breaks[-1][1] != total:
+            self._breaks.append((now, total))
+        while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
+            self._breaks.popleft()
+        recent = total - self._breaks[0][1]
+        text = f"ids or counters have jumped {recent} times within {SEQUENCE_S / 60:.0f} minutes"
+        states.hold("sequence", {("", ""): text} if recent else {}, begins=False)  # each gap and break has an event
 
     def _see(self, received_ns: int, payload: bytes) -> None:
         venue = self._feed.venue
@@ -143,16 +146,3 @@ class Watch:
             (symbol, ""): f"{name} serves {symbol} as {other}: it is stored under the symbol of {other}"
             for (_, symbol), other in self._aliases.items()
         }
-
-    def _sequence(self, now: float) -> Wrong:
-        """Return a sentence while ids or counters have jumped within the last minutes."""
-        # Totals with their times: the oldest kept one is the last before the window.
-        total = self._feed.gaps_found.total() + self._feed.sequence_breaks
-        if self._breaks[-1][1] != total:
-            self._breaks.append((now, total))
-        while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
-            self._breaks.popleft()
-        recent = total - self._breaks[0][1]
-        if not recent:
-            return {}
-        return {("", ""): f"ids or counters have jumped {recent} times within {SEQUENCE_S / 60:.0f} minutes"}
