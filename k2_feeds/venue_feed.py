@@ -95,7 +95,7 @@ class VenueFeed:
         publisher.missing = lambda: kept.missing
         refused: Counter[str] = Counter()
         publisher.on_failure.append(lambda topic, _value, _reason: refused.update([topic]))
-        self.health.attach(Running(feed, fleet, watch, refused))
+        self.health.running = Running(feed, fleet, watch, refused)
         ended = threading.Event()
         try:
             await self._until_stopped(

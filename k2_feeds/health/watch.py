@@ -87,28 +87,27 @@ class Watch:
 
     def _silent_symbols(self, now_ns: int) -> Wrong:
         """Return what is acknowledged and has sent nothing for long, though the market may be quiet."""
-        wanted = [(session, each) for session, each in self._wanted() if each not in self._aliases]
-        since_ns = {each: self._silent_since(session, each, now_ns) for session, each in wanted}
-        self._silent_since_ns = {each: since for each, since in since_ns.items() if since is not None}
+        before_ns, self._silent_since_ns = self._silent_since_ns, {}
         found: Wrong = {}
-        for (data, symbol), since in self._silent_since_ns.items():
-            quiet_s = (now_ns - since) / clock.NS_PER_SECOND
-            found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
+        for session, each in self._wanted():
+            if each in self._aliases:
+                continue
+            (data, symbol), since_ns = each, before_ns.get(each)
+            # A reconnect alone does not end a silence: it lasts while a new connection is not acknowledged, or has
+            # brought nothing yet.
+            heard_ns = session.stream.heard.get((CHANNELS[data], symbol)) if session is not None else None
+            if session is not None and each in session.accepted and (heard_ns is not None or since_ns is None):
+                accepted_ns = now_ns - int((clock.monotonic() - session.accepted[each]) * clock.NS_PER_SECOND)
+                since_ns = max(accepted_ns, heard_ns or 0)
+                if (now_ns - since_ns) / clock.NS_PER_SECOND <= self._symbol_silence_s:
+                    since_ns = None
+            elif session is not None and each in session.refused:
+                since_ns = None
+            if since_ns is not None:
+                self._silent_since_ns[each] = since_ns
+                quiet_s = (now_ns - since_ns) / clock.NS_PER_SECOND
+                found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
         return found
-
-    def _silent_since(self, session: Session | None, wanted: Subscription, now_ns: int) -> int | None:
-        """Return since when a subscription is silent, None when it is not; a reconnect alone does not end it."""
-        before_ns = self._silent_since_ns.get(wanted)
-        if session is None:
-            return before_ns
-        # The silence lasts while a new connection is not acknowledged, or has brought nothing yet.
-        data, symbol = wanted
-        heard_ns = session.stream.heard.get((CHANNELS[data], symbol))
-        if wanted not in session.accepted or (heard_ns is None and before_ns is not None):
-            return None if wanted in session.refused else before_ns
-        accepted_ns = now_ns - int((clock.monotonic() - session.accepted[wanted]) * clock.NS_PER_SECOND)
-        since_ns = max(accepted_ns, heard_ns or 0)
-        return since_ns if (now_ns - since_ns) / clock.NS_PER_SECOND > self._symbol_silence_s else None
 
     def _wanted(self) -> Iterator[tuple[Session | None, Subscription]]:
         """Yield all subscriptions that are wanted, each with its present connection."""

@@ -98,7 +98,12 @@ class Venue:
         # The truth has the times as they are sent, so that a reader can be compared with it.
         shift_us = self.skew_us - self.stale_us
         if shift_us:
-            events = [_shifted(event, shift_us) for event in events]
+            events = [
+                event._replace(at_us=event.at_us + shift_us)
+                if isinstance(event, Quote)
+                else event._replace(trades=[each._replace(at_us=each.at_us + shift_us) for each in event.trades])
+                for event in events
+            ]
         self.truth.happened(events)
         self.truth.flush()
         if self.subscribers():
@@ -186,10 +191,3 @@ class Venue:
     def _post(self, message: Message) -> None:
         if message.event is not None:
             self.board.post(message.event)
-
-
-def _shifted(event: Event, shift_us: int) -> Event:
-    """Return an event as the venue tells it while its clock is wrong, or what it tells is old."""
-    if isinstance(event, Quote):
-        return event._replace(at_us=event.at_us + shift_us)
-    return event._replace(trades=[trade._replace(at_us=trade.at_us + shift_us) for trade in event.trades])

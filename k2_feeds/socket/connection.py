@@ -257,8 +257,9 @@ class Connection:
 
     async def _pause(self) -> None:
         """Wait before the next attempt, at least as long as the venue asked for."""
-        delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_s) if self.symbols else _LOOK_S
+        delay_s = _LOOK_S
         if self.symbols:
+            delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_until - clock.monotonic())
             self.message = f"{self.message}; next attempt in {delay_s:.1f} s"
         try:
             async with asyncio.timeout(delay_s):
