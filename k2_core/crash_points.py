@@ -10,6 +10,7 @@ import signal
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from k2_core.settings import armed_crash
 
@@ -23,21 +24,17 @@ def reach(point: str) -> None:
         return
     _reached[point] += 1
     if _reached[point] == armed.time:
-        armed.kill()
-
-
-class _Armed:
-    def __init__(self, point: str, time: int, log: Path | None) -> None:
-        self.point = point
-        self.time = time
-        self._log = log
-
-    def kill(self) -> None:
-        """Count the hit in the test's log, then die at once: no cleaning up, no flushing."""
-        if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(f"{self.point}\n")
+        # The hit is counted in the test's log; then the process dies at once: no cleaning up, no flushing.
+        if armed.log is not None:
+            with armed.log.open("a", encoding="utf-8") as log:
+                log.write(f"{point}\n")
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Armed(NamedTuple):
+    point: str
+    time: int
+    log: Path | None
 
 
 @cache

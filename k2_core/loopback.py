@@ -24,13 +24,10 @@ def is_loopback(host: str | None) -> bool:
 def sparing_loopback(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what to add to an environment, so that gRPC and others who read it ask loopback through no proxy."""
     spared = next((environment[name] for name in _SPARING if environment.get(name)), "")
-    added = dict.fromkeys(_SPARING, _with_loopback(spared))
+    added = dict.fromkeys(_SPARING, spared)
     if environment.get(_SPARING_GRPC):
-        added[_SPARING_GRPC] = _with_loopback(environment[_SPARING_GRPC])
+        added[_SPARING_GRPC] = environment[_SPARING_GRPC]
+    for name, listed in added.items():  # without brackets, which some libraries cannot read
+        hosts = [host.strip().replace("[", "").replace("]", "") for host in listed.split(",")]
+        added[name] = ",".join(dict.fromkeys(host for host in (*hosts, *_HOSTS) if host))
     return added
-
-
-def _with_loopback(spared: str) -> str:
-    """Return a list of hosts with loopback in it, without brackets, which some libraries cannot read."""
-    hosts = [host.strip().replace("[", "").replace("]", "") for host in spared.split(",")]
-    return ",".join(dict.fromkeys(host for host in (*hosts, *_HOSTS) if host))

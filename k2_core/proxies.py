@@ -40,8 +40,20 @@ def proxy_for(url: str) -> str | None:
     for name in _VARIABLES.get(parts.scheme, ()):
         value = found.get(name, "")
         if value and not (name == "all_proxy" and parts.scheme in {"ws", "wss"} and value.lower().startswith("socks")):
-            return _checked(name, value)
-    return None
+            break
+    else:
+        return None
+    url = value if "://" in value else f"http://{value}"  # a host and port alone are a proxy of HTTP
+    try:
+        proxy = split_url(url)
+        plain = proxy.scheme in {"http", "https"} and not (proxy.path.strip("/") or proxy.query or proxy.fragment)
+        if plain and _HOST.fullmatch(proxy.hostname or ""):
+            return url
+    except ValueError:
+        pass
+    said = value.rpartition("@")[2]  # without its password
+    msg = f"{name.upper()}={said} cannot be used: write an HTTP proxy as http://host:port, or unset the variable."
+    raise SettingsError(msg)
 
 
 def _is_spared(parts: SplitResult, spared: str) -> bool:
@@ -66,18 +78,3 @@ def _is_within(host: str, network: str) -> bool:
         return ip_address(host) in ip_network(network.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
         return False
-
-
-def _checked(name: str, value: str) -> str:
-    """Return the URL of a proxy; a host and port alone are one of HTTP."""
-    url = value if "://" in value else f"http://{value}"
-    try:
-        parts = split_url(url)
-        plain = parts.scheme in {"http", "https"} and not (parts.path.strip("/") or parts.query or parts.fragment)
-        if plain and _HOST.fullmatch(parts.hostname or ""):
-            return url
-    except ValueError:
-        pass
-    said = value.rpartition("@")[2]  # without its password
-    msg = f"{name.upper()}={said} cannot be used: write an HTTP proxy as http://host:port, or unset the variable."
-    raise SettingsError(msg)

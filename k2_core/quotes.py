@@ -91,7 +91,7 @@ def side_of(price: str | None, quantity: str | None) -> tuple[str | None, str | 
 
     Only both together mean it: a price without a quantity is no missing side.
     """
-    absent = _absent(price) and _absent(quantity)
+    absent = (price is None or _NOTHING.fullmatch(price)) and (quantity is None or _NOTHING.fullmatch(quantity))
     return (None, None) if absent else (price, quantity)
 
 
@@ -131,10 +131,6 @@ def condition(quote: VenueQuote) -> Condition | None:
     if bid < ask:
         return None
     return "locked" if bid == ask else "crossed"
-
-
-def _absent(text: str | None) -> bool:
-    return text is None or _NOTHING.fullmatch(text) is not None
 
 
 def _check_side(side: str, price: str | None, quantity: str | None) -> None:

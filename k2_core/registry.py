@@ -148,9 +148,11 @@ _Leaf = tuple[object, object, object, object]  # type, logical type, precision, 
 def _leaves(node: object, path: str) -> dict[str, _Leaf]:
     if isinstance(node, list):
         branches = [branch for branch in node if branch != "null"]
-        alone = len(branches) == 1
-        each = [_leaves(branch, path if alone else f"{path}|{_name(branch)}") for branch in branches]
-        return {key: leaf for leaves in each for key, leaf in leaves.items()}
+        found: dict[str, _Leaf] = {}
+        for branch in branches:
+            name = branch.get("name") or branch.get("type") if isinstance(branch, dict) else branch
+            found |= _leaves(branch, path if len(branches) == 1 else f"{path}|{name}")
+        return found
     if not isinstance(node, dict):
         return {path: (node, None, None, None)}
     # Either a type with attributes, such as a logical type, or only braces around another type.
@@ -166,10 +168,6 @@ def _leaves(node: object, path: str) -> dict[str, _Leaf]:
 
 
 _CONTAINERS = {"array": "items", "map": "values"}
-
-
-def _name(branch: object) -> object:
-    return branch.get("name") or branch.get("type") if isinstance(branch, dict) else branch
 
 
 def _spell(leaf: _Leaf) -> str:

@@ -50,8 +50,16 @@ def _sections(prefix: str, title: str, section: type[BaseModel], doc: str) -> It
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner.append((variable, name.capitalize(), kind, f"{(kind.__doc__ or '').strip()}\n\n"))
+            continue
+        value = {} if field.default is PydanticUndefined else field.default
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+        elif isinstance(value, tuple | dict):
+            text = json.dumps(value, separators=(",", ":"))
         else:
-            rows += f"| `{variable}` | {_kind(field)} | {_default(field)} | {field.description or ''} |\n"
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+        default = "unset" if value is None else f"`{text}`"
+        rows += f"| `{variable}` | {_kind(field)} | {default} | {field.description or ''} |\n"
     if rows:
         yield f"\n## {title}\n\n{doc}| variable | type | default | meaning |\n|---|---|---|---|\n{rows}"
     for of_section in inner:
@@ -69,17 +77,6 @@ def _kind(field: FieldInfo) -> str:
         if hasattr(bound, name)
     ]
     return f"{_NAMES[kind]}{', ' if bounds else ''}{' '.join(bounds)}"
-
-
-def _default(field: FieldInfo) -> str:
-    value = {} if field.default is PydanticUndefined else field.default
-    if value is None:
-        return "unset"
-    if isinstance(value, SecretStr):
-        return f"`{value.get_secret_value()}`"
-    if isinstance(value, tuple | dict):
-        return f"`{json.dumps(value, separators=(',', ':'))}`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 if __name__ == "__main__":

@@ -69,12 +69,8 @@ class Feed:
         self._tended_at = clock.monotonic()
         self._pending: tuple[float, Mark, Remembered] | None = None
         self._remembered_at = 0.0
+        self.wait_until_accepted = publisher.wait_until_accepted
         publisher.on_failure.append(self._undelivered)
-
-    @property
-    def topic(self) -> str:
-        """The topic of trades."""
-        return self.provisioned.trades_topic
 
     @property
     def full(self) -> bool:
@@ -94,9 +90,6 @@ class Feed:
         """The newest frame with trades, and when it came."""
         found = [stream.last_trade for stream in self._streams if stream.last_trade]
         return max(found, default=self._closed_trade)
-
-    async def wait_until_accepted(self) -> None:
-        await self.publisher.wait_until_accepted()
 
     def open(self, connection_id: str) -> FeedStream:
         self._learn()

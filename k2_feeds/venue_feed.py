@@ -95,7 +95,7 @@ class VenueFeed:
         publisher.missing = lambda: kept.missing
         refused: Counter[str] = Counter()
         publisher.on_failure.append(lambda topic, _value, _reason: refused.update([topic]))
-        self.health.attach(Running(feed, fleet, watch, refused))
+        self.health.running = Running(feed, fleet, watch, refused)
         ended = threading.Event()
         try:
             await self._until_stopped(
@@ -108,7 +108,13 @@ class VenueFeed:
             )
         finally:
             ended.set()
-            await self._end(fleet, feed)
+            # Frames that have arrived are taken, and Kafka acknowledges them; both within bounds.
+            if not await fleet.stop(_CLOSE_S):
+                _log.error("frames that had arrived could not be handed to Kafka in time", venue=self.name)
+            handover = successor_of(self._settings, self.name) is not None
+            left = await asyncio.to_thread(lambda: feed.finish(_FLUSH_S, handover=handover))
+            done = publisher.acknowledged
+            _log.info("feed stopped", venue=self.name, messages=feed.messages, acknowledged=done, lost=left)
 
     async def _until_stopped(self, *duties: Coroutine[Any, Any, None]) -> None:
         """Run all duties until the feed stops; one that fails ends the others."""
@@ -158,15 +164,6 @@ class VenueFeed:
         if predecessor is not None:
             both_s = f"{(clock.now_ns() - since_ns) / clock.NS_PER_SECOND:.1f}"
             feed.note("handover", predecessor=str(predecessor.pid), successor=str(os.getpid()), both_fed_s=both_s)
-
-    async def _end(self, fleet: Fleet, feed: Feed) -> None:
-        """Take the frames that have arrived, and wait for Kafka to acknowledge them; both within bounds."""
-        if not await fleet.stop(_CLOSE_S):
-            _log.error("frames that had arrived could not be handed to Kafka in time", venue=self.name)
-        handover = successor_of(self._settings, self.name) is not None
-        left = await asyncio.to_thread(lambda: feed.finish(_FLUSH_S, handover=handover))
-        done = feed.publisher.acknowledged
-        _log.info("feed stopped", venue=self.name, messages=feed.messages, acknowledged=done, lost=left)
 
     async def _provision(self) -> Provisioned | None:
         ended = threading.Event()

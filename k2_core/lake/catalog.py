@@ -113,7 +113,12 @@ def ensure_tables(catalog: Catalog, namespace: str, specs: list[TableSpec]) -> d
         CommitConflict: other writers of a table were first again and again.
     """
     made_once(lambda: catalog.create_namespace_if_not_exists(namespace))
-    note_format(catalog)
+    # The catalog carries the number of this K2's format: an earlier K2 then refuses what is changed hereafter.
+    if format_of(catalog) < home_format.FORMAT:
+        engine = _engine_of(catalog)
+        ensure_table(engine, _FORMATS)
+        with suppress(IntegrityError), engine.begin() as connection:
+            connection.execute(_FORMATS.insert().values(format=home_format.FORMAT))
     existing = {name for _, name in catalog.list_tables(namespace)}
     for spec in specs:
         if spec.name not in existing:
@@ -139,16 +144,6 @@ def format_of(catalog: Catalog) -> int:
     with engine.connect() as connection:
         found = connection.execute(text(home_format.NEWEST)).scalar()
     return home_format.BEFORE_NUMBERS if found is None else int(found)
-
-
-def note_format(catalog: Catalog) -> None:
-    """Have the catalog carry the number of this K2's format: an earlier K2 then refuses what is changed hereafter."""
-    if format_of(catalog) >= home_format.FORMAT:
-        return
-    engine = _engine_of(catalog)
-    ensure_table(engine, _FORMATS)
-    with suppress(IntegrityError), engine.begin() as connection:
-        connection.execute(_FORMATS.insert().values(format=home_format.FORMAT))
 
 
 def _engine_of(catalog: Catalog) -> Engine:

@@ -14,7 +14,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update.schema import UpdateSchema
-from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType, NestedField
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType, NestedField
 
 from k2_core.lake.commit_attempts import until_committed
 from k2_core.lake.table_spec import TableSpec
@@ -99,7 +99,12 @@ def _of_column(schema: Schema, wanted: NestedField) -> list[Change]:
         found.append(Change(f"column {name} may not be null any more: its rows may have none"))
     if str(current.field_type) != str(wanted.field_type):  # the text leaves out the ids of nested fields
         now, then = current.field_type, wanted.field_type
-        if _widens(now, then):
+        # By Iceberg's rules of schema evolution, which widen a type so far that every value of it stays one.
+        if isinstance(now, DecimalType) and isinstance(then, DecimalType):
+            widens = now.scale == then.scale and now.precision < then.precision
+        else:
+            widens = (type(now), type(then)) in {(IntegerType, LongType), (FloatType, DoubleType)}
+        if widens:
             widen = _evolve(lambda schema: schema.update_column(name, then))
             found.append(Change(f"widen {name} from {now} to {then}", widen))
         else:
@@ -116,14 +121,6 @@ def _evolve(stage: Callable[[UpdateSchema], object]) -> Callable[[Transaction], 
             stage(update)
 
     return apply
-
-
-def _widens(current: IcebergType, wanted: IcebergType) -> bool:
-    """Tell whether every value of the one type is one of the other, by Iceberg's rules of schema evolution."""
-    if isinstance(current, DecimalType) and isinstance(wanted, DecimalType):
-        return current.scale == wanted.scale and current.precision < wanted.precision
-    kinds = (type(current), type(wanted))
-    return kinds in {(IntegerType, LongType), (FloatType, DoubleType)}
 
 
 def _of_partitions(current: PartitionSpec, schema: Schema, spec: TableSpec) -> list[Change]:

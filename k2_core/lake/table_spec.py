@@ -95,11 +95,15 @@ class TableSpec:
         """The Iceberg schema; ids are given in order of the columns."""
         # Ids of elements, keys and values are far from those of columns, so that a new column does not move them.
         # pyiceberg gives ids of its own when it makes the table, and readers go by names.
-        nested = iter(range(1000, 2000))
-        fields = [
-            NestedField(index, column.name, _iceberg_type(column.kind, nested), column.required, doc=column.doc)
-            for index, column in enumerate(self.columns, 1)
-        ]
+        nested, fields = iter(range(1000, 2000)), []
+        for index, column in enumerate(self.columns, 1):
+            kind = column.kind
+            if kind == LIST_OF_TEXTS:
+                kind = ListType(next(nested), StringType(), element_required=True)
+            elif kind == MAP_OF_TEXTS:
+                kind = MapType(next(nested), StringType(), next(nested), StringType(), value_required=True)
+            assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
+            fields.append(NestedField(index, column.name, kind, column.required, doc=column.doc))
         return Schema(*fields)
 
     @cached_property
@@ -108,12 +112,3 @@ class TableSpec:
         source = self.schema.find_field(self.partition_by).field_id
         name = f"{self.partition_by}_{self.partition_unit}"
         return PartitionSpec(PartitionField(source, 5000, _TRANSFORMS[self.partition_unit], name))
-
-
-def _iceberg_type(kind: IcebergType | str, ids: "object") -> IcebergType:
-    if kind == LIST_OF_TEXTS:
-        return ListType(next(ids), StringType(), element_required=True)  # type: ignore[call-overload]  # an iterator of ids
-    if kind == MAP_OF_TEXTS:
-        return MapType(next(ids), StringType(), next(ids), StringType(), value_required=True)  # type: ignore[call-overload]  # same
-    assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
-    return kind

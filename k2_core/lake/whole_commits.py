@@ -27,10 +27,11 @@ def whole_commits(metadata: TableMetadata) -> list[Snapshot]:
 def first_halves(snapshots: list[Snapshot]) -> set[int]:
     """Return the ids of the snapshots that another one of the same commit follows."""
     by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
+    operations = {each.snapshot_id: each.summary.operation if each.summary is not None else None for each in snapshots}
     halves = set()
     for child in snapshots:
         parent = by_id.get(child.parent_snapshot_id) if child.parent_snapshot_id is not None else None
-        if parent is None or (_operation(parent), _operation(child)) not in _STEPS:
+        if parent is None or (operations[parent.snapshot_id], operations[child.snapshot_id]) not in _STEPS:
             continue
         # Two commits may follow each other in that order as well, but not so soon and with the same id of a commit.
         soon = child.timestamp_ms - parent.timestamp_ms <= _ONE_TRANSACTION_MS
@@ -43,7 +44,3 @@ def _remembered(snapshot: Snapshot) -> dict[str, str]:
     """Return what the writer put beside a commit, its id among it; both snapshots of one commit carry the same."""
     properties = snapshot.summary.additional_properties if snapshot.summary is not None else {}
     return {name: value for name, value in properties.items() if name.startswith("k2.")}
-
-
-def _operation(snapshot: Snapshot) -> Operation | None:
-    return snapshot.summary.operation if snapshot.summary is not None else None

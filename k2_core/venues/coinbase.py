@@ -349,17 +349,19 @@ def _bad_trade(item: object) -> BadTrade:
     if not isinstance(item, dict):
         return BadTrade("wrong_type", f"a trade is {spelled(item)}, expected an object")
     event_us = microseconds(item["time"]) if isinstance(item.get("time"), str) else None
-    return BadTrade(*(fault_in(item, _TRADE_FIELDS) or _fault_in_texts(item)), event_us)
-
-
-def _fault_in_texts(trade: dict[str, str]) -> Fault:
-    if not trade["trade_id"].isdecimal() or _whole(trade["trade_id"][-_LONGEST_ID:]) is None:
-        return Fault("wrong_type", f"field trade_id is {spelled(trade['trade_id'])}, expected a whole number")
-    if trade["side"] not in _AGGRESSOR:
-        return Fault("wrong_type", f"field side is {spelled(trade['side'])}, expected BUY or SELL")
-    if microseconds(trade["time"]) is None:
-        return Fault("wrong_type", f"field time is {spelled(trade['time'])}, expected an RFC 3339 time in UTC")
-    return Fault("number_out_of_range", f"field trade_id is {spelled(trade['trade_id'])}: it has more than 63 bits")
+    fault = fault_in(item, _TRADE_FIELDS)
+    if fault is not None:
+        return BadTrade(*fault, event_us)
+    if not item["trade_id"].isdecimal() or _whole(item["trade_id"][-_LONGEST_ID:]) is None:
+        text = f"field trade_id is {spelled(item['trade_id'])}, expected a whole number"
+    elif item["side"] not in _AGGRESSOR:
+        text = f"field side is {spelled(item['side'])}, expected BUY or SELL"
+    elif event_us is None:
+        text = f"field time is {spelled(item['time'])}, expected an RFC 3339 time in UTC"
+    else:
+        text = f"field trade_id is {spelled(item['trade_id'])}: it has more than 63 bits"
+        return BadTrade("number_out_of_range", text, event_us)
+    return BadTrade("wrong_type", text, event_us)
 
 
 def _bad_quote(item: object, time: str) -> BadQuote:

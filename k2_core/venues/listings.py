@@ -74,7 +74,8 @@ def listing(
     _, base, quote = instrument(*codes)
     if not all(map(letters_and_digits, (venue_symbol, base, quote))):
         raise MalformedFrame("wrong_type", f"instrument {spelled(venue_symbol)} of {spelled(codes)}")
-    tick_size, lot_size = (_size(text) for text in sizes)
+    numbers = [exact(text) if text is not None and len(text) <= _LONGEST_SIZE else None for text in sizes]
+    tick_size, lot_size = (text if number and number > 0 else None for text, number in zip(sizes, numbers, strict=True))
     symbol = letters_and_digits(base + quote)
     return Listing(venue_symbol, symbol, base, quote, tick_size, lot_size, status, venue_status)
 
@@ -116,10 +117,3 @@ def read_listings(
         reason = "wrong_type" if skipped else "missing_field"
         raise MalformedFrame(reason, next(iter(skipped.values()), "no instrument is listed"))
     return Listings(found.values(), skipped)
-
-
-def _size(text: str | None) -> str | None:
-    if text is None or len(text) > _LONGEST_SIZE:
-        return None
-    number = exact(text)
-    return text if number is not None and number > 0 else None

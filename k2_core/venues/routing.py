@@ -50,8 +50,18 @@ def route_of_trades(trades: Sequence[VenueTrade], connection_sequence: int | Non
     ids: dict[str, list[int]] = {}
     for trade in trades:
         ids.setdefault(trade.venue_symbol, []).append(trade.sequence)
-    runs = tuple(run for symbol, found in ids.items() for run in _runs(symbol, found))
-    return Route(TRADE if runs else UNREADABLE, _only(ids), runs, connection_sequence)
+    runs: list[IdRun] = []
+    for symbol, found in ids.items():
+        # Sorted first, since venues send snapshots in any order; a run ends where the next id is larger by over one.
+        found.sort()
+        first = last = found[0]
+        for each in found:
+            if each > last + 1:
+                runs.append((symbol, first, last))
+                first = each
+            last = each
+        runs.append((symbol, first, last))
+    return Route(TRADE if runs else UNREADABLE, _only(ids), tuple(runs), connection_sequence)
 
 
 def route_of_quotes(quotes: Sequence[VenueQuote], connection_sequence: int | None = None) -> Route:
@@ -98,15 +108,3 @@ def _one_run(trades: Sequence[VenueTrade]) -> IdRun | None:
             return None
         expected += 1
     return symbol, first, expected - 1
-
-
-def _runs(symbol: str, ids: list[int]) -> list[IdRun]:
-    # Sorted first, since venues send snapshots in any order; a run ends where the next id is larger by more than one.
-    ids.sort()
-    first, last, runs = ids[0], ids[0], []
-    for each in ids:
-        if each > last + 1:
-            runs.append((symbol, first, last))
-            first = each
-        last = each
-    return [*runs, (symbol, first, last)]

@@ -37,7 +37,21 @@ class FeedMetrics:
             else:
                 self._running[venue] = running
                 self._count(venue, running)
-                self._gauge(venue, running)
+                feed, fleet, watch, _ = running
+                since_ns = [
+                    each.connected_since_ns for each in fleet.connections if each.connected_since_ns is not None
+                ]
+                age_s = (clock.now_ns() - min(since_ns)) / NS_PER_SECOND if since_ns else 0.0
+                metrics.FEED_CONNECTED.labels(venue).set(fleet.connected)
+                metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(age_s)
+                metrics.FEED_LAST_MESSAGE.labels(venue).set(feed.last_received_ns / NS_PER_SECOND)
+                lateness, skew_s = watch.lateness, watch.lateness.skew_s(clock.now_ns())
+                if lateness.newest is not None:
+                    metrics.FEED_EVENT_LAG.labels(venue).set(lateness.newest.lag_s)
+                if skew_s is not None:
+                    metrics.FEED_CLOCK_SKEW.labels(venue).set(skew_s)
+                for state in STATES:
+                    metrics.FEED_STATE.labels(venue, state).set(state in watch.states)
         return generate_latest()
 
     def _count(self, venue: str, running: Running) -> None:
@@ -60,21 +74,6 @@ class FeedMetrics:
         self._raise(metrics.FEED_PONG_TIMEOUTS, fleet, sum(each.pong_timeouts for each in fleet.connections), venue)
         for reason, count in fleet.reconnects.items():
             self._raise(metrics.FEED_RECONNECTS, fleet, count, venue, reason)
-
-    def _gauge(self, venue: str, running: Running) -> None:
-        feed, fleet, watch, _ = running
-        since_ns = [each.connected_since_ns for each in fleet.connections if each.connected_since_ns is not None]
-        age_s = (clock.now_ns() - min(since_ns)) / NS_PER_SECOND if since_ns else 0.0
-        metrics.FEED_CONNECTED.labels(venue).set(fleet.connected)
-        metrics.FEED_CONNECTION_LIFETIME.labels(venue).set(age_s)
-        metrics.FEED_LAST_MESSAGE.labels(venue).set(feed.last_received_ns / NS_PER_SECOND)
-        lateness, skew_s = watch.lateness, watch.lateness.skew_s(clock.now_ns())
-        if lateness.newest is not None:
-            metrics.FEED_EVENT_LAG.labels(venue).set(lateness.newest.lag_s)
-        if skew_s is not None:
-            metrics.FEED_CLOCK_SKEW.labels(venue).set(skew_s)
-        for state in STATES:
-            metrics.FEED_STATE.labels(venue, state).set(state in watch.states)
 
     def _raise(self, counter: Counter, source: object, total: int, *labels: str) -> None:
         """Raise a counter by what ``source`` has counted since the last scrape; another source counts from 0."""

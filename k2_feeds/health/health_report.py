@@ -31,15 +31,12 @@ class VenueHealth:
         self.venue: str = source.venue.VENUE
         self.message = "starting"
         self.running: Running | None = None
+        """The feed to report, once it runs."""
         self._source = source
 
     def waits(self, text: str) -> None:
         """Report what the feed waits for before it can begin."""
         self.running, self.message = None, text
-
-    def attach(self, running: Running) -> None:
-        """Report a running feed from now on."""
-        self.running = running
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state; times are RFC 3339."""

@@ -8,6 +8,7 @@ from k2_core.errors import PartError
 
 Page = Callable[[], tuple[str, bytes]]
 _TIMEOUT_S: Final = 5.0
+_HEAD: Final = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 
 
 async def serve_pages(pages: Mapping[str, Page], port: int, setting: str) -> asyncio.Server:
@@ -20,8 +21,16 @@ async def serve_pages(pages: Mapping[str, Page], port: int, setting: str) -> asy
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_respond(pages, head))
+                method, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b" ")
+                page = pages.get(rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1"))
+                if method not in {b"GET", b"HEAD"}:
+                    status, kind, body = b"405 Method Not Allowed", "text/plain", b"only GET is answered here\n"
+                elif page is None:
+                    status, kind, body = b"404 Not Found", "text/plain", f"there is {', '.join(pages)}\n".encode()
+                else:
+                    status, (kind, body) = b"200 OK", page()
+                start = _HEAD % (status, kind.encode(), len(body))
+                writer.write(start if page is not None and method == b"HEAD" else start + body)
                 await writer.drain()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # the client has gone, or does not speak HTTP
@@ -33,19 +42,3 @@ async def serve_pages(pages: Mapping[str, Page], port: int, setting: str) -> asy
     except OSError as error:
         msg = f"port {port} cannot be used ({error.strerror}): end what uses it, or choose another with {setting}."
         raise PartError(msg) from None
-
-
-def _respond(pages: Mapping[str, Page], head: bytes) -> bytes:
-    method, _, rest = head.partition(b" ")
-    page = pages.get(rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1"))
-    if method not in {b"GET", b"HEAD"}:
-        return _response(b"405 Method Not Allowed", "text/plain", b"only GET is answered here\n")
-    if page is None:
-        return _response(b"404 Not Found", "text/plain", f"there is {', '.join(pages)}\n".encode())
-    response = _response(b"200 OK", *page())
-    return response if method == b"GET" else response.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-
-
-def _response(status: bytes, content_type: str, body: bytes) -> bytes:
-    head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-    return head % (status, content_type.encode(), len(body)) + body

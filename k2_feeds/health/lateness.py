@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Set
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from k2_core.clock import NS_PER_SECOND, NS_PER_US
@@ -35,19 +36,13 @@ class Sample(NamedTuple):
         return (self.received_ns - sent_us * NS_PER_US) / NS_PER_SECOND
 
 
+@dataclass
 class _Second:
     """What came within one second: how many samples, and the least delays of its frames, by their receipt."""
 
-    def __init__(self, second: int) -> None:
-        self.second, self.samples = second, 0
-        self.least: dict[int, float] = {}
-
-    def see(self, sample: Sample) -> None:
-        self.samples += 1
-        # The least delays are enough: the largest of too many is dropped.
-        self.least[sample.received_ns] = min(sample.delay_s, self.least.get(sample.received_ns, sample.delay_s))
-        if len(self.least) > _AHEAD:
-            del self.least[max(self.least, key=self.least.__getitem__)]
+    second: int
+    samples: int = 0
+    least: dict[int, float] = field(default_factory=dict)
 
 
 class Lateness:
@@ -71,7 +66,12 @@ class Lateness:
         second = sample.received_ns // NS_PER_SECOND
         if not self._seconds or self._seconds[-1].second < second:
             self._seconds.append(_Second(second))
-        self._seconds[-1].see(sample)
+        newest, least = self._seconds[-1], self._seconds[-1].least
+        newest.samples += 1
+        # The least delays are enough: the largest of too many is dropped.
+        least[sample.received_ns] = min(sample.delay_s, least.get(sample.received_ns, sample.delay_s))
+        if len(least) > _AHEAD:
+            del least[max(least, key=least.__getitem__)]
         # A symbol is stale after some stale events in a row; one fresh event ends that.
         run, _ = self._runs.get(sample.symbol, (0, sample))
         self._runs[sample.symbol] = run + 1 if sample.lag_s > self._stale_after_s else 0, sample

@@ -44,7 +44,11 @@ class Watch:
 
     def look(self) -> None:
         """Take the frames that connections have sampled since the last look, and update the states."""
-        self._sample()
+        for sample in [each.session.sample for each in self._fleet.connections if each.session]:
+            for received_ns, payload in tuple(sample):
+                if not is_snapshot(payload):
+                    self._see(received_ns, payload)
+            sample.clear()
         now_ns, states, refused = clock.now_ns(), self.states, self._refusals()
         self.lateness.keep({each[1] for _, each in self._wanted() if each not in self._refused})
         states.hold("stale", self.lateness.stale())
@@ -59,16 +63,15 @@ class Watch:
         states.hold("silence", silent, scope="connections", begins=False, ends=False)  # connections publish the events
         states.hold("silence", self._silent_symbols(now_ns), scope="symbols")
         states.hold("refused", refused)
-        states.hold("sequence", self._sequence(clock.monotonic()), begins=False)  # each gap and break has an event
-
-    def _sample(self) -> None:
-        for connection in self._fleet.connections:
-            sample = connection.session.sample if connection.session else ()
-            for received_ns, payload in tuple(sample):
-                if not is_snapshot(payload):
-                    self._see(received_ns, payload)
-            if sample:
-                sample.clear()
+        # Totals of jumps with their times: the oldest kept one is the last before the window.
+        now, total = clock.monotonic(), self._feed.gaps_found.total() + self._feed.sequence_breaks
+        if self._breaks[-1][1] != total:
+            self._breaks.append((now, total))
+        while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
+            self._breaks.popleft()
+        recent = total - self._breaks[0][1]
+        text = f"ids or counters have jumped {recent} times within {SEQUENCE_S / 60:.0f} minutes"
+        states.hold("sequence", {("", ""): text} if recent else {}, begins=False)  # each gap and break has an event
 
     def _see(self, received_ns: int, payload: bytes) -> None:
         venue = self._feed.venue
@@ -84,28 +87,27 @@ class Watch:
 
     def _silent_symbols(self, now_ns: int) -> Wrong:
         """Return what is acknowledged and has sent nothing for long, though the market may be quiet."""
-        wanted = [(session, each) for session, each in self._wanted() if each not in self._aliases]
-        since_ns = {each: self._silent_since(session, each, now_ns) for session, each in wanted}
-        self._silent_since_ns = {each: since for each, since in since_ns.items() if since is not None}
+        before_ns, self._silent_since_ns = self._silent_since_ns, {}
         found: Wrong = {}
-        for (data, symbol), since in self._silent_since_ns.items():
-            quiet_s = (now_ns - since) / clock.NS_PER_SECOND
-            found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
+        for session, each in self._wanted():
+            if each in self._aliases:
+                continue
+            (data, symbol), since_ns = each, before_ns.get(each)
+            # A reconnect alone does not end a silence: it lasts while a new connection is not acknowledged, or has
+            # brought nothing yet.
+            heard_ns = session.stream.heard.get((CHANNELS[data], symbol)) if session is not None else None
+            if session is not None and each in session.accepted and (heard_ns is not None or since_ns is None):
+                accepted_ns = now_ns - int((clock.monotonic() - session.accepted[each]) * clock.NS_PER_SECOND)
+                since_ns = max(accepted_ns, heard_ns or 0)
+                if (now_ns - since_ns) / clock.NS_PER_SECOND <= self._symbol_silence_s:
+                    since_ns = None
+            elif session is not None and each in session.refused:
+                since_ns = None
+            if since_ns is not None:
+                self._silent_since_ns[each] = since_ns
+                quiet_s = (now_ns - since_ns) / clock.NS_PER_SECOND
+                found[symbol, data] = f"{data} of {symbol} were acknowledged and none has come for {quiet_s:.0f} s"
         return found
-
-    def _silent_since(self, session: Session | None, wanted: Subscription, now_ns: int) -> int | None:
-        """Return since when a subscription is silent, None when it is not; a reconnect alone does not end it."""
-        before_ns = self._silent_since_ns.get(wanted)
-        if session is None:
-            return before_ns
-        # The silence lasts while a new connection is not acknowledged, or has brought nothing yet.
-        data, symbol = wanted
-        heard_ns = session.stream.heard.get((CHANNELS[data], symbol))
-        if wanted not in session.accepted or (heard_ns is None and before_ns is not None):
-            return None if wanted in session.refused else before_ns
-        accepted_ns = now_ns - int((clock.monotonic() - session.accepted[wanted]) * clock.NS_PER_SECOND)
-        since_ns = max(accepted_ns, heard_ns or 0)
-        return since_ns if (now_ns - since_ns) / clock.NS_PER_SECOND > self._symbol_silence_s else None
 
     def _wanted(self) -> Iterator[tuple[Session | None, Subscription]]:
         """Yield all subscriptions that are wanted, each with its present connection."""
@@ -143,16 +145,3 @@ class Watch:
             (symbol, ""): f"{name} serves {symbol} as {other}: it is stored under the symbol of {other}"
             for (_, symbol), other in self._aliases.items()
         }
-
-    def _sequence(self, now: float) -> Wrong:
-        """Return a sentence while ids or counters have jumped within the last minutes."""
-        # Totals with their times: the oldest kept one is the last before the window.
-        total = self._feed.gaps_found.total() + self._feed.sequence_breaks
-        if self._breaks[-1][1] != total:
-            self._breaks.append((now, total))
-        while len(self._breaks) > 1 and self._breaks[1][0] < now - SEQUENCE_S:
-            self._breaks.popleft()
-        recent = total - self._breaks[0][1]
-        if not recent:
-            return {}
-        return {("", ""): f"ids or counters have jumped {recent} times within {SEQUENCE_S / 60:.0f} minutes"}

@@ -8,6 +8,7 @@ A delivery report for each value gives the same and needs no count of ours, but 
 frame in place of 4.5, and 0.45 times as many frames were acknowledged in a second (0.32 to 0.67).
 """
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
@@ -28,14 +29,14 @@ class _Statistics(msgspec.Struct):
 _read: Final = msgspec.json.Decoder(_Statistics).decode
 
 
+@dataclass(slots=True, eq=False)
 class Place:
     """A partition of a topic: how many values it was ``given``, and how many of them Kafka has acknowledged."""
 
-    __slots__ = ("acknowledged", "given", "partition", "topic")
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-        self.given = self.acknowledged = 0
+    topic: str
+    partition: int
+    given: int = 0
+    acknowledged: int = 0
 
 
 class Mark(NamedTuple):

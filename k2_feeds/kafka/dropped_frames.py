@@ -23,15 +23,7 @@ class Drops:
 
     def take_details(self) -> dict[str, str]:
         """Return what was dropped since this was called last, as details of an event."""
-        details = {
-            "frames": str(self._frames),
-            "bytes": str(self._bytes),
-            "since": _iso(self._since_ns),
-            "until": _iso(self._until_ns),
-        }
+        since, until = (clock.iso(clock.from_us(at_ns // NS_PER_US)) for at_ns in (self._since_ns, self._until_ns))
+        details = {"frames": str(self._frames), "bytes": str(self._bytes), "since": since, "until": until}
         self._frames = self._bytes = self._since_ns = self._until_ns = 0
         return details
-
-
-def _iso(moment_ns: int) -> str:
-    return clock.iso(clock.from_us(moment_ns // NS_PER_US))

@@ -67,7 +67,15 @@ def provision(
     """
     names = [topics.raw_topic(venue.ASSET_CLASS, kind, venue.VENUE) for kind in data]
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers, "log_level": 0})
-    _await_kafka(admin, settings.bootstrap_servers, report, stop)
+
+    def ask_kafka() -> bool | None:
+        try:
+            return bool(admin.list_topics(timeout=_RETRY_S).brokers) or None
+        except KafkaException as error:
+            report(f"waiting for Kafka at {settings.bootstrap_servers}: {error.args[0].str()}")
+            return None
+
+    _until(ask_kafka, stop)
     for name in (*names, topics.FEED_EVENTS):
         ensure_topic(admin, name, settings)
     with Registry(settings.registry_url) as registry:
@@ -94,23 +102,19 @@ def ensure_topic(admin: AdminClient, topic: str, settings: Settings) -> None:
     else:
         _log.info("topic made", topic=topic, partitions=kafka.topic_partitions, settings=wanted)
         return
-    _check_partitions(admin, topic, settings.kafka.topic_partitions)
-    _mend(admin, topic, wanted)
-
-
-def _check_partitions(admin: AdminClient, topic: str, wanted: int) -> None:
     deadline, found = clock.monotonic() + _TIMEOUT_S, 0
     while not found and clock.monotonic() < deadline:  # for a moment after the creation Kafka shows no partitions
         found = len(admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions)
         if not found:
             time.sleep(_LOOK_S)
-    if found != wanted:
+    if found != kafka.topic_partitions:
         msg = (
-            f"topic {topic} has {found} partitions and the settings say {wanted}: "
+            f"topic {topic} has {found} partitions and the settings say {kafka.topic_partitions}: "
             f"set K2_KAFKA__TOPIC_PARTITIONS={found}, "
             "since a symbol that changed its partition would lose the order of its frames."
         )
         raise TopicError(msg)
+    _mend(admin, topic, wanted)
 
 
 def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
@@ -131,17 +135,6 @@ def _mend(admin: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
         msg = f"Kafka refuses to correct the settings of topic {topic} ({spelled}): {error.args[0].str()}."
         raise TopicError(msg) from None
     _log.warning("topic settings corrected", topic=topic, were={n: found.get(n) for n in differing}, now=differing)
-
-
-def _await_kafka(admin: AdminClient, address: str, report: Report, stop: threading.Event) -> None:
-    def ask() -> bool:
-        try:
-            return bool(admin.list_topics(timeout=_RETRY_S).brokers)
-        except KafkaException as error:
-            report(f"waiting for Kafka at {address}: {error.args[0].str()}")
-            return False
-
-    _until(lambda: ask() or None, stop)
 
 
 def _register(registry: Registry, topic: str, schema: str, report: Report, stop: threading.Event) -> int:

@@ -41,7 +41,13 @@ def replay(
     """
     open_until = {}
     for topic, partition in places:
-        first, end = _range(consumer, TopicPartition(topic, partition), since_ms, newest)
+        low, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)
+        first = max(low, end - newest)
+        if since_ms is not None:
+            (found,) = consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=_TIMEOUT_S)
+            if found.error is not None:
+                raise KafkaException(found.error)
+            first = max(low, found.offset) if found.offset >= 0 else end
         if first < end:
             open_until[topic, partition] = first, end
     consumer.assign([TopicPartition(*place, first) for place, (first, _) in open_until.items()])
@@ -61,14 +67,3 @@ def replay(
             if error is not None or (message.offset() or 0) >= open_until[place][1] - 1:
                 del open_until[place]
     consumer.unassign()
-
-
-def _range(consumer: Consumer, place: TopicPartition, since_ms: int | None, newest: int) -> tuple[int, int]:
-    """Return the first offset to read and the one after the last."""
-    low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
-    if since_ms is None:
-        return max(low, high - newest), high
-    (found,) = consumer.offsets_for_times([TopicPartition(place.topic, place.partition, since_ms)], timeout=_TIMEOUT_S)
-    if found.error is not None:
-        raise KafkaException(found.error)
-    return (max(low, found.offset) if found.offset >= 0 else high), high

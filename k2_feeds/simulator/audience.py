@@ -63,7 +63,14 @@ class Audience:
         # The time to wait begins when the first feed comes, and again when the last has gone. Without any feed it only
         # makes this overdue. With feeds it ends the waiting for what is missing; once every venue has some of its
         # streams, a second without a change does so as well.
-        while self._look(hub):
+        while True:
+            # What was given up is not waited for again while it stays away; once it was here it is, should it leave.
+            absent = {venue: streams - hub.venues[venue].answered() for venue, streams in self._fed.items()}
+            self._given_up = {venue: streams & absent[venue] for venue, streams in self._given_up.items()}
+            missing = {venue: streams - self._given_up[venue] for venue, streams in absent.items()}
+            self._missing = {venue: streams for venue, streams in missing.items() if streams}
+            if not self._missing:
+                break
             here, now = [venue for venue in self._fed if hub.venues[venue].answered()], clock.monotonic()
             if anybody != bool(here):
                 deadline, anybody, self._overdue = now + self._within_s, bool(here), False
@@ -90,12 +97,17 @@ class Audience:
 
     def status(self) -> dict[str, Any]:
         """Return what GET /status says: missing and unheard, by venue, and trouble when a feed has lost something."""
+        # Frames that reached nobody are a loss where the venue's feed would have taken them.
+        lost = any(
+            not streams.keys().isdisjoint({*self._fed.get(venue, ()), _UNATTRIBUTED})
+            for venue, streams in self._unheard_streams.items()
+        )
         return {
             "missing": {venue: sorted(streams) for venue, streams in self._not_in_time().items()},
             "unheard": dict(self._unheard),
             "unheard_streams": {venue: dict(streams) for venue, streams in self._unheard_streams.items() if streams},
             "unsent": self._unsent(),
-            "trouble": bool(self._not_in_time() or self._unsent()) or any(map(self._lost, self._unheard)),
+            "trouble": bool(self._not_in_time() or self._unsent()) or lost,
         }
 
     def sentences(self) -> list[str]:
@@ -120,18 +132,6 @@ class Audience:
             ),
         ]
 
-    def _look(self, hub: Hub) -> bool:
-        """Look who is subscribed; tell whether anybody is to be waited for."""
-        # What was given up is not waited for again while it stays away; once it was here it is, should it leave.
-        missing = {}
-        for venue, streams in self._fed.items():
-            absent = streams - hub.venues[venue].answered()
-            self._given_up[venue] &= absent
-            if left := absent - self._given_up[venue]:
-                missing[venue] = left
-        self._missing = missing
-        return bool(missing)
-
     def _give_up(self, *, late: bool, waits: bool) -> None:
         """Go on without what is missing, until it comes after all; only say what is while playing ``waits``."""
         for venue, streams in self._missing.items() if late else ():
@@ -153,11 +153,6 @@ class Audience:
             venue: self._late.get(venue, frozenset()) | absent.get(venue, frozenset())
             for venue in dict.fromkeys((*self._late, *absent))
         }
-
-    def _lost(self, venue: str) -> bool:
-        """Tell whether frames reached nobody that the venue's feed would have taken."""
-        unheard = self._unheard_streams[venue].keys()
-        return not unheard.isdisjoint({*self._fed.get(venue, ()), _UNATTRIBUTED})
 
     def _unsent(self) -> dict[str, int]:
         venues = self._hub.venues if self._hub else {}

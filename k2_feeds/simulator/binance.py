@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from k2_feeds.simulator.attribution import is_raw
 from k2_feeds.simulator.board import Board, Message
-from k2_feeds.simulator.market import Event, Quote, Side, Trade
+from k2_feeds.simulator.market import Event, Quote, Side
 from k2_feeds.simulator.requests import Subscriptions
 from k2_feeds.simulator.simulated_listings import Listing
 from k2_feeds.simulator.texts import decimal_text
@@ -88,19 +88,14 @@ def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
             yield Message(names[1], (_BOOK_TICKER % (event.number, symbol, *sides)).encode(), event)
             continue
         for trade in event.trades:
-            price, quantity = trade_texts(event.listing, trade)
+            price, quantity = side_texts(event.listing, (trade.ticks, trade.lots))
             maker = "true" if trade.sells else "false"  # m: whether the buyer was the maker
             values = (published_us // 1000, symbol, trade.number, price, quantity, trade.at_us // 1000, maker)
             yield Message(names[0], (_TRADE % values).encode(), event._replace(trades=[trade]))
 
 
-def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
-    """Return price and quantity as Binance writes them, with eight decimals."""
-    return side_texts(listing, (trade.ticks, trade.lots))
-
-
 def side_texts(listing: Listing, side: Side | None) -> tuple[str, str]:
-    """Return price and quantity of a side; zeros when there is none."""
+    """Return price and quantity of a side as Binance writes them, with eight decimals; zeros when there is none."""
     ticks, lots = side or (0, 0)
     price = decimal_text(ticks * 10 ** (_DIGITS - listing.tick_digits), _DIGITS)
     return price, decimal_text(lots * 10 ** (_DIGITS - listing.lot_digits), _DIGITS)

@@ -151,13 +151,8 @@ def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:
         yield Message(streams(product)[0], _trades(*made, "update", published_us), made)
 
 
-def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
-    """Return price and size as Coinbase writes them."""
-    return side_texts(listing, (trade.ticks, trade.lots))
-
-
 def side_texts(listing: Listing, side: Side | None) -> tuple[str, str]:
-    """Return price and size of a side; zeros when there is none."""
+    """Return price and size of a side as Coinbase writes them; zeros when there is none."""
     ticks, lots = side or (0, 0)
     return decimal_text(ticks, listing.tick_digits), decimal_text(lots, listing.lot_digits)
 
@@ -171,7 +166,7 @@ def _trades(listing: Listing, trades: list[Trade], kind: str, published_us: int)
     """Return a message with a place for its number; a trade's ``side`` is the maker's."""
     rows = []
     for trade in reversed(trades):
-        price, size = trade_texts(listing, trade)
+        price, size = side_texts(listing, (trade.ticks, trade.lots))
         side = "BUY" if trade.sells else "SELL"
         rows.append(
             f'{{"product_id":"{listing.symbol}","trade_id":"{trade.number}","price":"{price}","size":"{size}",'

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from k2_feeds.simulator import binance, coinbase, kraken
 from k2_feeds.simulator.board import Board, Message, Session
-from k2_feeds.simulator.market import Event, Side, Trade
+from k2_feeds.simulator.market import Event, Side
 from k2_feeds.simulator.simulated_listings import Listing
 
 Texts = tuple[str, str]
@@ -34,11 +34,8 @@ class Dialect(Protocol):
     def instruments(self, listings: Iterable[Listing], now_us: int) -> bytes:
         """Return the venue's list of instruments."""
 
-    def trade_texts(self, listing: Listing, trade: Trade) -> Texts:
-        """Return price and quantity as the venue writes them."""
-
     def side_texts(self, listing: Listing, side: Side | None) -> Texts:
-        """Return price and quantity of a side of the book as the venue writes them."""
+        """Return price and quantity of a side of the book, or of a trade, as the venue writes them."""
 
 
 DIALECTS: Final[Mapping[str, Dialect]] = {"binance": binance, "kraken": kraken, "coinbase": coinbase}

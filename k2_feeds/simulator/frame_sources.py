@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from k2_core import clock
 from k2_core.clock import NS_PER_SECOND
@@ -21,20 +21,6 @@ _BATCH: Final = 1_000
 _log = logger(__name__)
 
 
-class Source(Protocol):
-    """Something that has frames for subscribers."""
-
-    @property
-    def listings(self) -> tuple[Listing, ...]:
-        """What is traded, at all venues."""
-
-    def status(self) -> dict[str, Any]:
-        """Return what GET /status says: mode, symbols, venues, position, total, finished, message."""
-
-    async def run(self, hub: Hub) -> None:
-        """Offer frames to the hub's subscribers as they fall due."""
-
-
 class MarketSource:
     """The random market, by the clock: what falls due while nobody listens happens all the same."""
 
@@ -44,7 +30,7 @@ class MarketSource:
         self._trades = 0
 
     def status(self) -> dict[str, Any]:
-        """Return what GET /status says."""
+        """Return what GET /status says: mode, symbols, venues, position, total, finished, message."""
         text = f"a random market of {len(self.listings)} symbols at {self._rate:g} trades/s, seed {self._seed}"
         return {
             "mode": "market",
@@ -146,6 +132,10 @@ class Player:
             if mine:
                 self._audience.count(name, venue.deliver(mine))
         self._position += len(batch)
+
+
+Source = MarketSource | Player
+"""What has frames for subscribers: ``listings`` of all venues, a ``status``, and ``run``, which offers them."""
 
 
 def _traded(listings: tuple[Listing, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Final
 from k2_core import clock
 from k2_feeds.simulator.binance import BinanceSession
 from k2_feeds.simulator.faults import OF_MESSAGES, Fault
-from k2_feeds.simulator.venue import Venue
+from k2_feeds.simulator.venue import Armed, Venue
 
 GOING_AWAY: Final = 1001
 _WITHIN_S: Final = 60.0  # a fault of messages ends although too few came
@@ -29,14 +29,15 @@ async def inject(venue: Venue, fault: Fault) -> int:
 
 
 async def _of_messages(venue: Venue, fault: Fault) -> int:
-    armed = venue.arm(fault.name, fault.times, fault.symbol, fault.channel)
+    armed = Armed(fault.name, fault.times, fault.symbol, fault.channel)
+    venue.armed.append(armed)
     try:
         async with asyncio.timeout(_WITHIN_S):
             await armed.over.wait()
     except TimeoutError:
         pass
     finally:
-        venue.disarm(armed)
+        venue.armed.remove(armed)
     return armed.done
 
 

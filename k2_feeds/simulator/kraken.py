@@ -127,13 +127,8 @@ def messages(events: Iterable[Event], published_us: int) -> Iterator[Message]:  
             yield Message(trade, _trades(event.listing, event.trades, "update"), event)
 
 
-def trade_texts(listing: Listing, trade: Trade) -> tuple[str, str]:
-    """Return price and quantity as Kraken writes them: JSON numbers."""
-    return side_texts(listing, (trade.ticks, trade.lots))
-
-
 def side_texts(listing: Listing, side: Side | None) -> tuple[str, str]:
-    """Return price and quantity of a side; zeros when there is none."""
+    """Return price and quantity of a side as Kraken writes them: JSON numbers; zeros when there is none."""
     ticks, lots = side or (0, 0)
     return decimal_text(ticks, listing.tick_digits), decimal_text(lots, listing.lot_digits)
 
@@ -146,7 +141,7 @@ def instruments(listings: Iterable[Listing], now_us: int) -> bytes:  # noqa: ARG
 def _trades(listing: Listing, trades: list[Trade], kind: str) -> bytes:
     rows = []
     for trade in trades:
-        price, quantity = trade_texts(listing, trade)
+        price, quantity = side_texts(listing, (trade.ticks, trade.lots))
         side, order = "sell" if trade.sells else "buy", "market" if trade.number % 3 else "limit"
         rows.append(
             f'{{"symbol":"{listing.symbol}","side":"{side}","price":{price},"qty":{quantity},"ord_type":"{order}",'

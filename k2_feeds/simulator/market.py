@@ -142,7 +142,14 @@ class Market:
         begin_us = self._start_us + self._second * _SECOND_US
         self._second += 1
         self._next = 0
-        self._walk()
+        # The assets' fair prices move, and each venue's price towards them: venues differ, but not for long.
+        steps = self._random.normal(0, _SIGMA_FAIR, len(self._fair)).tolist()
+        for asset, step in zip(self._fair, steps, strict=True):
+            self._fair[asset] = max(1 / _RANGE, min(self._fair[asset] * (1 + step), _RANGE))
+        for number, listed in enumerate(self._listings):
+            moved = self._fair.get(listed.base, 1.0) / self._fair.get(listed.quote, 1.0)
+            fair = self._first_prices[number] * moved
+            self._prices[number] = self._bounded(number, round(self._prices[number] * (1 - _PULL) + fair * _PULL))
         # Orders and quotes share the moments around which they cluster. Only then do prices move, in order of time: an
         # order moves the price that later orders and quotes of its listing begin from.
         centres = self._random.uniform(0, _SECOND_US, 1 + self._random.poisson(3))
@@ -157,16 +164,6 @@ class Market:
             if self._listings[listing].venue == "binance":
                 at_us -= at_us % 1000  # it gives milliseconds
             self._pending.append(happen(at_us, listing, *rest))
-
-    def _walk(self) -> None:
-        """Move the assets' fair prices, and each venue's price towards them: venues differ, but not for long."""
-        steps = self._random.normal(0, _SIGMA_FAIR, len(self._fair)).tolist()
-        for asset, step in zip(self._fair, steps, strict=True):
-            self._fair[asset] = max(1 / _RANGE, min(self._fair[asset] * (1 + step), _RANGE))
-        for number, listing in enumerate(self._listings):
-            moved = self._fair.get(listing.base, 1.0) / self._fair.get(listing.quote, 1.0)
-            fair = self._first_prices[number] * moved
-            self._prices[number] = self._bounded(number, round(self._prices[number] * (1 - _PULL) + fair * _PULL))
 
     def _draw_orders(self, count: int, centres: npt.NDArray[np.float64]) -> list[tuple[int, int, int, bool, list[int]]]:
         # An order's size is how many trades it makes; the last one is cut, so that all make ``count``.

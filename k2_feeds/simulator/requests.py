@@ -5,7 +5,6 @@ Source: Binance's "WebSocket Streams" documentation, "Live Subscribing/Unsubscri
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -44,36 +43,37 @@ class Subscriptions:
         """
         try:
             request = _parse(message)
-            request_id = request["id"]
-            methods = (self._subscribe, self._unsubscribe, self._list, self._set_property, self._get_property)
-            handlers: dict[str, Callable[[Any], Any]] = dict(zip(_METHODS, methods, strict=True))
-            result = handlers[request["method"]](request.get("params"))
+            result = self._carry_out(request["method"], request.get("params"))
+            reply: dict[str, Any] = {"result": result, "id": request["id"]}
         except Refused as refused:
-            error: dict[str, Any] = {"error": {"code": refused.code, "msg": refused.message}}
-            return _json(error if refused.request_id is None else {**error, "id": refused.request_id})
-        return _json({"result": result, "id": request_id})
+            reply = {"error": {"code": refused.code, "msg": refused.message}}
+            if refused.request_id is not None:
+                reply["id"] = refused.request_id
+        return json.dumps(reply, separators=(",", ":")).encode()
 
-    def _subscribe(self, params: Any) -> None:
-        self._add(_names(params))
-
-    def _unsubscribe(self, params: Any) -> None:
-        for name in _names(params):
-            self.streams.pop(name, None)
-
-    def _list(self, _params: Any) -> list[str]:
-        return list(self.streams)
-
-    def _set_property(self, params: Any) -> None:
-        if not isinstance(params, list) or len(params) != 2 or params[0] != "combined":  # noqa: PLR2004  # name, value
-            raise Refused(0, "Unknown property")
-        if not isinstance(params[1], bool):
-            raise Refused(_INVALID_VALUE, "Invalid value type: expected Boolean")
-        self.combined = params[1]
-
-    def _get_property(self, params: Any) -> bool:
-        if params != ["combined"]:
-            raise Refused(0, "Unknown property")
-        return self.combined
+    def _carry_out(self, method: str, params: Any) -> list[str] | bool | None:
+        texts = isinstance(params, list) and all(isinstance(name, str) for name in params)
+        if method in {"SUBSCRIBE", "UNSUBSCRIBE"} and not texts:
+            raise Refused(_INVALID_REQUEST, "Invalid request: params must be an array of stream names")
+        match method:
+            case "SUBSCRIBE":
+                self._add(params)
+            case "UNSUBSCRIBE":
+                for name in params:
+                    self.streams.pop(name, None)
+            case "LIST_SUBSCRIPTIONS":
+                return list(self.streams)
+            case "SET_PROPERTY":
+                if not isinstance(params, list) or len(params) != 2 or params[0] != "combined":  # noqa: PLR2004  # name, value
+                    raise Refused(0, "Unknown property")
+                if not isinstance(params[1], bool):
+                    raise Refused(_INVALID_VALUE, "Invalid value type: expected Boolean")
+                self.combined = params[1]
+            case "GET_PROPERTY":
+                if params != ["combined"]:
+                    raise Refused(0, "Unknown property")
+                return self.combined
+        return None
 
     def _add(self, names: list[str]) -> None:
         for name in names:
@@ -103,13 +103,3 @@ def _parse(message: str | bytes) -> dict[str, Any]:
         message = f"Invalid request: unknown variant `{request['method']}`, expected one of {', '.join(_METHODS)}"
         raise Refused(_INVALID_REQUEST, message, request_id)
     return request
-
-
-def _names(params: Any) -> list[str]:
-    if not isinstance(params, list) or not all(isinstance(name, str) for name in params):
-        raise Refused(_INVALID_REQUEST, "Invalid request: params must be an array of stream names")
-    return params
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()

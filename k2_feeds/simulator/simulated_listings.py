@@ -59,11 +59,6 @@ _CROSS_TICK_DIGITS: Final = 5  # of a pair whose quote is a coin, such as ETH/BT
 _CROSS_SHARE: Final = 0.03
 
 
-def venue_of(symbol: str) -> str:
-    """Return the venue that spells a symbol so: ``BTC/USD`` is Kraken's, ``BTC-USD`` Coinbase's, else Binance's."""
-    return "kraken" if "/" in symbol else "coinbase" if "-" in symbol else "binance"
-
-
 def default_symbols(settings: Settings) -> tuple[str, ...]:
     """Return what the simulator trades: its own setting, or of each fed venue what is fed, and a few symbols more."""
     if settings.simulator.symbols:
@@ -76,7 +71,8 @@ def default_symbols(settings: Settings) -> tuple[str, ...]:
 @cache
 def listing_of(symbol: str) -> Listing:
     """Return how ``symbol`` trades; a coin that is not known begins at one dollar."""
-    venue = venue_of(symbol)
+    # BTC/USD is Kraken's spelling, BTC-USD Coinbase's.
+    venue = "kraken" if "/" in symbol else "coinbase" if "-" in symbol else "binance"
     separator = next((each for each in "/-" if each in symbol), None)
     if separator:
         base, _, quote = symbol.partition(separator)

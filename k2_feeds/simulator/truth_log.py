@@ -37,7 +37,7 @@ class Truth:
                 quotes.write(json.dumps({**quote_row(event), "told_us": told_us}) + "\n")
                 continue
             for trade in event.trades:
-                price, quantity = DIALECTS[event.listing.venue].trade_texts(event.listing, trade)
+                price, quantity = DIALECTS[event.listing.venue].side_texts(event.listing, (trade.ticks, trade.lots))
                 trades.write(
                     f'{{"venue":"{event.listing.venue}","symbol":"{event.listing.symbol}","id":{trade.number},'
                     f'"price":"{price}","quantity":"{quantity}","side":"{"SELL" if trade.sells else "BUY"}",'

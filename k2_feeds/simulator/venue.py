@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from k2_feeds.simulator.board import Board, Message, Session
 from k2_feeds.simulator.dialects import DIALECTS
@@ -60,15 +60,12 @@ class Armed:
             self.over.set()
 
 
-class _Held:
+class _Held(NamedTuple):
     """A message that waits, rendered for each client, to be sent after the next one of its stream."""
 
-    def __init__(self, message: Message, frames: list[tuple[Receiver, bytes]], armed: Armed) -> None:
-        self.message, self.frames, self.armed = message, frames, armed
-
-    def release(self) -> None:
-        for client, frame in self.frames:
-            client.offer((frame,))
+    message: Message
+    frames: list[tuple[Receiver, bytes]]
+    armed: Armed
 
 
 class Venue:
@@ -81,6 +78,7 @@ class Venue:
         self.truth = truth
         self.clients: set[Receiver] = set()
         self.armed: list[Armed] = []
+        """Faults that happen to the next messages that concern them and that somebody subscribed to."""
         self.skew_us, self.stale_us = 0, 0
         self.limited_until = 0.0  # by the monotonic clock
         self.unsent = 0  # frames of symbols that waited for a connection when it ended
@@ -100,7 +98,12 @@ class Venue:
         # The truth has the times as they are sent, so that a reader can be compared with it.
         shift_us = self.skew_us - self.stale_us
         if shift_us:
-            events = [_shifted(event, shift_us) for event in events]
+            events = [
+                event._replace(at_us=event.at_us + shift_us)
+                if isinstance(event, Quote)
+                else event._replace(trades=[each._replace(at_us=each.at_us + shift_us) for each in event.trades])
+                for event in events
+            ]
         self.truth.happened(events)
         self.truth.flush()
         if self.subscribers():
@@ -131,17 +134,6 @@ class Venue:
         for message in messages:
             self._post(message)
         return [message for message, was_heard in zip(messages, heard, strict=True) if not was_heard]
-
-    def arm(self, name: str, count: int, symbol: str | None, channel: str | None) -> Armed:
-        """Have a fault happen to the next ``count`` messages that concern it and that somebody subscribed to."""
-        armed = Armed(name, count, symbol, channel)
-        self.armed.append(armed)
-        return armed
-
-    def disarm(self, armed: Armed) -> None:
-        """Take a fault of messages away."""
-        if armed in self.armed:
-            self.armed.remove(armed)
 
     def _deliver_disturbed(self, message: Message, clients: list[Receiver]) -> bool:
         """Offer one message; tell whether anybody is subscribed to it."""
@@ -188,7 +180,8 @@ class Venue:
     def _let_go(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            held.release()
+            for client, frame in held.frames:
+                client.offer((frame,))
             self._post(held.message)
 
     def _awaits(self, message: Message) -> bool:
@@ -198,10 +191,3 @@ class Venue:
     def _post(self, message: Message) -> None:
         if message.event is not None:
             self.board.post(message.event)
-
-
-def _shifted(event: Event, shift_us: int) -> Event:
-    """Return an event as the venue tells it while its clock is wrong, or what it tells is old."""
-    if isinstance(event, Quote):
-        return event._replace(at_us=event.at_us + shift_us)
-    return event._replace(trades=[trade._replace(at_us=trade.at_us + shift_us) for trade in event.trades])

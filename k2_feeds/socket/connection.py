@@ -161,36 +161,29 @@ class Connection:
             while not (successor.settled.is_set() or successor.over or session.over or self._stop.is_set()):
                 await self._first_of(asyncio.sleep(_LOOK_S), successor.settled.wait(), successor.task, session.task)
                 successor.believe_data(self._settings.silence_s)
-            # A session that has ended cannot be better than a successor that is open, whatever that one lacks.
-            if not successor.over and (session.over or self._can_replace(successor, session, reason)):
-                self._replace(session, successor, reason)
+            # A session that has ended cannot be better than a successor that is open, whatever that one lacks. Beside
+            # one that goes on, the successor must have all of its subscriptions that are still wanted. If the session
+            # is silent, it need not have what the venue refuses it, unless that still comes.
+            lacks = (session.accepted.keys() & set(self.wanted)) - successor.accepted.keys()
+            if reason == "silence":
+                lacks -= {each for each in successor.refused if not self.silence.brings(session, each)}
+            if not successor.over and (session.over or (successor.settled.is_set() and not lacks)):
+                # The old connection is closed, but read to its end: both bring the same trades meanwhile, and gold
+                # keeps one.
+                text = f"connection {successor.connection_id} has taken over"
+                self.session = successor
+                self._renewal.reset()
+                if session.over:  # it ended before its successor was ready
+                    self._ended(session)
+                    return
+                session.stream.note("rotation", reason=reason, successor=successor.connection_id, text=text)
+                self.rotations[reason] += 1
+                self._leave(session, reason, text)
                 return
             self._leave(successor, "not_acknowledged", "the present connection goes on")
             self._wanted_changed = reason == "symbols"
         self._renew_not_before = clock.monotonic() + self._renewal.delay_s()
         _log.warning("a connection could not be renewed yet", reason=reason, url=self.url, text=self.message)
-
-    def _can_replace(self, successor: Session, session: Session, reason: str) -> bool:
-        """Tell whether the successor has all subscriptions of the present connection that are still wanted.
-
-        If the present one is silent, the successor need not have what the venue refuses it, unless that still comes.
-        """
-        lacks = (session.accepted.keys() & set(self.wanted)) - successor.accepted.keys()
-        if reason == "silence":
-            lacks -= {each for each in successor.refused if not self.silence.brings(session, each)}
-        return successor.settled.is_set() and not lacks
-
-    def _replace(self, session: Session, successor: Session, reason: str) -> None:
-        # The old connection is closed, but read to its end: both bring the same trades meanwhile, and gold keeps one.
-        text = f"connection {successor.connection_id} has taken over"
-        self.session = successor
-        self._renewal.reset()
-        if session.over:  # it ended before its successor was ready
-            self._ended(session)
-            return
-        session.stream.note("rotation", reason=reason, successor=successor.connection_id, text=text)
-        self.rotations[reason] += 1
-        self._leave(session, reason, text)
 
     def _leave(self, session: Session, reason: str, text: str) -> None:
         """Close a connection that another one replaces; frames sent before are taken in the background."""
@@ -264,8 +257,9 @@ class Connection:
 
     async def _pause(self) -> None:
         """Wait before the next attempt, at least as long as the venue asked for."""
-        delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_s) if self.symbols else _LOOK_S
+        delay_s = _LOOK_S
         if self.symbols:
+            delay_s = max(self._backoff.delay_s(), self._paces.attempts.held_until - clock.monotonic())
             self.message = f"{self.message}; next attempt in {delay_s:.1f} s"
         try:
             async with asyncio.timeout(delay_s):

@@ -20,14 +20,14 @@ class Pace:
     def __init__(self, count: int, period_s: float) -> None:
         self._times: deque[float] = deque(maxlen=max(count, 1))
         self._period_s = period_s + _MARGIN_S
-        self._held_until = 0.0
+        self.held_until = 0.0  # by the monotonic clock: until then nobody goes, as the venue asked
         self._queue = asyncio.Lock()
 
     async def wait(self) -> None:
         async with self._queue:
             while True:
                 full = len(self._times) == self._times.maxlen
-                due_at = max(self._times[0] + self._period_s if full else 0.0, self._held_until)
+                due_at = max(self._times[0] + self._period_s if full else 0.0, self.held_until)
                 if (left_s := due_at - clock.monotonic()) <= 0:
                     break
                 await asyncio.sleep(left_s)
@@ -35,12 +35,7 @@ class Pace:
 
     def hold(self, seconds: float) -> None:
         """Let nobody go for so long, because the venue asked for it."""
-        self._held_until = max(self._held_until, clock.monotonic() + min(seconds, LONGEST_HOLD_S))
-
-    @property
-    def held_s(self) -> float:
-        """For how long nobody goes, as the venue asked."""
-        return max(self._held_until - clock.monotonic(), 0.0)
+        self.held_until = max(self.held_until, clock.monotonic() + min(seconds, LONGEST_HOLD_S))
 
 
 class Paces:

@@ -192,26 +192,22 @@ class Session:
 
     async def _request(self, wanted: tuple[Subscription, ...]) -> str:
         """Subscribe, and wait for the answers; return the text of a refusal that names none of these, or nothing."""
+        # One group for all kinds of data that have the same symbols.
+        names: dict[Data, list[str]] = {}
+        for data, symbol in wanted:
+            names.setdefault(data, []).append(symbol)
+        groups: dict[tuple[str, ...], list[Data]] = {}
+        for data, symbols in names.items():
+            groups.setdefault(tuple(symbols), []).append(data)
+        frames = [frame for each, kinds in groups.items() for frame in self._venue.subscribe_frames(each, tuple(kinds))]
         self._open, self._unnamed = set(wanted), ""
         self._answered_all.clear()
-        await self._send(self._frames(wanted))
+        await self._send(frames)
         await self._answers_within(ACKNOWLEDGE_S)
         if self._unnamed and self._open:
             self._answered_all.clear()
             await self._answers_within(SETTLE_S)
         return self._unnamed
-
-    def _frames(self, wanted: Iterable[Subscription]) -> list[bytes]:
-        """Return the frames that subscribe to these: one group for all kinds of data that have the same symbols."""
-        names: dict[Data, list[str]] = {}
-        for data, symbol in wanted:
-            names.setdefault(data, []).append(symbol)
-        symbols: dict[tuple[str, ...], list[Data]] = {}
-        for data, each in names.items():
-            symbols.setdefault(tuple(each), []).append(data)
-        return [
-            frame for group, kinds in symbols.items() for frame in self._venue.subscribe_frames(group, tuple(kinds))
-        ]
 
     async def _send(self, frames: list[bytes]) -> None:
         for frame in frames:

@@ -29,9 +29,13 @@ class Silence:
         """Tell whether the connection is to be renewed because a channel has become silent on it, and still is."""
         for data, channel in CHANNELS.items():
             heard_ns = max((at for (heard, _), at in session.stream.heard.items() if heard == channel), default=None)
-            quiet_s = _quiet_s(session, data, heard_ns)
+            since = [at for (kind, _), at in session.accepted.items() if kind == data]
             patience_s = self._patience_s.get(data, self._first_s)
-            if quiet_s is None:  # nothing is acknowledged; once all is answered nothing is expected either
+            # Quiet since its acknowledgement, or since it was heard if that is later.
+            quiet_s = clock.monotonic() - max(since) if since else 0.0
+            if heard_ns is not None:
+                quiet_s = min(quiet_s, (clock.now_ns() - heard_ns) / NS_PER_SECOND)
+            if not since:  # nothing is acknowledged; once all is answered nothing is expected either
                 if session.settled.is_set():
                     self._end(session, data)
             elif quiet_s > patience_s:
@@ -61,12 +65,3 @@ class Silence:
     def _end(self, session: Session, data: Data) -> None:
         if self.silent.pop(data, None):
             session.stream.note("recovered", state="silence", channel=data)
-
-
-def _quiet_s(session: Session, data: Data, heard_ns: int | None) -> float | None:
-    """Return for how long a channel has sent nothing since it was acknowledged; None if it was not."""
-    since = [at for (kind, _), at in session.accepted.items() if kind == data]
-    if not since:
-        return None
-    acknowledged_s = clock.monotonic() - max(since)
-    return acknowledged_s if heard_ns is None else min(acknowledged_s, (clock.now_ns() - heard_ns) / NS_PER_SECOND)

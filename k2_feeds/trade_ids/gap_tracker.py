@@ -1,6 +1,7 @@
 """Find holes in a venue's trade ids. Pure: ids in, gaps out, and no clock."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Final, NamedTuple
 
 from k2_core.epochs import BREAK_US
@@ -9,11 +10,6 @@ from k2_feeds.trade_ids.id_holes import Hole, Seen, overlap
 REPORTED_REMEMBERED: Final = 64  # of a symbol: reported holes that a late id may still fill
 JUMP: Final = "the venue's ids jump"
 _REACH: Final = 1000  # ids that come so far below a symbol's first are judged; further down they are long ago
-
-
-def no_moment(payload: bytes, symbol: str) -> int | None:  # noqa: ARG001
-    """Return None: without event times, ids never begin again."""
-    return None
 
 
 class Gap(NamedTuple):
@@ -49,12 +45,17 @@ class GapTracker:
     a minute later than the newest one. The tracker then follows the new ids, and reports no gap over the break.
     """
 
-    def __init__(self, seen: dict[str, Seen] | None = None, moment: Callable[[bytes, str], int | None] = no_moment):
+    def __init__(
+        self,
+        seen: dict[str, Seen] | None = None,
+        moment: Callable[[bytes, str], int | None] = lambda _payload, _symbol: None,
+    ) -> None:
         """Begin with what was seen before.
 
         Args:
             seen: of each symbol.
             moment: returns the newest event time, in µs, of a symbol's trades in a frame; None if it is not known.
+                Without such times, ids never begin again.
         """
         self.out_of_order = 0
         self.duplicates = 0
@@ -134,7 +135,7 @@ class GapTracker:
         self._newest[symbol] = seen.newest_us
 
     def _seen(self, symbol: str, expected: int) -> Seen:
-        holes = [hole.copy() for hole in self._holes.get(symbol, ())]
+        holes = list(map(copy, self._holes.get(symbol, ())))
         return Seen(self._lowest[symbol], expected, holes, self._newest_us(symbol))
 
     def _unexpected(self, symbol: str, first_id: int, last_id: int, payload: bytes | None) -> None:
@@ -186,9 +187,13 @@ class GapTracker:
 
     def _late(self, symbol: str, first_id: int, last_id: int, *, reach_back: bool) -> None:
         """Count late ids and take them out of the holes. ``reach_back``: ids below the lowest may be new ones."""
-        lowest = self._lowest[symbol]
-        new = self._reach_back(symbol, lowest, first_id, last_id) if first_id < lowest and reach_back else 0
-        filled = 0
+        lowest, new, filled = self._lowest[symbol], 0, 0
+        # Ids below the lowest are new, and open a hole up to it. Too far below, the frame is old, not late.
+        if reach_back and first_id < lowest <= last_id + 1 + _REACH:
+            if last_id + 1 < lowest:
+                self._holes.setdefault(symbol, []).insert(0, Hole(last_id + 1, lowest - 1))
+            self._lowest[symbol] = first_id
+            new = min(last_id + 1, lowest) - first_id
         holes = self._holes.get(symbol, [])
         for hole in [each for each in holes if each.first <= last_id and each.last >= first_id]:
             first, last = max(hole.first, first_id), min(hole.last, last_id)
@@ -199,15 +204,6 @@ class GapTracker:
             filled += last - first + 1
         self.out_of_order += filled
         self.duplicates += last_id - first_id + 1 - filled - new
-
-    def _reach_back(self, symbol: str, lowest: int, first_id: int, last_id: int) -> int:
-        """Take ids below the lowest that was seen, and open a hole up to it; return how many ids are new."""
-        if last_id + 1 < lowest - _REACH:  # too far below: an old frame, not a late one
-            return 0
-        if last_id + 1 < lowest:
-            self._holes.setdefault(symbol, []).insert(0, Hole(last_id + 1, lowest - 1))
-        self._lowest[symbol] = first_id
-        return min(last_id + 1, lowest) - first_id
 
 
 def severity(missing: int) -> str:

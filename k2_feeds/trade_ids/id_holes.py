@@ -16,9 +16,6 @@ class Hole(msgspec.Struct, eq=False):
     reason: str = "the venue's ids jump"
     age_s: float = 0.0
 
-    def copy(self) -> "Hole":
-        return Hole(self.first, self.last, self.reported, self.reason, self.age_s)
-
     def without(self, first: int, last: int) -> list["Hole"]:
         """Return the holes that are left when ids within this one came: none, one or two."""
         pieces = ((self.first, first - 1), (last + 1, self.last))

@@ -100,7 +100,16 @@ class Watermarks:
                 if (event := read_event(value))
             ]
             ours, foreign = self._ours(events)
-            frames = self._see(tracker, replay(consumer, self._frames, since_ms, _NEWEST, stop), foreign)
+            frames = 0
+            for value in replay(consumer, self._frames, since_ms, _NEWEST, stop):
+                try:
+                    frame = decode(value)
+                except MalformedFrame:  # it was not written by a feed
+                    continue
+                if frame.connection_id not in foreign:
+                    frames += 1
+                    for run in self._venue.route(frame.payload).runs:
+                        tracker.see(*run, frame.payload)
         finally:
             consumer.close()
         # Gaps that were reported before are not reported again.
@@ -128,18 +137,3 @@ class Watermarks:
             if is_ours:
                 ours.append(event)
         return ours, foreign
-
-    def _see(self, tracker: GapTracker, values: Iterable[bytes], foreign: set[str]) -> int:
-        """Give the tracker all ids of frames in Kafka, but not those of foreign connections; return how many frames."""
-        route, see, frames = self._venue.route, tracker.see, 0
-        for value in values:
-            try:
-                frame = decode(value)
-            except MalformedFrame:  # it was not written by a feed
-                continue
-            if frame.connection_id in foreign:
-                continue
-            frames += 1
-            for symbol, first_id, last_id in route(frame.payload).runs:
-                see(symbol, first_id, last_id, frame.payload)
-        return frames

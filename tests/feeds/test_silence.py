@@ -50,7 +50,7 @@ async def feeding(venue: ScriptedVenue) -> AsyncIterator[Fed]:
     )
     fleet, health = Fleet(source, feeds, feed), VenueHealth(source)
     watch = Watch(feed, fleet, Listed(source, feeds), feeds)
-    health.attach(Running(feed, fleet, watch, Counter()))
+    health.running = Running(feed, fleet, watch, Counter())
     fleet.start()
     try:
         yield Fed(feed, fleet.connections[0], watch, health)
@@ -160,7 +160,7 @@ async def test_a_feed_that_has_ended_is_counted_to_its_end_and_has_no_state() ->
     watch, metrics = Watch(feed, fleet, listed, feeds), FeedMetrics([health])
     listed.unlisted = frozenset({"BTCUSDT"})
     watch.look()
-    health.attach(Running(feed, fleet, watch, Counter()))
+    health.running = Running(feed, fleet, watch, Counter())
     state, breaks = (
         f'k2_feed_state{{exchange="{module.VENUE}",state="refused"}}',
         f'k2_feed_sequence_breaks_total{{exchange="{module.VENUE}"}}',
