@@ -66,11 +66,6 @@ class StackState(msgspec.Struct):
         return self.phase == "running" and all(part.state == READY for part in self.parts)
 
     @property
-    def recorded(self) -> bool:
-        """Whether its feed is fed from recordings."""
-        return self.source.partition(" ")[0] == "recording"
-
-    @property
     def identity(self) -> ProcessIdentity:
         """The supervisor's process."""
         return ProcessIdentity(self.pid, self.process_started)
