@@ -1,7 +1,7 @@
 """Read times as callers write them. Answers write theirs with :func:`k2_core.clock.iso`."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 _MOMENT: Final = re.compile(
@@ -27,17 +27,12 @@ def parse_moment(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a time such as 2024-08-08T23:55:00Z (at most microseconds)")
     try:
         moment = datetime.fromisoformat(f"{found['day']}T{found['time'] or '00:00'}").replace(tzinfo=UTC)
-        return moment - _offset(found["zone"])
+        zone = found["zone"] or "Z"
+        if zone in "Zz":
+            return moment
+        # fromisoformat would take the offset too, but accepts more forms than RFC 3339 has. time checks its bounds.
+        ahead = time(int(zone[1:3]), int(zone[4:6]))
+        offset = timedelta(hours=ahead.hour, minutes=ahead.minute)
+        return moment + offset if zone[0] == "-" else moment - offset
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a time that exists") from None
-
-
-def _offset(zone: str | None) -> timedelta:
-    if zone is None or zone in "Zz":
-        return timedelta()
-    # fromisoformat would take the offset too, but accepts more forms than RFC 3339 has.
-    hours, minutes = int(zone[1:3]), int(zone[4:6])
-    if hours > 23 or minutes > 59:  # noqa: PLR2004  # a zone's hours and minutes
-        raise ValueError(zone)
-    offset = timedelta(hours=hours, minutes=minutes)
-    return -offset if zone[0] == "-" else offset

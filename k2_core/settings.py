@@ -175,7 +175,7 @@ class Drain(_Section):
     )
     beat_interval_s: float = Field(5.0, gt=0, description="write a sign of life this often")
     dead_after_s: float = Field(
-        30.0, gt=0, description="a run without a beat for this long, whose process is gone, is dead"
+        30.0, gt=0, description="a run without a heartbeat for this long, whose process is gone, is dead"
     )
     hung_after_s: float = Field(
         300.0, gt=0, description="a run without progress for this long, which does not wait, hangs"

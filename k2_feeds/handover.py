@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 import psutil
 
-from k2_core import clock, process_identity
+from k2_core import clock, process_identity, whole_file
 from k2_core.errors import PartError, SettingsError
 from k2_core.logs import logger
 from k2_core.process_identity import ProcessIdentity
@@ -114,7 +114,7 @@ def this_process(venues: tuple[str, ...], health_port: int) -> Feeder:
 
 def claim(settings: Settings, me: Feeder, venue: str) -> None:
     """Record that this process feeds a venue, and is no longer a successor."""
-    _write(_pid_file(settings, venue), msgspec.json.encode(me))
+    whole_file.replace(_pid_file(settings, venue), msgspec.json.encode(me))
     if _read(_successor_file(settings, venue)) == me:
         _successor_file(settings, venue).unlink(missing_ok=True)
 
@@ -130,7 +130,7 @@ def give_up(settings: Settings, me: Feeder) -> None:
 def announce(settings: Settings, me: Feeder) -> None:
     """Record that this process is about to take these venues over."""
     for venue in me.venues:
-        _write(_successor_file(settings, venue), msgspec.json.encode(me))
+        whole_file.replace(_successor_file(settings, venue), msgspec.json.encode(me))
 
 
 def successor_of(settings: Settings, venue: str) -> Feeder | None:
@@ -205,7 +205,7 @@ def request_handover(settings: Settings, venue: str) -> Feeder:
         command = f"k2 feed run {' '.join(feeder.venues)} --take-over"
         msg = f"process {feeder.pid} feeds {venue}, and no k2 up watches over it: start its successor with {command}."
         raise PartError(msg)
-    _write(request_file(settings), json.dumps({"venue": venue}).encode())
+    whole_file.replace(request_file(settings), json.dumps({"venue": venue}).encode())
     return feeder
 
 
@@ -224,10 +224,3 @@ def _read(path: Path) -> Feeder | None:
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return feeder if feeder.process.is_running() else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)

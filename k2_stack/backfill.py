@@ -13,7 +13,7 @@ from k2_core import clock
 from k2_core.errors import PartAway, PartError
 from k2_core.settings import Settings
 from k2_stack import stack_state
-from k2_stack.dagster_graphql import DagsterPages, Failure, Progress
+from k2_stack.dagster_graphql import DagsterPages, Progress
 
 _POLL_S: Final = 1.0
 _AWAY_S: Final = 600.0
@@ -47,53 +47,46 @@ def backfill(settings: Settings, asset: str, first: date, last: date, *, with_do
         click.echo(f"{_counted(ended.done, 'partition')} rebuilt")
         return
     # The first failure is the error of this command; a few more go to standard error, and Dagster shows them all.
-    failures = pages.failures(backfill_id)
+    failures = [f"{each.step or 'the run'} of {each.days}: {each.reason}" for each in pages.failures(backfill_id)]
     for failure in failures[1:_SHOWN]:
-        click.echo(f"k2: also {_sentence(failure)}", err=True)
-    why = _sentence(failures[0]) if failures else ended.error or f"the backfill is {ended.status.lower()}"
+        click.echo(f"k2: also {failure}", err=True)
+    why = failures[0] if failures else ended.error or f"the backfill is {ended.status.lower()}"
     missing = f"{ended.targeted - ended.done} of {_counted(ended.targeted, 'partition')} not rebuilt"
     raise PartError(f"{missing}; why: {why}; see {pages.url}/runs/b/{backfill_id}")
 
 
 def _wait(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
-    """Show progress until the backfill has ended: a bar on a terminal, a line for each change in a pipe."""
+    """Show progress until the backfill has ended: a bar on a terminal, a line for each change in a pipe.
+
+    Raises:
+        PartError: the platform of this home has ended meanwhile, or Dagster answers with an error, or for ten minutes
+            not at all.
+    """
     console = Console(highlight=False)
     began, printed = clock.monotonic(), ""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("waiting", total=None)
+        gives_up_at = clock.monotonic() + _AWAY_S
         while True:
-            now = _patiently(settings, pages, backfill_id)
+            try:
+                now = pages.progress(backfill_id)
+            except PartAway:  # the supervisor restarts a webserver that died
+                if clock.monotonic() > gives_up_at:
+                    raise
+                stack_state.running(settings)  # raises when there is nobody left who would restart it
+                time.sleep(_POLL_S)
+                continue
             text = f"{now.done + now.failed} of {_counted(now.targeted, 'partition')} done"
             text += f", {now.failed} failed" if now.failed else ""
             bar.update(task, description=text, completed=now.done + now.failed, total=now.targeted or None)
             if not console.is_terminal and text != printed:
                 click.echo(f"[{clock.monotonic() - began:7.1f} s] {text}")
                 printed = text
-            if now.ended:
+            if now.status.startswith("COMPLETED") or now.status in {"FAILED", "CANCELED"}:
                 return now
             time.sleep(_POLL_S)
-
-
-def _patiently(settings: Settings, pages: DagsterPages, backfill_id: str) -> Progress:
-    """Ask until Dagster answers, for ten minutes at most: the supervisor restarts a webserver that died.
-
-    Raises:
-        PartError: the platform of this home has ended meanwhile, or Dagster answers with an error, or not in time.
-    """
-    gives_up_at = clock.monotonic() + _AWAY_S
-    while True:
-        try:
-            return pages.progress(backfill_id)
-        except PartAway:
-            if clock.monotonic() > gives_up_at:
-                raise
-            stack_state.running(settings)  # raises when there is nobody left who would restart it
-            time.sleep(_POLL_S)
-
-
-def _sentence(failure: Failure) -> str:
-    return f"{failure.step or 'the run'} of {failure.days}: {failure.reason}"
+            gives_up_at = clock.monotonic() + _AWAY_S
 
 
 def _counted(number: int, noun: str) -> str:

@@ -6,65 +6,50 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from k2_core.settings import DEVELOPMENT_API_KEY, Settings
+from k2_core.settings import Settings
 from k2_core.venues import VENUES
 from k2_stack import probes
 from k2_stack.stack_state import StackState
+from k2_stack.terminal import shown_key
 
 _WIDTH = 78
 
 
 def banner(settings: Settings, now: StackState, *, detached: bool = False) -> str:
     """Return the banner of a platform that runs: where to look, what to ask, how to stop."""
-    api = now.url("api")
+    api, feed = now.url("api"), now.part("feed")
+    try:
+        fed = probes.feed_symbols(settings.ports.feed_health)
+    except (probes.NotYet, LookupError):
+        fed = {venue: list(settings.feeds.of(venue).symbols) for venue in settings.feeds.venues}
+    # A symbol that the feed has subscribed to, in the API's spelling.
+    instruments = (VENUES[venue].instrument_of(symbol) for venue, symbols in fed.items() for symbol in symbols)
+    symbol = next((each.symbol for each in instruments if each), "BTCUSDT")
     lines = [
         "─" * _WIDTH,
         f"K2 runs (source {now.source}, ready after {now.ready_after_s or 0:.0f} s)",
         "",
         f"  Dagster UI   {now.url('dagster-webserver')}",
         f"  API docs     {api}/docs",
-        f"  API key      {api_key(settings) or 'the one in K2_API__KEY'}",
-        f"  candles      {curl(settings, api, _symbol(settings))}",
+        f"  API key      {shown_key(settings) or 'the one in K2_API__KEY'}",
+        f"  candles      {curl(settings, api, symbol)}",
         "",
         f"  data         {settings.home}",
         f"  logs         {settings.home / 'logs'}, or: {_command(settings, 'logs PART')}",
         f"  state        {_command(settings, 'status')}",
         f"  stop         {'' if detached else 'Ctrl-C here, or: '}{_command(settings, 'down')}",
-        *(["", f"  ! {warning}"] if (warning := trouble(now)) else []),
-        "─" * _WIDTH,
     ]
+    if feed is not None and feed.trouble:  # it serves, but has no connection
+        lines += ["", f"  ! The feed has no connection yet and keeps trying: {feed.message}"]
+    lines.append("─" * _WIDTH)
     return "\n".join(lines)
-
-
-def api_key(settings: Settings) -> str | None:
-    """Return the development key; None for a key of the user's own, which is never printed."""
-    key = settings.api.key.get_secret_value()
-    return key if key == DEVELOPMENT_API_KEY else None
 
 
 def curl(settings: Settings, api: str, symbol: str) -> str:
     """Return a shell command that shows the newest candles of ``symbol``, in the API's spelling."""
     # The shell replaces the variable, so that a key of the user's own is in no log and in no scrollback.
-    key = api_key(settings) or "$K2_API__KEY"
+    key = shown_key(settings) or "$K2_API__KEY"
     return f'curl -H "X-API-Key: {key}" "{api}/v1/ohlcv/1m?symbol={quote(symbol)}&limit=5"'
-
-
-def trouble(now: StackState) -> str | None:
-    """Return a sentence when the feed serves but has no connection; None when all is well."""
-    feed = now.part("feed")
-    if feed is None or not feed.trouble:
-        return None
-    return f"The feed has no connection yet and keeps trying: {feed.message}"
-
-
-def _symbol(settings: Settings) -> str:
-    """Return a symbol that the feed has subscribed to, in the API's spelling."""
-    try:
-        fed = probes.feed_symbols(settings.ports.feed_health)
-    except (probes.NotYet, LookupError):
-        fed = {venue: list(settings.feeds.of(venue).symbols) for venue in settings.feeds.venues}
-    found = (VENUES[venue].instrument_of(symbol) for venue, symbols in fed.items() for symbol in symbols)
-    return next((each.symbol for each in found if each), "BTCUSDT")
 
 
 def _command(settings: Settings, arguments: str) -> str:

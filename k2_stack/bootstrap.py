@@ -28,18 +28,14 @@ class CannotInstall(Exception):
 def main() -> int:
     """Install what the lock names; do nothing when ``.venv`` holds it already."""
     try:
-        if not is_installed():
+        # The stamp holds what was installed: the lock, with which Python, in which folder.
+        if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint()):
             require_python()
             install()
     except CannotInstall as error:
         sys.stderr.write(f"k2: {error}\n")
         return 1
     return 0
-
-
-def is_installed() -> bool:
-    """Return whether ``.venv`` was installed from this lock, with this Python, in this folder."""
-    return PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint()
 
 
 def fingerprint() -> str:

@@ -84,10 +84,6 @@ class Progress:
     failed: int
     error: str
 
-    @property
-    def ended(self) -> bool:
-        return self.status.startswith("COMPLETED") or self.status in {"FAILED", "CANCELED"}
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -166,19 +162,14 @@ class DagsterPages:
                 continue
             first, last = (tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
             days = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
-            failed.append(_failure_of(self._events(run["id"]), days, run["status"].lower()))
+            # All pages of its events: the log of many days has thousands, and why it failed comes last.
+            events: list[dict[str, Any]] = []
+            page: dict[str, Any] = {"cursor": None, "hasMore": True}
+            while page.get("hasMore"):
+                page = self._ask(_REASONS, run=run["id"], after=page["cursor"])["logsForRun"]
+                events += page.get("events", [])
+            failed.append(_failure_of(events, days, run["status"].lower()))
         return sorted(failed, key=lambda failure: failure.days)
-
-    def _events(self, run_id: str) -> list[dict[str, Any]]:
-        """Return a run's events, page by page: the log of many days has thousands, and why it failed comes last."""
-        events: list[dict[str, Any]] = []
-        after = None
-        while True:
-            page = self._ask(_REASONS, run=run_id, after=after)["logsForRun"]
-            events += page.get("events", [])
-            if not page.get("hasMore"):
-                return events
-            after = page["cursor"]
 
     def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = {"query": query, "variables": variables}

@@ -36,10 +36,14 @@ class Deaths:
 
 def cause(code: int) -> str:
     """Return the words for a return code: ``killed by SIGKILL``, ``exit status 143, after SIGTERM``."""
+    number = -code if code < 0 else code - _SHELL
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
     if code < 0:
-        return f"killed by {_name(-code)}"
-    after = f", after {_name(code - _SHELL)}" if code > _SHELL else ""
-    return f"exit status {code}{after}"
+        return f"killed by {name}"
+    return f"exit status {code}, after {name}" if code > _SHELL else f"exit status {code}"
 
 
 def out_of_memory_kills() -> int:
@@ -53,10 +57,3 @@ def out_of_memory_kills() -> int:
         counts = (line.partition(" ")[2] for line in lines if line.startswith("oom_kill "))
         total += sum(int(count) for count in counts if count.isdecimal())
     return total
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -72,16 +72,8 @@ class RunningPlatform:
         found: dict[str, dict[str, Any]] = self._get(f"http://127.0.0.1:{self._settings.ports.feed_health}/health")
         return found.get("venues", {})
 
-    def venues_that_all_sent(self) -> dict[str, dict[str, Any]] | None:
-        venues = self.venues()
-        return venues if all(venue["messages"] > 0 for venue in venues.values()) else None
-
     def count_of(self, venue: str, what: str) -> int:
         return int(self.venues().get(venue, {}).get(what, 0))
-
-    def is_connected(self) -> bool:
-        venues = self.venues()
-        return bool(venues) and all(venue["connected"] for venue in venues.values())
 
     def candles(self) -> list[dict[str, Any]]:
         url = f"http://127.0.0.1:{self._settings.ports.api}/v1/ohlcv/1m?symbol=BTCUSDT&exchange=binance&limit=20"
@@ -99,7 +91,10 @@ class RunningPlatform:
     def connected_successor_of(self, before: int | None) -> int | None:
         """Return the pid of the feed once it is another process than ``before`` and all its venues are connected."""
         pid = self.pid_of("feed")
-        return pid if pid != before and self.is_connected() else None
+        if pid == before:
+            return None
+        venues = self.venues()
+        return pid if venues and all(venue["connected"] for venue in venues.values()) else None
 
     def inject(self, fault: str, venue: str, **details: object) -> None:
         """Have the simulator do something wrong."""
@@ -133,21 +128,26 @@ class Tour:
         Raises:
             PartError: something that was to happen did not, within five minutes.
         """
-        self.watch_data_flow()
-        self.break_connections()
-        self.replace_feed()
-        self.kill_feed()
-        self.count_rows()
-
-    def watch_data_flow(self) -> None:
+        platform = self._platform
         self._title(
             "Three venues send trades and quotes. The feed stamps every frame and hands it to Kafka, byte for byte."
         )
-        venues = self._await("the first frames", self._platform.venues_that_all_sent)
+        venues = self._await(
+            "the first frames",
+            lambda: (found := platform.venues()) and all(venue["messages"] > 0 for venue in found.values()) and found,
+        )
         self._line(", ".join(f"{name} {venue['messages']:,} frames" for name, venue in venues.items()))
 
         self._title("The drain moves Kafka into bronze and silver every 10 s; gold and candles follow by themselves.")
-        self._line(_spelled(self._await("the first candle", lambda: next(iter(self._platform.candles()), None))))
+        self._line(_spelled(self._await("the first candle", lambda: next(iter(platform.candles()), None))))
+
+        self.break_connections()
+        self.replace_and_kill_feed()
+        rows = platform.rows()
+        self._title("What the lake holds now:")
+        for name, count in rows.items():
+            if count:
+                self._line(f"{name:28}{count:>9,}")
 
     def break_connections(self) -> None:
         platform = self._platform
@@ -172,7 +172,7 @@ class Tour:
         self._await("the drain to judge it", lambda: platform.rows().get("silver_coinbase_rejected", 0) > 0)
         self._line("silver_coinbase_rejected holds it with its reason and its bytes: k2-query rejected shows it.")
 
-    def replace_feed(self) -> None:
+    def replace_and_kill_feed(self) -> None:
         self._title("A new version of the feed is deployed: a successor subscribes first, then the old process ends.")
         before = self._platform.pid_of("feed")
         request_handover(self._settings, "binance")
@@ -180,10 +180,9 @@ class Tour:
         after = self._await("the successor", lambda: self._platform.connected_successor_of(before))
         self._line(f"pid {before} has handed over to pid {after}; both fed for a moment, none missed a trade.")
 
-    def kill_feed(self) -> None:
         self._title("kill -9 of the feed.")
         before = self._platform.pid_of("feed")
-        assert before  # noqa: S101  # replace_feed has just waited for it
+        assert before  # noqa: S101  # the hand-over has just waited for it
         os.kill(before, signal.SIGKILL)
         self._await("the supervisor to start it again", lambda: self._platform.connected_successor_of(before))
         gaps = self._await(
@@ -197,13 +196,6 @@ class Tour:
             lambda: next((each for each in self._platform.candles() if each["missing_trades"] > 0), None),
         )
         self._line(_spelled(candle))
-
-    def count_rows(self) -> None:
-        rows = self._platform.rows()
-        self._title("What the lake holds now:")
-        for name, count in rows.items():
-            if count:
-                self._line(f"{name:28}{count:>9,}")
 
     def _title(self, text: str) -> None:
         self._console.print(f"\n{clock.monotonic() - self._began:4.0f} s  {text}", style="bold")

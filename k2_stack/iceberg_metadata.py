@@ -20,6 +20,7 @@ from k2_core.settings import Settings
 
 _TRIES: Final = 3
 _CATALOG_WAIT_S: Final = 5.0
+_LAYERS: Final = ("bronze_", "silver_", "reference_", "gold_crypto", "gold_")
 
 
 class Snapshot(msgspec.Struct, rename="kebab"):
@@ -39,11 +40,6 @@ class Snapshot(msgspec.Struct, rename="kebab"):
     def at_s(self) -> float:
         """When it was committed, seconds since 1970."""
         return self.timestamp_ms / 1000
-
-    @property
-    def offsets(self) -> Offsets:
-        """The vector that it was committed with; empty when it was none of a drain."""
-        return Offsets.from_properties(self.summary)
 
 
 class _Field(msgspec.Struct):
@@ -71,16 +67,8 @@ class LakeTable:
     def __init__(self, metadata: bytes, read: Read) -> None:
         self._metadata = msgspec.json.decode(metadata, type=_Metadata)
         self._read = read
-
-    @property
-    def uuid(self) -> str:
-        """Which table this is; one made again has another."""
-        return self._metadata.table_uuid
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """The table's properties."""
-        return self._metadata.properties
+        self.uuid = self._metadata.table_uuid  # of this table; one created again by the same name has another
+        self.properties = self._metadata.properties
 
     @property
     def offsets(self) -> Offsets:
@@ -118,21 +106,17 @@ class LakeTable:
                 return found
         return found
 
-    def committed_at_s(self, sequence: int) -> float | None:
-        """Return when a sequence number was committed, or the nearest time after it that the history still knows."""
-        return next((each.at_s for each in self.snapshots if each.sequence_number >= sequence), None)
-
     def files(self, time_column: str | None = None) -> Iterator[LakeFile]:
         """Yield the live data files that hold rows; with bounds of a column of times, when one is named."""
-        bounded = Bounded(None if time_column is None else self._column(time_column))
+        column = None
+        if time_column is not None:
+            schemas = {each.schema_id: each for each in self._metadata.schemas}
+            fields = schemas[self._metadata.current_schema_id].fields
+            column = next(each.id for each in fields if each.name == time_column)
+        bounded = Bounded(column)
         for manifest in MANIFESTS.listed(self.current.manifest_list, self._read) if self.current else ():
             if not manifest.strikes_out:
                 yield from (each for each in MANIFESTS.files(manifest, self._read, bounded) if each.rows)
-
-    def _column(self, name: str) -> int:
-        schemas = {each.schema_id: each for each in self._metadata.schemas}
-        fields = schemas[self._metadata.current_schema_id].fields
-        return next(each.id for each in fields if each.name == name)
 
     def open(self, file: LakeFile) -> str | bytes:
         """Return a data file's path on this machine, or its bytes when it is elsewhere."""
@@ -146,7 +130,15 @@ def read_tables(settings: Settings) -> dict[str, LakeTable]:
         sqlite3.Error, SQLAlchemyError: the catalog cannot be read.
         OSError: a file of the warehouse cannot be read.
     """
-    read = _reader(settings)
+
+    def read(location: str) -> bytes:
+        path = local_path(location)
+        if path is not None:
+            return Path(path).read_bytes()
+        from pyiceberg.io import load_file_io  # noqa: PLC0415  # only pyiceberg reads a store of the user's own
+
+        return reading(load_file_io(dict(settings.catalog.properties), location))(location)
+
     for attempt in range(_TRIES):
         try:
             found = {name: LakeTable(read(location), read) for name, location in _locations(settings).items()}
@@ -154,7 +146,10 @@ def read_tables(settings: Settings) -> dict[str, LakeTable]:
             if attempt == _TRIES - 1:
                 raise
         else:
-            return dict(sorted(found.items(), key=lambda item: _place_in_flow(item[0])))
+            ordered = sorted(found)
+            # By layer, what belongs to none of them last; sorting keeps the order of names in each.
+            ordered.sort(key=lambda name: [not name.startswith(layer) for layer in _LAYERS])
+            return {name: found[name] for name in ordered}
     raise AssertionError
 
 
@@ -178,23 +173,6 @@ def _locations(settings: Settings) -> dict[str, str]:
             "SELECT table_name, metadata_location FROM iceberg_tables WHERE table_namespace = ?", (namespace,)
         )
         return dict(rows.fetchall())
-
-
-def _place_in_flow(name: str) -> tuple[int, str]:
-    layers = ("bronze_", "silver_", "reference_", "gold_crypto", "gold_")
-    return next((place for place, layer in enumerate(layers) if name.startswith(layer)), len(layers)), name
-
-
-def _reader(settings: Settings) -> Read:
-    def read(location: str) -> bytes:
-        path = local_path(location)
-        if path is not None:
-            return Path(path).read_bytes()
-        from pyiceberg.io import load_file_io  # noqa: PLC0415  # as above
-
-        return reading(load_file_io(dict(settings.catalog.properties), location))(location)
-
-    return read
 
 
 def local_path(location: str) -> str | None:

@@ -57,22 +57,23 @@ def prepare_broker(settings: Settings) -> None:
     Raises:
         PartError: Kafka's storage tool refused.
     """
-    folder = _kafka_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    file = _properties_file(settings)
+    file.parent.mkdir(parents=True, exist_ok=True)
     properties = broker_properties(settings)
-    _properties_file(settings).write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-    if (folder / "data" / "meta.properties").exists():
+    file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    storage = Path(properties["log.dirs"])
+    if (storage / "meta.properties").exists():
         return
     cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
     if cluster.startswith("-"):  # the tool would read it as an option
         cluster = f"K{cluster[1:]}"
-    tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(_properties_file(settings)))
+    tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file))
     done = subprocess.run(
         _kafka(tool, "-Xmx128m"), capture_output=True, text=True, check=False, timeout=_FORMAT_TIMEOUT_S
     )
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        msg = f"Kafka could not format {_kafka_folder(settings) / 'data'}: {' '.join(last)}."
+        msg = f"Kafka could not format {storage}: {' '.join(last)}."
         raise PartError(msg)
 
 
@@ -92,7 +93,7 @@ def broker_properties(settings: Settings) -> dict[str, str]:
         "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(_kafka_folder(settings) / "data"),
+        "log.dirs": str(settings.home / "kafka" / "data"),
         "auto.create.topics.enable": "false",  # K2 creates its topics, with their partitions and retention
         # Kafka's own topics have 50 partitions and three replicas by default; one broker can hold one replica.
         "offsets.topic.num.partitions": "1",
@@ -140,9 +141,5 @@ def _kafka(arguments: Iterable[str], heap: str) -> list[str]:
     return [str(java()), heap, "-Xmn64m", *_JVM, logging, "-cp", ":".join(map(str, paths)), *arguments]
 
 
-def _kafka_folder(settings: Settings) -> Path:
-    return settings.home / "kafka"
-
-
 def _properties_file(settings: Settings) -> Path:
-    return _kafka_folder(settings) / "server.properties"
+    return settings.home / "kafka" / "server.properties"

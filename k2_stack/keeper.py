@@ -69,7 +69,15 @@ class Keeper:
             await event.wait()
         self._now.began_s = elapsed()
         await self._start()
-        await (self._await_step() if self._part.is_step else self._await_ready())
+        if self._part.is_step:
+            while self._exited() is None:
+                self._now.message = last_line(self._log)
+                await asyncio.sleep(LOOK_S)
+            if self._exited():
+                raise PartError(last_line(self._log) or f"{self._part.name} failed: see {self._log}.")
+            self._now.state, self._now.message, self._now.pid = stack_state.READY, last_line(self._log), None
+        else:
+            await self._await_ready()
         self._now.took_s = elapsed() - self._now.began_s
         self.ready.set()
         self._publish()
@@ -106,14 +114,6 @@ class Keeper:
         self._now.pid, self._now.process_started = process.pid, leader.started if leader else None
         self._publish()
 
-    async def _await_step(self) -> None:
-        while self._exited() is None:
-            self._now.message = last_line(self._log)
-            await asyncio.sleep(LOOK_S)
-        if self._exited():
-            raise PartError(last_line(self._log) or f"{self._part.name} failed: see {self._log}.")
-        self._now.state, self._now.message, self._now.pid = stack_state.READY, last_line(self._log), None
-
     async def _await_ready(self) -> None:
         """Ask the part until it serves; raise PartError if it ends, or does not serve within three minutes."""
         deadline = clock.monotonic() + READY_WITHIN_S
@@ -140,7 +140,12 @@ class Keeper:
         part that answers with an error, or that it waits, is not silent: a restart would not help it.
         """
         failures, heard_at = 0, clock.monotonic()
-        while not await self._ends_within(ASK_READY_S) or self._succeeded():
+        while True:
+            for _ in range(int(ASK_READY_S / LOOK_S)):
+                if self._exited() is None:
+                    await asyncio.sleep(LOOK_S)
+            if self._exited() is not None and not self._succeeded():
+                return self._deaths.sentence(self._exited() or 0)
             try:
                 processes.limit_log(self._log)
             except OSError:  # a full disk: remove the copy, and limit the log once there is space
@@ -161,13 +166,6 @@ class Keeper:
             asked_often = failures > FAILURES_UNTIL_REPORTED
             if self.process and asked_often and silent_s > self._settings.supervisor.silent_after_s:
                 return f"it gave no sign of life for {silent_s:.0f} s"
-        return self._deaths.sentence(self._exited() or 0)
-
-    async def _ends_within(self, seconds: float) -> bool:
-        for _ in range(int(seconds / LOOK_S)):
-            if self._exited() is None:
-                await asyncio.sleep(LOOK_S)
-        return self._exited() is not None
 
     # A hand-over, so that the feed misses nothing while its version changes: whoever wants one writes the request
     # file. The keeper then starts a successor beside the process. The successor subscribes, takes the feed over, and

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypedDict
 
 from k2_core import clock
 from k2_core.lake.source_memory import oldest_remembered, seen_days
+from k2_core.offsets import Offsets
 from k2_core.topics import FEED_EVENTS, raw_topic
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable
@@ -130,33 +131,27 @@ def newest_at_s(tables: dict[str, LakeTable]) -> dict[str, float]:
 
 def below(tables: dict[str, LakeTable]) -> dict[str, Below]:
     """Return what each layer above bronze has not taken in of the one below it."""
-    silver = [
-        _behind_bronze(bronze, tables[twin])
-        for name, bronze in tables.items()
-        if name.startswith("bronze_") and (twin := name.replace("bronze_", "silver_", 1)) in tables
-    ]
+    # Silver lacks the messages between its own committed offsets and those of bronze. They have waited since the first
+    # commit of bronze, among those that its history keeps, that went beyond silver's: each summary has its offsets.
+    silver = []
+    for name, bronze in tables.items():
+        twin = tables.get(name.replace("bronze_", "silver_", 1)) if name.startswith("bronze_") else None
+        if twin is None:
+            continue
+        taken, oldest_at_s = twin.offsets, None
+        count = sum(max(following - (taken.get(*place) or 0), 0) for place, following in bronze.offsets.items())
+        for each in bronze.snapshots if count else ():  # oldest first
+            committed = Offsets.from_properties(each.summary)
+            if any(following > (taken.get(*place) or 0) for place, following in committed.items()):
+                oldest_at_s = each.at_s
+                break
+        silver.append(Below(count, oldest_at_s))
     found = {"silver": _sum(silver)}
     for layer, name in GOLD.items():
         data = name.rpartition("_")[2]
         sources = [each for each in tables if each.startswith("silver_") and each.endswith(f"_{data}")]
         found[layer] = _behind_sources(tables, name, sources)
     return {**found, "candles": _behind_sources(tables, CANDLES, [GOLD["gold_trades"]])}
-
-
-def _behind_bronze(bronze: LakeTable, silver: LakeTable) -> Below:
-    """Compare committed offsets: silver lacks the messages between its own and those of bronze.
-
-    They have waited since the first commit of bronze, among those that its history keeps, that went beyond silver's.
-    """
-    taken = silver.offsets
-    count = sum(max(following - (taken.get(*place) or 0), 0) for place, following in bronze.offsets.items())
-    if not count:
-        return NOTHING
-    # The vector of committed offsets is in each commit's summary. Oldest first: the first beyond silver is the one.
-    for each in bronze.snapshots:
-        if any(following > (taken.get(*place) or 0) for place, following in each.offsets.items()):
-            return Below(count, each.at_s)
-    return Below(count, None)
 
 
 def _behind_sources(tables: dict[str, LakeTable], name: str, sources: Iterable[str]) -> Below:
@@ -177,7 +172,9 @@ def _behind_sources(tables: dict[str, LakeTable], name: str, sources: Iterable[s
             if day >= oldest_day and file.sequence > days.get(day, 0):
                 new.append(file)
         if new:
-            oldest_at_s = source.committed_at_s(min(file.sequence for file in new))
+            # When the oldest of them was committed, or the nearest time after it that the history still knows.
+            first = min(file.sequence for file in new)
+            oldest_at_s = next((each.at_s for each in source.snapshots if each.sequence_number >= first), None)
             found.append(Below(sum(file.rows for file in new), oldest_at_s))
     return _sum(found)
 

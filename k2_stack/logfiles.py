@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -40,33 +41,27 @@ def tail(log: Path, lines: int, *, follow: bool) -> Iterator[str]:
             if line := file.readline():
                 yield line
                 continue
-            # A start of the part may have set the log aside, or limit_log has emptied it.
-            if _is_another(log, file.fileno(), file.tell()):
-                file.close()
-                file = log.open(errors="replace")
+            # A start of the part may have set the log aside, so that the name belongs to another file, or limit_log has
+            # emptied it.
+            own = Path(f"/proc/self/fd/{file.fileno()}").stat()
+            with suppress(FileNotFoundError):
+                now = log.stat()
+                if now.st_ino != own.st_ino or now.st_size < file.tell():
+                    file.close()
+                    file = log.open(errors="replace")
             time.sleep(LOOK_S)
     finally:
         file.close()
-
-
-def _is_another(log: Path, descriptor: int, position: int) -> bool:
-    """Return whether the name now belongs to another file, or the file has become shorter."""
-    try:
-        now = log.stat()
-    except FileNotFoundError:
-        return False
-    return now.st_ino != Path(f"/proc/self/fd/{descriptor}").stat().st_ino or now.st_size < position
 
 
 def stamp_output(log: Path) -> None:
     """Put the time before each line that this process prints from now on, if ``log`` is where its output goes."""
     # Detached, the supervisor's output goes to its log. On a terminal, lines carry no time.
     if log.exists() and os.path.samestat(os.fstat(1), log.stat()):
-        sys.stdout, sys.stderr = _stamped(sys.stdout.buffer), _stamped(sys.stderr.buffer)
-
-
-def _stamped(out: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]  # no name is needed
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(Stamped(out), "utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]  # no name is needed
+            for out in (sys.stdout.buffer, sys.stderr.buffer)
+        )
 
 
 def unstamped(line: str) -> str:

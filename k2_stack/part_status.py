@@ -3,12 +3,12 @@
 import sqlite3
 from typing import Final, TypedDict
 
-from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, Beat, read_beat
+from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_runs
 from k2_core import clock
 from k2_core.settings import Settings
 from k2_stack import processes, stack_state
-from k2_stack.stack_state import PartState, StackState
+from k2_stack.stack_state import StackState
 
 KEPT: Final = ("drain", "refine")
 
@@ -38,7 +38,14 @@ def part_statuses(settings: Settings, now: StackState, *, running: bool) -> list
         # A part's memory is that of its whole session. Runs are descendants of Dagster's code server: kept runs among
         # them are listed by themselves, and not counted twice.
         own = left.get(part.identity, []) if part.identity else []
-        state, message = _state_and_message(part, running=running, lives=bool(own))
+        # The supervisor's word on a part, corrected by what is seen of its processes, which is newer.
+        state, message = part.state, part.message
+        if not running and own:
+            state, message = "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
+        elif not running:
+            state, message = stack_state.STOPPED, ""
+        elif part.own and not own and part.state in {stack_state.READY, stack_state.FAILING}:
+            state, message = stack_state.RESTARTING, "it has ended, and is started again"
         found.append(
             PartStatus(
                 name=part.name,
@@ -46,23 +53,12 @@ def part_statuses(settings: Settings, now: StackState, *, running: bool) -> list
                 pid=part.pid if own else None,
                 port=part.port,
                 url=part.url,
-                rss_mb=processes.memory_mb(each for each in own if each.pid not in counted_apart),
+                rss_mb=processes.memory_mb(each.pid for each in own if each.pid not in counted_apart),
                 restarts=part.restarts,
                 message=message,
             )
         )
     return [*found, *kept]
-
-
-def _state_and_message(part: PartState, *, running: bool, lives: bool) -> tuple[str, str]:
-    """Return the supervisor's word on a part, corrected by what is seen of its processes, which is newer."""
-    if not running:
-        if lives:
-            return "orphaned", "its supervisor is gone: k2 up takes over, k2 down ends it"
-        return stack_state.STOPPED, ""
-    if part.own and not lives and part.state in {stack_state.READY, stack_state.FAILING}:
-        return stack_state.RESTARTING, "it has ended, and is started again"
-    return part.state, part.message
 
 
 def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
@@ -83,31 +79,27 @@ def _kept(kept: KeptRun, settings: Settings) -> PartStatus | None:
             failing = True
             message = f"no sign of life for {silent_s:.0f} s, though its process is there; the last was: {message}"
         state = stack_state.FAILING if failing else stack_state.READY
-    else:
-        state, message = _between_runs(kept, beat, silent_s, settings)
+    else:  # between two runs; an error that ended one will most likely end the next too
+        failed = beat.phase == STOPPED and bool(beat.detail)
+        if failed:
+            why = f"its run was ended by an error that the {kept.label} does not know, {beat.detail}"
+        elif beat.phase == STOPPED:
+            why = "its run has ended"
+        else:
+            why = f"its process {beat.pid} ended while {beat.phase} and left no message: it was killed, or crashed"
+        late = silent_s > settings.supervisor.behind_after_s
+        then = "the sensor starts the next one"
+        if late:
+            then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.label}` and `k2 logs dagster-daemon`"
+        state = stack_state.FAILING if failed or late else stack_state.RESTARTING
+        message = f"{why}; {then}"
     return {
         "name": kept.label,
         "state": state,
         "pid": beat.pid if lives else None,
         "port": None,
         "url": None,
-        "rss_mb": processes.process_memory_mb(beat.pid) if lives else 0.0,
+        "rss_mb": processes.memory_mb([beat.pid]) if lives else 0.0,
         "restarts": 0,
         "message": message,
     }
-
-
-def _between_runs(kept: KeptRun, beat: Beat, silent_s: float, settings: Settings) -> tuple[str, str]:
-    """Return the state and the message between two runs; an error that ended one will most likely end the next too."""
-    failed = beat.phase == STOPPED and bool(beat.detail)
-    if failed:
-        why = f"its run was ended by an error that the {kept.label} does not know, {beat.detail}"
-    elif beat.phase == STOPPED:
-        why = "its run has ended"
-    else:
-        why = f"its process {beat.pid} ended while {beat.phase} and left no message: it was killed, or crashed"
-    late = silent_s > settings.supervisor.behind_after_s
-    then = "the sensor starts the next one"
-    if late:
-        then = f"no other has begun for {silent_s:.0f} s: see `k2 logs {kept.label}` and `k2 logs dagster-daemon`"
-    return stack_state.FAILING if failed or late else stack_state.RESTARTING, f"{why}; {then}"

@@ -59,13 +59,33 @@ class Part:
 
 def plan(settings: Settings, source: Source) -> list[Part]:
     """Return the steps and parts of a platform, in the order in which they are shown."""
-    api = settings.ports.api
-    parts = [
-        *_kafka_and_registry(settings),
-        *([_simulator(settings, source)] if source.simulated else []),
+    api, feed, simulator = settings.ports.api, settings.ports.feed_health, settings.ports.simulator
+    parts = _kafka_and_registry(settings)
+    if source.simulated:
+        parts.append(
+            Part(
+                "simulator",
+                command=lambda: [*_K2, "feed", "simulate", "--port", str(simulator), *source.simulator_arguments()],
+                probe=lambda _: probes.simulator(simulator),
+                ports={simulator: "simulator"},
+                url=f"ws://127.0.0.1:{simulator}",
+                # A recording waits for the feed, which subscribes to all of its symbols.
+                environment=lambda: {"K2_SIMULATOR__WAIT_FOR_ALL": "true"},
+            )
+        )
+    parts += [
         _step("tables"),
         _step("dagster-home"),
-        _feed(settings, source),
+        Part(
+            "feed",
+            after=("broker", "registry", *(("simulator",) if source.simulated else ())),
+            command=lambda: [*_K2, "feed", "run"],
+            probe=lambda _: probes.feed(feed, "" if source.simulated else WITHOUT_VENUE),
+            ports={feed: "feed_health"},
+            url=f"http://127.0.0.1:{feed}/health",
+            environment=lambda: _venues(settings, source),
+            handover=request_file(settings),
+        ),
         *_dagster(settings, source),
         Part(
             "api",
@@ -118,33 +138,6 @@ def _kafka_and_registry(settings: Settings) -> list[Part]:
             )
         )
     return parts
-
-
-def _simulator(settings: Settings, source: Source) -> Part:
-    port = settings.ports.simulator
-    return Part(
-        "simulator",
-        command=lambda: [*_K2, "feed", "simulate", "--port", str(port), *source.simulator_arguments()],
-        probe=lambda _: probes.simulator(port),
-        ports={port: "simulator"},
-        url=f"ws://127.0.0.1:{port}",
-        # A recording waits for the feed, which subscribes to all of its symbols.
-        environment=lambda: {"K2_SIMULATOR__WAIT_FOR_ALL": "true"},
-    )
-
-
-def _feed(settings: Settings, source: Source) -> Part:
-    port = settings.ports.feed_health
-    return Part(
-        "feed",
-        after=("broker", "registry", *(("simulator",) if source.simulated else ())),
-        command=lambda: [*_K2, "feed", "run"],
-        probe=lambda _: probes.feed(port, "" if source.simulated else WITHOUT_VENUE),
-        ports={port: "feed_health"},
-        url=f"http://127.0.0.1:{port}/health",
-        environment=lambda: _venues(settings, source),
-        handover=request_file(settings),
-    )
 
 
 def _venues(settings: Settings, source: Source) -> dict[str, str]:

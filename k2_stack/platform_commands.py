@@ -108,7 +108,7 @@ def logs(part: str, follow: bool, lines: int) -> None:
     from k2_core.settings import load_settings
     from k2_stack import logfiles
 
-    log = load_settings().home / "logs" / f"{part}.log"
+    log = logfiles.log_of(load_settings(), part)
     if not log.exists():
         msg = f"{part} has written no log yet: {log} does not exist."
         raise PartError(msg)

@@ -105,7 +105,7 @@ def dagster_code(port: int) -> Answer:
 
 def dagster_webserver(port: int) -> Answer:
     """Ask Dagster's GraphQL whether every code location is loaded."""
-    workspace = _graphql(port, _LOCATIONS)["workspaceOrError"]
+    workspace = _get(f"http://127.0.0.1:{port}/graphql", query=_LOCATIONS)["data"]["workspaceOrError"]
     for entry in workspace.get("locationEntries", []):
         found = entry["locationOrLoadError"] or {}
         if found.get("__typename") != "RepositoryLocation":
@@ -119,7 +119,8 @@ def dagster_daemon(webserver_port: int, started_s: float) -> Answer:
     A daemon writes a heartbeat every 30 s; Dagster itself calls it healthy for half an hour after the last one.
     """
     try:
-        statuses = _graphql(webserver_port, _DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        found = _get(f"http://127.0.0.1:{webserver_port}/graphql", query=_DAEMONS)
+        statuses = found["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
     except Silent as reason:  # of the webserver, not of the daemon
         raise NotYet(str(reason)) from None
     required = {status["daemonType"].lower(): status for status in statuses if status["required"]}
@@ -143,10 +144,6 @@ def api(url: str) -> Answer:
         _get(f"{url}/health")
         raise NotYet(f"the catalog is not read: {reason}") from None
     return Answer()
-
-
-def _graphql(port: int, query: str) -> Any:
-    return _get(f"http://127.0.0.1:{port}/graphql", query=query)["data"]
 
 
 def _get(url: str, *, any_status: bool = False, query: str | None = None) -> Any:

@@ -67,14 +67,14 @@ def marked(home: Path) -> list[Process]:
 
     They are known by their environment, so none is missed when the supervisor was killed before it noted a pid.
     """
-    return [process for process in psutil.process_iter() if _mark_of(process) == str(home)]
-
-
-def _mark_of(process: Process) -> str | None:
-    try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARK)
-    except (psutil.Error, OSError):
-        return None
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == str(home):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def end_marked(home: Path, grace_s: float) -> int:
@@ -112,24 +112,15 @@ def _send(found: list[Process], number: signal.Signals) -> None:
             continue
 
 
-def memory_mb(found: Iterable[Process]) -> float:
-    """Return the memory of processes in MB: the sum of their PSS.
+def memory_mb(pids: Iterable[int]) -> float:
+    """Return the memory of processes in MB: the sum of their PSS; of one that is gone, 0.
 
     PSS counts a page that n processes share as 1/n in each, so that a sum over processes counts it once.
     """
-    return round(sum(_pss_mb(process) for process in found), 1)
-
-
-def process_memory_mb(pid: int) -> float:
-    """Return the PSS of one process in MB; 0 when it is gone."""
-    try:
-        return round(_pss_mb(psutil.Process(pid)), 1)
-    except psutil.Error:
-        return 0.0
-
-
-def _pss_mb(process: Process) -> float:
-    try:
-        return float(process.memory_full_info().pss) / 1e6
-    except psutil.Error:
-        return 0.0
+    found = []
+    for pid in pids:
+        try:
+            found.append(float(psutil.Process(pid).memory_full_info().pss) / 1e6)
+        except psutil.Error:
+            found.append(0.0)
+    return round(sum(found), 1)

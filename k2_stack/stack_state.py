@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from k2_core import whole_file
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
 from k2_core.leases import FileLeases
@@ -65,11 +66,6 @@ class StackState(msgspec.Struct):
         return self.phase == "running" and all(part.state == READY for part in self.parts)
 
     @property
-    def recorded(self) -> bool:
-        """Whether its feed is fed from recordings."""
-        return self.source.partition(" ")[0] == "recording"
-
-    @property
     def identity(self) -> ProcessIdentity:
         """The supervisor's process."""
         return ProcessIdentity(self.pid, self.process_started)
@@ -86,11 +82,7 @@ class StackState(msgspec.Struct):
 
 def write(settings: Settings, state: StackState) -> None:
     """Replace the state file at once, so that a reader never sees half of it."""
-    path = settings.home / "run" / "stack.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".json.new")
-    fresh.write_bytes(msgspec.json.encode(state))
-    fresh.replace(path)
+    whole_file.replace(settings.home / "run" / "stack.json", msgspec.json.encode(state))
 
 
 def read(settings: Settings) -> StackState | None:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
-from k2_core.settings import DEVELOPMENT_API_KEY, Settings
+from k2_core.settings import Settings
 from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable, read_tables
@@ -24,6 +24,7 @@ from k2_stack.kafka_lag import Waiting
 from k2_stack.layer_status import Below, Layer
 from k2_stack.part_status import KEPT, PartStatus, part_statuses
 from k2_stack.stack_state import StackState
+from k2_stack.terminal import shown_key
 
 READY, NOT_READY, READY_WITH_WARNINGS = 0, 1, 3
 FAILED_WITHIN_S: Final = 3600.0
@@ -77,11 +78,10 @@ def gather(settings: Settings) -> Status:
         open_gaps=sum(map(len, lake.gaps.values())),
         behind_after_s=settings.supervisor.behind_after_s,
     )
-    key = settings.api.key.get_secret_value()
     found: Status = {
         "ready": bool(now and running and now.ready and not restarting),
         "source": now.source if now else None,
-        "api_key": key if key == DEVELOPMENT_API_KEY else None,  # a key of the user's own is never shown
+        "api_key": shown_key(settings),
         "home": str(settings.home),
         "parts": parts,
         "lag": {topic: each.messages for topic, each in lake.waiting.items()},
@@ -92,8 +92,9 @@ def gather(settings: Settings) -> Status:
             *(warning_sentences.of_parts(now, parts) if now and running else []),
             *(_of_feed(now) if now and "feed" in serving else []),
             *warning_sentences.of_layers(layers, settings.supervisor.behind_after_s),
-            *warning_sentences.of_runs(records.failed, serving.get("dagster-webserver")),
-            *warning_sentences.of_checks(records.failing, clock.now_s()),
+            *warning_sentences.of_records(
+                records.failed, records.failing, serving.get("dagster-webserver"), clock.now_s()
+            ),
             *warning_sentences.of_gaps(lake.gaps),
             *wrong,
         ],
@@ -124,7 +125,8 @@ def _of_feed(now: StackState) -> Iterator[str]:
     finally:
         connection.close()
     if isinstance(health, dict):
-        yield from warning_sentences.of_feed(health, recorded=now.recorded)
+        recorded = now.source.partition(" ")[0] == "recording"
+        yield from warning_sentences.of_feed(health, recorded=recorded)
 
 
 class _Lake:

@@ -11,8 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from k2_stack import stack_state
-from k2_stack.layer_status import Layer
-from k2_stack.part_status import PartStatus
 from k2_stack.status import Status
 from k2_stack.terminal import open_console
 
@@ -70,7 +68,23 @@ def render(found: Status) -> RenderableType:
         f"newest  {newest}",
     ]
     warnings = Text("\n".join(f"warning {sentence}" for sentence in found["warnings"]), "yellow")
-    tables: tuple[RenderableType, ...] = (_parts(found["parts"]), Text(), _layers(found["layers"]), Text())
+    parts = _table("part", "state", "pid", "port", "MB", "restarts", "address and message")
+    for part in found["parts"]:
+        text = " · ".join(each for each in (part["url"], part["message"]) if each)
+        numbers = (str(part["pid"] or ""), str(part["port"] or ""), f"{part['rss_mb']:.0f}", str(part["restarts"]))
+        shown = Text(part["state"], _STYLES.get(part["state"], "yellow"))
+        parts.add_row(part["name"], shown, *numbers, Text(text))
+    parts.add_row("all", "", "", "", f"{sum(part['rss_mb'] for part in found['parts']):.0f}", "", "")
+    layers = _table("layer", "newest row", "lag", "oldest waits", "failed runs", "gaps", "failing checks")
+    for name, layer in found["layers"].items():
+        lag = "?" if layer["lag"] is None else f"{layer['lag']:,}"
+        runs, gaps = (
+            Text(f"{count:,}", "yellow" if count else "") for count in (layer["failed_runs"], layer["open_gaps"])
+        )
+        waits = Text(_span(layer["oldest_waiting_s"]), "yellow" if layer["behind"] else "")
+        checks = Text(", ".join(layer["failing_checks"]), "yellow")
+        layers.add_row(name, _span(layer["age_s"]), lag, waits, runs, gaps, checks)
+    tables: tuple[RenderableType, ...] = (parts, Text(), layers, Text())
     return Group(_headline(found), *tables, Text("\n".join(lines)), *([warnings] if found["warnings"] else []))
 
 
@@ -87,30 +101,6 @@ def _headline(found: Status) -> Text:
             why = "nothing runs here, `k2 up` starts it"
         state, style = f"not ready: {why}", "bold red"
     return Text(f"{state} · source {found['source'] or '–'} · {found['home']}", style)
-
-
-def _parts(parts: list[PartStatus]) -> Table:
-    table = _table("part", "state", "pid", "port", "MB", "restarts", "address and message")
-    for part in parts:
-        text = " · ".join(each for each in (part["url"], part["message"]) if each)
-        numbers = (str(part["pid"] or ""), str(part["port"] or ""), f"{part['rss_mb']:.0f}", str(part["restarts"]))
-        shown = Text(part["state"], _STYLES.get(part["state"], "yellow"))
-        table.add_row(part["name"], shown, *numbers, Text(text))
-    table.add_row("all", "", "", "", f"{sum(part['rss_mb'] for part in parts):.0f}", "", "")
-    return table
-
-
-def _layers(layers: dict[str, Layer]) -> Table:
-    table = _table("layer", "newest row", "lag", "oldest waits", "failed runs", "gaps", "failing checks")
-    for name, layer in layers.items():
-        lag = "?" if layer["lag"] is None else f"{layer['lag']:,}"
-        runs, gaps = (
-            Text(f"{count:,}", "yellow" if count else "") for count in (layer["failed_runs"], layer["open_gaps"])
-        )
-        waits = Text(_span(layer["oldest_waiting_s"]), "yellow" if layer["behind"] else "")
-        checks = Text(", ".join(layer["failing_checks"]), "yellow")
-        table.add_row(name, _span(layer["age_s"]), lag, waits, runs, gaps, checks)
-    return table
 
 
 def _table(*titles: str) -> Table:

@@ -32,12 +32,13 @@ def show() -> None:
     from rich.table import Table as Drawn
 
     from k2_core.home_format import FORMAT
-    from k2_core.lake.catalog import format_of
+    from k2_core.lake.catalog import format_of, open_catalog, require_lake
     from k2_core.settings import load_settings
     from k2_stack.terminal import open_console
 
     settings = load_settings()
-    catalog = _opened(settings)
+    require_lake(settings)
+    catalog = open_catalog(settings)
     drawn = Drawn(box=None, header_style="dim", pad_edge=False)
     for title in ("table", "rows", "iceberg", "differs"):
         drawn.add_column(title, justify="right" if title in {"rows", "iceberg"} else "left", no_wrap=title != "differs")
@@ -63,11 +64,12 @@ def migrate(dry_run: bool) -> None:
     Adds columns, sets properties, widens types, makes columns nullable, and partitions new rows in another way. Rows,
     snapshots and tags stay as they are. Refuses what Iceberg cannot change in place.
     """
-    from k2_core.lake.catalog import change_table
+    from k2_core.lake.catalog import change_table, open_catalog, require_lake
     from k2_core.settings import load_settings
 
     settings = load_settings()
-    catalog = _opened(settings)
+    require_lake(settings)
+    catalog = open_catalog(settings)
     count, refused = 0, []
     for spec, table, differing in _differences(catalog, settings):
         for change in differing:
@@ -86,18 +88,6 @@ def migrate(dry_run: bool) -> None:
         raise TableDiffers(msg)
     done = "would be made" if dry_run else "made"
     click.echo(f"{count} changes {done}." if count else "There is nothing to do: all tables are what this K2 makes.")
-
-
-def _opened(settings: "Settings") -> "Catalog":
-    """Open the home's catalog.
-
-    Raises:
-        SettingsError: there is no lake in this home.
-    """
-    from k2_core.lake.catalog import open_catalog, require_lake
-
-    require_lake(settings)
-    return open_catalog(settings)
 
 
 def _differences(catalog: "Catalog", settings: "Settings") -> "Iterator[tuple[TableSpec, Table | None, list[Change]]]":

@@ -59,8 +59,14 @@ def of_layers(layers: Mapping[str, Layer], limit_s: float) -> Iterator[str]:
             )
 
 
-def of_runs(failed: Iterable[FailedRun], dagster_url: str | None) -> Iterator[str]:
-    """Warn of runs that failed, one sentence for each kind."""
+def of_records(
+    failed: Iterable[FailedRun], failing: Iterable[FailingCheck], dagster_url: str | None, now_s: float
+) -> Iterator[str]:
+    """Warn of what Dagster has recorded: runs that failed, one sentence for each kind, and checks that fail.
+
+    A check's sentence names its days. One that only warns counts for a day: a break in a venue's ids, or a message that
+    Kafka still had, stays in the day's record for ever.
+    """
     kinds: dict[str, list[FailedRun]] = defaultdict(list)
     for run in failed:
         kinds[", ".join(run.assets) or run.job].append(run)
@@ -69,12 +75,6 @@ def of_runs(failed: Iterable[FailedRun], dagster_url: str | None) -> Iterator[st
         times = "once" if len(runs) == 1 else f"{len(runs)} times"
         yield f"the run of {what} failed {times} within the last hour; the last one: {last}"
 
-
-def of_checks(failing: Iterable[FailingCheck], now_s: float) -> Iterator[str]:
-    """Warn of checks that fail, and name their days; one that only warns counts for a day.
-
-    A break in a venue's ids, or a message that Kafka still had, stays in the day's record for ever.
-    """
     # By check, since one fault often fails the same check of many days.
     days: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in failing:

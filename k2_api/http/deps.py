@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader
 from starlette.responses import Response
 
-from k2_api.api_errors import NoKey, WrongKey
+from k2_api.api_errors import FilesGone, NoKey, WrongKey
 from k2_api.http.cursors import Cursors, Position
 from k2_api.lake.lake_reader import LakeReader
 from k2_core.settings import Settings
@@ -82,7 +82,10 @@ class Reading:
 
     def answer(self, compute: Callable[[], Response]) -> Response:
         """Return ``compute()``; call it once more if maintenance removed files while it read them."""
-        return self.services.lake.consistently(compute)
+        try:
+            return compute()
+        except FilesGone:
+            return compute()
 
     def _bound(self, query: str) -> str:  # a cursor of one route is refused by another
         return f"{self.request.url.path}?{query}"

@@ -59,10 +59,6 @@ class Group(msgspec.Struct, frozen=True, gc=False):
         exchange_fits = where.exchange is None or where.exchange == self.exchange
         return symbol_fits and exchange_fits and self.last_us >= where.start_us and self.first_us < where.end_us
 
-    def surely_inside(self, where: Filter) -> bool:
-        """Tell whether all of these rows lie within the time range, its very ends excepted."""
-        return self.first_us > where.start_us and self.last_us < where.end_us - 1
-
 
 Groups = tuple[Group, ...]
 Look = Callable[[Sequence[LakeFile]], dict[str, Groups]]

@@ -20,8 +20,12 @@ class Filter:
 
     def may_be_in(self, file: LakeFile) -> bool:
         """Tell whether a file may hold a row that is asked for, by the bounds that its manifest gives."""
-        in_time = file.last_us >= self.start_us and file.first_us < self.end_us
-        return in_time and _encloses(file.symbols, self.symbol) and _encloses(file.exchanges, self.exchange)
+        if file.last_us < self.start_us or file.first_us >= self.end_us:
+            return False
+        for bounds, value in ((file.symbols, self.symbol), (file.exchanges, self.exchange)):
+            if bounds is not None and value is not None and not bounds[0] <= value <= bounds[1]:
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,3 @@ def snapshot_files(table: Table, snapshot: Snapshot, time_column: str) -> Snapsh
     except FileNotFoundError as error:
         raise FilesGone("the files of this state of the table were removed; ask again") from error
     return SnapshotFiles(files, has_deletes=len(of_rows) < len(manifests))
-
-
-def _encloses(bounds: tuple[str, str] | None, value: str | None) -> bool:
-    return bounds is None or value is None or bounds[0] <= value <= bounds[1]

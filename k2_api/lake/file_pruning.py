@@ -19,8 +19,9 @@ def surely_first(
     file, no later file can hold any of them.
     """
     # Newest first, times are negated: then "near" and "before" mean the same in both directions.
-    ordered = sorted(candidates, key=lambda file: _near(file, newest=newest))
-    edges: list[int | None] = [*(_near(file, newest=newest) for file in ordered[1:]), None]
+    near = {file.path: -file.last_us if newest else file.first_us for file in candidates}
+    ordered = sorted(candidates, key=lambda file: near[file.path])
+    edges: list[int | None] = [*(near[file.path] for file in ordered[1:]), None]
     chosen: list[LakeFile] = []
     waiting: list[tuple[int, int]] = []
     proven = 0
@@ -29,17 +30,13 @@ def surely_first(
         if fitting:
             chosen.append(file)
         # All rows of a group count, as soon as its far end, and so each of them, lies before the edge. A group that
-        # reaches over an end of the time range has an unknown number of rows inside it, and counts as none. Rows at
-        # the edge itself prove nothing: the next file may have others at that time, which sort before them.
+        # reaches an end of the time range may have an unknown number of rows inside it, and counts as none. Rows at the
+        # edge itself prove nothing: the next file may have others at that time, which sort before them.
         for group in fitting:
-            if group.surely_inside(where):
+            if group.first_us > where.start_us and group.last_us < where.end_us - 1:
                 heapq.heappush(waiting, (-group.first_us if newest else group.last_us, group.rows))
         while edge is not None and waiting and waiting[0][0] < edge:
             proven += heapq.heappop(waiting)[1]
         if proven >= rows:
             break
     return chosen
-
-
-def _near(file: LakeFile, *, newest: bool) -> int:
-    return -file.last_us if newest else file.first_us

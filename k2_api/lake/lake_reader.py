@@ -6,18 +6,18 @@ merge-on-read deletes.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from threading import Lock
 from typing import Final, TypeVar
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from k2_api.api_errors import FilesGone
 from k2_api.lake import snapshot_choice
 from k2_api.lake.catalog_pointer import CatalogPointer
 from k2_api.lake.duckdb_engine import Engine, Row, can_open
-from k2_api.lake.file_groups import CANDLES, TRADES, FileGroups, Group, Groups, Shape
+from k2_api.lake.file_groups import CANDLES, TRADES, FileGroups, Group, Shape
 from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
 from k2_api.lake.row_source import RowSource
@@ -38,10 +38,10 @@ class PinnedTable:
     def __init__(
         self, shape: Shape, groups: FileGroups, engine: Engine, table: Table | None, snapshot: Snapshot | None
     ) -> None:
-        self._shape = shape
         self._groups = groups
         self._files: tuple[LakeFile, ...] = ()
         self._source = RowSource(engine, shape)
+        self.name = shape.table
         self.snapshot = snapshot
         if table is None or snapshot is None:
             return
@@ -52,11 +52,6 @@ class PinnedTable:
             self._source = RowSource(engine, shape, table, snapshot.snapshot_id)
         elif len(table.metadata.schemas) > 1 or not can_open(table.metadata.location):
             self._source = RowSource(engine, shape, table)
-
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self._shape.table
 
     @property
     def snapshot_id(self) -> str | None:
@@ -77,7 +72,9 @@ class PinnedTable:
         self, sql: str, where: Filter, params: Mapping[str, object], *, rows: int, newest: bool, query_type: str
     ) -> list[Row]:
         """Run ``sql``, which must order by time and take at most ``rows`` rows, over as few files as that needs."""
-        files = surely_first(self._candidates(where), self._walk, where, rows, newest=newest)
+        files = surely_first(
+            self._candidates(where), partial(self._groups.walk, look=self._source.look), where, rows, newest=newest
+        )
         return self._source.rows(sql, files, where, params, query_type)
 
     def rows_with_sequences(
@@ -98,7 +95,7 @@ class PinnedTable:
         # it, and so no later one can. Only the files before that are looked into.
         candidates = sorted(self._candidates(where), key=lambda file: file.last_us, reverse=True)
         best: int | None = None
-        for file, groups in self._walk(candidates):
+        for file, groups in self._groups.walk(candidates, self._source.look):
             if best is not None and file.last_us <= best:
                 break
             times = [group.last_us for group in groups if group.fits(where)]
@@ -112,9 +109,6 @@ class PinnedTable:
 
     def _candidates(self, where: Filter) -> list[LakeFile]:
         return [each for each in self._files if where.may_be_in(each)]
-
-    def _walk(self, files: Sequence[LakeFile]) -> Iterator[tuple[LakeFile, Groups]]:
-        return self._groups.walk(files, self._source.look)
 
 
 class LakeReader:
@@ -167,13 +161,6 @@ class LakeReader:
     def missing_tables(self) -> list[str]:
         """Return the names of served tables that have not been made yet."""
         return [name for name in self._groups if self._pointer.table(name) is None]
-
-    def consistently(self, answer: Callable[[], Answer]) -> Answer:
-        """Return ``answer()``; once more from the start if maintenance removed files that it was about to read."""
-        try:
-            return answer()
-        except FilesGone:
-            return answer()
 
     def remember(self, key: tuple[object, ...], compute: Callable[[], Answer]) -> Answer:
         """Return what ``compute`` gave for this key before; the key names a snapshot, which never changes."""

@@ -66,16 +66,16 @@ class RowSource:
         """Return what each file holds of each (exchange, symbol), by its path; three or four columns are read."""
         # pyiceberg is asked file by file, since its rows do not say which file they come from; DuckDB's do.
         if self.table is not None:
+            sql = _groups_sql(self.shape, "")
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
-                return dict(threads.map(self._look_into, files))
+                answers = threads.map(lambda file: self.rows(sql, [file], _NO_FILTER, {}, "file_groups"), files)
+                return {
+                    file.path: tuple(Group(**row) for row in rows) for file, rows in zip(files, answers, strict=True)
+                }
         found: defaultdict[str, list[Group]] = defaultdict(list)
         for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups"):
             found[row.pop("filename")].append(Group(**row))
         return {each.path: tuple(found[local_path(each.path)]) for each in files}
-
-    def _look_into(self, file: LakeFile) -> tuple[str, Groups]:
-        rows = self.rows(_groups_sql(self.shape, ""), [file], _NO_FILTER, {}, "file_groups")
-        return file.path, tuple(Group(**row) for row in rows)
 
     @cached_property
     def _deletes(self) -> DeleteFiles:

@@ -32,18 +32,10 @@ def resolve(metadata: TableMetadata, as_of: str | None) -> Snapshot | None:
         moment = parse_moment(as_of)
     except ValueError:
         raise UnknownSnapshot(f"as_of {as_of!r} is neither a tag of this table, a snapshot id, nor a time") from None
-    return at_or_before(metadata, to_us(moment) // 1000)
-
-
-def at_or_before(metadata: TableMetadata, moment_ms: int) -> Snapshot | None:
-    """Return the newest kept snapshot not later than ``moment_ms``; None for a table without any.
-
-    Raises:
-        NoLongerKept: that moment lies before the first snapshot that is kept.
-    """
-    kept = whole_commits(metadata)
-    fitting = [snapshot for snapshot in kept if snapshot.timestamp_ms <= moment_ms]
-    if kept and not fitting:
+    # The newest that is kept and not later.
+    commits = whole_commits(metadata)
+    fitting = [snapshot for snapshot in commits if snapshot.timestamp_ms <= to_us(moment) // 1000]
+    if commits and not fitting:
         raise no_longer_kept(metadata)
     return fitting[-1] if fitting else None
 

@@ -7,7 +7,7 @@ two epochs is not known. A trade whose id is lower than that of a much earlier t
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
@@ -114,7 +114,12 @@ def judge_candles(ids: Ids, candles: Sequence[Row]) -> Verdict:
     holes: set[Hole] = set()
     missing = 0
     for market, own in lacking.items():
-        spans = _merged((candle["start_us"], candle["end_us"]) for candle in own)
+        spans: list[tuple[int, int]] = []
+        for start, end in sorted((candle["start_us"], candle["end_us"]) for candle in own):
+            if spans and start - spans[-1][1] <= _MERGED_WITHIN_US:
+                spans[-1] = spans[-1][0], max(end, spans[-1][1])
+            else:
+                spans.append((start, end))
         found = {hole for span in spans for hole in _holes_around(ids, market, span)}
         holes |= found
         missing += max(sum(hole.missing for hole in found), *(candle["missing_trades"] for candle in own))
@@ -122,16 +127,6 @@ def judge_candles(ids: Ids, candles: Sequence[Row]) -> Verdict:
         return Verdict("partial", missing, tuple(sorted(holes)))
     proved = bool(candles) and all(candle["is_complete"] for candle in candles)
     return Verdict("complete" if proved else "unknown", 0, ())
-
-
-def _merged(windows: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    spans: list[tuple[int, int]] = []
-    for start, end in sorted(windows):
-        if spans and start - spans[-1][1] <= _MERGED_WITHIN_US:
-            spans[-1] = spans[-1][0], max(end, spans[-1][1])
-        else:
-            spans.append((start, end))
-    return spans
 
 
 def _holes_around(ids: Ids, market: Market, span: tuple[int, int]) -> Iterator[Hole]:

@@ -65,14 +65,9 @@ def counted(batches: Iterable[pa.RecordBatch]) -> list[Row]:
 
 def shown(row: Row, exchange: str) -> Row:
     """Return a row as it is printed: times as text, the payload as the text it is, or in hexadecimal."""
-    text, form = readable(row["payload"])
+    try:
+        text, form = row["payload"].decode(), "utf-8"
+    except UnicodeDecodeError:
+        text, form = row["payload"].hex(), "hex"
     printed = {**row, TIME: iso(row[TIME]), "exchange": exchange, "payload": text, "payload_form": form}
     return {name: printed[name] for name in COLUMNS}
-
-
-def readable(payload: bytes) -> tuple[str, str]:
-    """Return bytes as text, and the form of the text: ``utf-8``, or ``hex`` for what is not UTF-8."""
-    try:
-        return payload.decode(), "utf-8"
-    except UnicodeDecodeError:
-        return payload.hex(), "hex"

@@ -42,7 +42,12 @@ def print_rows(
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_harmless(row[name]) for name in columns] for row in found)
+        for row in found:
+            cells = [_cell(row[name]) if isinstance(row[name], str) else row[name] for name in columns]
+            # A quote in front keeps a spreadsheet from running a text as a formula.
+            writer.writerow(
+                [f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in cells]
+            )
         click.echo(out.getvalue(), nl=False)
     elif Console().is_terminal:
         # Not every column fits on a terminal's line; JSON, CSV and pipes have them all.
@@ -71,11 +76,3 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return _CONTROLS.sub(lambda each: each.group().encode("unicode_escape").decode(), str(value))
-
-
-def _harmless(value: object) -> object:
-    """Keep a spreadsheet from running a text as a formula."""
-    if not isinstance(value, str):
-        return value
-    text = _cell(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

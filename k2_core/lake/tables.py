@@ -33,7 +33,7 @@ _PRICE: Final = DecimalType(PRICE_PRECISION, PRICE_SCALE)
 _QUANTITY: Final = DecimalType(QUANTITY_PRECISION, QUANTITY_SCALE)
 
 _FRAME_ORIGIN = (
-    Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic made again has another"),
+    Column("topic_id", _TEXT, "Kafka's UUID of the topic; a topic created again has another"),
     Column("kafka_partition", _INT, "partition of the topic"),
     Column("kafka_offset", _LONG, "offset in the partition"),
 )

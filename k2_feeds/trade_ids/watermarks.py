@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from confluent_kafka import KafkaException
 
-from k2_core import clock, topics
+from k2_core import clock, topics, whole_file
 from k2_core.errors import MalformedFrame
 from k2_core.logs import logger
 from k2_core.raw_frame import decode
@@ -54,10 +54,7 @@ class Watermarks:
     def write(self, remembered: Remembered) -> None:
         """Replace the file atomically."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.path.with_suffix(".part")
-            beside.write_bytes(msgspec.json.encode(remembered))
-            beside.replace(self.path)
+            whole_file.replace(self.path, msgspec.json.encode(remembered))
         except OSError as error:  # such as a full disk: the next start then reads more of Kafka
             _log.error("the feed's watermarks cannot be written", file=str(self.path), reason=str(error))
 

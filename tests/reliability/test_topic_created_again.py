@@ -1,4 +1,4 @@
-"""A topic deleted and made again under a drain that works: frames of the new one never stand under the old one's id."""
+"""A topic deleted and created again under a drain that works: frames of the new one never get the old one's id."""
 
 import threading
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.reliability.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.reliability("surroundings")]
 
-FAULT = "topic deleted and made again while a drain reads it"
+FAULT = "topic deleted and created again while a drain reads it"
 FEW = 300
 Placed = Counter[tuple[str, int, int, int]]
 
@@ -63,7 +63,7 @@ def in_silver(own_topic: OwnTopic) -> Placed:
     return Counter(zip(*(rows[name].to_pylist() for name in names), strict=True))
 
 
-def test_frames_of_a_topic_made_again_never_stand_under_the_old_id(
+def test_frames_of_a_topic_created_again_never_stand_under_the_old_id(
     own_topic: OwnTopic, reliability: Faults, soak: bool
 ) -> None:
     following, old = 1, Placed()
@@ -106,5 +106,5 @@ def test_a_topic_that_is_gone_is_said_and_waited_for(own_topic: OwnTopic, reliab
         wait_until(lambda: drain.said() == "waiting: ", drain.said)
     silver = in_silver(own_topic)
     assert silver == first + standing
-    fault = "topic deleted, and made again later"
+    fault = "topic deleted, and created again later"
     reliability.record(fault, noticed_s=noticed_s, recovered_s=recovered_s, compared=len(silver))
