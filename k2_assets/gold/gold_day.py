@@ -9,7 +9,7 @@ from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.lake.table_lock import RowLeases, lock
+from k2_assets.lake.table_lock import leases_of, lock
 from k2_core.errors import CommitConflict, UnfitTrades
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD, GOLD_TABLES, GOLD_TRADES
@@ -71,7 +71,7 @@ class GoldDay:
 
     def is_leased(self) -> bool:
         """Return whether another run rebuilds the day now, or rebuilds another day of the table alone."""
-        leases = RowLeases(self.lake.catalog())
+        leases = leases_of(self.lake.catalog())
         return any(leases.holder(name) is not None for name in self._locks())
 
     def _locks(self) -> tuple[str, str]:
