@@ -21,7 +21,6 @@ from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.commits import arrow_schema
 from k2_assets.lake.lake_resource import Lake
 from k2_core import clock
-from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import CANDLES, GOLD_TRADES, silver_trades
 from k2_core.settings import Settings
 
@@ -29,11 +28,12 @@ SILVER = silver_trades("binance")
 DAY = date(2025, 3, 3)
 START = datetime(2025, 3, 3, tzinfo=UTC)
 BATCH = 1_000_000
+_FIRST_STEPS = 14
 OPEN_UNTIL_S = 80_000  # of the day's seconds; new trades follow
 
 
-def trades(spec: TableSpec, first_id: int, count: int, begin_s: float, seconds: float, symbols: int) -> pa.Table:
-    """Return trades of rising ids and times, symbol after symbol in turn."""
+def trades(first_id: int, count: int, begin_s: float, seconds: float, symbols: int) -> pa.Table:
+    """Return rows of silver with rising ids and times, symbol after symbol in turn."""
     number = pl.int_range(first_id, first_id + count, eager=True)
     micros = (begin_s * 1_000_000 + pl.int_range(0, count, eager=True) * (seconds * 1_000_000 / count)).cast(pl.Int64)
     time_us = (micros + int(START.timestamp()) * 1_000_000).cast(pl.Datetime("us", "UTC"))
@@ -62,7 +62,7 @@ def trades(spec: TableSpec, first_id: int, count: int, begin_s: float, seconds: 
             "received_ns": number,
         }
     )
-    schema = arrow_schema(spec)
+    schema = arrow_schema(SILVER)
     columns = [
         frame[field.name].to_arrow().cast(field.type)
         if field.name in frame.columns
@@ -72,8 +72,8 @@ def trades(spec: TableSpec, first_id: int, count: int, begin_s: float, seconds: 
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def append(catalog: Catalog, namespace: str, spec: TableSpec, rows: pa.Table) -> None:
-    catalog.load_table((namespace, spec.name)).append(rows)
+def append(catalog: Catalog, namespace: str, rows: pa.Table) -> None:
+    catalog.load_table((namespace, SILVER.name)).append(rows)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -93,8 +93,8 @@ def large_day(home: Path, rows: int, symbols: int, steps: int) -> None:
     catalog, namespace = lake.catalog(), lake.namespace
     seconds = OPEN_UNTIL_S / (rows / BATCH)
     for number in range(rows // BATCH):
-        part = trades(SILVER, number * BATCH, BATCH, number * seconds, seconds, symbols)
-        append(catalog, namespace, SILVER, part)
+        part = trades(number * BATCH, BATCH, number * seconds, seconds, symbols)
+        append(catalog, namespace, part)
     took = timed(lambda: GoldDay(lake, GOLD_TRADES.name, DAY).take_in_news())
     report(f"{rows:,} trades of {symbols} symbols from silver into gold", [took])
     each = [timed(lambda spec=spec: GoldDay(lake, spec.name, DAY).take_in_news()) for spec in CANDLES]  # type: ignore[misc]
@@ -102,13 +102,14 @@ def large_day(home: Path, rows: int, symbols: int, steps: int) -> None:
         report(f"  {spec.name} of them", [found])
     report(f"{rows:,} trades -> all timeframes", [(sum(cpu for cpu, _ in each), sum(wall for _, wall in each))])
 
+    # What bounds the windows lies in small files after the first two minutes, as on a day that grows.
     chain: list[tuple[float, float]] = []
-    for step in range(steps):
+    for step in range(_FIRST_STEPS + steps):
         append(
             catalog,
             namespace,
             SILVER,
-            trades(SILVER, rows + step * 10_000, 10_000, OPEN_UNTIL_S + step * 10, 10, symbols),
+            trades(rows + step * 10_000, 10_000, OPEN_UNTIL_S + step * 10, 10, symbols),
         )
         chain.append(
             timed(
@@ -117,10 +118,10 @@ def large_day(home: Path, rows: int, symbols: int, steps: int) -> None:
                 ]
             )
         )
-    report(f"10 s of 1,000 trades/s on a day of {rows:,}: trades and all timeframes", chain)
+    report(f"10 s of 1,000 trades/s on a day of {rows:,}: trades and all timeframes", chain[_FIRST_STEPS:])
 
-    begin_s, first = OPEN_UNTIL_S + steps * 10, rows + steps * 10_000
-    append(catalog, namespace, SILVER, trades(SILVER, first, BATCH, begin_s, 5_000, symbols))
+    begin_s, first = OPEN_UNTIL_S + len(chain) * 10, rows + len(chain) * 10_000
+    append(catalog, namespace, trades(first, BATCH, begin_s, 5_000, symbols))
     report(
         f"{BATCH:,} new trades into gold's day of {rows:,}",
         [timed(lambda: GoldDay(lake, GOLD_TRADES.name, DAY).take_in_news())],

@@ -15,7 +15,8 @@ K2Error
 ├── DoubledRows              a table holds a message twice
 ├── CommitConflict           another writer moved the table's offsets first
 ├── LockBusy                 other work on the table has not ended
-├── LockLost                 a lock could not be renewed in time
+├── LockLost                 a lease could not be renewed in time, or is another's
+├── LeasesAway               nobody can tell now who has a lease
 ├── PartError                a part of the platform did not start or did not answer
 │   └── PartAway             it does not answer now, and may later
 ├── DownloadError            something could not be fetched, or its SHA-256 is not the locked one
@@ -109,7 +110,11 @@ class LockBusy(K2Error):
 
 
 class LockLost(K2Error):
-    """A lock could not be renewed in time; what was being done under it must begin again."""
+    """A lease could not be renewed in time, or is another's; what was being done under it must begin again."""
+
+
+class LeasesAway(K2Error):
+    """The database of leases cannot be read or written, so that nobody can tell who has one."""
 
 
 class PartError(K2Error):

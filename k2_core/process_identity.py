@@ -1,10 +1,9 @@
 """Which process: a pid with the time of its start, since pids are used again. The one place that compares the two."""
 
-import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
@@ -18,6 +17,7 @@ The kernel counts a start in hundredths of a second since boot, and gives the ti
 that wrote its start and one that compares it may see the boot a second or two apart after wall time was corrected. The
 kernel gives a pid again only after all others, which takes longer.
 """
+_TICKS_S: Final = 0.02  # so far apart two starts since boot may be that are one: the kernel counts hundredths
 _LOOK_S: Final = 0.05
 
 
@@ -28,23 +28,27 @@ class ProcessIdentity:
     Args:
         pid: of the process.
         started: when it began, in seconds since 1970.
+        since_boot: the same in seconds since the machine began, if known; no correction of wall time changes it.
     """
 
     pid: int
     started: float
+    since_boot: float | None = field(default=None, compare=False)
 
     def found(self) -> psutil.Process | None:
         """Return that very process if it runs; None when it is gone, is a zombie, or another has its pid."""
         try:
             process = psutil.Process(self.pid)
-            same = self.is_same(ProcessIdentity(self.pid, process.create_time()))
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+            return process if self.is_same(_identity_of(process)) and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
 
     def is_same(self, other: "ProcessIdentity") -> bool:
         """Tell whether both name one process."""
-        return self.pid == other.pid and abs(self.started - other.started) <= _TOLERANCE_S
+        # After a larger correction of wall time, only the start since boot shows that it is the same.
+        one, two = self.since_boot, other.since_boot
+        same_ticks = one is not None and two is not None and abs(one - two) <= _TICKS_S
+        return self.pid == other.pid and (same_ticks or abs(self.started - other.started) <= _TOLERANCE_S)
 
     def is_before(self, moment: float) -> bool:
         """Tell whether the process surely began before a moment, in seconds since 1970."""
@@ -85,14 +89,14 @@ class ProcessIdentity:
 def of(pid: int) -> ProcessIdentity | None:
     """Return the process that has a pid now, also as a zombie; None when none has."""
     try:
-        return ProcessIdentity(pid, psutil.Process(pid).create_time())
+        return _identity_of(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return None
 
 
 def this_process() -> ProcessIdentity:
     """Return the process that asks."""
-    return ProcessIdentity(os.getpid(), psutil.Process().create_time())
+    return _identity_of(psutil.Process())
 
 
 def noted(pid: int, at: float) -> ProcessIdentity:
@@ -103,3 +107,8 @@ def noted(pid: int, at: float) -> ProcessIdentity:
     now = of(pid)
     gone = ProcessIdentity(pid, at)
     return gone if now is None or gone.is_before(now.started) else now
+
+
+def _identity_of(process: psutil.Process) -> ProcessIdentity:
+    started = process.create_time()
+    return ProcessIdentity(process.pid, started, started - psutil.boot_time())

@@ -22,22 +22,9 @@ def accept_loss(topic: str, partition: int, yes: bool) -> None:
     Example:
       k2 drain accept-loss market.crypto.trades.binance.raw 2
     """  # noqa: D301  # \b is click's mark for a paragraph that stays as it is
-    from k2_assets.drain.accept_loss import accept, find_loss
-    from k2_core.lake.catalog import open_catalog, require_lake
     from k2_core.settings import load_settings
-    from k2_core.topics import FEED_EVENTS
     from k2_core.venues import VENUES
-    from k2_feeds.kafka.loss_events import publish_accepted_loss
     from k2_stack import stack_state
+    from k2_stack.lost_messages import step_over
 
-    settings = stack_state.bound(load_settings())
-    require_lake(settings)
-    catalog = open_catalog(settings)
-    loss = find_loss(settings, catalog, VENUES.values(), topic, partition)
-    where = f"offsets {loss.first} to {loss.end - 1} of {topic} partition {partition}"
-    click.echo(f"{loss.messages:,} messages are lost: {where}. Kafka has deleted them, and the lake never had them.")
-    if not yes:
-        click.confirm("Go on without them?", abort=True)
-    publish_accepted_loss(settings, loss.venue, loss.details())  # before moving on, so that every loss has its record
-    moved = accept(settings, catalog, loss)
-    click.echo(f"Recorded in {FEED_EVENTS}; moved on: {', '.join(moved)}. A drain that runs goes on within seconds.")
+    step_over(stack_state.bound(load_settings()), VENUES.values(), topic, partition, ask=not yes)

@@ -13,10 +13,9 @@ from rich.console import Console
 from k2_core import clock, disk_space
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
-from k2_core.leases import held
 from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings, child_environment
-from k2_stack import banner, logfiles, parts, ports, processes, stack_state, supervisor
+from k2_stack import banner, home_lock, logfiles, parts, ports, processes, stack_state, supervisor
 from k2_stack.logfiles import log_of
 from k2_stack.parts import Part
 from k2_stack.progress import Progress
@@ -26,7 +25,7 @@ from k2_stack.terminal import open_console
 from k2_stack.trade_sources import Source, absolute
 
 LOOK_S: Final = 0.1
-_LEASE_WAIT_S: Final = 2.0  # a killed supervisor may need a moment to let go
+_LOCK_WAIT_S: Final = 2.0  # a killed supervisor may need a moment to let go
 END_WITHIN_S: Final = 18.5
 
 
@@ -44,9 +43,9 @@ def supervise(settings: Settings, plan: list[Part], source: str) -> None:
         NewerHome: this K2 does not know the home's format.
     """
     _require_usable(settings)
-    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
-        if lease is None:
-            raise _already_running(settings, stack_state.supervisor_of(settings))
+    with home_lock.held(settings) as is_ours:
+        if not is_ours:
+            raise _already_running(settings, home_lock.holder(settings))
         console = open_console()
         if left := _end_orphans(settings):
             console.print(f"Ended {left} processes that an earlier run had left.")
@@ -89,7 +88,7 @@ def detached(settings: Settings, source: Source, **variables: str) -> None:
         NewerHome: this K2 does not know the home's format.
     """
     _require_usable(settings)
-    if (holder := stack_state.supervisor_of(settings)) is not None:
+    if (holder := home_lock.holder(settings)) is not None:
         raise _already_running(settings, holder)
     # The log goes on from run to run: only what this supervisor writes is searched for an error.
     log = log_of(settings, "supervisor")
@@ -133,7 +132,7 @@ def _wait_until_running(settings: Settings, child: subprocess.Popen[bytes], prog
 
 def end(settings: Settings) -> str:
     """End the platform of this home within 20 s, and return a sentence that names what was ended."""
-    leader = stack_state.supervisor_of(settings)
+    leader = home_lock.holder(settings)
     if leader is not None:
         # The supervisor ends the parts itself. It is killed only when it does not come to an end.
         leader.terminate()
@@ -141,9 +140,9 @@ def end(settings: Settings) -> str:
         while leader.is_running() and clock.monotonic() < deadline:
             time.sleep(LOOK_S)
         leader.kill()
-    if (settings.home / "run" / f"{stack_state.LEASE}.lock").exists():
-        with held(stack_state.leases(settings), stack_state.LEASE, _LEASE_WAIT_S) as lease:
-            if lease is None:
+    if home_lock.path(settings).exists():
+        with home_lock.held(settings, _LOCK_WAIT_S) as is_ours:
+            if not is_ours:
                 raise PartError(
                     f"K2 in {settings.home} has not ended (pid {leader.pid if leader else 'unknown'}): try again."
                 )

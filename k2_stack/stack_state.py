@@ -7,9 +7,9 @@ import msgspec
 from k2_core import whole_file
 from k2_core.errors import PartError
 from k2_core.home_format import require_known_home
-from k2_core.leases import FileLeases
 from k2_core.process_identity import ProcessIdentity
 from k2_core.settings import Settings
+from k2_stack import home_lock
 
 WAITING: Final = "waiting"
 STARTING: Final = "starting"
@@ -17,8 +17,6 @@ READY: Final = "ready"
 FAILING: Final = "failing"
 RESTARTING: Final = "restarting"
 STOPPED: Final = "stopped"
-
-LEASE: Final = "stack"  # the right to run the platform of a home
 
 
 class PartState(msgspec.Struct):
@@ -93,17 +91,6 @@ def read(settings: Settings) -> StackState | None:
         return None
 
 
-def leases(settings: Settings) -> FileLeases:
-    """Return the leases of a home; who has :data:`LEASE` runs its platform."""
-    return FileLeases(settings.home / "run")
-
-
-def supervisor_of(settings: Settings) -> ProcessIdentity | None:
-    """Return the process that runs the platform of this home; None when none does. Makes nothing."""
-    holder = leases(settings).holder(LEASE)
-    return holder.process if holder else None
-
-
 def running(settings: Settings) -> StackState:
     """Return the platform that runs from this home, whose parts may listen on other ports than the settings name.
 
@@ -113,7 +100,7 @@ def running(settings: Settings) -> StackState:
     """
     require_known_home(settings)
     now = read(settings)
-    supervisor = supervisor_of(settings)
+    supervisor = home_lock.holder(settings)
     if now is None or supervisor is None or supervisor.pid != now.pid:
         raise PartError(
             f"no platform runs from {settings.home}: start it with `k2 up`, or set K2_HOME to the home of one."

@@ -17,7 +17,7 @@ from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
 from k2_core.settings import Settings
-from k2_stack import dagster_records, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
+from k2_stack import dagster_records, home_lock, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable, read_tables
 from k2_stack.kafka_lag import Waiting
@@ -60,7 +60,7 @@ def gather(settings: Settings) -> Status:
     """
     lake = _Lake(settings)
     now = stack_state.read(settings)
-    running = stack_state.supervisor_of(settings) is not None
+    running = home_lock.holder(settings) is not None
     parts = part_statuses(settings, now, running=running) if now else []
     # Kept runs do not count as parts that restart: one is replaced by the next every quarter of an hour.
     own = [part for part in parts if part["name"] not in KEPT]

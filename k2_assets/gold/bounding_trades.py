@@ -71,7 +71,10 @@ def bounded_rows(source: Source, touched: list[Touched], width_us: int) -> Bound
         begin, end = first - first % width_us - back, last - last % width_us + width_us + ahead
         overlapping = [each for each in files if each.last_us >= begin and each.first_us < end]
         rows = read_files(source.table, overlapping, source.columns, time_between(time, max(begin, 0), end))
-        found = (_span(rows, each, width_us, time) for each in touched)
+        parts = rows.select(*KEY, pl.col(time).to_physical()).partition_by(KEY, as_dict=True)
+        none = pl.Series(time, [], pl.Int64)
+        times = (parts[key][time] if (key := (each.exchange, each.symbol)) in parts else none for each in touched)
+        found = (_span(of, each, width_us) for of, each in zip(times, touched, strict=True))
         spans, bounded_before, bounded_after = zip(*found, strict=True)
         # Read eight times as far in a direction in which a bounding row lacks and files lie that were not read.
         more_back = not all(bounded_before) and any(each.first_us < begin for each in files)
@@ -81,10 +84,9 @@ def bounded_rows(source: Source, touched: list[Touched], width_us: int) -> Bound
         back, ahead = back * (_WIDEN if more_back else 1), ahead * (_WIDEN if more_ahead else 1)
 
 
-def _span(rows: pl.DataFrame, touched: Touched, width_us: int, time_column: str) -> tuple[Span, bool, bool]:
-    """Return the span to compute, and whether ``rows`` hold the bounding ones before and after it."""
-    of_instrument = rows.filter(pl.col("exchange") == touched.exchange, pl.col("symbol") == touched.symbol)
-    times = of_instrument[time_column].to_physical().sort().to_numpy()
+def _span(of_instrument: pl.Series, touched: Touched, width_us: int) -> tuple[Span, bool, bool]:
+    """Return the span to compute, and whether the instrument's times hold the bounding ones before and after it."""
+    times = of_instrument.sort().to_numpy()
     first = touched.first_us - touched.first_us % width_us
     end = touched.last_us - touched.last_us % width_us + width_us
     # New rows are bounding rows of their neighbours. So a span reaches from the window of the last row before the

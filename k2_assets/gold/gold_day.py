@@ -9,7 +9,7 @@ from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.lake.table_lock import RowLeases, lock
+from k2_assets.lake.table_lock import leases_of, lock
 from k2_core.errors import CommitConflict, UnfitTrades
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD, GOLD_TABLES, GOLD_TRADES
@@ -71,7 +71,7 @@ class GoldDay:
 
     def is_leased(self) -> bool:
         """Return whether another run rebuilds the day now, or rebuilds another day of the table alone."""
-        leases = RowLeases(self.lake.catalog())
+        leases = leases_of(self.lake.catalog())
         return any(leases.holder(name) is not None for name in self._locks())
 
     def _locks(self) -> tuple[str, str]:
@@ -79,8 +79,8 @@ class GoldDay:
         return f"day:{self.table}:{self.day}", f"turn:{self.table}"
 
     def _require_fit(self, *, whole: bool) -> None:
-        # Candles stay as they are while a trade of the day is unfit for them.
-        if self.spec.timeframe is None:
+        # Candles of minutes stay as they are while a trade of the day is unfit for them, and wider ones with them.
+        if self.spec.timeframe is None or GOLD_TRADES.name not in self.spec.made_from:
             return
         found = fitness(self.lake, self.day, whole=whole)
         if found.unfit:

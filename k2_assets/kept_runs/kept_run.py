@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from k2_core.leases import FileLeases, LeaseStore
 from k2_core.settings import Settings
 
 _LONG_DAYS: Final = 6  # times as long as a drain
@@ -39,11 +38,6 @@ class KeptRun:
     @property
     def store(self) -> Path:
         return self.folder / f"{self.name}.db"
-
-    @property
-    def leases(self) -> LeaseStore:
-        """The store of the lease, called like the run, that the run which works holds."""
-        return FileLeases(self.folder)
 
     @property
     def successor(self) -> "KeptRun":

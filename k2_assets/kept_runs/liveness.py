@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from k2_assets.kept_runs.heartbeat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun
+from k2_assets.kept_runs.run_lease import leases_of
 from k2_core import clock
 from k2_core.logs import logger
 from k2_core.process_identity import ProcessIdentity
@@ -89,20 +92,13 @@ def judge_from_store(run: Started, kept: KeptRun) -> Judgement:
 
 def is_due(kept: KeptRun, run_id: str) -> bool:
     """Return whether the run works, and would hand over to a successor."""
-    try:
-        beat = read_beat(kept.store, kept.name)
-    except sqlite3.Error:
-        return False
+    beat = _known_beat(kept)
     return beat is not None and beat.run_id == run_id and beat.phase != STOPPED and beat.due_at <= clock.now_s()
 
 
 def successor_waits(kept: KeptRun) -> bool:
     """Return whether a successor is there and able to go on at once."""
-    successor = kept.successor
-    try:
-        beat = read_beat(successor.store, successor.name)
-    except sqlite3.Error:
-        return False
+    beat = _known_beat(kept.successor)
     fresh = beat is not None and clock.now_s() - beat.beat_at < _MISSED_BEATS * kept.beat_interval_s
     return beat is not None and fresh and beat.phase == WAITING and beat.process.is_running()
 
@@ -110,20 +106,23 @@ def successor_waits(kept: KeptRun) -> bool:
 def end_if_stopped(kept: KeptRun) -> None:
     """Kill the run that holds a lease of ``kept`` if a signal has stopped its process for longer than some beats.
 
-    A stopped process may hold the lock of one of Dagster's databases, which then nobody can even read. So a sensor
-    calls this before it asks Dagster anything.
+    A stopped process may hold the lock of a database, which then nobody can even read: one of Dagster's, the heartbeats
+    or the leases. So a sensor calls this before it asks Dagster anything.
     """
     for each in (kept, kept.successor):
-        holder = each.leases.holder(each.name)
-        if holder is None or not holder.is_here or not holder.process.is_stopped():
-            continue
         try:
-            beat = read_beat(each.store, each.name)
-        except sqlite3.Error:
-            beat = None  # for seconds: what it holds is this very store
+            holder = leases_of(each).holder(each.name)
+            process = holder.process if holder and holder.is_here else None
+        except SQLAlchemyError as error:  # for seconds: what it holds may be the leases
+            log.warning("the lease of a run cannot be read", run=each.name, error=str(error))
+            known = _known_beat(each)
+            process = known.process if known else None
+        if process is None or not process.is_stopped():
+            continue
+        beat = _known_beat(each)  # None for seconds: what it holds may be this very store
         if beat is None or clock.now_s() - beat.beat_at > _MISSED_BEATS * kept.beat_interval_s:
-            log.warning("a run that a signal has stopped is killed", run=each.name, pid=holder.process.pid)
-            holder.process.end()
+            log.warning("a run that a signal has stopped is killed", run=each.name, pid=process.pid)
+            process.end()
 
 
 def leftover(kept: KeptRun) -> ProcessIdentity | None:
@@ -131,10 +130,15 @@ def leftover(kept: KeptRun) -> ProcessIdentity | None:
 
     This happens when its run was ended from outside: canceled, or beyond its longest time.
     """
-    try:
-        beat = read_beat(kept.store, kept.name)
-    except sqlite3.Error:
-        return None
+    beat = _known_beat(kept)
     if beat is None or beat.phase == STOPPED or not beat.process.is_running():
         return None
     return beat.process
+
+
+def _known_beat(kept: KeptRun) -> Beat | None:
+    """Return the last heartbeat of a run, if there was one and it can be read."""
+    try:
+        return read_beat(kept.store, kept.name)
+    except sqlite3.Error:
+        return None

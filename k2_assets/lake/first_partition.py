@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from k2_assets.lake.source_files import rows_by_day
 from k2_core import clock
 from k2_core.lake import tables
-from k2_core.lake.made_once import ensure_table
 from k2_core.lake.tables import DATA, GOLD
 from k2_core.logs import logger
+from k2_core.made_once import ensure_table
 from k2_core.settings import Settings
 from k2_core.trades import FIRST_DAY
 from k2_core.venues import VENUES

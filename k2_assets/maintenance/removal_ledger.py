@@ -9,7 +9,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, delete, insert, select, update
 
-from k2_core.lake.made_once import ensure_table
+from k2_core.made_once import ensure_table
 
 _AT_ONCE: Final = 500
 _GOING: Final = Table(

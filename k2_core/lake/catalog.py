@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from k2_core import home_format
 from k2_core.errors import NewerHome, SettingsError
 from k2_core.lake.caching_catalog import LakeCatalog
-from k2_core.lake.made_once import ensure_table, made_once
 from k2_core.lake.table_changes import Change, apply_changes, properties_of
 from k2_core.lake.table_spec import TableSpec
+from k2_core.made_once import ensure_table, made_once
 from k2_core.settings import Settings
 
 CATALOG_NAME = "k2"

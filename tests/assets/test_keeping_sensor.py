@@ -193,15 +193,17 @@ def a_stopped_drain(settings: Settings, run: dg.DagsterRun, *locked: Path) -> It
             process.kill()
 
 
-@pytest.mark.parametrize("of_dagster", [True, False])
-def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: Path, of_dagster: bool) -> None:
+@pytest.mark.parametrize("locked", ["Dagster", "heartbeats", "leases"])
+def test_drain_that_is_stopped_while_it_holds_a_lock_is_killed_first(tmp_path: Path, locked: str) -> None:
     """A process that closes the last connection to a database of Dagster's holds all others off meanwhile."""
     settings = some_settings(tmp_path, beat_interval_s=0.01, dead_after_s=0.01)
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         run = a_run(settings, instance)
-        locked = (tmp_path / "dagster").rglob("*.db") if of_dagster else []
-        with a_stopped_drain(settings, run, kept_drain(settings).store, *locked) as process:
+        store = kept_drain(settings).store
+        databases = [store.with_name("leases.db")] if locked == "leases" else [store]
+        databases += (tmp_path / "dagster").rglob("*.db") if locked == "Dagster" else []
+        with a_stopped_drain(settings, run, *databases) as process:
             result = tick(settings, instance)
             assert process.wait(60) == -signal.SIGKILL
     assert isinstance(result, dg.SensorResult)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from k2_assets.lake import table_lock as lock_module
 from k2_assets.lake.table_lock import lock
-from k2_core.errors import LockBusy, LockLost
+from k2_core.errors import LockBusy
 from tests.assets.lakes import SmallLake
 
 HOLD = """
@@ -58,14 +57,3 @@ def test_a_dead_holders_lock_is_taken_over_at_once(lake: SmallLake, tmp_path: Pa
 
     with lock(lake.catalog, "files:a", 0) as lease:
         lease.check()
-
-
-def test_a_lease_that_ran_out_is_taken_over_and_its_holder_learns_it(
-    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock_module, "LEASE_S", 0.5)
-    with lock(lake.catalog, "files:a", 1) as late:
-        assert isinstance(late, lock_module._RowLease)
-        late._holder = "renews another's lease in vain"
-        with lock(lake.catalog, "files:a", 30), pytest.raises(LockLost, match="files:a"):
-            late.check()

@@ -41,13 +41,22 @@ def test_this_process_runs_and_is_found_by_its_pid() -> None:
 
 def test_process_is_the_same_though_wall_time_was_corrected_by_a_second() -> None:
     with a_child() as (_, identity):
-        assert replace(identity, started=identity.started + 1.5).is_running()
-        assert replace(identity, started=identity.started - 1.5).is_running()
+        assert replace(identity, started=identity.started + 1.5, since_boot=None).is_running()
+        assert replace(identity, started=identity.started - 1.5, since_boot=None).is_running()
+
+
+def test_process_is_the_same_after_any_correction_of_wall_time_where_its_start_since_boot_is_known() -> None:
+    with a_child() as (_, identity):
+        for by in (-3600, 3600):
+            assert replace(identity, started=identity.started + by).is_running()
+            assert not replace(identity, started=identity.started + by, since_boot=None).is_running()
 
 
 def test_another_with_its_pid_does_not_run_and_gets_no_signal() -> None:
     with a_child() as (process, identity):
-        for another in (replace(identity, started=identity.started + by) for by in (-60, 60)):
+        assert identity.since_boot
+        for by in (-60, 60):
+            another = ProcessIdentity(identity.pid, identity.started + by, identity.since_boot + by)
             another.terminate()
             another.kill()
             assert another.end()

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from k2_core import process_identity
-from k2_core.leases import held
 from k2_core.settings import Settings
-from k2_stack import stack_state
+from k2_stack import home_lock, stack_state
 from k2_stack.stack_state import PartState, StackState
 
 
@@ -24,6 +23,6 @@ def running_home(settings: Settings, **urls: str) -> Iterator[StackState]:
 @contextmanager
 def held_home(settings: Settings) -> Iterator[None]:
     """Have this process hold a home as its supervisor does."""
-    with held(stack_state.leases(settings), stack_state.LEASE, wait_s=0) as lease:
-        assert lease
+    with home_lock.held(settings) as is_ours:
+        assert is_ours
         yield

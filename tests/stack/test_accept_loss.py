@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import click
 import fastavro
 import pytest
 from click.testing import CliRunner, Result
@@ -19,12 +20,12 @@ from k2_assets.kept_runs.kept_run import kept_drain
 from k2_assets.lake.commits import commit_drained
 from k2_assets.lake.lake_resource import Lake
 from k2_core import topics
-from k2_core.errors import CommitConflict
+from k2_core.errors import CommitConflict, K2Error
 from k2_core.offsets import Offsets
 from k2_core.settings import Drain, Kafka, Registry, Settings
-from k2_core.venues import VENUES
 from k2_feeds.kafka.provision import ensure_topic
 from k2_stack.cli import main
+from k2_stack.lost_messages import step_over
 from tests.assets.own_topic import OwnTopic
 from tests.reliability.waiting import wait_until
 
@@ -34,9 +35,8 @@ CUT = 0
 
 
 @pytest.fixture
-def own_topic(broker: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnTopic:
+def own_topic(broker: str, registry: str, tmp_path: Path) -> OwnTopic:
     made = OwnTopic(broker, registry, tmp_path / "home")
-    monkeypatch.setitem(VENUES, made.venue.VENUE, made.venue)  # type: ignore[arg-type]  # a dict
     ensure_topic(made.admin, topics.FEED_EVENTS, settings_of(made))
     return made
 
@@ -63,13 +63,18 @@ def cut(own_topic: OwnTopic) -> tuple[int, int]:
     return committed, kept
 
 
-def k2_drain(own_topic: OwnTopic, *arguments: str, answer: str | None = None) -> Result:
-    environment = {
-        "K2_HOME": str(own_topic.home),
-        "K2_KAFKA__BOOTSTRAP_SERVERS": own_topic.broker,
-        "K2_REGISTRY__URL": own_topic.registry_url,
-    }
-    return CliRunner().invoke(main, ["drain", "accept-loss", *arguments], input=answer, env=environment)
+def accept(own_topic: OwnTopic, partition: int = CUT, *, answer: str | None = None) -> Result:
+    """Do what ``k2 drain accept-loss`` does, for the venue of ``own_topic``; it asks if there is an answer."""
+
+    @click.command
+    def command() -> None:
+        try:
+            topic, ask = own_topic.topic_name, answer is not None
+            step_over(settings_of(own_topic), [own_topic.venue], topic, partition, ask=ask)
+        except K2Error as error:
+            raise click.ClickException(str(error)) from error
+
+    return CliRunner().invoke(command, [], input=answer)
 
 
 def recorded(own_topic: OwnTopic) -> list[dict[str, object]]:
@@ -97,7 +102,7 @@ def test_an_accepted_loss_is_recorded_and_the_partition_goes_on(own_topic: OwnTo
     own_topic.drain()
     first, kept = cut(own_topic)
 
-    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    done = accept(own_topic)
 
     assert done.exit_code == 0, done.output
     assert f"{kept - first:,} messages are lost: offsets {first} to {kept - 1} of {own_topic.topic_name}" in done.output
@@ -123,7 +128,7 @@ def test_a_loss_of_quotes_is_accepted_as_one_of_trades_is(own_topic: OwnTopic) -
     quotes.drain()
     first, kept = cut(quotes)
 
-    done = k2_drain(quotes, quotes.topic_name, str(CUT), "--yes")
+    done = accept(quotes)
 
     assert done.exit_code == 0, done.output
     assert f"_quotes, silver_{own_topic.venue.VENUE}_rejected, silver_{own_topic.venue.VENUE}_quotes" in done.output
@@ -140,7 +145,7 @@ def test_nothing_moves_when_the_question_is_answered_with_no(own_topic: OwnTopic
     before = own_topic.vectors()
     cut(own_topic)
 
-    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), answer="n\n")
+    done = accept(own_topic, answer="n\n")
 
     assert done.exit_code == 1
     assert "Go on without them?" in done.output
@@ -149,20 +154,28 @@ def test_nothing_moves_when_the_question_is_answered_with_no(own_topic: OwnTopic
 
 
 def test_a_loss_is_refused_while_kafka_has_the_next_message(own_topic: OwnTopic) -> None:
-    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    refused = accept(own_topic)
     assert "nothing of it was committed yet" in refused.output
 
     own_topic.produce(60)
     own_topic.drain()
     own_topic.produce(60, seed=1)
 
-    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    refused = accept(own_topic)
 
     assert refused.exit_code == 1
     assert "there is nothing to accept" in refused.output
     assert recorded(own_topic) == []
-    assert "has no partition 77" in k2_drain(own_topic, own_topic.topic_name, "77", "--yes").output
-    assert "no drain reads a topic nobody.reads" in k2_drain(own_topic, "nobody.reads", "0", "--yes").output
+    assert "has no partition 77" in accept(own_topic, 77).output
+
+
+def test_the_command_knows_the_topics_that_drains_read(own_topic: OwnTopic) -> None:
+    environment = {"K2_HOME": str(own_topic.home), "K2_KAFKA__BOOTSTRAP_SERVERS": own_topic.broker}
+    refused = CliRunner().invoke(main, ["drain", "accept-loss", "nobody.reads", "0", "--yes"], env=environment)
+
+    assert refused.exit_code == 1
+    assert "k2: no drain reads a topic nobody.reads: there is market." in refused.output
+    assert topics.raw_topic("crypto", "trades", "binance") in refused.output
 
 
 def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accept(own_topic: OwnTopic) -> None:
@@ -176,7 +189,7 @@ def test_an_offset_beyond_kafkas_log_stops_the_partition_and_is_no_loss_to_accep
         commit_drained(table, own_topic.layers.schemas[layer].empty_table(), vector.only({key}), ahead)
     before = own_topic.vectors()
 
-    refused = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    refused = accept(own_topic)
     settings, stop = settings_of(own_topic), threading.Event()
     with draining(own_topic, settings, stop):
         store = kept_drain(settings).store
@@ -203,7 +216,7 @@ def test_an_acceptance_that_is_killed_between_two_tables_is_made_good_by_the_nex
 
     with monkeypatch.context() as patch:
         patch.setattr(accept_loss, "reach", die)
-        k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+        accept(own_topic)
     bronze, *_, silver = own_topic.vectors()
     assert bronze != silver
 
@@ -227,7 +240,7 @@ def test_a_table_that_is_behind_bronze_is_left_to_the_drain(
             own_topic.drain()  # bronze alone
     cut(own_topic)
 
-    done = k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes")
+    done = accept(own_topic)
 
     assert f"moved on: {own_topic.layers.specs['bronze'].name}." in done.output
     own_topic.drain()
@@ -246,7 +259,7 @@ def test_a_drain_that_runs_goes_on_by_itself(own_topic: OwnTopic) -> None:
 
     with draining(own_topic, settings, stop):
         wait_until(lambda: f"k2 drain accept-loss {own_topic.topic_name} {CUT}" in said(), said)
-        assert k2_drain(own_topic, own_topic.topic_name, str(CUT), "--yes").exit_code == 0
+        assert accept(own_topic).exit_code == 0
         wait_until(lambda: own_topic.vectors()[2].get(own_topic.described.topic_id, CUT) == kept + 1, own_topic.vectors)
         wait_until(lambda: said() == "", said)
     own_topic.assert_everything_stands_once()

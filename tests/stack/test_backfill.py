@@ -263,7 +263,7 @@ def test_waiting_ends_when_the_platform_does(
 ) -> None:
     dagster.progress = [a_progress("REQUESTED", 2, 1, 0)]  # then nothing answers, and nobody holds the home
     holders = iter([process_identity.this_process(), None])
-    monkeypatch.setattr("k2_stack.stack_state.supervisor_of", lambda _: next(holders))
+    monkeypatch.setattr("k2_stack.home_lock.holder", lambda _: next(holders))
 
     done = backfill(SILVER, *DAYS)
 

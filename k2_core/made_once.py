@@ -1,4 +1,4 @@
-"""Make what several processes may make at the same moment in the catalog's database: each of them goes on."""
+"""Make what several processes may make at the same moment in an SQL database: each of them goes on."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,5 +24,5 @@ def made_once(make: Callable[[], _Made], *, things: int = 1) -> _Made:
 
 
 def ensure_table(engine: Engine, table: Table) -> None:
-    """Make a table of K2's own in the catalog's database, if it is not there."""
+    """Make a table of K2's own in a database, if it is not there."""
     made_once(lambda: table.create(engine, checkfirst=True))
