@@ -10,12 +10,13 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_assets.decode.bronze_rows import TIMESTAMP, decode_messages
+from k2_assets.kafka.kafka_topic import ADMIN_TIMEOUT_S, admin_client
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import KafkaReader, Messages, Topic, describe_topic
 from k2_assets.lake.first_partition import is_day_of_data
@@ -33,7 +34,6 @@ from k2_core.venues.venue_protocol import Venue
 
 _GROUP: Final = "k2-reconcile"
 _LOCK_WAIT_S: Final = 900.0
-_ADMIN_TIMEOUT_S: Final = 10
 _READ_S: Final = 1.0
 _PATIENCE_S: Final = 60.0
 _WRITE_ROWS: Final = 100_000
@@ -95,7 +95,7 @@ def reconcile_day(
         search.write()
         if search.files:
             replace_files(lambda: catalog.load_table((namespace, name)), lease, [], search.files, {})
-    return search.finished()
+    return search.counts
 
 
 class _Search:
@@ -113,7 +113,11 @@ class _Search:
         of_day = live_files(table, "ingestion_timestamp", day=day)
         rows = read_files(table, of_day, _PLACE)
         self._existing = rows.unique()
-        self._counts = Counts(in_bronze=rows.height, doubled=rows.height - self._existing.height)
+        self.counts = Counts(
+            in_bronze=rows.height,
+            doubled=rows.height - self._existing.height,
+            no_longer_in_kafka=self._existing.height,  # less those that are found there
+        )
         self._missing = Messages()
 
     def partition(self, partition: int) -> None:
@@ -129,8 +133,16 @@ class _Search:
             # has of it, and the committed offset.
             oldest, following = reader.bounds()[partition]
             since_us = day_bounds_us(self._day)[0] - _EARLIER_US
-            since = _first_since(self._servers, self._topic.name, partition, since_us)
-            first = min([following if since is None else since, *existing[:1].tolist()])
+            asked = {TopicPartition(self._topic.name, partition): OffsetSpec.for_timestamp(max(since_us // 1000, 0))}
+            admin = admin_client(self._servers)  # held by a name: without one it is gone before the answer comes
+            try:
+                (answer,) = admin.list_offsets(asked, request_timeout=ADMIN_TIMEOUT_S).values()
+                stamped: int = answer.result().offset  # negative where Kafka has no message since then
+            except KafkaException as error:
+                where, reason = f"{self._topic.name} partition {partition}", error.args[0].str()
+                msg = f"Kafka at {self._servers} does not give the offsets of {where}: {reason}"
+                raise TopicError(msg) from None
+            first = min([following if stamped < 0 else stamped, *existing[:1].tolist()])
             for messages in _read(reader, partition, max(first, oldest), min(end, following)):
                 self._compare(messages, existing)
         finally:
@@ -147,19 +159,15 @@ class _Search:
             self._layers.discard(files.values())  # silver and rejected follow when their days are rebuilt
             made = stored.by_layer
             rows, silver, rejected = made["bronze"], made["silver"], made["rejected"]
-            self._counts.added += rows.num_rows
-            days = _days(silver["timestamp"]) | _days(rows["max_event_ts"]) | _days(rejected["ingestion_timestamp"])
-            self._counts.silver_days |= {day for day in days if is_day_of_data(day)}
-
-    def finished(self) -> Counts:
-        """Return the counts."""
-        in_both = self._counts.in_kafka - self._counts.added
-        self._counts.no_longer_in_kafka = self._existing.height - in_both
-        return self._counts
+            self.counts.added += rows.num_rows
+            for times in (silver["timestamp"], rows["max_event_ts"], rejected["ingestion_timestamp"]):
+                days = times.cast(TIMESTAMP).cast(pa.date32()).unique().to_pylist()
+                self.counts.silver_days |= {day for day in days if day is not None and is_day_of_data(day)}
 
     def _compare(self, messages: Messages, existing: _Ints) -> None:
         known = np.isin(np.array(messages.offsets, dtype=np.int64), existing, assume_unique=True)
-        self._counts.in_kafka += int(known.sum())
+        self.counts.in_kafka += int(known.sum())
+        self.counts.no_longer_in_kafka -= int(known.sum())
         others = messages.chosen(np.flatnonzero(~known).tolist())
         if not others:
             return
@@ -176,23 +184,10 @@ class _Search:
             rows = self._table.scan(where, selected_fields=("kafka_offset",)).to_arrow()
             elsewhere = np.isin(np.array(missing.offsets), rows["kafka_offset"].to_numpy())
             missing = missing.chosen(np.flatnonzero(~elsewhere).tolist())
-        self._counts.in_kafka += len(missing)
+        self.counts.in_kafka += len(missing)
         self._missing.absorb(missing)
         if len(self._missing) >= _WRITE_ROWS:
             self.write()
-
-
-def _first_since(servers: str, topic: str, partition: int, moment_us: int) -> int | None:
-    """Return the offset of the first message that Kafka stamped at or after a time; None when there is none."""
-    admin = AdminClient({"bootstrap.servers": servers, "socket.timeout.ms": 10_000, "log_level": 3})
-    place = TopicPartition(topic, partition)
-    since = OffsetSpec.for_timestamp(max(moment_us // 1000, 0))
-    try:
-        offset: int = admin.list_offsets({place: since}, request_timeout=_ADMIN_TIMEOUT_S)[place].result().offset
-    except KafkaException as error:
-        msg = f"Kafka at {servers} does not give the offsets of {topic} partition {partition}: {error.args[0].str()}"
-        raise TopicError(msg) from None
-    return None if offset < 0 else offset
 
 
 def _read(reader: KafkaReader, partition: int, first: int, end: int) -> Iterator[Messages]:
@@ -210,7 +205,3 @@ def _read(reader: KafkaReader, partition: int, first: int, end: int) -> Iterator
             why = reader.stopped.get(partition, f"nothing came for {_PATIENCE_S:.0f} s")
             msg = f"{reader.topic.name} partition {partition} cannot be read from {first} to {end}: {why}"
             raise TopicError(msg)
-
-
-def _days(times: pa.ChunkedArray) -> set[date]:
-    return {each for each in times.cast(TIMESTAMP).cast(pa.date32()).unique().to_pylist() if each is not None}

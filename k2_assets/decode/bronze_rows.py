@@ -122,8 +122,8 @@ def bronze_rows(
     for position, error in frames.errors.items():
         unread[position] = f"{error.reason}{_COLON}{readable(error.detail)}"
     columns: dict[str, Any] = {
-        "topic": _repeat(frames.topic, count),
-        "topic_id": _repeat(frames.topic_id, count),
+        "topic": pa.repeat(frames.topic, count),
+        "topic_id": pa.repeat(frames.topic_id, count),
         "kafka_partition": pa.array(messages.partitions, pa.int32()),
         "kafka_offset": pa.array(messages.offsets, pa.int64()),
         "kafka_timestamp": pa.array(np.array(messages.timestamps_ms, dtype=np.int64) * 1000, TIMESTAMP),
@@ -153,8 +153,8 @@ def rows_of_bytes(messages: Messages, topic: Topic, unread: Mapping[int, str], s
     count = len(messages)
     appended = pa.array(np.array(messages.timestamps_ms, dtype=np.int64) * 1000, TIMESTAMP)
     columns: dict[str, Any] = {
-        "topic": _repeat(topic.name, count),
-        "topic_id": _repeat(topic.topic_id, count),
+        "topic": pa.repeat(topic.name, count),
+        "topic_id": pa.repeat(topic.topic_id, count),
         "kafka_partition": pa.array(messages.partitions, pa.int32()),
         "kafka_offset": pa.array(messages.offsets, pa.int64()),
         "kafka_timestamp": appended,
@@ -213,7 +213,3 @@ def frames_of_bronze(rows: pa.Table, schemas_of: SchemasOf) -> Frames:
         payloads,
         errors,
     )
-
-
-def _repeat(value: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), count)

@@ -36,8 +36,8 @@ class Rules:
         numbers: precision and scale of each field that is a number.
         check: raises MalformedFrame for a row that breaks a rule.
         message_ids: of many rows: exchange, symbols, ids.
-        columns: those of this kind alone, of rows and their numbers as decimals.
-        vendor_data: texts by key of many rows; None where a row has none.
+        columns: those of this kind alone, of rows.
+        vendor_data: texts by key of many rows, by their numbers as decimals; None where a row has none.
     """
 
     parser: Callable[[Venue], Parser]
@@ -48,19 +48,7 @@ class Rules:
     check: Callable[[Any, Instrument | None, int], None]
     message_ids: Callable[[str, Sequence[str], Sequence[str]], npt.NDArray[np.bytes_]]
     columns: Callable[[Sequence[Any]], Columns]
-    vendor_data: Callable[[Sequence[Any], Mapping[str, pl.Series]], dict[str, list[str | None]]]
-
-
-def _trade_columns(rows: Sequence[trades.VenueTrade]) -> Columns:
-    no_conditions = pa.array(np.zeros(len(rows) + 1, np.int32))
-    return {
-        "side": pa.array([trade.side for trade in rows], pa.string()),
-        "trade_conditions": pa.ListArray.from_arrays(no_conditions, pa.array([], pa.string())),
-    }
-
-
-def _published(rows: Sequence[Any]) -> list[str | None]:
-    return [None if row.published_us is None else str(row.published_us) for row in rows]
+    vendor_data: Callable[[Mapping[str, pl.Series]], dict[str, list[str | None]]]
 
 
 def is_plain_positive(texts: list[str | None], precision: int, scale: int) -> npt.NDArray[np.bool_]:
@@ -98,8 +86,13 @@ RULES: Final[dict[Data, Rules]] = {
         {"price": _PRICE, "quantity": _QUANTITY},
         trades.check,
         trades.message_ids,
-        _trade_columns,
-        lambda rows, _: {"published_us": _published(rows)},
+        lambda rows: {
+            "side": pa.array([trade.side for trade in rows], pa.string()),
+            "trade_conditions": pa.ListArray.from_arrays(
+                pa.array(np.zeros(len(rows) + 1, np.int32)), pa.array([], pa.string())
+            ),
+        },
+        lambda _: {},
     ),
     "quotes": Rules(
         lambda venue: venue.parse_quotes,
@@ -110,9 +103,6 @@ RULES: Final[dict[Data, Rules]] = {
         quotes.check,
         quotes.message_ids,
         lambda _: {},
-        lambda rows, numbers: {
-            quotes.CONDITION: conditions(numbers["bid_price"], numbers["ask_price"]),
-            "published_us": _published(rows),
-        },
+        lambda numbers: {quotes.CONDITION: conditions(numbers["bid_price"], numbers["ask_price"])},
     ),
 }

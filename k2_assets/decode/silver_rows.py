@@ -74,12 +74,13 @@ def silver_rows(
         name: pl.Series(kept.numbers[name], dtype=pl.String).cast(pl.Decimal(*size))
         for name, size in rules.numbers.items()
     }
+    published = [None if row.published_us is None else str(row.published_us) for row in rows]
     columns: dict[str, Any] = {
         "message_id": pa.array(rules.message_ids(venue.VENUE, names, ids), pa.binary()).cast(pa.string()),
         rules.id_name: pa.array(ids, pa.string()),
         "symbol": pa.array(symbols, pa.string()),
-        "exchange": _repeat(venue.VENUE, count),
-        "asset_class": _repeat(venue.ASSET_CLASS, count),
+        "exchange": pa.repeat(venue.VENUE, count),
+        "asset_class": pa.repeat(venue.ASSET_CLASS, count),
         "timestamp": pa.array(kept.event_us, TIMESTAMP),
         **{name: decimals.to_arrow() for name, decimals in numbers.items()},
         **rules.columns(rows),
@@ -87,9 +88,9 @@ def silver_rows(
         "source_sequence": pa.array([row.sequence for row in rows], pa.int64()),
         "ingestion_timestamp": pa.array(frames.ingestion_us[at], TIMESTAMP),
         "platform_sequence": pa.array(offsets),
-        "vendor_data": _texts_by_key(rules.vendor_data(rows, numbers)),
-        "kafka_topic": _repeat(frames.topic, count),
-        "topic_id": _repeat(frames.topic_id, count),
+        "vendor_data": _texts_by_key({**rules.vendor_data(numbers), "published_us": published}),
+        "kafka_topic": pa.repeat(frames.topic, count),
+        "topic_id": pa.repeat(frames.topic_id, count),
         "kafka_partition": pa.array(np.array(frames.partitions, dtype=np.int32)[at]),
         "kafka_offset": pa.array(offsets),
         "frame_index": pa.array(kept.indexes, pa.int32()),
@@ -131,8 +132,8 @@ def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Tab
     payloads = [b"" if away else frames.payloads[p] for p, away in zip(at, elsewhere, strict=True)]
     undecoded = np.array([position in frames.errors for position in at], dtype=bool)
     columns: dict[str, Any] = {
-        "kafka_topic": _repeat(frames.topic, count),
-        "topic_id": _repeat(frames.topic_id, count),
+        "kafka_topic": pa.repeat(frames.topic, count),
+        "topic_id": pa.repeat(frames.topic_id, count),
         "kafka_partition": pa.array([frames.partitions[p] for p in at], pa.int32()),
         "kafka_offset": pa.array([frames.offsets[p] for p in at], pa.int64()),
         "frame_index": pa.array(rejects.indexes, pa.int32()),
@@ -143,7 +144,3 @@ def rejected_rows(rejects: Rejects, frames: Frames, schema: pa.Schema) -> pa.Tab
         "payload": pa.array(payloads, pa.binary()),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _repeat(value: str, count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), count)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table
 
 from k2_assets.kafka.kafka_topic import describe_topic
 from k2_assets.kafka.topic_reader import KafkaReader
@@ -33,11 +32,6 @@ class Loss:
     end: int
     tables: tuple[TableSpec, ...]
     """That drains fill from the topic, bronze first."""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """The partition in a vector."""
-        return self.topic_id, self.partition
 
     @property
     def messages(self) -> int:
@@ -69,7 +63,7 @@ def find_loss(settings: Settings, catalog: Catalog, venues: Iterable[Venue], top
     described = describe_topic(settings.bootstrap_servers, topic)
     if partition not in described.partitions:
         raise OffsetError(f"{topic} has no partition {partition}: it has {len(described.partitions)}, from 0")
-    bronze = _load(catalog, settings, known[topic][0])
+    bronze = catalog.load_table((settings.catalog.namespace, known[topic][0].name))
     offset = Offsets.from_properties(bronze.properties).get(described.topic_id, partition)
     reader = KafkaReader(settings.bootstrap_servers, described, "k2-accept-loss")
     try:
@@ -100,23 +94,18 @@ def accept(settings: Settings, catalog: Catalog, loss: Loss) -> list[str]:
     # Each table in a commit of its own, bronze first: a drain that finds rejected or silver behind bronze fills them
     # from bronze, which has no rows of the loss. A table with other offsets than bronze is left to the drain: it has
     # not yet taken in rows of bronze from before the loss.
-    bronze, *others = loss.tables
-    _step(catalog, settings, bronze, loss)
-    moved = [bronze.name]
-    for spec in others:
-        reach(f"{spec.name}.accept_loss")
+    partition = loss.topic_id, loss.partition
+    before, after = Offsets({partition: loss.first}), Offsets({partition: loss.end})
+    moved: list[str] = []
+    for spec in loss.tables:
+        if moved:
+            reach(f"{spec.name}.accept_loss")
         try:
-            _step(catalog, settings, spec, loss)
+            table = catalog.load_table((settings.catalog.namespace, spec.name))
+            commit_drained(table, arrow_schema(spec).empty_table(), before, after)
             moved.append(spec.name)
         except CommitConflict as conflict:
+            if not moved:  # bronze
+                raise
             log.info("left to the drain", table=spec.name, reason=str(conflict))
     return moved
-
-
-def _step(catalog: Catalog, settings: Settings, spec: TableSpec, loss: Loss) -> None:
-    before, after = Offsets({loss.key: loss.first}), Offsets({loss.key: loss.end})
-    commit_drained(_load(catalog, settings, spec), arrow_schema(spec).empty_table(), before, after)
-
-
-def _load(catalog: Catalog, settings: Settings, spec: TableSpec) -> Table:
-    return catalog.load_table((settings.catalog.namespace, spec.name))

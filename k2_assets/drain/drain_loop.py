@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets.drain.topic_lane import Committed, Lane
+from k2_assets.kafka import topic_bounds
 from k2_assets.kafka.kafka_topic import NoTopic, Topic, admin_client, describe_topic
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.kafka.topic_reader import KafkaReader
@@ -115,7 +116,8 @@ class _Worker:
         for layers in tables:
             self._heart.progress("starting", f"topic {layers.topic}")
             try:
-                self._open_lane(layers, self._described(layers.topic), opened)
+                topic = describe_topic(self._settings.bootstrap_servers, layers.topic, self._admin)
+                self._open_lane(layers, topic, opened)
             except NoTopic as error:
                 # What nobody feeds is no trouble; a topic that was drained and no longer exists is.
                 self._absent[layers.topic] = layers, str(error) if layers.vector("bronze") else ""
@@ -140,9 +142,6 @@ class _Worker:
         lane.start(lambda piece: self._heart.progress("catching up", piece))
         self._lanes.append(lane)
 
-    def _described(self, name: str) -> Topic:
-        return describe_topic(self._settings.bootstrap_servers, name, self._admin)
-
     def _work(self, opened: ExitStack) -> Iterator[tuple[Lane, Committed | None]]:
         # Events first: a symbol that a feed has subscribed to is then known when its frames are read.
         for lane in self._lanes:
@@ -165,18 +164,31 @@ class _Worker:
                 self._stop.wait(_READ_S)
             if clock.monotonic() >= self._look_at:
                 self._look_at = clock.monotonic() + _LOOK_S
-                self._look_at_stopped()
-                self._look_for_topics(opened)
+                self._look_around(opened)
         self._heart.progress("committing", "the last batch of this run")
         # All lanes start their last commit before any waits for its own: the successor is waiting for the lease.
         for last in (Lane.hand_over, Lane.finish):
             for lane in self._lanes:
                 yield from self._reported(lane, last(lane))
 
-    def _look_for_topics(self, opened: ExitStack) -> None:
+    def _look_around(self, opened: ExitStack) -> None:
+        """Begin again when a stopped partition can go on; open a lane for each topic that exists by now.
+
+        Raises:
+            OffsetError: a partition can go on: its loss was accepted, or Kafka has its messages again.
+        """
+        for lane in self._lanes:
+            if not lane.reader.stopped or lane.reader.watch.away:
+                continue
+            # The offsets are read from the table: a commit of this lane may be under way in its own thread.
+            bronze = self._lake.table(lane.layers.specs["bronze"].name)
+            vector = Offsets.from_properties(bronze.properties)
+            outside = topic_bounds.outside(lane.reader.topic, vector, lane.reader.bounds())
+            for partition in lane.reader.stopped.keys() - outside.keys():
+                raise OffsetError(f"{lane.reader.topic.name} partition {partition} goes on: Kafka has its next offset")
         for name, (layers, _) in list(self._absent.items()):
             try:
-                topic = self._described(name)
+                topic = describe_topic(self._settings.bootstrap_servers, name, self._admin)
             except NoTopic:
                 continue
             except TopicError:
@@ -184,21 +196,6 @@ class _Worker:
             log.info("topic found", topic=name)
             del self._absent[name]
             self._open_lane(layers, topic, opened)
-
-    def _look_at_stopped(self) -> None:
-        """Begin again when a stopped partition can go on: its loss was accepted, or Kafka has its messages again.
-
-        Raises:
-            OffsetError: one can.
-        """
-        for lane in self._lanes:
-            if not lane.reader.stopped or lane.reader.watch.away:
-                continue
-            # The offsets are read from the table: a commit of this lane may be under way in its own thread.
-            bronze = self._lake.table(lane.layers.specs["bronze"].name)
-            outside = lane.reader.outside(Offsets.from_properties(bronze.properties))
-            for partition in lane.reader.stopped.keys() - outside.keys():
-                raise OffsetError(f"{lane.reader.topic.name} partition {partition} goes on: Kafka has its next offset")
 
     def _reported(self, lane: Lane, settled: list[Committed]) -> Iterator[tuple[Lane, Committed | None]]:
         # An error that was waited out stays in the heartbeat until a commit, or a quiet market, shows that it is over.

@@ -100,7 +100,22 @@ class Reporter:
             if isinstance(lane.layers, Layers):
                 silver = lane.layers.specs["silver"].name
                 for day in sorted(filter(is_day_of_data, news.rows[silver])):
-                    yield _check(silver, day, self._judged[silver][day])
+                    # Dagster keeps only the last evaluation of each run and day, so it counts what was found in the
+                    # whole run.
+                    judged = self._judged[silver][day]
+                    faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
+                    which = f"of {day} in this run of the drain"
+                    yield dg.AssetCheckEvaluation(
+                        asset_key=dg.AssetKey(silver),
+                        check_name=checks.NAME,
+                        partition=day.isoformat(),
+                        passed=not faults,
+                        description=checks.sentence(judged.rows, judged.faults.total(), which),
+                        metadata={
+                            "rows judged in this run": dg.MetadataValue.int(judged.rows),
+                            "faults": dg.MetadataValue.json(faults),
+                        },
+                    )
 
 
 def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
@@ -129,22 +144,6 @@ def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterializ
             if is_day_of_data(day):
                 metadata = {"rows": count, **of_tables[table]}
                 yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
-
-
-def _check(table: str, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
-    # Dagster keeps only the last evaluation of each run and day, so it counts what was found in the whole run.
-    faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(table),
-        check_name=checks.NAME,
-        partition=day.isoformat(),
-        passed=not faults,
-        description=checks.sentence(judged.rows, judged.faults.total(), f"of {day} in this run of the drain"),
-        metadata={
-            "rows judged in this run": dg.MetadataValue.int(judged.rows),
-            "faults": dg.MetadataValue.json(faults),
-        },
-    )
 
 
 def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:

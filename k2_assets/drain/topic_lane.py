@@ -35,6 +35,9 @@ class Lane:
 
     Messages go through three places: those that wait to be decoded, the rows that wait for a commit, and one batch that
     is being committed. A second batch is handed over only when the first is stored.
+
+    ``read`` counts the messages read since :meth:`start`, ``rows`` those of them that were not yet handed to a commit.
+    While ``behind``, the last read brought as many messages as one can, so that Kafka has more.
     """
 
     def __init__(
@@ -101,17 +104,17 @@ class Lane:
         size = sum(map(len, messages.values))
         self._waiting.absorb(messages)
         self._waiting_bytes += size
-        self._rows += len(messages)
+        self.rows += len(messages)
         self._bytes += size
-        self._read += len(messages)
-        self._last_read = len(messages)
+        self.read += len(messages)
+        self.behind = len(messages) >= READ_MESSAGES
         settled = self._settle(wait=False)
         if len(self._waiting) >= _DECODE_MESSAGES or self._waiting_bytes >= _DECODE_BYTES:
             settled += self._decode()
         # A full batch is handed over even if that has to wait for the one before; one that is due is not. One of
         # control frames alone, such as heartbeats, waits for the longer interval.
         due = clock.monotonic() >= self._due_at
-        full = max(self._rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._fullness) >= share
+        full = max(self.rows / self._commit_rows, self._bytes / _COMMIT_BYTES, self._fullness) >= share
         if full or (due and self._in_flight is None):
             settled += self._decode()
             has_data = any(rows.control_frames < rows.messages for rows in self._decoded)
@@ -138,21 +141,6 @@ class Lane:
         self.reader.close()
 
     @property
-    def read(self) -> int:
-        """Messages read since :meth:`start`."""
-        return self._read
-
-    @property
-    def rows(self) -> int:
-        """Messages read and not yet handed to a commit."""
-        return self._rows
-
-    @property
-    def behind(self) -> bool:
-        """Whether the last read brought as many messages as one can, so that Kafka has more."""
-        return self._last_read >= READ_MESSAGES
-
-    @property
     def committing_s(self) -> float:
         """Seconds since the current commit was started; 0 when there is none."""
         return 0.0 if self._in_flight is None else clock.monotonic() - self._handed_over_at
@@ -174,14 +162,14 @@ class Lane:
         self._waiting = Messages()
         self._decoded: list[Rows] = []
         self._following = Offsets()
-        self._rows = 0
+        self.rows = 0
         self._bytes = 0
         self._waiting_bytes = 0
         self._decoded_bytes = 0
         self._made_bytes = 0
         self._made_rows = 0
-        self._read = 0
-        self._last_read = 0
+        self.read = 0
+        self.behind = False
         self._due_at = 0.0
         self._quiet_until = 0.0
 
@@ -194,8 +182,9 @@ class Lane:
             first += rows.messages
             self._decoded.append(rows)
             self._decoded_bytes += sum(map(len, read.values))
-            self._made_bytes += rows.made_bytes
-            self._made_rows += rows.most_rows
+            # What is made of the messages; bronze's rows take what the messages do.
+            self._made_bytes += sum(table.nbytes for layer, table in rows.by_layer.items() if layer != "bronze")
+            self._made_rows += max(table.num_rows for table in rows.by_layer.values())
             self._following = self._following.advanced(read.following(topic.topic_id))
             if self._fullness >= 1 and first < len(messages):
                 settled += self._start_commit()
@@ -213,7 +202,7 @@ class Lane:
         # starts again from the committed offsets.
         batch = Batch(self._tip, self._following, Rows.joined(self._decoded))
         self._tip = self._tip.advanced(self._following)
-        self._rows -= batch.rows.messages
+        self.rows -= batch.rows.messages
         self._bytes -= self._decoded_bytes
         self._decoded, self._following, self._decoded_bytes = [], Offsets(), 0
         self._made_bytes = self._made_rows = 0

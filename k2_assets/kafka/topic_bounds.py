@@ -11,7 +11,7 @@ from k2_core.offsets import Offsets
 Bounds = dict[int, tuple[int, int]]
 """By partition: (oldest offset kept, next offset to be written)."""
 
-_OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+OLDEST, _FOLLOWING = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,24 @@ def ask(admin: AdminClient, topic: Topic) -> Bounds:
     Raises:
         KafkaException: Kafka does not answer.
     """
-    low, high = oldest(admin, topic), _offsets(admin, topic, _FOLLOWING)
+    low, high = offsets(admin, topic, OLDEST), offsets(admin, topic, _FOLLOWING)
     return {partition: (low[partition], high[partition]) for partition in topic.partitions}
 
 
-def oldest(admin: AdminClient, topic: Topic) -> dict[int, int]:
-    """Ask Kafka for the oldest offset that it keeps of every partition."""
-    return _offsets(admin, topic, _OLDEST)
+def offsets(admin: AdminClient, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
+    """Ask Kafka for one offset of every partition, such as :data:`OLDEST`, the oldest that it keeps."""
+    asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
+    answers = admin.list_offsets(asked, request_timeout=ADMIN_TIMEOUT_S)
+    return {place.partition: answer.result().offset for place, answer in answers.items()}
 
 
 def outside(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, Outside]:
     """Return the partitions whose offset in ``vector`` Kafka does not have: the log was cut there."""
-    offsets = {partition: vector.get(topic.topic_id, partition) for partition in topic.partitions}
+    committed = {partition: vector.get(topic.topic_id, partition) for partition in topic.partitions}
     return {
         partition: Outside(topic.name, partition, offset, low, high)
         for partition, (low, high) in bounds.items()
-        if (offset := offsets[partition]) is not None and not low <= offset <= high
+        if (offset := committed[partition]) is not None and not low <= offset <= high
     }
 
 
@@ -76,9 +78,3 @@ def waiting(topic: Topic, vector: Offsets, bounds: Bounds) -> dict[int, tuple[in
 def lag(topic: Topic, vector: Offsets, bounds: Bounds) -> int:
     """Return how many messages lie beyond ``vector``."""
     return sum(count for _, count in waiting(topic, vector, bounds).values())
-
-
-def _offsets(admin: AdminClient, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
-    asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
-    answers = admin.list_offsets(asked, request_timeout=ADMIN_TIMEOUT_S)
-    return {place.partition: answer.result().offset for place, answer in answers.items()}

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from k2_assets.kafka import topic_bounds
 from k2_assets.kafka.kafka_topic import Topic, TopicWatch, admin_client, describe_topic, require_same
-from k2_assets.kafka.topic_bounds import Outside
+from k2_assets.kafka.topic_bounds import OLDEST, Outside
 from k2_core.logs import logger
 from k2_core.offsets import Offsets
 
@@ -35,14 +35,6 @@ class Messages:
 
     def __len__(self) -> int:
         return len(self.values)
-
-    def extend(self, messages: Sequence[Message]) -> None:
-        """Append messages; a tombstone's missing value reads as empty bytes, a time beyond dates as the last one."""
-        self.partitions.extend([m.partition() or 0 for m in messages])
-        self.offsets.extend([m.offset() or 0 for m in messages])
-        self.timestamps_ms.extend([min(max(m.timestamp()[1], 0), _LAST_MS) for m in messages])
-        self.keys.extend([m.key() for m in messages])
-        self.values.extend([m.value() or b"" for m in messages])
 
     def absorb(self, other: "Messages") -> None:
         """Append the messages of ``other``."""
@@ -111,7 +103,7 @@ class KafkaReader:
     def seek(self, vector: Offsets) -> None:
         """Read on from ``vector``; a partition that it does not know is read from the oldest message kept."""
         following = {partition: vector.get(self.topic.topic_id, partition) for partition in self.topic.partitions}
-        oldest = topic_bounds.oldest(self._admin, self.topic) if None in following.values() else {}
+        oldest = topic_bounds.offsets(self._admin, self.topic, OLDEST) if None in following.values() else {}
         self._sought = {part: oldest[part] if offset is None else offset for part, offset in following.items()}
         self._consumer.assign([TopicPartition(self.topic.name, part, offset) for part, offset in self._sought.items()])
         self.stopped = {}
@@ -129,7 +121,6 @@ class KafkaReader:
 
         A partition whose offset Kafka no longer has stops, with an error in ``stopped``; the others go on.
         """
-        messages = Messages()
         good: list[Message] = []
         for message in self._consumer.consume(READ_MESSAGES, timeout_s):
             error = message.error()
@@ -137,7 +128,14 @@ class KafkaReader:
                 good.append(message)
             else:
                 self._judge(message, error)
-        messages.extend(good)
+        # A tombstone's missing value reads as empty bytes, a time beyond dates as the last one.
+        messages = Messages(
+            [m.partition() or 0 for m in good],
+            [m.offset() or 0 for m in good],
+            [min(max(m.timestamp()[1], 0), _LAST_MS) for m in good],
+            [m.key() for m in good],
+            [m.value() or b"" for m in good],
+        )
         for partition in self.damaged.keys() & set(messages.partitions):
             del self.damaged[partition]
         return messages
@@ -152,10 +150,6 @@ class KafkaReader:
             TopicError: it was deleted or made again, or Kafka does not answer.
         """
         require_same(self.topic, describe_topic(self._bootstrap_servers, self.topic.name, self._admin))
-
-    def outside(self, vector: Offsets) -> dict[int, Outside]:
-        """Return the partitions whose offset in ``vector`` Kafka does not have: the log was cut there."""
-        return topic_bounds.outside(self.topic, vector, self.bounds())
 
     def lag(self, vector: Offsets) -> int:
         """Return how many messages of the topic lie beyond ``vector``."""

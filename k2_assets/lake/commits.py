@@ -107,16 +107,6 @@ class _Files:
     removed: Sequence[DataFile] = ()
     replacing: int | None = None
 
-    @classmethod
-    def of(cls, table: Table, change: Change) -> "_Files":
-        """Write the change's rows, and the rows beside those that it replaces, which stay."""
-        if change.replace is None:
-            return cls(write_files(table, [change.rows]))
-        touched = list(without_rows(table, change.replace))
-        kept = [file for _, others in touched for file in others]
-        added = [*kept, *write_files(table, [change.rows])]
-        return cls(added, [file for file, _ in touched], change.rows.num_rows)
-
 
 def commit_derived(
     load: Callable[[], Table], compute: Callable[[Table], Change | None], *, attempts: int = ATTEMPTS
@@ -163,7 +153,13 @@ def _committed(load: Callable[[], Table], table: Table, change: Change) -> Table
     Raises:
         CommitConflict: it has to be computed again, or other writers were first again and again.
     """
-    files = _Files.of(table, change)
+    if change.replace is None:
+        files = _Files(write_files(table, [change.rows]))
+    else:  # the rows beside those that it replaces stay, in new files
+        touched = list(without_rows(table, change.replace))
+        kept = [file for _, others in touched for file in others]
+        added = [*kept, *write_files(table, [change.rows])]
+        files = _Files(added, [file for file, _ in touched], change.rows.num_rows)
     pending = [] if change.other_rows is None else [write_pending(table, change.other_rows)]
 
     def attempt(newest: Table) -> Table | None:

@@ -43,7 +43,7 @@ class Taken:
         return cls(json.loads(derived.properties.get(TAKEN, "{}")))
 
     def has(self, source: Table, day: str, token: str) -> bool:
-        return self._tokens.get(_uuid(source), {}).get(day) == token
+        return self._tokens.get(str(source.metadata.table_uuid), {}).get(day) == token
 
     def of_day(self, day: date) -> dict[str, str]:
         """Return the marks of a day that were taken in: {source table's UUID: token}."""
@@ -59,16 +59,13 @@ class Taken:
         tokens = {name: token for name, token in current.items() if self.has(source, name, token)}
         if token := current.get(day.isoformat()):
             tokens[day.isoformat()] = token
-        others = {uuid_: of for uuid_, of in self._tokens.items() if uuid_ != _uuid(source)}
-        return Taken({**others, _uuid(source): tokens} if tokens else others)
+        source_uuid = str(source.metadata.table_uuid)
+        others = {uuid_: of for uuid_, of in self._tokens.items() if uuid_ != source_uuid}
+        return Taken({**others, source_uuid: tokens} if tokens else others)
 
     def to_properties(self) -> dict[str, str]:
         """Return the property that carries this memory."""
         return {TAKEN: _json(self._tokens)}
-
-
-def _uuid(table: Table) -> str:
-    return str(table.metadata.table_uuid)
 
 
 def _json(value: Mapping[str, object]) -> str:

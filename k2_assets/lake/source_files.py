@@ -5,7 +5,7 @@ A file's age is its Iceberg data sequence number: it survives the expiry of snap
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Final
 
@@ -33,10 +33,9 @@ def live_files(table: Table, time_column: str, *, day: date | None = None) -> li
     """
     read, column = reading(table.io), table.schema().find_field(time_column).field_id
     found: list[LakeFile] = []
-    for manifest in _manifests(table, read):
-        unit = _unit(table, manifest)
+    for manifest, unit, days in _manifests(table, read):
         first = day.replace(day=1) if day is not None and unit == "month" else day
-        if first is None or (days := _days_of(table, manifest))[0] <= first <= days[1]:
+        if first is None or days[0] <= first <= days[1]:
             files = _files(table, manifest, read, Bounded(column, unit=unit))
             found += [each for each in files if each.rows and (first is None or each.day == first)]
     return found
@@ -52,9 +51,9 @@ def rows_by_day(table: Table, before: date) -> Counter[date]:
     """Count the rows of each day before ``before``; only the manifests that may name files of such a day are read."""
     read = reading(table.io)
     rows: Counter[date] = Counter()
-    for manifest in _manifests(table, read):
-        if _days_of(table, manifest)[0] < before:
-            for each in _files(table, manifest, read, Bounded(unit=_unit(table, manifest))):
+    for manifest, unit, days in _manifests(table, read):
+        if days[0] < before:
+            for each in _files(table, manifest, read, Bounded(unit=unit)):
                 rows[each.day] += each.rows
     return Counter({day: count for day, count in rows.items() if day < before})
 
@@ -144,9 +143,17 @@ class Seen:
     __hash__ = None  # type: ignore[assignment]  # a memory is compared, never a key
 
 
-def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
-    snapshot = table.current_snapshot()
-    return MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ()
+def _manifests(table: Table, read: Read) -> Iterator[tuple[Manifest, PartitionUnit, tuple[date, date]]]:
+    """Yield the manifests of the current snapshot, each with the unit and the first days of its partitions.
+
+    These are all days for files that were partitioned otherwise.
+    """
+    snapshot, specs, spec_id = table.current_snapshot(), table.specs(), table.spec().spec_id
+    for manifest in MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ():
+        fields = specs[manifest.spec_id].fields  # of the time when the files were written
+        by_month = any(isinstance(each.transform, MonthTransform) for each in fields)
+        unit: PartitionUnit = "month" if by_month else "day"
+        yield manifest, unit, manifest.days(unit) if manifest.spec_id == spec_id else (date.min, date.max)
 
 
 def _files(table: Table, manifest: Manifest, read: Read, bounded: Bounded) -> tuple[LakeFile, ...]:
@@ -159,13 +166,3 @@ def _files(table: Table, manifest: Manifest, read: Read, bounded: Bounded) -> tu
         msg = f"{table.name()[-1]} has delete files, which K2 never writes: compact it with the engine that wrote them"
         raise ForeignTable(msg)
     return MANIFESTS.files(manifest, read, bounded)
-
-
-def _days_of(table: Table, manifest: Manifest) -> tuple[date, date]:
-    """Return the first days of a manifest's partitions; all days for files that were partitioned otherwise."""
-    return manifest.days(_unit(table, manifest)) if manifest.spec_id == table.spec().spec_id else (date.min, date.max)
-
-
-def _unit(table: Table, manifest: Manifest) -> PartitionUnit:
-    fields = table.specs()[manifest.spec_id].fields  # of the time when the files were written
-    return "month" if any(isinstance(each.transform, MonthTransform) for each in fields) else "day"

@@ -13,13 +13,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update import (
-    RemoveSnapshotRefUpdate,
-    RemoveSnapshotsUpdate,
-    UpdatesAndRequirements,
-    UpdateTableMetadata,
-    ValidatableTableRequirement,
-)
+from pyiceberg.table.update import RemoveSnapshotRefUpdate, RemoveSnapshotsUpdate, ValidatableTableRequirement
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2_assets.lake.table_lock import lock
@@ -53,11 +47,10 @@ def make_tags(load: Callable[[], Table], lease: Lease, choose: Callable[[Table],
     def attempt(table: Table) -> Table | None:
         tags = choose(table)
 
-        def stage(transaction: Transaction) -> UpdateTableMetadata[Any]:
-            manage = ManageSnapshots(transaction)
-            for name, snapshot_id in tags.items():
-                manage.create_tag(snapshot_id, name)
-            return manage
+        def stage(transaction: Transaction) -> None:
+            with ManageSnapshots(transaction) as manage:
+                for name, snapshot_id in tags.items():
+                    manage.create_tag(snapshot_id, name)
 
         return _committed(table, lease, "tag", stage) if tags else table
 
@@ -94,8 +87,9 @@ def expire(
         updates: list[Any] = [RemoveSnapshotRefUpdate(ref_name=name) for name in sorted(tags)]
         if snapshot_ids:
             updates.append(RemoveSnapshotsUpdate(snapshot_ids=list(snapshot_ids)))
-        untagged = _Untagged(snapshot_ids=frozenset(snapshot_ids), lapsing=frozenset(tags))
-        return _committed(table, lease, "expire", lambda transaction: _Change(transaction, tuple(updates), (untagged,)))
+        untagged: Any = _Untagged(snapshot_ids=frozenset(snapshot_ids), lapsing=frozenset(tags))
+        # pyiceberg has no public way to stage a requirement of one's own.
+        return _committed(table, lease, "expire", lambda staged: staged._stage(tuple(updates), (untagged,)))  # noqa: SLF001
 
     return until_committed(load, attempt)
 
@@ -153,25 +147,14 @@ class _Untagged(ValidatableTableRequirement):
                 raise CommitFailedException(msg)
 
 
-class _Change(UpdateTableMetadata["_Change"]):
-    def __init__(self, transaction: Transaction, updates: tuple[Any, ...], requirements: tuple[Any, ...]) -> None:
-        super().__init__(transaction)
-        self._made: UpdatesAndRequirements = (updates, requirements)
-
-    def _commit(self) -> UpdatesAndRequirements:
-        return self._made
-
-
-def _committed(
-    table: Table, lease: Lease, point: str, change: Callable[[Transaction], UpdateTableMetadata[Any]]
-) -> Table | None:
+def _committed(table: Table, lease: Lease, point: str, stage: Callable[[Transaction], object]) -> Table | None:
     """Commit once, and return the table; None when the outcome is a conflict or unknown."""
     name = table.name()[-1]
     reach(f"{name}.{point}")
     lease.check()
     try:
         with LakeTransaction(table) as transaction:
-            change(transaction).commit()
+            stage(transaction)
     except (CommitFailedException, CommitStateUnknownException):
         return None
     reach(f"{name}.{_DONE[point]}")

@@ -60,12 +60,9 @@ class Limits:
 class Compacted:
     """What was joined."""
 
-    files: int = 0
-    into: int = 0
-    rows: int = 0
-
-    def __add__(self, other: "Compacted") -> "Compacted":
-        return Compacted(self.files + other.files, self.into + other.into, self.rows + other.rows)
+    files: int
+    into: int
+    rows: int
 
 
 def compact(
@@ -115,25 +112,20 @@ def choose(files: list[LakeFile], limits: Limits, closed_before: date) -> list[l
     for each in files:
         if (share := _share(each, limits)) < _FULL:
             tiers[each.day, int(math.log(1 / share, _TIER))].append(each)
-    batches = []
+    batches: list[list[LakeFile]] = []
     for (day, _), members in sorted(tiers.items(), key=lambda item: item[0], reverse=True):
-        if len(members) >= (2 if day < closed_before else limits.files):
-            batches += [batch for batch in _fitting(members, limits) if len(batch) > 1]
-    return batches
-
-
-def _fitting(files: list[LakeFile], limits: Limits) -> Iterator[list[LakeFile]]:
-    """Part files into such as make one file together."""
-    batch: list[LakeFile] = []
-    filled = 0.0
-    for each in files:
-        share = _share(each, limits)
-        if batch and filled + share > 1:
-            yield batch
-            batch, filled = [], 0.0
-        batch.append(each)
-        filled += share
-    yield batch
+        if len(members) < (2 if day < closed_before else limits.files):
+            continue
+        batches.append([])
+        filled = 0.0
+        for each in members:
+            share = _share(each, limits)
+            if batches[-1] and filled + share > 1:
+                batches.append([])
+                filled = 0.0
+            batches[-1].append(each)
+            filled += share
+    return [batch for batch in batches if len(batch) > 1]
 
 
 def _share(file: LakeFile, limits: Limits) -> float:
@@ -148,7 +140,11 @@ def _joined(
     table, lonely = load(), 0
     waiting: list[tuple[LakeFile, pa.Table]] = []
     for each in files:
-        if unpacked_bytes(table, each) >= _FULL * limits.memory_bytes:
+        with table.io.new_input(each.path).open() as source:
+            footer = pq.read_metadata(source)
+        # What its pages take without compression; values that repeat count once.
+        unpacked = sum(int(footer.row_group(number).total_byte_size) for number in range(footer.num_row_groups))
+        if unpacked >= _FULL * limits.memory_bytes:
             continue
         rows = stream(table, [each]).read_all()
         if waiting and sum(known.nbytes for _, known in waiting) + rows.nbytes > limits.memory_bytes:
@@ -164,21 +160,20 @@ def _joined(
         yield _join(load, lease, spec, waiting)
 
 
-def unpacked_bytes(table: Table, file: LakeFile) -> int:
-    """Return what a file's pages take without compression, by its footer; values that repeat count once."""
-    with table.io.new_input(file.path).open() as source:
-        footer = pq.read_metadata(source)
-    return sum(int(footer.row_group(number).total_byte_size) for number in range(footer.num_row_groups))
-
-
 def _join(
     load: Callable[[], Table], lease: Lease, spec: TableSpec, parts: list[tuple[LakeFile, pa.Table]]
 ) -> Compacted:
     """Join what has been read, and empty ``parts``: memory holds its rows once, not also as they were."""
     files = [file for file, _ in parts]
-    tables = [rows for _, rows in parts]
+    rows = pa.concat_tables([part for _, part in parts])
     parts.clear()
-    rows = _sorted(tables, spec.sort_by) if spec.sort_by else pa.concat_tables(tables)
+    if spec.sort_by:
+        # Column by column: what one was before goes as soon as it is sorted. Each in one piece first: ``take`` would
+        # make it so beside the pieces.
+        schema, columns = rows.schema, rows.columns
+        order = pc.sort_indices(rows, [(name, "ascending") for name in spec.sort_by])
+        del rows
+        rows = pa.table([columns.pop(0).combine_chunks().take(order) for _ in range(len(columns))], schema)
     if rows.num_rows != (expected := sum(each.rows for each in files)):
         msg = f"{spec.name}: files that should hold {expected} rows hold {rows.num_rows}: they are left as they are"
         raise ForeignTable(msg)
@@ -188,14 +183,3 @@ def _join(
     age = max(each.sequence for each in files)
     replace_files(load, lease, [data_file(each) for each in files], added, remember, age=age)
     return done
-
-
-def _sorted(tables: list[pa.Table], by: tuple[str, ...]) -> pa.Table:
-    """Sort rows column by column, and empty ``tables``: what a column was before goes as soon as it is sorted."""
-    rows = pa.concat_tables(tables)
-    tables.clear()
-    schema, columns = rows.schema, rows.columns
-    order = pc.sort_indices(rows, [(name, "ascending") for name in by])
-    del rows
-    # Each in one piece first: ``take`` would make it so beside the pieces.
-    return pa.table([columns.pop(0).combine_chunks().take(order) for _ in range(len(columns))], schema)

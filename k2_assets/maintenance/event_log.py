@@ -4,7 +4,6 @@ Dagster itself deletes no run. It derives which days are materialized from the n
 of each check: these stay, with the whole run that they belong to.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,9 +56,26 @@ def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
     assert isinstance(log, SqlEventLogStorage)  # noqa: S101  # every storage that Dagster offers is one
     purged = Purged()
     soon, late = now - timedelta(hours=keep.runs_keep_hours), now - timedelta(days=keep.others_keep_days)
+    # The runs of the newest event of each kind of each asset and day, and of the newest results of checks.
+    each = _events.asset_key, _events.partition, _events.dagster_event_type
+    of_assets = _events.dagster_event_type.in_([kind.value for kind in ASSET_EVENTS])
+    newest = sa.select(sa.func.max(_events.id)).where(_events.asset_key.is_not(None), of_assets).group_by(*each)
+    of_check = _checks.asset_key, _checks.check_name, _checks.partition, _checks.execution_status
+    newest_results = sa.select(sa.func.max(_checks.id)).group_by(*of_check)
+    queries = (
+        sa.select(_events.run_id).where(_events.id.in_(newest)),
+        sa.select(_checks.run_id).where(_checks.id.in_(newest_results)),
+    )
     with log.index_connection() as connection:
-        needed = _runs_needed(connection)
-    for run in _finished(instance, soon):
+        needed = {run_id for query in queries for (run_id,) in connection.execute(query)}
+    # Only the ids of finished runs at once: runs may be deleted while the others are looked at.
+    ids = instance.get_run_ids(dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=soon))
+    finished = (
+        record
+        for first in range(0, len(ids), _AT_ONCE)
+        for record in instance.get_run_records(dg.RunsFilter(run_ids=ids[first : first + _AT_ONCE]))
+    )
+    for run in finished:
         # Nobody will look for a run that succeeded and that a sensor or a schedule had started. Of others that are
         # old, and of those whose events are needed, at least the log files go.
         found, ended = run.dagster_run, run.update_timestamp
@@ -76,27 +92,6 @@ def purge(instance: dg.DagsterInstance, keep: Dagster, now: datetime) -> Purged:
     if instance.schedule_storage is not None:  # earlier versions had Dagster evaluate conditions all the time
         instance.schedule_storage.purge_asset_evaluations(before=soon.timestamp())
     return purged
-
-
-def _finished(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.RunRecord]:
-    # Only their ids at once: runs may be deleted while the others are looked at.
-    ids = instance.get_run_ids(dg.RunsFilter(statuses=list(FINISHED_STATUSES), updated_before=before))
-    for first in range(0, len(ids), _AT_ONCE):
-        yield from instance.get_run_records(dg.RunsFilter(run_ids=ids[first : first + _AT_ONCE]))
-
-
-def _runs_needed(connection: sa.Connection) -> set[str]:
-    """Return the runs of the newest event of each kind of each asset and day, and of the newest results of checks."""
-    each = _events.asset_key, _events.partition, _events.dagster_event_type
-    of_assets = _events.dagster_event_type.in_([kind.value for kind in ASSET_EVENTS])
-    newest = sa.select(sa.func.max(_events.id)).where(_events.asset_key.is_not(None), of_assets).group_by(*each)
-    of_check = _checks.asset_key, _checks.check_name, _checks.partition, _checks.execution_status
-    newest_results = sa.select(sa.func.max(_checks.id)).group_by(*of_check)
-    queries = (
-        sa.select(_events.run_id).where(_events.id.in_(newest)),
-        sa.select(_checks.run_id).where(_checks.id.in_(newest_results)),
-    )
-    return {run_id for query in queries for (run_id,) in connection.execute(query)}
 
 
 def _delete(instance: dg.DagsterInstance, log: SqlEventLogStorage, run_id: str) -> None:

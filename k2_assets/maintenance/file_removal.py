@@ -38,7 +38,7 @@ def remove_due(load: Callable[[], Table], lease: Lease, ledger: Ledger, now_ns: 
     # Files that a kept snapshot names, or an expired one that is not due yet, stay.
     files = NamedFiles(table)
     waiting = files.gone(each.manifest_list for each in expired if each.due_ns > now_ns)
-    needed = files.kept() | waiting
+    needed = files.kept | waiting
     gone = {path: each for path, each in files.gone(e.manifest_list for e in due).items() if path not in needed}
     data = files.without_named(files.data_files(gone.values()), needed.values())
     kept_lists = files.metadata_files()
@@ -72,7 +72,7 @@ def remove_orphans(load: Callable[[], Table], lease: Lease, ledger: Ledger, olde
         return 0
     files = NamedFiles(table)
     expired = files.gone(each.manifest_list for each in ledger.expired())
-    needed = files.kept() | expired
+    needed = files.kept | expired
     named = files.metadata_files() | {files.plain(each.manifest_list): "" for each in ledger.expired()}
     named |= {files.plain(path): path for path in needed}
     if table.metadata.snapshots and not named.keys() & {info.path for info in listed}:

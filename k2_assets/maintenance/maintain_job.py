@@ -1,7 +1,7 @@
 """Maintenance in Dagster: a job every five minutes, one at a time, beside the drain."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any, Final
 
 import dagster as dg
@@ -40,7 +40,9 @@ def keep_tables_lean(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake
     for each in rounds(lake):
         name = each.report.table
         try:
-            metadata[name] = dg.MetadataValue.json(facts(each.run()))
+            report = asdict(each.run())
+            done = {fact: found for fact, found in report.items() if fact != "table" and found}
+            metadata[name] = dg.MetadataValue.json(done)
         except Exception:  # the edge of one table's work: logged, and the run fails
             failed.append(name)
             context.log.exception("%s was not maintained", name)
@@ -85,13 +87,6 @@ def maintain_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         return dg.RunRequest()
 
     return every_five_minutes
-
-
-def facts(report: Report) -> dict[str, Any]:
-    """Return a report as plain values, by name: those that are not zero or empty."""
-    return {
-        each.name: found for each in fields(report) if each.name != "table" and (found := getattr(report, each.name))
-    }
 
 
 def summary(report: Report) -> str:

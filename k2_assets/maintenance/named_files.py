@@ -13,7 +13,10 @@ Files = dict[str, str]
 
 
 class NamedFiles:
-    """What a table's snapshots name, as it was loaded."""
+    """What a table's snapshots name, as it was loaded.
+
+    ``kept`` holds the manifests that kept snapshots name, by location; those of the current one first.
+    """
 
     def __init__(self, table: Table) -> None:
         assert isinstance(table.io, PyArrowFileIO)  # noqa: S101  # what open_catalog's tables are read through
@@ -21,15 +24,14 @@ class NamedFiles:
         self._io = table.io
         self._read = reading(table.io)
         self._manifests = Manifests()  # its own: what is read once here would push out what others read again
-        self._kept = self._manifests_kept()
+        self.kept: dict[str, Manifest] = {}
+        for snapshot in sorted(table.metadata.snapshots, key=lambda each: -(each.sequence_number or 0)):
+            listed = self._listed(snapshot.manifest_list)
+            self.kept |= {path: each for path, each in listed.items() if path not in self.kept}
 
     def plain(self, location: str) -> str:
         """Return a location's path without its scheme."""
         return self._io.parse_location(location, self._io.properties)[2]
-
-    def kept(self) -> dict[str, Manifest]:
-        """Return the manifests that kept snapshots name, by location; those of the current one first."""
-        return self._kept
 
     def gone(self, manifest_lists: Iterable[str]) -> dict[str, Manifest]:
         """Return the manifests of expired snapshots, by location; a list that was removed already names none."""
@@ -73,13 +75,6 @@ class NamedFiles:
         ]
         return {self.plain(location): location for location in locations}
 
-    def _manifests_kept(self) -> dict[str, Manifest]:
-        newest_first = sorted(self._table.metadata.snapshots, key=lambda each: -(each.sequence_number or 0))
-        found: dict[str, Manifest] = {}
-        for snapshot in newest_first:
-            found |= {path: each for path, each in self._listed(snapshot.manifest_list).items() if path not in found}
-        return found
-
     def _listed(self, manifest_list: str) -> dict[str, Manifest]:
         return {each.path: each for each in self._manifests.listed(manifest_list, self._read)}
 
@@ -87,7 +82,7 @@ class NamedFiles:
         try:
             files = self._manifests.files(manifest, self._read)
         except FileNotFoundError:
-            if manifest.path in self._kept:
+            if manifest.path in self.kept:
                 raise  # without it nobody knows which files are needed
             return {}  # an earlier removal was interrupted behind it: its data files went before it
         return {self.plain(each.path): each.path for each in files}

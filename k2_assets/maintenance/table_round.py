@@ -10,7 +10,7 @@ from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
 from k2_assets.lake.table_history import Expiry, expire, make_tags
 from k2_assets.lake.table_lock import lock
-from k2_assets.maintenance.compaction import Compacted, Limits, compact
+from k2_assets.maintenance.compaction import Limits, compact
 from k2_assets.maintenance.file_removal import remove_due, remove_orphans
 from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, plan
 from k2_assets.maintenance.removal_ledger import Ledger
@@ -57,6 +57,7 @@ class TableRound:
         self._catalog = catalog
         self._identifier = namespace, spec.name
         self._spec = spec
+        self._is_gold = spec.name.startswith("gold_")
         self._settings = settings
         self.on_step: Callable[[str], None] = lambda _: None  # is called with each step, in a few words
         self.report = Report(spec.name)
@@ -75,8 +76,8 @@ class TableRound:
         return self._catalog.load_table(self._identifier)
 
     def _join_files(self, lease: Lease) -> None:
-        settings, done = self._settings, Compacted()
-        young_s = settings.compact_gold_after_s if _is_gold(self._spec) else settings.compact_after_s
+        settings, report = self._settings, self.report
+        young_s = settings.compact_gold_after_s if self._is_gold else settings.compact_after_s
         limits = Limits(
             settings.compact_files,
             settings.target_mb * 1024 * 1024,
@@ -86,9 +87,10 @@ class TableRound:
             int(settings.closed_after_s * _MS_PER_S),
         )
         for each in compact(self._load, lease, self._spec, limits, clock.now_ns() // clock.NS_PER_MS):
-            done += each
-            self.report.files_joined, self.report.files_made, self.report.rows_moved = done.files, done.into, done.rows
-            self.on_step(f"{done.files} files joined into {done.into}")
+            report.files_joined += each.files
+            report.files_made += each.into
+            report.rows_moved += each.rows
+            self.on_step(f"{report.files_joined} files joined into {report.files_made}")
 
     def _thin(self, lease: Lease) -> None:
         def tags(table: Table) -> Mapping[str, int]:
@@ -106,20 +108,20 @@ class TableRound:
         metadata = make_tags(self._load, lease, tags).metadata
         self.report.snapshots_before = self.report.snapshots_after = len(metadata.snapshots)
         ledger = Ledger(self._catalog, str(metadata.table_uuid))
-        due_ns = clock.now_ns() + _ns(self._settings.remove_after_s)
+        due_ns = clock.now_ns() + int(self._settings.remove_after_s * clock.NS_PER_SECOND)
         table = expire(self._load, lease, expiring, lambda snapshots: ledger.note(snapshots, due_ns))
         self.report.snapshots_after = len(table.metadata.snapshots)
         self.on_step("removing files")
         self.report.files_removed = remove_due(self._load, lease, ledger, clock.now_ns())
         now_ns = clock.now_ns()
-        if now_ns - ledger.swept_ns() >= _ns(self._settings.orphan_every_s):
-            older_than_ns = now_ns - _ns(self._settings.orphan_after_s)
+        if now_ns - ledger.swept_ns() >= int(self._settings.orphan_every_s * clock.NS_PER_SECOND):
+            older_than_ns = now_ns - int(self._settings.orphan_after_s * clock.NS_PER_SECOND)
             self.report.orphans_removed = remove_orphans(self._load, lease, ledger, older_than_ns)
             ledger.note_sweep(now_ns)
 
     def _plan(self, table: Table) -> Plan:
         settings, metadata = self._settings, table.metadata
-        all_s = settings.gold_keep_s if _is_gold(self._spec) else settings.drained_keep_s
+        all_s = settings.gold_keep_s if self._is_gold else settings.drained_keep_s
         settle_ms = int(settings.settle_s * _MS_PER_S)
         keep = Keep(int(all_s * _MS_PER_S), settings.hourly_tags, settings.daily_tags, settle_ms)
         tags = {n: r.snapshot_id for n, r in metadata.refs.items() if r.snapshot_ref_type == SnapshotRefType.TAG}
@@ -132,11 +134,3 @@ class TableRound:
             frozenset(heads | ({current.snapshot_id} if current else set())),
         )
         return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
-
-
-def _is_gold(spec: TableSpec) -> bool:
-    return spec.name.startswith("gold_")
-
-
-def _ns(seconds: float) -> int:
-    return int(seconds * clock.NS_PER_SECOND)

@@ -10,7 +10,6 @@ from k2_assets.lake.first_partition import FirstPartition
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.code_location import DAEMON_ASKS_EVERY_S, CodeLocation
 from k2_core import clock
-from k2_core.settings import Settings
 
 _TIMEOUT_S: Final = 30.0
 _DAEMON_KNOWS_S: Final = DAEMON_ASKS_EVERY_S + 8.0  # it looks whether it is time every 5 s
@@ -43,20 +42,17 @@ def first_partition_sensor(lake: Lake) -> dg.SensorDefinition:
             # days that the daemon does not know: a backfill of them fails.
             if clock.monotonic() - location.moved_at < _DAEMON_KNOWS_S:
                 return dg.SkipReason(f"the first partition is {first}; the pages show it once the daemon knows it")
-            if trouble := _reload_pages(lake.settings):
+            url = f"http://127.0.0.1:{lake.settings.ports.dagster}/graphql"
+            try:  # the webserver asks this code server for its definitions then
+                answer = httpx.post(url, json={"query": _RELOAD}, timeout=_TIMEOUT_S, trust_env=False)
+                found = answer.raise_for_status().json()["data"]["reloadRepositoryLocation"]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                trouble = str(error) or type(error).__name__
+            else:
+                trouble = str(found.get("message", ""))
+            if trouble:
                 return dg.SkipReason(f"the first partition is {first}, but the pages do not show it yet: {trouble}")
             location.shown = first
         return dg.SkipReason(f"the first partition is {first}")
 
     return settle_first_partition
-
-
-def _reload_pages(settings: Settings) -> str:
-    """Have the webserver ask this code server for its definitions; return what went wrong."""
-    url = f"http://127.0.0.1:{settings.ports.dagster}/graphql"
-    try:
-        answer = httpx.post(url, json={"query": _RELOAD}, timeout=_TIMEOUT_S, trust_env=False)
-        found = answer.raise_for_status().json()["data"]["reloadRepositoryLocation"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        return str(error) or type(error).__name__
-    return str(found.get("message", ""))

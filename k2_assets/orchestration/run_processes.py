@@ -60,8 +60,17 @@ def orphaned_runs(instance: dg.DagsterInstance, launchers_since_s: float) -> lis
     """
     if instance.run_launcher.supports_check_run_worker_health:  # its workers are elsewhere, and Dagster asks it
         return []
-    records = instance.get_run_records(dg.RunsFilter(statuses=_WORKED_ON))
-    return [record for record in records if _is_orphaned(instance, record, launchers_since_s)]
+    orphaned = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_WORKED_ON)):
+        process = process_of(instance, record.dagster_run.run_id)
+        if process is None:
+            never_started = record.dagster_run.status is not dg.DagsterRunStatus.STARTED
+            is_orphaned = never_started and record.update_timestamp.timestamp() < launchers_since_s
+        else:
+            is_orphaned = not process.is_running()
+        if is_orphaned:
+            orphaned.append(record)
+    return orphaned
 
 
 _GONE: Final = "Its process is gone."
@@ -81,11 +90,3 @@ def fail(instance: dg.DagsterInstance, run_id: str, reason: str) -> bool:
         instance.report_run_failed(run, reason)
     log.warning("a run was given up", run_id=run_id, job=run.job_name, reason=reason)
     return True
-
-
-def _is_orphaned(instance: dg.DagsterInstance, record: dg.RunRecord, launchers_since_s: float) -> bool:
-    process = process_of(instance, record.dagster_run.run_id)
-    if process is not None:
-        return not process.is_running()
-    never_started = record.dagster_run.status is not dg.DagsterRunStatus.STARTED
-    return never_started and record.update_timestamp.timestamp() < launchers_since_s

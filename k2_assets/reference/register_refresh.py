@@ -58,24 +58,25 @@ class VenueRefresh:
     def _commit(self, listings: Listings, source: Source) -> Changes:
         found = Changes()
         read = {each.venue_symbol for each in listings}
+        of_venue = _equal("exchange", source.exchange)
 
         def compute(table: Table) -> Change | None:
             nonlocal found
+            rows: list[Row] = table.scan(And(of_venue, _is_null("valid_to"))).to_arrow().to_pylist()
             # A version whose entry could not be read stays: the list neither confirms nor ends it.
             existing = [
-                row
-                for row in open_versions(table, source.exchange)
-                if row["venue_symbol"] in read or not listings.may_lack(row["venue_symbol"])
+                row for row in rows if row["venue_symbol"] in read or not listings.may_lack(row["venue_symbol"])
             ]
             # The time is taken at each attempt to commit: no version may hold before drains can read it, however long
             # other writers were first. The margin is longer than a drain keeps an older register.
             found = changes(existing, listings, source, clock.now() + self._margin)
             if not found.rows:
                 return None
-            rows = pa.Table.from_pylist(found.rows, schema=arrow_schema(REFERENCE_INSTRUMENTS))
+            made = pa.Table.from_pylist(found.rows, schema=arrow_schema(REFERENCE_INSTRUMENTS))
             # The open versions of these symbols go, and come again with their end.
-            ended = And(_is_null("valid_to"), _in("venue_symbol", found.replaced))
-            return Change(rows, And(_equal("exchange", source.exchange), ended) if found.replaced else None, {})
+            replaced = [*found.changed, *found.delisted]
+            ended = And(_is_null("valid_to"), _in("venue_symbol", replaced))
+            return Change(made, And(of_venue, ended) if replaced else None, {})
 
         name = (self._settings.catalog.namespace, REFERENCE_INSTRUMENTS.name)
         commit_derived(lambda: self._catalog.load_table(name), compute)
@@ -84,9 +85,3 @@ class VenueRefresh:
             late = "versions were stored after they began to hold: rebuild silver since then"
             log.error(late, exchange=self._venue.VENUE, valid_from=min(begins).isoformat())
         return found
-
-
-def open_versions(table: Table, exchange: str) -> list[Row]:
-    """Return the versions of a venue that have no end."""
-    rows: list[Row] = table.scan(And(_equal("exchange", exchange), _is_null("valid_to"))).to_arrow().to_pylist()
-    return rows

@@ -4,7 +4,7 @@ The versions of a symbol follow each other without overlap or hole: a change end
 the next one begins. A symbol that is no longer listed gets a last, open version that says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -37,16 +37,12 @@ class Source:
 
 @dataclass
 class Changes:
-    """What has to be committed: the symbols whose open version ends, and the rows that come."""
+    """What has to be committed: the symbols whose open version ends, changed or delisted, and the rows that come."""
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     delisted: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-
-    @property
-    def replaced(self) -> list[str]:
-        return [*self.changed, *self.delisted]
 
 
 def changes(existing: Iterable[Row], listings: Iterable[Listing], source: Source, valid_from: datetime) -> Changes:
@@ -68,7 +64,7 @@ def changes(existing: Iterable[Row], listings: Iterable[Listing], source: Source
         if before is None:
             found.new.append(symbol)
             found.rows.append(version | {"valid_from": valid_from})
-        elif _attributes(before) != _attributes(version):
+        elif any(before[name] != version[name] for name in ATTRIBUTES):
             found.changed.append(symbol)
             found.rows += _succession(before, version, valid_from)
     for symbol, before in open_versions.items():
@@ -80,14 +76,11 @@ def changes(existing: Iterable[Row], listings: Iterable[Listing], source: Source
     return found
 
 
-def tier(listing: Listing, fed: frozenset[str]) -> int:
-    """Return 1 for a symbol that the settings feed, 2 for another that can be traded, 3 for the rest."""
-    if listing.venue_symbol in fed and listing.status != "delisted":
-        return FED
-    return TRADING if listing.status == "trading" else OTHER
-
-
 def _version(listing: Listing, source: Source) -> Row:
+    if listing.venue_symbol in source.fed and listing.status != "delisted":
+        tier = FED
+    else:
+        tier = TRADING if listing.status == "trading" else OTHER
     return {
         "exchange": source.exchange,
         "venue_symbol": listing.venue_symbol,
@@ -98,7 +91,7 @@ def _version(listing: Listing, source: Source) -> Row:
         "lot_size": _size(listing.lot_size, QUANTITY_PRECISION, QUANTITY_SCALE),
         "status": listing.status,
         "venue_status": listing.venue_status,
-        "tier": tier(listing, source.fed),
+        "tier": tier,
         "asset_class": source.asset_class,
         "valid_to": None,
         "fetched_at": source.fetched_at,
@@ -110,10 +103,6 @@ def _succession(before: Row, version: Row, valid_from: datetime) -> list[Row]:
     """Return the version that ends and the one that follows it."""
     begins = max(valid_from, before["valid_from"] + _INSTANT)
     return [before | {"valid_to": begins}, version | {"valid_from": begins, "valid_to": None}]
-
-
-def _attributes(row: Mapping[str, Any]) -> list[Any]:
-    return [row[name] for name in ATTRIBUTES]
 
 
 def _size(text: str | None, precision: int, scale: int) -> Decimal | None:

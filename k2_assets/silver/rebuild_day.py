@@ -124,7 +124,17 @@ class _Rebuild:
         # A frame is never in neither table: one that turns bad comes to rejected before it leaves silver, and one that
         # turns good comes to silver before it leaves rejected.
         self._replace(self._rejected, of_rejected, self._rejected.missing, removed=False, remember={})
-        self._replace_silver(of_silver)
+        added = [*self._silver.missing, *self._silver.changed]
+        taken = {} if self._epochs is None else self._taken(self._silver.table)
+        if added or self._silver.rows_stale:
+            followers = [self._load(name) for name in derived_from(self._silver.table.name()[-1])]
+            remember = marked(self._silver.table, self._silver.days, followers) | taken
+            self._replace(self._silver, of_silver, added, removed=True, remember=remember)
+        elif taken:
+            # Nothing differs. The mark of the epochs is taken in all the same: the sensor would ask for ever.
+            spec = self._layers.specs["silver"]
+            empty = arrow_schema(spec).empty_table()
+            commit_derived(lambda: self._load(spec.name), lambda table: Change(empty, None, self._taken(table)))
         self._replace(self._rejected, of_rejected, self._rejected.changed, removed=True, remember={})
         return Outcome(
             sum(each.height for each in self._read),
@@ -170,19 +180,6 @@ class _Rebuild:
     def _frames_read(self) -> pl.DataFrame:
         none = pl.DataFrame(schema={"topic_id": pl.String, "kafka_partition": pl.Int32, "kafka_offset": pl.Int64})
         return pl.concat([none, *self._read])
-
-    def _replace_silver(self, lease: Lease) -> None:
-        added = [*self._silver.missing, *self._silver.changed]
-        taken = {} if self._epochs is None else self._taken(self._silver.table)
-        if added or self._silver.rows_stale:
-            followers = [self._load(name) for name in derived_from(self._silver.table.name()[-1])]
-            remember = marked(self._silver.table, self._silver.days, followers) | taken
-            self._replace(self._silver, lease, added, removed=True, remember=remember)
-        elif taken:
-            # Nothing differs. The mark of the epochs is taken in all the same: the sensor would ask for ever.
-            rows = arrow_schema(self._layers.specs["silver"]).empty_table()
-            name = self._layers.specs["silver"].name
-            commit_derived(lambda: self._load(name), lambda table: Change(rows, None, self._taken(table)))
 
     def _taken(self, silver: Table) -> dict[str, str]:
         """Return the property that takes in the mark of the day in the register of epochs; none when it has none."""

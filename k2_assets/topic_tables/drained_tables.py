@@ -40,15 +40,6 @@ class Rows:
     def messages(self) -> int:
         return int(self.by_layer["bronze"].num_rows)
 
-    @property
-    def made_bytes(self) -> int:
-        """What the rows of the layers after bronze take in memory; bronze's take what the messages do."""
-        return sum(table.nbytes for layer, table in self.by_layer.items() if layer != "bronze")
-
-    @property
-    def most_rows(self) -> int:
-        return max(int(table.num_rows) for table in self.by_layer.values())
-
     @classmethod
     def joined(cls, parts: "list[Rows]") -> "Rows":
         """Return the rows of all parts; at least one, all of the same layers."""

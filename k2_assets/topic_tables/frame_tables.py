@@ -47,10 +47,6 @@ class _Piece:
     end: int
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.topic_id, self.partition
-
-    @property
     def where(self) -> str:
         return f"topic_id = '{self.topic_id}' and kafka_partition = {self.partition}"
 
@@ -160,7 +156,8 @@ class Layers(DrainedTables):
                     rows, files = self.stored(made(refined), bronze, lambda rows: self.made_of(rows, schemas.of))
                     self.discard(files.pop(other) for other in rows.by_layer if other != layer)
                     reach(f"{self.specs[layer].name}.catch_up")
-                    self.append(layer, files[layer], self.vector(layer).only({piece.key}), Offsets({piece.key: end}))
+                    key = piece.topic_id, piece.partition
+                    self.append(layer, files[layer], self.vector(layer).only({key}), Offsets({key: end}))
                     reach(f"{self.specs[layer].name}.caught_up")
                 behind += piece.end - piece.first
         return behind

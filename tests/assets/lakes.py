@@ -21,7 +21,7 @@ from k2_core import quotes
 from k2_core.lake import tables
 from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES, all_tables
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TABLES, GOLD_TRADES, all_tables
 from k2_core.settings import Settings
 from k2_core.trades import message_id
 from tests.assets import empty_lakes
@@ -183,6 +183,15 @@ class SmallLake:
         by_window = {(row["symbol"], row["window_start"]): row for row in rows}
         assert len(by_window) == len(rows), "a window has two candles"
         return by_window
+
+
+def gold_of(source: TableSpec) -> list[str]:
+    """Return the tables of gold that follow from a table, in the order in which a day of them is refreshed."""
+    found = [source.name]
+    for spec in GOLD_TABLES.values():
+        if not set(spec.made_from).isdisjoint(found):
+            found.append(spec.name)
+    return found[1:]
 
 
 def to_arrow(spec: TableSpec, rows: list[Row]) -> pa.Table:

@@ -8,7 +8,7 @@ import pytest
 
 from k2_assets.build_definitions import build_definitions
 from k2_assets.orchestration.daily_partitions import daily
-from k2_core.lake.tables import DATA, GOLD_TABLES
+from k2_core.lake.tables import CANDLES, DATA, GOLD_TABLES
 from k2_core.settings import Settings
 from k2_core.venues import VENUES
 
@@ -36,15 +36,14 @@ GRAPH = {
     EVENTS: ("bronze", set(), set()),
     "bronze_feed_events": ("bronze", {EVENTS}, set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
+    **{spec.name: ("gold", set(spec.made_from), {"candle_invariants"}) for spec in CANDLES},
     "gold_crypto_trades": (
         "gold",
         {f"silver_{venue}_trades" for venue in VENUES},
         {"fit_for_candles", "ids_go_on", "unique_message_id"},
     ),
     "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
-    "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
 }
-REFINED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
 
 
 @pytest.fixture(name="definitions")
@@ -76,13 +75,13 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
             assert node.partitions_def == (None if key.to_user_string() == REGISTER else daily(FIRST))
             assert "dagster/column_schema" in node.metadata
         assert node.automation_condition is None
-        assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *REFINED})
+        assert (node.freshness_policy is not None) == (key.to_user_string() in {REGISTER, *GOLD_TABLES})
 
 
 def test_every_table_of_gold_is_an_asset(definitions: dg.Definitions) -> None:
     graph = definitions.get_repository_def().asset_graph
     gold = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).group_name == "gold"}
-    assert set(GOLD_TABLES) == gold == REFINED
+    assert set(GOLD_TABLES) == gold
 
 
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:

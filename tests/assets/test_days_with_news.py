@@ -11,10 +11,10 @@ from k2_assets.refine.days_with_news import News
 from k2_assets.silver.epochs_sensor import epochs_sensor
 from k2_core import clock
 from k2_core.lake import source_memory
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TRADES, derived_from
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 
-TRADES, CANDLES, QUOTES = GOLD_TRADES.name, GOLD_OHLCV_1M.name, GOLD_QUOTES.name
+TRADES, QUOTES = GOLD_TRADES.name, GOLD_QUOTES.name
 NEXT = DAY + timedelta(days=1)
 
 
@@ -30,7 +30,8 @@ def of(news: News) -> dict[str, set[date]]:
 
 def refresh(lake: SmallLake, days: int = 0) -> None:
     lake.trades_refresh(DAY + timedelta(days=days)).take_in_news()
-    lake.candles_refresh(DAY + timedelta(days=days)).take_in_news()
+    for spec in CANDLES:
+        lake.candles_refresh(DAY + timedelta(days=days), spec).take_in_news()
 
 
 def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> None:
@@ -40,7 +41,7 @@ def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> 
     assert of(news) == {TRADES: {DAY, NEXT}}
 
     lake.trades_refresh().take_in_news()
-    assert of(news) == {TRADES: {NEXT}, CANDLES: {DAY}}
+    assert of(news) == {TRADES: {NEXT}, **{name: {DAY} for name in derived_from(TRADES)}}
 
     refresh(lake)
     assert of(news) == {TRADES: {NEXT}}

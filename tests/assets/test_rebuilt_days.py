@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.rebuilt_days import Taken, marks
 from k2_assets.refine.days_with_news import News
 from k2_core.errors import MalformedFrame
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_TRADES, derived_from
 from k2_core.venues import binance
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.drained import SILVER, DrainedLake, at
@@ -38,8 +39,8 @@ def refresh(lake: DrainedLake) -> None:
     """As refine does: each day by itself."""
     for day in (DAY, NEXT):
         lake.trades_refresh(day).take_in_news()
-    for day in (DAY, NEXT):
-        lake.candles_refresh(day).take_in_news()
+    for day, spec in product((DAY, NEXT), CANDLES):
+        lake.candles_refresh(day, spec).take_in_news()
 
 
 def refuses(*numbers: int) -> Any:
@@ -99,9 +100,10 @@ def test_marks_are_taken_in_once_and_asked_for_until_then(lake: DrainedLake) -> 
     assert of(news) == {GOLD_TRADES.name: {DAY}}
 
     lake.trades_refresh().take_in_news()
-    assert of(news) == {GOLD_OHLCV_1M.name: {DAY}}
+    assert of(news) == {name: {DAY} for name in derived_from(GOLD_TRADES.name)}
 
-    lake.candles_refresh().take_in_news()
+    for spec in CANDLES:
+        lake.candles_refresh(spec=spec).take_in_news()
     assert of(news) == {}
     assert_gold_is_silver(lake)
     before = lake.metadata_location(GOLD_TRADES), lake.metadata_location(GOLD_OHLCV_1M)

@@ -15,7 +15,7 @@ from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.run_days import days_of
 from k2_assets.silver.assets import silver_assets
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES
 from k2_core.venues import kraken
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade
 
@@ -144,9 +144,7 @@ def test_a_backfill_takes_a_month_of_gold_or_a_week_of_silver_into_a_run() -> No
     }
 
     assert found == {
-        "gold_crypto_trades": 30,
-        "gold_crypto_quotes": 30,
-        "gold_ohlcv_1m": 31,
+        **{name: 30 if spec.timeframe is None else 31 for name, spec in GOLD_TABLES.items()},
         "silver_kraken_trades": 7,
         "silver_kraken_quotes": 7,
     }

@@ -158,7 +158,7 @@ def assert_nothing_is_left_over(beside: Beside) -> None:
     with lock(lake.catalog, f"history:{SILVER.name}", 30) as lease:
         remove_orphans(lambda: lake.table(SILVER), lease, ledger, clock.now_ns())
     files = NamedFiles(lake.table(SILVER))
-    assert data_on_disk(lake) == set(files.data_files(files.kept().values()))
+    assert data_on_disk(lake) == set(files.data_files(files.kept.values()))
     assert len(live_files(lake.table(SILVER), "timestamp")) <= 3  # at most one of each tier
     assert ids_of(lake, tagged(lake)) == list(range(10))
     assert ids_of(lake) == list(range(standing(lake)))
