@@ -28,7 +28,7 @@ SILVER = silver_trades("binance")
 DAY = date(2025, 3, 3)
 START = datetime(2025, 3, 3, tzinfo=UTC)
 BATCH = 1_000_000
-_FIRST_STEPS = 14
+_FIRST_STEPS = 20
 OPEN_UNTIL_S = 80_000  # of the day's seconds; new trades follow
 
 

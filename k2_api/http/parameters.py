@@ -83,7 +83,7 @@ class TradesParameters(_Parameters):
 
 
 class CandlesParameters(_Parameters):
-    """Parameters of GET /v1/ohlcv/1m."""
+    """Parameters of GET /v1/ohlcv/{interval}."""
 
     symbol: Symbol
     exchange: Exchange | None = None

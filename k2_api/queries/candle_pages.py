@@ -51,7 +51,7 @@ def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: 
 @cache
 def _sql(where: str, *, newest: bool) -> str:
     order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
-    columns = ", ".join(f'"{column.name}"' for column in _CANDLES.columns)
+    columns = ", ".join(f'"{column.name}"' for column in _CANDLES.served_columns)
     # Rows are chosen first, and only those of the page are rendered as text. The outer query sorts by the page's raw
     # columns: rendered ones have the same names, and sort as text. Column names are the table's own.
     return f"""

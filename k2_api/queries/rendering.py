@@ -12,7 +12,7 @@ _DATE: Final = "strftime({0}, '%Y-%m-%d') AS {0}"
 
 
 def rendered(spec: TableSpec) -> str:
-    """Return the SELECT list of all columns of a table, in the form of answers.
+    """Return the SELECT list of a table's served columns, in the form of answers.
 
     Times are RFC 3339 in UTC with microseconds; decimals have neither trailing zeros nor an exponent.
 
@@ -20,7 +20,7 @@ def rendered(spec: TableSpec) -> str:
         ValueError: a decimal has scale 0: without a point, trimming zeros would change its value.
     """
     expressions = []
-    for column in spec.columns:
+    for column in spec.served_columns:
         form = '"{0}"'
         if isinstance(column.kind, TimestamptzType):
             form = _TIME

@@ -1,5 +1,6 @@
-"""GET /v1/ohlcv/1m."""
+"""GET /v1/ohlcv/{interval}."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -12,39 +13,45 @@ from k2_api.http.envelope import completeness, page_of, pagination
 from k2_api.http.openapi import READ_ERRORS
 from k2_api.http.parameters import CandlesParameters
 from k2_api.http.response_models import Candle, Envelope
-from k2_api.lake.file_groups import CANDLES, TRADES
+from k2_api.lake.file_groups import CANDLES, TRADES, Shape
 from k2_api.lake.file_index import Filter
 from k2_api.queries.candle_pages import candles_page
 from k2_api.queries.missing_ids import Ids, judge_candles
-from k2_core.timeframes import ONE_MINUTE
+from k2_core.timeframes import TIMEFRAMES
 
 router = APIRouter(prefix="/v1/ohlcv", tags=["candles"], dependencies=[Depends(once_each)])
 
 
-@router.get("/1m", response_model=Envelope[Candle], responses=READ_ERRORS, summary="One-minute candles")
-def get_candles(query: Annotated[CandlesParameters, Query()], reading: TheReading) -> Response:
-    """Return one-minute candles, oldest first within an answer; every candle that is stored is served.
+Interval = StrEnum("Interval", {each.name: each.name for each in TIMEFRAMES})  # type: ignore[misc]  # it knows literals
+_SHAPES = {Interval(timeframe.name): CANDLES[timeframe] for timeframe in TIMEFRAMES}
+
+
+@router.get("/{interval}", response_model=Envelope[Candle], responses=READ_ERRORS, summary="Candles")
+def get_candles(interval: Interval, query: Annotated[CandlesParameters, Query()], reading: TheReading) -> Response:
+    """Return candles, oldest first within an answer; every candle that is stored is served.
 
     With `start`, the first answer holds the oldest `limit` candles of the range and the cursor goes forward in time.
     Without it, the first answer holds the **newest** `limit` candles (before `end`, if given) and the cursor goes back.
-    A minute without a trade has no candle.
+    A window without a trade has no candle.
 
     **Completeness**: `complete` when every candle of the answer is; `partial` when trades are known to be missing;
     `unknown` when no trade is known to be missing but a candle is not proved complete, such as the newest one, or when
     there are no candles. `missing_trades` counts each missing id once; a hole on the boundary of two windows is in the
     `missing_trades` of both candles. `data_until` is the newest trade that these candles could be built from.
     """
-    return reading.answer(lambda: _answer(query, reading))
+    return reading.answer(lambda: _answer(_SHAPES[interval], query, reading))
 
 
-def _answer(query: CandlesParameters, reading: Reading) -> Response:
-    lake, position = reading.services.lake, reading.position(query.cursor, query.canonical())
+def _answer(shape: Shape, query: CandlesParameters, reading: Reading) -> Response:
+    # A cursor belongs to its question, and so to the table.
+    lake, question = reading.services.lake, f"{shape.table}?{query.canonical()}"
+    position = reading.position(query.cursor, question)
     # Candles are judged by the trades that they could be built from: those of the same moment, on every page.
     if position is not None:
         of_candles, of_trades = position.snapshots
-        candles, trades = lake.pin_id(CANDLES[ONE_MINUTE], of_candles), lake.pin_id(TRADES, of_trades)
+        candles, trades = lake.pin_id(shape, of_candles), lake.pin_id(TRADES, of_trades)
     else:
-        candles = lake.pin(CANDLES[ONE_MINUTE], query.as_of)
+        candles = lake.pin(shape, query.as_of)
         trades = lake.pin_beside(TRADES, candles)
 
     def body() -> bytes:
@@ -53,7 +60,7 @@ def _answer(query: CandlesParameters, reading: Reading) -> Response:
         verdict = judge_candles(Ids(trades, lake.epochs()), page.rows)
         cursor = None
         if page.last is not None:
-            cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), query.canonical())
+            cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), question)
         until = lake.data_until(trades, Filter(query.symbol, query.exchange))
         for row in page.rows:  # they were only needed to judge
             del row["start_us"], row["end_us"]

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 from pyiceberg.table import Table
 
-from k2_assets.gold.candle_rows import KEY, Span
+from k2_assets.gold.candle_rows import KEY, Span, by_instrument
 from k2_assets.lake.row_filters import time_between
 from k2_assets.lake.source_files import read_files
 from k2_core.lake.manifests import LakeFile
@@ -71,7 +71,7 @@ def bounded_rows(source: Source, touched: list[Touched], width_us: int) -> Bound
         begin, end = first - first % width_us - back, last - last % width_us + width_us + ahead
         overlapping = [each for each in files if each.last_us >= begin and each.first_us < end]
         rows = read_files(source.table, overlapping, source.columns, time_between(time, max(begin, 0), end))
-        parts = rows.select(*KEY, pl.col(time).to_physical()).partition_by(KEY, as_dict=True)
+        parts = by_instrument(rows.select(*KEY, pl.col(time).to_physical()))
         none = pl.Series(time, [], pl.Int64)
         times = (parts[key][time] if (key := (each.exchange, each.symbol)) in parts else none for each in touched)
         found = (_span(of, each, width_us) for of, each in zip(times, touched, strict=True))

@@ -52,12 +52,16 @@ def uncounted(*columns: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``kind`` is an Iceberg type, or the name of a list or map of strings."""
+    """One column. ``kind`` is an Iceberg type, or the name of a list or map of strings.
+
+    A column that is not ``served`` is for writers of other tables, and in no answer of the API.
+    """
 
     name: str
     kind: IcebergType | str
     doc: str
     required: bool = True
+    served: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,11 @@ class TableSpec:
             assert isinstance(kind, IcebergType)  # noqa: S101  # narrows the union
             fields.append(NestedField(index, column.name, kind, column.required, doc=column.doc))
         return Schema(*fields)
+
+    @cached_property
+    def served_columns(self) -> tuple[Column, ...]:
+        """The columns that answers of the API have."""
+        return tuple(column for column in self.columns if column.served)
 
     @cached_property
     def partition_spec(self) -> PartitionSpec:

@@ -249,8 +249,8 @@ _CANDLE_COLUMNS: Final = (
     Column("last_trade_id", _TEXT, "trade_id of the close"),
     Column("is_complete", BooleanType(), "ids run without a hole from the last trade before to the first after"),
     Column("missing_trades", _LONG, "ids between the bounding trades that gold does not hold"),
-    Column("lowest_sequence", _LONG, "smallest source_sequence of its trades; null: not known", required=False),
-    Column("highest_sequence", _LONG, "largest source_sequence of its trades; null: not known", required=False),
+    Column("lowest_sequence", _LONG, "smallest source_sequence of its trades; null: not known", False, served=False),
+    Column("highest_sequence", _LONG, "largest source_sequence of its trades; null: not known", False, served=False),
     Column("created_at", _TIME, "when the candle was first written (UTC)"),
     Column("updated_at", _TIME, "when its content last changed (UTC)"),
 )

@@ -5,6 +5,7 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from k2_api.app import create_app
+from k2_core.lake.tables import CANDLES
 from k2_core.settings import Settings
 from tests.api.lakes import Lake, a_trade, trades_from
 
@@ -19,7 +20,9 @@ def test_ready_names_the_tables_that_are_not_made(tmp_path: Path) -> None:
     with TestClient(create_app(Settings(home=tmp_path / "home"))) as client:
         answer = client.get("/ready")
     assert answer.status_code == 503
-    assert answer.json()["error"]["details"] == {"missing_tables": ["gold_crypto_trades", "gold_ohlcv_1m"]}
+    assert answer.json()["error"]["details"] == {
+        "missing_tables": ["gold_crypto_trades", *(spec.name for spec in CANDLES)]
+    }
 
 
 def test_ready_when_the_tables_are_there_even_empty(client: TestClient) -> None:

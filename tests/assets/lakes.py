@@ -21,7 +21,7 @@ from k2_core import quotes
 from k2_core.lake import tables
 from k2_core.lake.catalog import ensure_tables, open_catalog
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TABLES, GOLD_TRADES, all_tables
+from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TABLES, GOLD_TRADES, all_tables
 from k2_core.settings import Settings
 from k2_core.trades import message_id
 from tests.assets import empty_lakes
@@ -162,6 +162,12 @@ class SmallLake:
         derived, table = (self.catalog.load_table((self.namespace, each)) for each in (name, source))
         time = next(each.partition_by for each in all_tables(("binance",)) if each.name == source)
         return Seen.of(derived).behind(table, live_files(table, time)) | Taken.of(derived).behind(table)
+
+    def refresh_wider_candles(self) -> None:
+        """Refresh the days of which candles of more than a minute have news."""
+        for spec in CANDLES[1:]:
+            for day in sorted(self.days_behind(spec.name, GOLD_OHLCV_1M.name)):
+                self.candles_refresh(day, spec).take_in_news()
 
     def gold(self) -> dict[str, Row]:
         """Gold's trades by message id; fails when one appears twice."""

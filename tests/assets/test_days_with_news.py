@@ -30,8 +30,8 @@ def of(news: News) -> dict[str, set[date]]:
 
 def refresh(lake: SmallLake, days: int = 0) -> None:
     lake.trades_refresh(DAY + timedelta(days=days)).take_in_news()
-    for spec in CANDLES:
-        lake.candles_refresh(DAY + timedelta(days=days), spec).take_in_news()
+    lake.candles_refresh(DAY + timedelta(days=days)).take_in_news()
+    lake.refresh_wider_candles()
 
 
 def test_days_have_news_until_they_are_taken_in(lake: SmallLake, news: News) -> None:
@@ -133,3 +133,30 @@ def test_days_whose_ids_an_epoch_changes_are_news_of_gold_and_once_drains_know_i
     assert asked_of_silver(lake) == {DAY.isoformat(): {SILVER.name}, NEXT.isoformat(): {SILVER.name}}
     refresh(lake)
     assert of(news) == {}
+
+
+def test_news_of_open_windows_waits_a_minute_and_of_closed_ones_not_at_all(
+    lake: SmallLake, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, passed = [NOON + timedelta(minutes=2)], [1_000.0]
+    monkeypatch.setattr(clock, "now", lambda: moment[0])
+    monkeypatch.setattr(clock, "monotonic", lambda: passed[0])
+    wider = [spec.name for spec in CANDLES[1:]]
+
+    def minute_grows(trade_id: int, second: float) -> dict[str, set[date]]:
+        moment[0] += timedelta(milliseconds=1)
+        lake.append(GOLD_TRADES, [a_trade(trade_id, second)])
+        lake.candles_refresh().take_in_news()
+        return {table: days for table, days in of(news).items() if table != GOLD_QUOTES.name}
+
+    assert minute_grows(1, 0) == {name: {DAY} for name in wider}  # their first news
+    refresh(lake)
+    assert of(news) == {}
+    assert minute_grows(2, 30) == {}  # all windows are open
+    passed[0] += 61
+    assert of(news) == {name: {DAY} for name in wider}
+    refresh(lake)
+    moment[0] = NOON + timedelta(minutes=5, seconds=2)
+    assert minute_grows(3, 301) == {wider[0]: {DAY}}  # five minutes are over, and their last trade is bounded
+    refresh(lake)
+    assert minute_grows(4, 302) == {}

@@ -27,11 +27,10 @@ def minutes(lake: SmallLake) -> dict[int, tuple[bool, int]]:
 
 def refresh_all(lake: SmallLake) -> None:
     """Refresh every day that has news of candles, finest first, until none has."""
-    for spec in CANDLES:
-        (source,) = spec.made_from
-        while days := lake.days_behind(spec.name, source):
-            for day in sorted(days):
-                lake.candles_refresh(day, spec).take_in_news()
+    while days := lake.days_behind(GOLD_OHLCV_1M.name, GOLD_TRADES.name):
+        for day in sorted(days):
+            lake.candles_refresh(day).take_in_news()
+    lake.refresh_wider_candles()
 
 
 def every_timeframe(lake: SmallLake) -> dict[str, dict[tuple[str, datetime], Row]]:
