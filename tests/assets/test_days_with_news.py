@@ -149,14 +149,15 @@ def test_news_of_open_windows_waits_a_minute_and_of_closed_ones_not_at_all(
         lake.candles_refresh().take_in_news()
         return {table: days for table, days in of(news).items() if table != GOLD_QUOTES.name}
 
-    assert minute_grows(1, 0) == {name: {DAY} for name in wider}  # their first news
+    lake.append(GOLD_TRADES, [a_trade(1, -3_600)])
+    assert minute_grows(2, 0) == {name: {DAY} for name in wider}  # their first news
     refresh(lake)
     assert of(news) == {}
-    assert minute_grows(2, 30) == {}  # all windows are open
+    assert minute_grows(3, 30) == {}  # all windows are open
     passed[0] += 61
     assert of(news) == {name: {DAY} for name in wider}
     refresh(lake)
     moment[0] = NOON + timedelta(minutes=5, seconds=2)
-    assert minute_grows(3, 301) == {wider[0]: {DAY}}  # five minutes are over, and their last trade is bounded
+    assert minute_grows(4, 301) == {wider[0]: {DAY}}  # five minutes are over, and their last trade is bounded
     refresh(lake)
-    assert minute_grows(4, 302) == {}
+    assert minute_grows(5, 302) == {}
