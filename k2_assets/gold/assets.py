@@ -12,8 +12,13 @@ from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
 from k2_assets.orchestration.run_days import rebuild_each
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_TABLES
+from k2_core.timeframes import ONE_MINUTE
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
+_FRESH_WIDER: Final = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(minutes=36), warn_window=timedelta(minutes=18)
+)
+"""Candles of more than a minute are reported a third as often."""
 # Dagster puts assets of one policy into one run, in which candles of no day would start when one day of trades fails.
 # So candles have another policy than trades.
 _DAYS_A_RUN, _DAYS_OF_CANDLES_A_RUN = 30, 31
@@ -34,7 +39,7 @@ def _asset(spec: TableSpec, days: dg.PartitionsDefinition) -> dg.AssetsDefinitio
         deps=spec.made_from,
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=days_a_run),
-        freshness_policy=_FRESH,
+        freshness_policy=_FRESH if spec.timeframe in {None, ONE_MINUTE} else _FRESH_WIDER,
         group_name="gold",
         kinds={"iceberg", "polars"},
         owners=OWNERS,

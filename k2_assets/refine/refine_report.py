@@ -16,11 +16,13 @@ from k2_core import clock
 from k2_core.crash_points import reach
 from k2_core.lake.tables import GOLD_TABLES
 from k2_core.logs import logger
+from k2_core.timeframes import ONE_MINUTE
 
 log = logger(__name__)
 
 _EVALUATE_S: Final = 300.0
 _LOOK_S: Final = 5.0
+_WIDER_CANDLES: Final = 3
 _LAST_S: Final = 30.0  # for the last reports of a run; the next run finds the others
 
 
@@ -32,7 +34,7 @@ class Reporter:
 
     Args:
         refine: whose work is reported.
-        interval_s: between two reports of a day.
+        interval_s: between two reports of a day; of candles of more than a minute it is three times as long.
         reported: returns the days of a table that were reported, and the sequence number in the last report, or None.
         has_failed: returns whether the last evaluation of a check by another run failed.
     """
@@ -70,7 +72,9 @@ class Reporter:
         ends = clock.monotonic() + (_LAST_S if now else _LOOK_S)
         for table, day in sorted(self._done.keys() | caught_up, key=lambda key: key[1], reverse=True):
             last = self._reported_at.get((table, day))
-            if now or last is None or clock.monotonic() - last >= self._interval_s:
+            timeframe = GOLD_TABLES[table].timeframe
+            slower = _WIDER_CANDLES if timeframe is not None and timeframe != ONE_MINUTE else 1
+            if now or last is None or clock.monotonic() - last >= slower * self._interval_s:
                 try:
                     yield from self._report(table, day)
                 except Exception:  # what cannot be reported now is no reason to end a run that refines

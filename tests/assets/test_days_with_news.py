@@ -150,6 +150,7 @@ def test_news_of_open_windows_waits_a_minute_and_of_closed_ones_not_at_all(
         return {table: days for table, days in of(news).items() if table != GOLD_QUOTES.name}
 
     lake.append(GOLD_TRADES, [a_trade(1, -3_600)])
+    refresh(lake)
     assert minute_grows(2, 0) == {name: {DAY} for name in wider}  # their first news
     refresh(lake)
     assert of(news) == {}
