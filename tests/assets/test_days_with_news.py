@@ -161,4 +161,6 @@ def test_news_of_open_windows_waits_a_minute_and_of_closed_ones_not_at_all(
     moment[0] = NOON + timedelta(minutes=5, seconds=2)
     assert minute_grows(4, 301) == {wider[0]: {DAY}}  # five minutes are over, and their last trade is bounded
     refresh(lake)
-    assert minute_grows(5, 302) == {}
+    assert minute_grows(5, 302) == {wider[0]: {DAY}}  # minutes that did not change are in a new file, too
+    refresh(lake)
+    assert minute_grows(6, 303) == {}
