@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,36 @@ def test_recording_becomes_the_venues_own_candles(played: Played, recordings: Pa
     assert Counter(number for symbol, number in silver if symbol == WHOLE) == Counter(ids)
     assert [each["symbol"] for each in symbols["data"]] == [WHOLE, HOLED, OTHER]
     assert_candles_are_the_venues(played.candles(WHOLE)["data"], recordings / KLINES)
+
+
+def test_five_minutes_are_the_right_five_of_the_venues_klines(played: Played, recordings: Path) -> None:
+    """23:55 to 00:00 and 00:00 to 00:05 lie whole in the recording, the windows around them in part."""
+    with (recordings / KLINES).open() as file:
+        venue = list(csv.DictReader(file))
+
+    def of(interval: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = played.platform.api(f"/v1/ohlcv/{interval}?symbol={WHOLE}")["data"]
+        return found
+
+    def has_all(interval: str) -> bool:
+        return sum(each["trade_count"] for each in of(interval)) == len(played.trades[WHOLE])
+
+    for interval in ("5m", "15m", "30m", "1h", "1d"):
+        eventually(partial(has_all, interval), played.platform.status)
+    candles = of("5m")
+    assert [candle["is_complete"] for candle in candles] == [False, True, True, False]
+    for candle in candles[1:-1]:
+        start, end = candle["window_start"][:19] + "Z", candle["window_end"][:19] + "Z"
+        five = [row for row in venue if start <= row["open_time"] < end]
+        assert len(five) == 5
+        assert Decimal(candle["open_price"]) == Decimal(five[0]["open"])
+        assert Decimal(candle["close_price"]) == Decimal(five[-1]["close"])
+        assert Decimal(candle["high_price"]) == max(Decimal(row["high"]) for row in five)
+        assert Decimal(candle["low_price"]) == min(Decimal(row["low"]) for row in five)
+        assert Decimal(candle["volume"]) == sum(Decimal(row["volume"]) for row in five)
+    for wider in ("15m", "30m", "1h", "1d"):
+        before, after = of(wider)
+        assert (before["missing_trades"], after["missing_trades"]) == (0, 0)
 
 
 def test_dropped_trade_marks_its_candle_and_no_other(played: Played) -> None:
