@@ -23,21 +23,27 @@ from k2_core.lake.source_memory import SEEN, newest_days, oldest_remembered, see
 _NEWEST_COMMITS: Final = 10
 
 
-def live_files(table: Table, time_column: str, *, day: date | None = None) -> list[LakeFile]:
-    """Return every live data file of the table's current snapshot, or those of the partition that holds a day.
+def live_files(
+    table: Table, time_column: str, *, day: date | None = None, markets: bool = False, snapshot_id: int | None = None
+) -> list[LakeFile]:
+    """Return every live data file of a snapshot, or those of the partition that holds a day.
 
     Args:
-        table: partitioned by the day, or the month, of ``time_column``.
-        time_column: its name.
+        table: partitioned by the day, or the month, of a time.
+        time_column: whose bounds are read, mostly the one that partitions the table.
         day: reads only the manifests that may hold files of it.
+        markets: whether the bounds of symbols and exchanges are read as well.
+        snapshot_id: None is the current one.
     """
     read, column = reading(table.io), table.schema().find_field(time_column).field_id
+    ids = {field.name: field.field_id for field in table.schema().fields}
+    of_markets = (ids.get("symbol"), ids.get("exchange")) if markets else (None, None)
     found: list[LakeFile] = []
-    for manifest in _manifests(table, read):
+    for manifest in _manifests(table, read, snapshot_id):
         unit = _unit(table, manifest)
         first = day.replace(day=1) if day is not None and unit == "month" else day
         if first is None or (days := _days_of(table, manifest))[0] <= first <= days[1]:
-            files = _files(table, manifest, read, Bounded(column, unit=unit))
+            files = _files(table, manifest, read, Bounded(column, *of_markets, unit=unit))
             found += [each for each in files if each.rows and (first is None or each.day == first)]
     return found
 
@@ -144,8 +150,8 @@ class Seen:
     __hash__ = None  # type: ignore[assignment]  # a memory is compared, never a key
 
 
-def _manifests(table: Table, read: Read) -> tuple[Manifest, ...]:
-    snapshot = table.current_snapshot()
+def _manifests(table: Table, read: Read, snapshot_id: int | None = None) -> tuple[Manifest, ...]:
+    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
     return MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ()
 
 
