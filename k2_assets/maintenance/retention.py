@@ -24,7 +24,7 @@ from k2_assets.maintenance.history_thinning import is_automatic
 from k2_assets.maintenance.retention_plan import Holds, Partition, plan
 from k2_assets.reference.epoch_register import days_to_rebuild, epochs_table
 from k2_core import clock
-from k2_core.lake.manifests import BEGINNING_US, END_US
+from k2_core.lake.manifests import BEGINNING_US
 from k2_core.lake.planned_read import data_file
 from k2_core.lake.removed_days import Range, RemovedDays
 from k2_core.lake.retention_policy import TablePolicy
@@ -67,6 +67,7 @@ class TableRetention:
         self._namespace = namespace
         self._policy = policy
         self._spec = policy.spec
+        self.table = policy.spec.name
 
     def dry_run(self) -> Removal:
         """Return what :meth:`run` would do; writes nothing."""
@@ -113,7 +114,11 @@ class TableRetention:
         if not self._policy.holds or not set(_EVENT_TIMES) <= set(table.schema().column_names):
             return {}
         first, last = ({each.path: each for each in live_files(table, name)} for name in _EVENT_TIMES)
-        return {path: (_day(first[path].first_us), _day(last[path].last_us)) for path in first}
+        return {
+            path: (clock.from_us(each.first_us).date(), clock.from_us(last[path].last_us).date())
+            for path, each in first.items()
+            if each.first_us != BEGINNING_US  # all frames of the file are without a time
+        }
 
     def _needed_above(self, table: Table, old: Partition) -> str | None:
         """Return why a layer above needs a partition; None when all have taken it in."""
@@ -168,7 +173,3 @@ def _last_offsets(bronze: Table, old: Partition) -> Iterator[tuple[str, int, int
         rows = read_files(bronze, [file], _FRAME)
         yield from rows.group_by(_FRAME[:2]).agg(pl.col("kafka_offset").max()).iter_rows()
 
-
-def _day(moment_us: int) -> date:
-    # Without bounds a file may have rows of any day.
-    return {BEGINNING_US: date.min, END_US: date.max}.get(moment_us) or clock.from_us(moment_us).date()

@@ -54,8 +54,8 @@ class Holds:
 
     Args:
         tags: names of tags by the first day of each partition of which they name a file.
-        event_days: of a table that is partitioned by receipt, the days of the rows' own times, by file; a file that
-            does not tell them may have any.
+        event_days: of a table that is partitioned by receipt, the days of the trades or quotes in a file, by its path.
+            What has no time of its own counts by its receipt alone.
         needed_above: returns why a layer above still needs files, or None.
     """
 
