@@ -88,15 +88,15 @@ def reconcile_day(
         RegistryError: a schema could not be looked up.
     """
     name = tables.bronze(venue.VENUE, data).name
+    if not put_back and day in RemovedDays.of(catalog.load_table((namespace, name)).properties):
+        msg = (
+            f"{name} of {day} was removed by retention, and nothing was compared; "
+            f"a run with put_back in its config adds again what Kafka still has of the day"
+        )
+        raise RemovedByRetention(msg)
     with lock(catalog, f"files:{name}", _LOCK_WAIT_S) as lease:
         topic = describe_topic(servers, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))
         table = catalog.load_table((namespace, name))
-        if not put_back and day in RemovedDays.of(table.properties):
-            msg = (
-                f"{name} of {day} was removed by retention: nothing was compared; "
-                f"run it with put_back to add again what Kafka still has of it"
-            )
-            raise RemovedByRetention(msg)
         search = _Search(
             table, topic, servers, layers=Layers(catalog, namespace, venue, data), day=day, schemas=schemas
         )

@@ -199,10 +199,14 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
+        # What a window said that retention has removed is not known: it comes back, and nothing is restated.
+        removed, started = RemovedDays.of(table.properties), pl.col("window_start").dt.date()
+        gone_days = [day for day in changed.select(started).unique().to_series() if day in removed]
+        unknown = changed.filter(started.is_in(gone_days)).join(existing, on=WINDOW, how="anti")
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
             existing,
-            changed.join(merged, on=WINDOW, how="left"),
+            changed.join(unknown, on=WINDOW, how="anti").join(merged, on=WINDOW, how="left"),
             _CONTENT,
             known_day=bool(Seen.of(table).of_day(self._day)),
         )

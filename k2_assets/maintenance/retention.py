@@ -172,4 +172,3 @@ def _last_offsets(bronze: Table, old: Partition) -> Iterator[tuple[str, int, int
     for file in old.files:
         rows = read_files(bronze, [file], _FRAME)
         yield from rows.group_by(_FRAME[:2]).agg(pl.col("kafka_offset").max()).iter_rows()
-

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from k2_assets.bronze.reconcile import reconcile_day
 from k2_assets.gold.candle_rows import PROOF, SHAPE, Span, candles
 from k2_assets.lake.rewrites import replace_files
 from k2_assets.lake.source_files import as_frame, live_files
@@ -28,10 +29,11 @@ from k2_core.lake.planned_read import data_file
 from k2_core.lake.removed_days import RemovedDays
 from k2_core.lake.retention_policy import TablePolicy
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_RESTATEMENTS, GOLD_TRADES
 from k2_core.settings import LegalHold, Maintenance
 from k2_core.timeframes import MINUTE_US
-from tests.assets.drained import BRONZE, REJECTED, DrainedLake, at, received
+from k2_core.venues import binance
+from tests.assets.drained import BRONZE, REJECTED, DrainedLake, KnownSchemas, at, received
 from tests.assets.frames import NOON_MS, a_frame
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, current_id, trades_of
 from tests.assets.test_candle_rows import frame
@@ -236,6 +238,14 @@ def test_a_rebuild_of_silver_is_refused_where_its_frames_may_be_gone(drained: Dr
     assert drained.rebuild(NEXT).rows_written == 0
 
 
+def test_a_removed_day_of_bronze_is_compared_with_kafka_only_when_asked(drained: DrainedLake) -> None:
+    with drained.table(BRONZE).transaction() as transaction:
+        transaction.set_properties(RemovedDays([DAY]).to_properties())
+
+    with pytest.raises(RemovedByRetention, match=f"{BRONZE.name} of {DAY} was removed by retention"):
+        reconcile_day(drained.catalog, drained.namespace, "nowhere:1", venue=binance, day=DAY, schemas=KnownSchemas())
+
+
 def test_a_rebuild_brings_no_row_back_into_a_removed_day_of_silver(drained: DrainedLake) -> None:
     fill(drained)
     table = drained.table(SILVER)
@@ -325,6 +335,8 @@ def test_wider_candles_are_built_from_trades_where_minutes_are_gone(
 
     assert_frame_equal(wide(lake), by_trades(lake))
     assert removed(lake, GOLD_OHLCV_1M) == [DAY, NEXT]
+    restated = [row for row in lake.rows(GOLD_RESTATEMENTS) if row["window_start"].date() in {DAY, NEXT}]
+    assert {row["table"] for row in restated} == {GOLD_TRADES.name, FIVE_MINUTES.name}
     assert DAY in days_in(lake, GOLD_OHLCV_1M)  # the minutes around the late trade, and no others
     assert len([row for row in lake.rows(GOLD_OHLCV_1M) if row["window_start"].date() == DAY]) <= 5
 
@@ -359,7 +371,15 @@ def test_minutes_stay_until_every_wider_table_has_taken_them_in(
 OPERATIONS = st.sampled_from(["trade", "late trade", "refresh", "silver", "minutes", "tag", "rebuild", "rebuild wide"])
 
 
-@settings(max_examples=6, phases=[Phase.generate])  # an example takes a second: to make it smaller, minutes
+EVERY: Final = [
+    *(("trade", number, 9) for number in range(3)),
+    *(("refresh", 0, 0), ("minutes", 0, 0), ("silver", 0, 0), ("rebuild", 0, 0), ("rebuild wide", 1, 0)),
+    *(("late trade", 0, 5), ("trade", 1, 200), ("late trade", 2, 1), ("tag", 0, 0), ("silver", 0, 0)),
+]
+
+
+@settings(max_examples=2, phases=[Phase.explicit, Phase.generate])  # an example takes seconds, to shrink it minutes
+@example(EVERY)
 @given(st.lists(st.tuples(OPERATIONS, st.integers(0, 2), st.integers(0, 400)), min_size=8, max_size=14))
 def test_retention_and_rebuilds_in_any_order_lose_no_row_of_gold(operations: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
