@@ -34,7 +34,7 @@ from k2_core.offsets import Offsets
 
 log = logger(__name__)
 
-_WAIT_S: Final = 60.0
+_WAIT_S: Final = 300.0
 _EVENT_TIMES: Final = ("min_event_ts", "max_event_ts")
 _FRAME: Final = ("topic_id", "kafka_partition", "kafka_offset")
 

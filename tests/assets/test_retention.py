@@ -23,8 +23,10 @@ from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance import retention as applied
 from k2_assets.maintenance.retention import Removal, TableRetention
 from k2_assets.maintenance.table_round import TableRound
-from k2_assets.reference.epoch_register import epochs_table, read_epochs
+from k2_assets.reference.epoch_register import days_to_rebuild, epochs_table, read_epochs, write_epochs
+from k2_assets.silver import rebuild_day
 from k2_core import clock
+from k2_core.epochs import NO_EPOCHS
 from k2_core.errors import RemovedByRetention
 from k2_core.lake.planned_read import data_file
 from k2_core.lake.removed_days import RemovedDays
@@ -245,6 +247,44 @@ def test_a_removed_day_of_bronze_is_compared_with_kafka_only_when_asked(drained:
 
     with pytest.raises(RemovedByRetention, match=f"{BRONZE.name} of {DAY} was removed by retention"):
         reconcile_day(drained.catalog, drained.namespace, "nowhere:1", venue=binance, day=DAY, schemas=KnownSchemas())
+
+
+def test_days_whose_ids_began_again_stay_until_they_are_rebuilt(
+    drained: DrainedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild_day, "drains_know", lambda _: True)
+    fill(drained)
+    for day in (DAY, NEXT):
+        drained.trades_refresh(day).take_in_news()
+    start = clock.to_us(NOON - timedelta(hours=1))
+    write_epochs(drained.catalog, drained.namespace, NO_EPOCHS, {("binance", "ETHUSDT"): (start,)}, [DAY])
+    again = "ids began again, and the days concerned are to be rebuilt from it"
+
+    # Frames of a day come on it or later.
+    assert whys(retention(drained, BRONZE).dry_run()) == [(DAY, (again,)), (NEXT, (again,))]
+    assert whys(retention(drained).dry_run()) == [(DAY, (again,)), (NEXT, ())]
+
+    drained.rebuild(DAY)
+    assert whys(retention(drained, BRONZE).dry_run()) == [(DAY, ()), (NEXT, ())]
+    assert [bool(why) for _, why in whys(retention(drained).dry_run())] == [True, False]
+    drained.trades_refresh(DAY).take_in_news()
+    assert whys(retention(drained).dry_run()) == [(DAY, ()), (NEXT, ())]
+
+
+def test_nobody_asks_for_days_of_an_epoch_whose_frames_are_gone(drained: DrainedLake) -> None:
+    fill(drained)
+    start = clock.to_us(NOON - timedelta(hours=1))
+    write_epochs(drained.catalog, drained.namespace, NO_EPOCHS, {("binance", "BTCUSDT"): (start,)}, [DAY, NEXT])
+    epochs = epochs_table(drained.catalog, drained.namespace)
+    assert epochs is not None
+    tables = drained.table(SILVER), drained.table(BRONZE)
+    assert days_to_rebuild(epochs, "binance", *tables) == {DAY, NEXT}
+    assert days_to_rebuild(epochs, "kraken", *tables) == set()
+
+    with drained.table(BRONZE).transaction() as transaction:
+        transaction.set_properties(RemovedDays([DAY]).to_properties())
+
+    assert days_to_rebuild(epochs, "binance", drained.table(SILVER), drained.table(BRONZE)) == {NEXT}
 
 
 def test_a_rebuild_brings_no_row_back_into_a_removed_day_of_silver(drained: DrainedLake) -> None:
