@@ -14,6 +14,7 @@ from k2_assets.kept_runs.kept_run import kept_drain, kept_refine
 from k2_assets.lake.first_partition import known_first_partition
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.maintenance.maintain_job import maintain_job, maintain_schedule
+from k2_assets.maintenance.retention_job import retention, retention_job, retention_schedule
 from k2_assets.orchestration.code_location import CodeLocation
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.first_partition_sensor import first_partition_sensor
@@ -35,20 +36,20 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
     lake, days = Lake(settings), daily(first)
     venues = tuple(VENUES.values())
     drain, refine = drain_job(settings, venues), refine_job(settings)
-    maintain, refresh = maintain_job(), register_job()
+    maintain, refresh, removal = maintain_job(), register_job(), retention_job()
     kept = [keeping_sensor(kept_drain(settings), drain, f"{settings.drain.name}_feed_sensor")]
     if settings.refine.enabled:
         kept.append(keeping_sensor(kept_refine(settings), refine, "refine_sensor"))
     drained = [spec for venue in venues for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
     return dg.Definitions(
-        assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
+        assets=[reference_instruments, retention, *drained, *feed_event_assets(days), *gold_assets(days)],
         asset_checks=[
             *(silver_check(venue, data, days) for venue in venues for data in DATA),
             *gold_checks(days),
             one_version_at_a_time,
         ],
-        jobs=[drain, refine, maintain, refresh],
-        schedules=[maintain_schedule(maintain), register_schedule(refresh)],
+        jobs=[drain, refine, maintain, refresh, removal],
+        schedules=[maintain_schedule(maintain), register_schedule(refresh), retention_schedule(removal, settings)],
         sensors=[
             *kept,
             epochs_sensor(lake),

@@ -13,6 +13,7 @@ K2Error
 ├── OffsetError              a committed offset no longer lies within the topic's log
 ├── NotStorable              rows cannot be written, and it is no fault of a few messages
 ├── DoubledRows              a table holds a message twice
+├── RemovedByRetention       a rebuild needs rows that retention has removed
 ├── CommitConflict           another writer moved the table's offsets first
 ├── LockBusy                 other work on the table has not ended
 ├── LockLost                 a lease could not be renewed in time, or is another's
@@ -95,6 +96,10 @@ class NotStorable(K2Error):
 
 class DoubledRows(K2Error):
     """A table holds a message twice; nothing is made from it until it was mended."""
+
+
+class RemovedByRetention(K2Error):
+    """A rebuild needs rows that retention has removed; what is there stays as it is."""
 
 
 class UnfitTrades(K2Error):

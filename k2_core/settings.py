@@ -2,8 +2,9 @@
 
 import json
 import os
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Self, get_origin
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -252,6 +253,48 @@ class Maintenance(_Section):
     )
 
 
+class LegalHold(_Section):
+    """Days of tables that retention never touches. A held day stays whole, whatever the retention of its table.
+
+    ``from`` and ``to`` are days, both included: those at which trades and quotes happened or candles began, and those
+    at which messages were received. ``table`` and ``exchange`` may be ``*`` for all. With ``symbol`` only the days stay
+    that may hold rows of it, as trades and candles spell it; a day of bronze may hold any.
+    """
+
+    table: str = "*"
+    exchange: str = "*"
+    symbol: str | None = None
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    reason: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.first > self.last:
+            msg = f"from {self.first} is later than to {self.last}"
+            raise ValueError(msg)
+        return self
+
+
+class Retention(_Section):
+    """What is removed of the tables, and when. Gold's trades and quotes and the registers are always kept."""
+
+    profile: Literal["archive", "rolling"] = Field(
+        "archive",
+        description="`archive`: everything is kept; `rolling`: days of bronze, silver and candles are removed, each "
+        "table's own time after their last row was ingested (docs/operations.md#retention)",
+    )
+    days: dict[str, Annotated[int, Field(ge=1)] | None] = Field(
+        default_factory=dict,
+        description="days that `rolling` keeps a table's rows, by table, in place of its own; null: always",
+    )
+    legal_holds: tuple[LegalHold, ...] = Field(
+        (),
+        description="what is never removed: days (`from`, `to`) of tables, exchanges and symbols, each with a reason",
+        examples=[{"exchange": "binance", "from": "2026-01-01", "to": "2026-03-31", "reason": "case 17"}],
+    )
+
+
 class Dagster(_Section):
     """How long Dagster remembers runs that are over. It never forgets which days were built."""
 
@@ -311,6 +354,7 @@ class Settings(BaseSettings):
     drain: Drain = Drain()
     refine: Refine = Refine()
     maintenance: Maintenance = Maintenance()
+    retention: Retention = Retention()
     api: Api = Api()
     simulator: Simulator = Simulator()
     supervisor: Supervisor = Supervisor()
@@ -406,7 +450,7 @@ def _spelling(variable: str) -> str:
         section = field.annotation if field else None
     kind = field and (get_origin(field.annotation) or field.annotation)
     if field is not None and kind is tuple:
-        return f"it must be a JSON list, such as {json.dumps(field.default[:1] or ['BTCUSDT'])}"
+        return f"it must be a JSON list, such as {json.dumps(field.default[:1] or field.examples or ['BTCUSDT'])}"
     is_map = isinstance(kind, type) and issubclass(kind, dict | BaseModel)
     return 'it must be a JSON map, such as {"name": "value"}' if is_map else ""
 

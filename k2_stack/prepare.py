@@ -38,9 +38,11 @@ def tables(settings: Settings) -> str:
     """
     from k2_assets.lake.first_partition import FirstPartition  # noqa: PLC0415
     from k2_core.lake.catalog import ensure_tables, open_catalog  # noqa: PLC0415  # pyiceberg takes a second to import
+    from k2_core.lake.retention_policy import policies  # noqa: PLC0415
     from k2_core.lake.tables import all_tables  # noqa: PLC0415
     from k2_core.venues import VENUES  # noqa: PLC0415
 
+    policies(settings.retention)  # refuses names of no table before anything starts
     catalog, namespace = open_catalog(settings), settings.catalog.namespace
     left = ensure_tables(catalog, namespace, all_tables(tuple(VENUES)))
     FirstPartition(catalog, namespace).settle()

@@ -35,9 +35,10 @@ SLOW: Final = tuple(
         *("assets/test_epochs_in_batches", "assets/test_event_log", "assets/test_refresh_quotes"),
         *("assets/test_table_history", "assets/test_maintain_job", "assets/test_interruptions"),
         *("assets/test_topic_lane", "assets/test_moved_gold", "assets/test_nasty_content", "assets/test_rebuild_day"),
-        *("assets/test_rebuilt_days", "assets/test_reconcile", "assets/test_refine_loop", "core/test_instruments"),
-        *("core/test_venues", "feeds/test_feed_process", "feeds/test_kafka_away", "feeds/test_simulator_faults"),
-        *("feeds/test_simulator_process", "stack/test_accept_loss", "stack/test_supervisor"),
+        *("assets/test_rebuilt_days", "assets/test_reconcile", "assets/test_refine_loop", "assets/test_retention"),
+        *("core/test_instruments", "core/test_venues", "feeds/test_feed_process", "feeds/test_kafka_away"),
+        *("feeds/test_simulator_faults", "feeds/test_simulator_process", "stack/test_accept_loss"),
+        "stack/test_supervisor",
     )
 )
 """Files whose tests take seconds each: every run takes a quarter, drawn, so that it is run before every commit."""

@@ -4,6 +4,7 @@ from datetime import date
 from typing import Any, Final
 
 import dagster as dg
+from pydantic import Field
 
 from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.kafka.schema_lookup import SchemaLookup
@@ -18,6 +19,14 @@ from k2_core.venues.routing import Data
 from k2_core.venues.venue_protocol import Venue
 
 _SAME_AS_KAFKA: Final = "same_as_kafka"
+
+
+class CompareDay(dg.Config):
+    """How a day of bronze is compared with Kafka."""
+
+    put_back: bool = Field(
+        default=False, description="add what Kafka still has of a day that retention has removed, too"
+    )
 
 
 def bronze_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
@@ -59,7 +68,9 @@ def _key(topic: str) -> dg.AssetKey:
 def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     spec = tables.bronze(venue.VENUE, data)
 
-    def bronze(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # beside a check Dagster takes it without a type only
+    def bronze(
+        context: dg.AssetExecutionContext, config: CompareDay, lake: dg.ResourceParam[Lake]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # beside a check Dagster takes it without a type only
         settings, day = lake.settings, date.fromisoformat(context.partition_key)
         with Registry(settings.registry_url) as registry:
             counts = reconcile_day(
@@ -70,6 +81,7 @@ def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Ass
                 day=day,
                 schemas=SchemaLookup(registry),
                 data=data,
+                put_back=config.put_back,
             )
         check = _check(counts, day)
         if counts.doubled:

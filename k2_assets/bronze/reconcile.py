@@ -26,8 +26,9 @@ from k2_assets.lake.source_files import live_files, read_files
 from k2_assets.lake.table_lock import lock
 from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock, topics
-from k2_core.errors import TopicError
+from k2_core.errors import RemovedByRetention, TopicError
 from k2_core.lake import tables
+from k2_core.lake.removed_days import RemovedDays
 from k2_core.offsets import Offsets
 from k2_core.venues.routing import Data
 from k2_core.venues.venue_protocol import Venue
@@ -63,6 +64,7 @@ def reconcile_day(
     day: date,
     schemas: SchemaLookup,
     data: Data = "trades",
+    put_back: bool = False,
 ) -> Counts:
     """Compare the messages of an ingestion day in Kafka and in bronze, and add to bronze those that it lacks.
 
@@ -77,13 +79,21 @@ def reconcile_day(
             offsets, since a feed that could not reach Kafka publishes late.
         schemas: of the registry.
         data: of which of the venue's two topics.
+        put_back: compare a day that retention has removed as well, and add again what Kafka still has of it.
 
     Raises:
+        RemovedByRetention: retention has removed the day, and it is not to be put back.
         TopicError: Kafka does not answer, or has no such topic.
         LockBusy: maintenance works on the table's files.
         RegistryError: a schema could not be looked up.
     """
     name = tables.bronze(venue.VENUE, data).name
+    if not put_back and day in RemovedDays.of(catalog.load_table((namespace, name)).properties):
+        msg = (
+            f"{name} of {day} was removed by retention, and nothing was compared; "
+            f"a run with put_back in its config adds again what Kafka still has of the day"
+        )
+        raise RemovedByRetention(msg)
     with lock(catalog, f"files:{name}", _LOCK_WAIT_S) as lease:
         topic = describe_topic(servers, topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))
         table = catalog.load_table((namespace, name))

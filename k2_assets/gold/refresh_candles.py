@@ -14,7 +14,7 @@ import polars as pl
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from k2_assets.gold.bounding_trades import Source, Touched, bounded_rows, touched_by
+from k2_assets.gold.bounding_trades import BoundedRows, Source, Touched, bounded_rows, touched_by
 from k2_assets.gold.candle_fitness import IS_FIT
 from k2_assets.gold.candle_rollup import MINUTE_COLUMNS, rolled_up
 from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
@@ -27,6 +27,7 @@ from k2_assets.lake.row_filters import day_bounds_us, time_between
 from k2_assets.lake.source_files import Seen, live_files, oldest_batch, paths_between, read_files
 from k2_assets.reference.epoch_register import epochs_table, read_epochs
 from k2_core import clock
+from k2_core.lake.removed_days import RemovedDays
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_RESTATEMENTS, GOLD_TRADES, derived_from
 
@@ -103,29 +104,39 @@ class CandlesRefresh:
     def _whole_day(self, table: Table) -> Change | None:
         source = self._source()
         of_day = [each for each in source.files if each.day == self._day]
+        is_removed = self._day in RemovedDays.of(source.table.properties)
+        origin, rows_of_day = source, of_day
+        if is_removed:  # of its minutes; the trades are always there
+            origin = self._source(GOLD_TRADES.name)
+            rows_of_day = [each for each in origin.files if each.day == self._day]
         existing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
         # Instruments that have candles, and no row of the day any more, are recomputed as well: their candles go.
-        both = pl.concat([read_files(source.table, of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
+        both = (
+            pl.concat([read_files(origin.table, rows_of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
+        )
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
         self._taking = self._taken.with_files(source.table, of_day)
 
         def remember(newer: Table) -> dict[str, str]:
-            seen = Seen.of(newer).with_files(source.table, of_day)
-            return seen.to_properties() | Taken.of(newer).with_day(source.table, self._day).to_properties()
+            seen, removed = Seen.of(newer).with_files(source.table, of_day), RemovedDays.of(newer.properties)
+            taken = Taken.of(newer).with_day(source.table, self._day)
+            # All of the day is there again, if retention had removed it.
+            here = removed.without(self._day).to_properties() if self._day in removed else {}
+            return seen.to_properties() | taken.to_properties() | here
 
         remembered = remember(table)
         change = Change(self._schema.empty_table(), None, remembered)
         if whole:
-            change = self._recomputed(table, source, whole, remember, "rebuild")
+            change = self._recomputed(table, origin, whole, remember, "rebuild")
         nothing_new = all(table.properties.get(name, "{}") == value for name, value in remembered.items())
         if not change.rows.num_rows and change.replace is None and nothing_new:
             return None
         return change
 
-    def _source(self) -> Source:
-        """Return what the candles are made from, as it is now."""
-        (name,) = self._spec.made_from
+    def _source(self, name: str = "") -> Source:
+        """Return a table that the candles can be made from, as it is now; mostly the one that the spec names."""
+        name = name or self._spec.made_from[0]
         table, time = self._load(name), "timestamp" if name == GOLD_TRADES.name else "window_start"
         return Source(
             table, live_files(table, time), TRADE_COLUMNS if name == GOLD_TRADES.name else MINUTE_COLUMNS, time
@@ -139,14 +150,22 @@ class CandlesRefresh:
             unfit = windows_of(around.rows.filter(~IS_FIT), self._width_us)
             computed = candles(around.rows, around.spans, self._width_us, epochs)
             return around.spans, computed.join(unfit, on=WINDOW, how="anti"), unfit
-        computed, unsure = rolled_up(around.rows, around.spans, self._width_us, epochs)
-        if unsure.is_empty():
-            return around.spans, computed, unsure
-        table = self._load(GOLD_TRADES.name)
-        trades = Source(table, live_files(table, "timestamp"), TRADE_COLUMNS, "timestamp")
-        _, exact, unfit = self._computed(trades, touched_by(unsure, "window_start"))
-        exact, unfit = (each.join(unsure, on=WINDOW, how="semi") for each in (exact, unfit))
-        return around.spans, pl.concat([computed, exact]), unfit
+        # Where retention has removed minutes around the windows of an instrument, its trades tell all.
+        beside = _beside_removed(source, around)
+        by_minutes = [each for each in around.spans if (each.exchange, each.symbol) not in beside]
+        computed, unsure = rolled_up(around.rows, by_minutes, self._width_us, epochs)
+        again = touched_by(unsure, "window_start")
+        again += [each for each in touched if (each.exchange, each.symbol) in beside]
+        if not again:
+            return by_minutes, computed, unsure
+        by_trades, *found = self._computed(self._source(GOLD_TRADES.name), again)
+        instruments = pl.DataFrame(sorted(beside), schema=dict.fromkeys(KEY, pl.String), orient="row")
+        exact, unfit = (
+            pl.concat([rows.join(unsure, on=WINDOW, how="semi"), rows.join(instruments, on=KEY, how="semi")])
+            for rows in found
+        )
+        spans = [each for each in by_trades if (each.exchange, each.symbol) in beside]
+        return by_minutes + spans, pl.concat([computed, exact]), unfit
 
     def _recomputed(
         self, table: Table, source: Source, touched: list[Touched], remember: Remember, reason: Reason
@@ -180,10 +199,14 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
+        # What a window said that retention has removed is not known: it comes back, and nothing is restated.
+        removed, started = RemovedDays.of(table.properties), pl.col("window_start").dt.date()
+        gone_days = [day for day in changed.select(started).unique().to_series() if day in removed]
+        unknown = changed.filter(started.is_in(gone_days)).join(existing, on=WINDOW, how="anti")
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
             existing,
-            changed.join(merged, on=WINDOW, how="left"),
+            changed.join(unknown, on=WINDOW, how="anti").join(merged, on=WINDOW, how="left"),
             _CONTENT,
             known_day=bool(Seen.of(table).of_day(self._day)),
         )
@@ -206,6 +229,23 @@ class CandlesRefresh:
         """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""
         near = paths_between(table, "window_start", first_us, end_us)
         return near, Seen.of(table).of_day(self._day), Taken.of(table).of_day(self._day)
+
+
+def _beside_removed(source: Source, around: BoundedRows) -> set[tuple[str, str]]:
+    """Return the instruments of which retention has removed rows between the bounding ones that were found.
+
+    Where none was found on a side, it may be among all that was removed there.
+    """
+    removed, found = RemovedDays.of(source.table.properties), set[tuple[str, str]]()
+    for each in around.spans if removed else ():
+        of_instrument = pl.col("exchange") == each.exchange, pl.col("symbol") == each.symbol
+        times = around.rows.filter(*of_instrument)[source.time_column].to_physical().sort().to_numpy()
+        before, after = times[: times.searchsorted(each.first_us)], times[times.searchsorted(each.end_us) :]
+        first = clock.from_us(int(before[-1])).date() if len(before) else date.min
+        last = clock.from_us(int(after[0])).date() if len(after) else date.max
+        if removed.between(first, last):
+            found.add((each.exchange, each.symbol))
+    return found
 
 
 def windows_of(trades: pl.DataFrame, width_us: int) -> pl.DataFrame:

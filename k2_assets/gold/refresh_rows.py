@@ -29,6 +29,7 @@ from k2_assets.reference.epoch_register import epochs_table, read_epochs, write_
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
 from k2_core.lake.manifests import LakeFile
+from k2_core.lake.removed_days import require_kept
 from k2_core.lake.tables import GOLD_RESTATEMENTS, derived_from
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
@@ -77,6 +78,7 @@ class GoldRefresh:
 
         Raises:
             CommitConflict: other writers were first, ``attempts`` times.
+            RemovedByRetention: rows of the day are gone from silver.
         """
         self._commit(self._whole_day, attempts)
         return self._counts
@@ -144,6 +146,8 @@ class GoldRefresh:
     def _whole_day(self, gold: Table) -> Change | None:
         self._taking, self._read, files, frames = self._taken, day_bounds_us(self._day), [], []
         for silver in (self._load(name) for name in self._sources):
+            what = f"{self._kind.spec.name} of {self._day}"
+            require_kept(silver.name()[-1], silver.properties, what, self._day, self._day)
             of_day = live_files(silver, "timestamp", day=self._day)
             files.append((silver, of_day))
             self._taking = self._taking.with_files(silver, of_day)

@@ -1,4 +1,4 @@
-"""Replace data files, beside writers that go on appending: rebuilds and compaction.
+"""Replace or remove data files, beside writers that go on appending: rebuilds, compaction, retention.
 
 The files that go are named, never found again by a filter: rows that were appended meanwhile stay. Callers hold the
 lock ``files:<table>``, so that no two of them replace the same files; a drain needs no lock.
@@ -53,6 +53,35 @@ def replace_files(
     def attempt(table: Table) -> Table | None:
         lease.check()
         return table if _try_replace(table, removed, added, remember, age) else None
+
+    return until_committed(load, attempt)
+
+
+def remove_files(
+    load: Callable[[], Table],
+    lease: Lease,
+    removed: Sequence[DataFile],
+    remember: Callable[[Table], Mapping[str, str]],
+) -> Table:
+    """Remove files, and with them their rows, in one commit; what other writers appended meanwhile stays.
+
+    Args:
+        load: loads the table's newest state.
+        lease: of the lock ``files:<table>``.
+        removed: live files, by name.
+        remember: returns the table properties to set in the same commit, for the state that they are removed from.
+
+    Returns:
+        The table after the commit.
+
+    Raises:
+        CommitConflict: one of ``removed`` is no longer live, or other writers were first again and again.
+        LockLost: the lock was lost before the commit.
+    """
+
+    def attempt(table: Table) -> Table | None:
+        lease.check()
+        return table if _try_replace(table, removed, (), remember(table), None) else None
 
     return until_committed(load, attempt)
 

@@ -23,20 +23,26 @@ from k2_core.lake.source_memory import SEEN, newest_days, oldest_remembered, see
 _NEWEST_COMMITS: Final = 10
 
 
-def live_files(table: Table, time_column: str, *, day: date | None = None) -> list[LakeFile]:
-    """Return every live data file of the table's current snapshot, or those of the partition that holds a day.
+def live_files(
+    table: Table, time_column: str, *, day: date | None = None, markets: bool = False, snapshot_id: int | None = None
+) -> list[LakeFile]:
+    """Return every live data file of a snapshot, or those of the partition that holds a day.
 
     Args:
-        table: partitioned by the day, or the month, of ``time_column``.
-        time_column: its name.
+        table: partitioned by the day, or the month, of a time.
+        time_column: whose bounds are read, mostly the one that partitions the table.
         day: reads only the manifests that may hold files of it.
+        markets: whether the bounds of symbols and exchanges are read as well.
+        snapshot_id: None is the current one.
     """
     read, column = reading(table.io), table.schema().find_field(time_column).field_id
+    ids = {field.name: field.field_id for field in table.schema().fields}
+    of_markets = (ids.get("symbol"), ids.get("exchange")) if markets else (None, None)
     found: list[LakeFile] = []
-    for manifest, unit, days in _manifests(table, read):
+    for manifest, unit, days in _manifests(table, read, snapshot_id):
         first = day.replace(day=1) if day is not None and unit == "month" else day
         if first is None or days[0] <= first <= days[1]:
-            files = _files(table, manifest, read, Bounded(column, unit=unit))
+            files = _files(table, manifest, read, Bounded(column, *of_markets, unit=unit))
             found += [each for each in files if each.rows and (first is None or each.day == first)]
     return found
 
@@ -143,12 +149,15 @@ class Seen:
     __hash__ = None  # type: ignore[assignment]  # a memory is compared, never a key
 
 
-def _manifests(table: Table, read: Read) -> Iterator[tuple[Manifest, PartitionUnit, tuple[date, date]]]:
-    """Yield the manifests of the current snapshot, each with the unit and the first days of its partitions.
+def _manifests(
+    table: Table, read: Read, snapshot_id: int | None = None
+) -> Iterator[tuple[Manifest, PartitionUnit, tuple[date, date]]]:
+    """Yield a snapshot's manifests, each with the unit and the first days of its partitions.
 
     These are all days for files that were partitioned otherwise.
     """
-    snapshot, specs, spec_id = table.current_snapshot(), table.specs(), table.spec().spec_id
+    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    specs, spec_id = table.specs(), table.spec().spec_id
     for manifest in MANIFESTS.listed(snapshot.manifest_list, read) if snapshot else ():
         fields = specs[manifest.spec_id].fields  # of the time when the files were written
         by_month = any(isinstance(each.transform, MonthTransform) for each in fields)

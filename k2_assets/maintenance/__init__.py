@@ -1,1 +1,1 @@
-"""Maintenance: thin history, join small files, remove unnamed files."""
+"""Maintenance: thin history, join small files, remove unnamed files, and the days that retention no longer keeps."""

@@ -73,20 +73,35 @@ class History:
         snapshot_ids: all snapshots of the table, halves included.
         tags: the snapshot of each, by name.
         heads: the current snapshot, and those of other branches.
+        outdated: states with files that retention has removed since: they get no automatic tag, and lose those that
+            they have, or the files would stay for as long as the tag.
     """
 
     commits: list[Commit]
     snapshot_ids: frozenset[int]
     tags: Mapping[str, int]
     heads: frozenset[int]
+    outdated: frozenset[int] = frozenset()
+
+
+def is_automatic(tag: str) -> bool:
+    """Return whether a tag is one of those that are created and lapse by themselves."""
+    found = _period_of(tag)
+    return found is not None and found[1] > 0
 
 
 def plan(history: History, keep: Keep, now_ms: int) -> Plan:
     """Return what to do now."""
     commits, tags = history.commits, history.tags
     create, pending = _tags_to_create(commits, tags, keep, now_ms)
+    create = {name: state for name, state in create.items() if state not in history.outdated}
+    pending -= history.outdated
     lapse = frozenset(
-        name for name in tags if (of := _period_of(name)) and 0 < of[1] <= _kept_since(of[0], keep, now_ms)
+        name
+        for name, state in tags.items()
+        if (of := _period_of(name))
+        and of[1] > 0
+        and (of[1] <= _kept_since(of[0], keep, now_ms) or state in history.outdated)
     )
     staying = {snapshot_id for name, snapshot_id in tags.items() if name not in lapse}
     staying |= {*create.values(), *pending, *history.heads}

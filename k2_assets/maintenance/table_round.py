@@ -8,6 +8,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
+from k2_assets.lake.source_files import live_files
 from k2_assets.lake.table_history import Expiry, expire, make_tags
 from k2_assets.lake.table_lock import lock
 from k2_assets.maintenance.compaction import Limits, compact
@@ -16,6 +17,7 @@ from k2_assets.maintenance.history_thinning import Commit, History, Keep, Plan, 
 from k2_assets.maintenance.removal_ledger import Ledger
 from k2_core import clock
 from k2_core.errors import CommitConflict, LockBusy, LockLost
+from k2_core.lake.removed_days import RemovedDays
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.whole_commits import whole_commits
 from k2_core.leases import Lease
@@ -132,5 +134,18 @@ class TableRound:
             frozenset(each.snapshot_id for each in metadata.snapshots),
             tags,
             frozenset(heads | ({current.snapshot_id} if current else set())),
+            _outdated(table, self._spec),
         )
         return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
+
+
+def _outdated(table: Table, spec: TableSpec) -> frozenset[int]:
+    """Return the snapshots that name files of days which retention has removed since."""
+    removed = RemovedDays.of(table.properties)
+    return frozenset(
+        each.snapshot_id
+        for each in table.metadata.snapshots
+        if removed
+        and (each.sequence_number or 0) <= removed.sequence
+        and any(file.day in removed for file in live_files(table, spec.partition_by, snapshot_id=each.snapshot_id))
+    )

@@ -13,11 +13,13 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo, Or
 from pyiceberg.table import Table
 
 from k2_assets.lake.commits import Change, arrow_schema, commit_derived
-from k2_assets.lake.rebuilt_days import marked
+from k2_assets.lake.first_partition import is_day_of_data
+from k2_assets.lake.rebuilt_days import Taken, marked
 from k2_assets.lake.source_files import live_files, read_files
 from k2_core import clock
 from k2_core.epochs import Epochs, Key
 from k2_core.errors import CommitConflict
+from k2_core.lake.removed_days import RemovedDays
 from k2_core.lake.tables import GOLD_TRADES, REFERENCE_EPOCHS, silver_trades
 
 _DRAINS_KNOW_S: Final = 120.0
@@ -49,6 +51,25 @@ def drains_know(table: Table) -> bool:
     """Return whether every drain has read the newest register, and committed what it made with an older one."""
     snapshot = table.current_snapshot()
     return snapshot is None or clock.now().timestamp() - snapshot.timestamp_ms / 1000 >= _DRAINS_KNOW_S
+
+
+def days_to_rebuild(epochs: Table, exchange: str, silver: Table, bronze: Table) -> set[date]:
+    """Return the days of an exchange's silver that an epoch changes, that it has not taken in, and that it still can.
+
+    The frames of a day are received on it or later. Once retention has removed one of these days of bronze, silver
+    keeps the ids that it has.
+
+    Args:
+        epochs: the register.
+        exchange: whose trades they are.
+        silver: its trades.
+        bronze: their frames.
+    """
+    if epochs.current_snapshot() is None or exchange not in {of for of, _ in read_epochs(epochs)}:
+        return set()
+    removed = RemovedDays.of(bronze.properties)
+    behind = Taken.of(silver).behind(epochs)
+    return {day for day in behind if is_day_of_data(day) and not removed.between(day, date.max)}
 
 
 def write_epochs(

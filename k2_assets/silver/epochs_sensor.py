@@ -5,12 +5,10 @@ from typing import Final
 
 import dagster as dg
 
-from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.orchestration.run_tags import PARTITION_TAG, REBUILD_TAGS, UNFINISHED
-from k2_assets.reference.epoch_register import drains_know, epochs_table, read_epochs
-from k2_core.lake.tables import silver_trades
+from k2_assets.reference.epoch_register import days_to_rebuild, drains_know, epochs_table
+from k2_core.lake.tables import bronze_trades, silver_trades
 from k2_core.venues import VENUES
 
 _SILVER: Final = {venue: silver_trades(venue).name for venue in VENUES}
@@ -29,9 +27,9 @@ def epochs_sensor(lake: Lake) -> dg.SensorDefinition:
         epochs = epochs_table(lake.catalog(), lake.namespace)
         behind: dict[str, set[date]] = {}
         if epochs is not None and epochs.current_snapshot() is not None and drains_know(epochs):
-            exchanges = {exchange for exchange, _ in read_epochs(epochs)}
-            for name in (silver for venue, silver in _SILVER.items() if venue in exchanges):
-                behind[name] = {day for day in Taken.of(lake.table(name)).behind(epochs) if is_day_of_data(day)}
+            for venue, name in _SILVER.items():
+                bronze = lake.table(bronze_trades(venue).name)
+                behind[name] = days_to_rebuild(epochs, venue, lake.table(name), bronze)
         unfinished = dg.RunsFilter(tags={"k2/queue": REBUILD_TAGS["k2/queue"]}, statuses=UNFINISHED)
         keys = [run.tags.get(PARTITION_TAG) for run in context.instance.get_runs(unfinished)]
         busy = {date.fromisoformat(key) for key in keys if key}

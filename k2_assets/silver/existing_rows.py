@@ -1,6 +1,6 @@
 """The existing rows of some frames in a table, and which of them have to go or to come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -19,6 +19,7 @@ from k2_assets.topic_tables.frames_of_day import PIECE_ROWS
 from k2_assets.topic_tables.row_differences import FRAME, PLACE, Differences, differences, without
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.planned_read import ALL_ROWS, data_file, in_pieces
+from k2_core.lake.removed_days import RemovedDays
 
 _INGESTED: Final = "ingestion_timestamp"
 
@@ -48,6 +49,7 @@ class ExistingRows:
         self._time_column = time_column
         self._columns = tuple(field.name for field in table.schema().fields)
         self._files = live_files(table, _INGESTED)
+        self._removed = RemovedDays.of(table.properties)
         self._stale: list[pl.DataFrame] = []
 
     def judged(self, frames: pl.DataFrame, new: pa.Table) -> Judged:
@@ -63,7 +65,14 @@ class ExistingRows:
             rows = read_files(self.table, _near(near, ingested), self._columns, _ingested_with(ingested))
             existing = rows.join(frames, on=FRAME, how="semi")
         found = differences(existing.select(new.column_names), new)
+        # A frame may have rows of a day that retention has removed from this table: they do not come back.
+        found = replace(found, missing=self._kept(found.missing))
         return Judged(found, write_files(self.table, [found.missing]), write_files(self.table, [found.changed]))
+
+    def _kept(self, rows: pa.Table) -> pa.Table:
+        days = as_frame(rows.select([self._time_column]))[self._time_column].dt.date()
+        gone = [day for day in days.unique() if day in self._removed]
+        return rows.filter((~days.is_in(gone)).to_arrow()) if gone else rows
 
     def take(self, judged: Judged) -> None:
         """Keep what :meth:`judged` found; a piece that was judged in vain is not kept."""

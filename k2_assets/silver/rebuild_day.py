@@ -30,6 +30,7 @@ from k2_assets.topic_tables.frame_tables import Layers, made
 from k2_assets.topic_tables.frames_of_day import frames_at, frames_of_day, origins
 from k2_assets.topic_tables.row_differences import FRAME
 from k2_core.errors import DoubledRows
+from k2_core.lake.removed_days import require_kept
 from k2_core.lake.tables import derived_from
 from k2_core.leases import Lease
 from k2_core.offsets import Offsets
@@ -70,6 +71,7 @@ def rebuild_day(
     Raises:
         DoubledRows: bronze holds a message twice.
         LockBusy: maintenance or another rebuild works on the table's files.
+        RemovedByRetention: frames that may belong to the day are gone from bronze.
         RegistryError: a schema had to be looked up and could not.
     """
     layers = Layers(catalog, namespace, venue, data)
@@ -96,6 +98,9 @@ class _Rebuild:
         epochs = epochs_table(catalog, namespace) if layers.data == "trades" else None
         self._epochs = epochs if epochs is not None and drains_know(epochs) else None
         self._bronze = self._load(layers.specs["bronze"].name)
+        # The frames of a day are received on it, or on any later day.
+        what = f"{silver.name} of {day}"
+        require_kept(layers.specs["bronze"].name, self._bronze.properties, what, day, date.max)
         self._vector = Offsets.from_properties(self._silver.table.properties)
         rows = read_files(
             self._silver.table,

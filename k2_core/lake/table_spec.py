@@ -79,8 +79,8 @@ class TableSpec:
             their marks of rebuilt days are for this table.
         timeframe: of candles.
         partition_unit: what of ``partition_by`` makes a partition.
-        retention_days: for how long a home that does not keep everything would keep a row; None: always. Nothing
-            removes rows yet.
+        retention_days: for how long a home with the ``rolling`` retention keeps a row after it was ingested; None:
+            always, whatever the settings.
     """
 
     name: str

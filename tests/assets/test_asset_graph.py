@@ -14,6 +14,7 @@ from k2_core.venues import VENUES
 
 FIRST = date(2024, 8, 9)
 REGISTER = "reference_instruments"
+RETENTION = "retention"
 EVENTS = "kafka/market_feed_events"
 
 
@@ -35,6 +36,7 @@ GRAPH = {
     **{key: node for venue in VENUES for key, node in graph_of(venue).items()},
     EVENTS: ("bronze", set(), set()),
     "bronze_feed_events": ("bronze", {EVENTS}, set()),
+    RETENTION: ("maintenance", set(), set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
     **{spec.name: ("gold", set(spec.made_from), {"candle_invariants"}) for spec in CANDLES},
     "gold_crypto_trades": (
@@ -71,7 +73,7 @@ def test_every_table_is_partitioned_by_day_described_and_owned(definitions: dg.D
         assert node.description
         assert node.owners
         assert node.kinds
-        if "kafka" not in node.kinds:
+        if "kafka" not in node.kinds and key.to_user_string() != RETENTION:
             assert node.partitions_def == (None if key.to_user_string() == REGISTER else daily(FIRST))
             assert "dagster/column_schema" in node.metadata
         assert node.automation_condition is None

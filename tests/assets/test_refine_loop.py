@@ -11,6 +11,7 @@ import pytest
 from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day_report import SEQUENCE, sequences
 from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.kept_runs.heartbeat import read_beat
 from k2_assets.kept_runs.kept_run import kept_refine
 from k2_assets.lake.lake_resource import Lake
@@ -21,7 +22,8 @@ from k2_assets.refine.refine_job import has_failed, reported
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_assets.refine.refine_report import Reporter
 from k2_core import clock
-from k2_core.lake.tables import GOLD_TABLES, GOLD_TRADES
+from k2_core.lake.removed_days import RemovedDays
+from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Drain
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, gold_of, trades_of
 
@@ -66,6 +68,28 @@ def test_the_newest_day_comes_first_and_its_candles_right_after_its_trades(lake:
     assert done[: len(GOLD_TABLES)] == [(table, newest) for table in GOLD_TABLES]
     assert [day for table, day in done if table == TRADES] == [DAY + timedelta(days=n) for n in (3, 2, 1, 0)]
     assert len(lake.gold()) == len(lake.candles()) == 4
+
+
+def test_a_rebuilt_day_whose_silver_retention_removed_is_left_and_said(
+    lake: SmallLake, refine: Refine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = DAY + timedelta(days=1)
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=1))])
+    caught_up(refine)
+    with lake.table(SILVER).transaction() as transaction:
+        transaction.delete(f"timestamp < '{newest}T00:00:00+00:00'")
+        transaction.set_properties({**RemovedDays([DAY]).to_properties(), "k2.rebuilt": f'{{"{DAY}":"token"}}'})
+    lake.append(SILVER, [a_trade(3, NOON + timedelta(days=1, minutes=1))])
+
+    tried, whole_day = [], GoldRefresh._whole_day
+    monkeypatch.setattr(GoldRefresh, "_whole_day", lambda self, gold: (tried.append(1), whole_day(self, gold))[1])
+
+    done = until(refine, lambda found: (GOLD_OHLCV_1M.name, newest) in seen(found) and len(tried) >= 2)
+
+    assert {day for _, day in seen(done)} == {newest}
+    assert refine.trouble().startswith(f"{TRADES} of {DAY}: {TRADES} of {DAY} stays as it is: ")
+    assert refine._troubles[TRADES, DAY].pause_s > refine_loop._RETRY_FIRST_S  # it is tried more and more seldom
+    assert len(lake.gold()) == 3
 
 
 def test_one_old_day_comes_between_two_looks_at_the_newest(lake: SmallLake, refine: Refine) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 K2 = [
-    *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["api"]),
+    *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["retention"], ["api"]),
     *(["tables"], ["tables", "list"], ["tables", "migrate"]),
     *(["drain"], ["drain", "accept-loss"], ["feed"], ["feed", "run"], ["feed", "record"], ["feed", "simulate"]),
 ]
