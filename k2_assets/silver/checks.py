@@ -10,8 +10,9 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.orchestration.asset_metadata import counted, table_metadata
+from k2_assets.orchestration.asset_metadata import table_metadata
 from k2_assets.orchestration.check_evaluations import evaluate_each
+from k2_assets.orchestration.verdict import counted
 from k2_core.lake import tables
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data

@@ -14,6 +14,7 @@ from k2_core.venues import VENUES
 
 FIRST = date(2024, 8, 9)
 REGISTER = "reference_instruments"
+CANDLES = ("1m", "5m", "15m", "30m", "1h", "1d")
 EVENTS = "kafka/market_feed_events"
 
 
@@ -39,12 +40,26 @@ GRAPH = {
     "gold_crypto_trades": (
         "gold",
         {f"silver_{venue}_trades" for venue in VENUES},
-        {"fit_for_candles", "ids_go_on", "unique_message_id"},
+        {
+            *("fit_for_candles", "ids_go_on", "unique_message_id", "contiguous_ids", "price_jumps", "inside_spread"),
+            *("stale_symbols", "event_time_lag", "clock_skew"),
+        },
     ),
-    "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
-    "gold_ohlcv_1m": ("gold", {"gold_crypto_trades"}, {"candle_invariants"}),
+    "gold_crypto_quotes": (
+        "gold",
+        {f"silver_{venue}_quotes" for venue in VENUES},
+        {"unique_message_id", "bid_not_above_ask"},
+    ),
+    **{
+        f"gold_ohlcv_{name}": (
+            "gold",
+            {"gold_crypto_trades" if name == "1m" else "gold_ohlcv_1m"},
+            {"candle_invariants", "complete_candles", "equal_to_trades"},
+        )
+        for name in CANDLES
+    },
 }
-REFINED = {"gold_crypto_trades", "gold_crypto_quotes", "gold_ohlcv_1m"}
+REFINED = {"gold_crypto_trades", "gold_crypto_quotes", *(f"gold_ohlcv_{name}" for name in CANDLES)}
 
 
 @pytest.fixture(name="definitions")

@@ -21,6 +21,7 @@ from k2_assets.refine.refine_job import has_failed, reported
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_assets.refine.refine_report import Reporter
 from k2_core import clock
+from k2_core.lake.tables import CANDLES as CANDLE_TABLES
 from k2_core.lake.tables import GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.settings import Drain
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
@@ -185,9 +186,9 @@ def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallL
         each.asset_key.to_user_string() if isinstance(each, dg.AssetMaterialization) else each.check_name
         for each in events
     ]
-    assert sorted(said) == sorted(
-        [TRADES, "unique_message_id", "ids_go_on", "fit_for_candles", CANDLES, "candle_invariants"]
-    )
+    refined = [TRADES, *(spec.name for spec in CANDLE_TABLES)]
+    checks = [check.name for check in GOLD_CHECKS if check.table in refined and check.by_refine]
+    assert sorted(said) == sorted([*refined, *checks])
     assert said.index(TRADES) < said.index("unique_message_id")
     assert said.index(CANDLES) < said.index("candle_invariants")
     assert {each.partition for each in events} == {DAY.isoformat()}
