@@ -23,7 +23,7 @@ from k2_assets.reference.checks import one_version_at_a_time
 from k2_assets.reference.register_sensor import register_sensor
 from k2_assets.refine.refine_job import refine_job
 from k2_assets.silver.assets import silver_assets
-from k2_assets.silver.checks import silver_check
+from k2_assets.silver.checks import reject_rate_check, silver_check
 from k2_assets.silver.epochs_sensor import epochs_sensor
 from k2_core.lake.tables import DATA
 from k2_core.settings import Settings
@@ -43,7 +43,12 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
     return dg.Definitions(
         assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
         asset_checks=[
-            *(silver_check(venue, data, days) for venue in venues for data in DATA),
+            *(
+                make(venue, data, days)
+                for make in (silver_check, reject_rate_check)
+                for venue in venues
+                for data in DATA
+            ),
             *gold_checks(days),
             one_version_at_a_time,
         ],

@@ -10,10 +10,14 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import table_metadata
-from k2_assets.orchestration.check_evaluations import evaluate_each
+from k2_assets.orchestration.check_evaluations import evaluate_each, result
 from k2_assets.orchestration.verdict import counted
+from k2_assets.silver import reject_rate
+from k2_assets.silver.reject_rate import Rejects
 from k2_core.lake import tables
+from k2_core.topics import raw_topic
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_PRECISION, QUANTITY_SCALE
 from k2_core.venues.routing import Data
 from k2_core.venues.venue_protocol import Venue
@@ -90,6 +94,30 @@ def silver_check(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.
         return evaluate_each(context, judge)
 
     return schema_and_ranges
+
+
+def reject_rate_check(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """Return the check of how much is rejected; the drain evaluates it for what it commits, over the last minutes."""
+    spec, rejected = tables.silver(venue.VENUE, data), tables.silver_rejected(venue.VENUE)
+    topic = raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
+
+    @dg.asset_check(  # type: ignore[arg-type]  # it takes outputs too
+        asset=spec.name,
+        name=reject_rate.NAME,
+        partitions_def=days,
+        description=f"At most 0.1 % of what {venue.VENUE} sends on its topic of {data} is rejected; more than 1 % is "
+        "an error. The drain judges the last five minutes with each commit; run by hand, it judges the day.",
+    )
+    def share_of_rejected(context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.Output[None]:
+        def judge(day: date) -> dg.AssetCheckResult:
+            rows = sum(each.rows for each in live_files(lake.table(spec.name), spec.partition_by, day=day))
+            of_day = lake.rows_of_day(rejected, day, reject_rate.SAMPLED)
+            found = Rejects.of(rows, of_day.filter(pl.col("kafka_topic") == topic))
+            return result(found.verdict(f"of {day}"))
+
+        return evaluate_each(context, judge)
+
+    return share_of_rejected
 
 
 def silver_result(rows: pl.DataFrame, day: date, data: Data = "trades") -> dg.AssetCheckResult:

@@ -27,7 +27,10 @@ def graph_of(venue: str) -> dict[str, tuple[str, set[str], set[str]]]:
     return {
         **{topic(venue, data): ("bronze", set(), set()) for data in DATA},
         **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, {"same_as_kafka"}) for data in DATA},
-        **{f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges"}) for data in DATA},
+        **{
+            f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges", "reject_rate"})
+            for data in DATA
+        },
         f"silver_{venue}_rejected": ("silver", bronze, set()),
     }
 
