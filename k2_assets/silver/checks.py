@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Final
 
 import dagster as dg
@@ -12,9 +13,11 @@ from pandera.errors import SchemaErrors
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import table_metadata
+from k2_assets.orchestration.balance_check import BalanceCheck
 from k2_assets.orchestration.check_evaluations import evaluate_each, result
 from k2_assets.orchestration.verdict import counted
 from k2_assets.silver import reject_rate
+from k2_assets.silver.balance import same_as_bronze
 from k2_assets.silver.reject_rate import Rejects
 from k2_core.lake import tables
 from k2_core.topics import raw_topic
@@ -118,6 +121,16 @@ def reject_rate_check(venue: Venue, data: Data, days: dg.PartitionsDefinition) -
         return evaluate_each(context, judge)
 
     return share_of_rejected
+
+
+def silver_balance(venue: Venue, data: Data) -> BalanceCheck:
+    """Return the check that each message of bronze is in silver or in rejected, or is a control frame."""
+    return BalanceCheck(
+        tables.silver(venue.VENUE, data).name,
+        "same_as_bronze",
+        "Each message that was received on the day is in silver or in rejected, or is a control frame: by frame.",
+        partial(same_as_bronze, venue, data),
+    )
 
 
 def silver_result(rows: pl.DataFrame, day: date, data: Data = "trades") -> dg.AssetCheckResult:

@@ -15,6 +15,7 @@ from k2_core.venues import VENUES
 FIRST = date(2024, 8, 9)
 REGISTER = "reference_instruments"
 CANDLES = ("1m", "5m", "15m", "30m", "1h", "1d")
+SILVER_CHECKS = {"schema_and_ranges", "reject_rate", "same_as_bronze"}
 EVENTS = "kafka/market_feed_events"
 
 
@@ -28,7 +29,11 @@ def graph_of(venue: str) -> dict[str, tuple[str, set[str], set[str]]]:
         **{topic(venue, data): ("bronze", set(), set()) for data in DATA},
         **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, {"same_as_kafka"}) for data in DATA},
         **{
-            f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges", "reject_rate"})
+            f"silver_{venue}_{data}": (
+                "silver",
+                {f"bronze_{venue}_{data}"},
+                {"schema_and_ranges", "reject_rate", "same_as_bronze"},
+            )
             for data in DATA
         },
         f"silver_{venue}_rejected": ("silver", bronze, set()),
@@ -45,19 +50,19 @@ GRAPH = {
         {f"silver_{venue}_trades" for venue in VENUES},
         {
             *("fit_for_candles", "ids_go_on", "unique_message_id", "contiguous_ids", "price_jumps", "inside_spread"),
-            *("stale_symbols", "event_time_lag", "clock_skew"),
+            *("stale_symbols", "event_time_lag", "clock_skew", "same_as_silver"),
         },
     ),
     "gold_crypto_quotes": (
         "gold",
         {f"silver_{venue}_quotes" for venue in VENUES},
-        {"unique_message_id", "bid_not_above_ask"},
+        {"unique_message_id", "bid_not_above_ask", "same_as_silver"},
     ),
     **{
         f"gold_ohlcv_{name}": (
             "gold",
             {"gold_crypto_trades" if name == "1m" else "gold_ohlcv_1m"},
-            {"candle_invariants", "complete_candles", "equal_to_trades"},
+            {"candle_invariants", "complete_candles", "equal_to_trades", "same_as_trades"},
         )
         for name in CANDLES
     },
