@@ -196,7 +196,7 @@ def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[st
         return {}
     by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
     return {
-        day: Counter({(column, check): count for column, check, count in checks.faults(of_day, data).iter_rows()})
+        day: Counter({(column, check): count for column, check, count, _ in checks.faults(of_day, data).iter_rows()})
         for (day,), of_day in by_day
     }
 

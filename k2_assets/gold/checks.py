@@ -197,7 +197,7 @@ GOLD_CHECKS: Final = (
     GoldCheck(
         GOLD_QUOTES.name,
         "bid_not_above_ask",
-        f"At most 0.1 % of the quotes of an instrument have a bid above the offer. {_SCOPE}",
+        f"At most 1 % of the quotes of an instrument, or two, have a bid above the offer. {_SCOPE}",
         lambda day: quote_checks.bid_not_above_ask(day.rows(quote_checks.SIDES), day.where),
         recent=True,
     ),

@@ -8,11 +8,12 @@ from k2_assets.gold.candle_rows import KEY
 from k2_assets.orchestration.verdict import Verdict, are, counted, percent
 
 SIDES: Final = (*KEY, "timestamp", "quote_id", "bid_price", "ask_price")
-CROSSED_SHARE: Final = 0.001
+CROSSED_SHARE: Final = 0.01
+_FEWEST: Final = 3  # one or two of an instrument that is seldom quoted are many per cent, and nothing to look at
 
 
 def bid_not_above_ask(quotes: pl.DataFrame, where: str) -> Verdict:
-    """Count the quotes of each instrument whose bid is above the offer; up to 0.1 % of them is no fault of ours.
+    """Count the quotes of each instrument whose bid is above the offer: up to two, or 1 % of them, pass.
 
     Args:
         quotes: with :data:`SIDES`; one of which a side is missing is not crossed.
@@ -21,7 +22,7 @@ def bid_not_above_ask(quotes: pl.DataFrame, where: str) -> Verdict:
     crossed = quotes.filter(pl.col("bid_price") > pl.col("ask_price"))
     is_crossed = (pl.col("bid_price") > pl.col("ask_price")).fill_null(value=False)
     shares = quotes.group_by(KEY).agg(pl.len().alias("quotes"), is_crossed.sum().alias("crossed"))
-    often = shares.filter(pl.col("crossed") > CROSSED_SHARE * pl.col("quotes"))
+    often = shares.filter(pl.col("crossed") >= _FEWEST, pl.col("crossed") > CROSSED_SHARE * pl.col("quotes"))
     worst = often.sort(pl.col("crossed") / pl.col("quotes"), *KEY, descending=[True, False, False])
     said = f"{counted(crossed.height, 'quote')} of {quotes.height:,} in {where} {are(crossed.height)} crossed"
     if worst.height:

@@ -91,7 +91,8 @@ class FrameBalance:
             said += (
                 f"; {counted(strangers.height, 'message')} of silver or rejected {are(strangers.height)} not in bronze"
             )
-        samples = [lost.select(*FRAME, pl.lit("neither in silver nor in rejected").alias("fault")), strangers]
+        doubled = self._rows(f"select {_OF_FRAME}, 'in bronze twice' as fault from bronze where copies > 1")  # noqa: S608
+        samples = [lost.select(*FRAME, pl.lit("neither in silver nor in rejected").alias("fault")), strangers, doubled]
         return Verdict(
             passed=lost.is_empty() and strangers.is_empty() and not twice,
             sentence=f"{said}.",

@@ -62,14 +62,16 @@ JUDGED: Final[dict[Data, list[str]]] = {data: list(model.to_schema().columns) fo
 
 
 def faults(rows: pl.DataFrame, data: Data = "trades") -> pl.DataFrame:
-    """Return what is wrong with rows of silver: columns ``column``, ``check``, ``failures``; empty when all is well."""
+    """Return what is wrong with rows of silver: ``column``, ``check``, ``failures``, ``example``; nothing: no rows."""
     # lazy: pandera collects all faults, instead of raising at the first one.
     try:
         _MODELS[data].validate(rows.select(JUDGED[data]), lazy=True)
     except SchemaErrors as errors:
         cases: pl.DataFrame = errors.failure_cases
-        return cases.group_by("column", "check").agg(pl.len().alias("failures")).sort("column", "check")
-    return pl.DataFrame(schema={"column": pl.String, "check": pl.String, "failures": pl.UInt32})
+        example = pl.col("failure_case").cast(pl.String).first().alias("example")
+        return cases.group_by("column", "check").agg(pl.len().alias("failures"), example).sort("column", "check")
+    texts = dict.fromkeys(("column", "check", "example"), pl.String)
+    return pl.DataFrame(schema={**texts, "failures": pl.UInt32}).select("column", "check", "failures", "example")
 
 
 def sentence(rows: int, faults: int, which: str) -> str:

@@ -164,15 +164,15 @@ def test_a_bid_above_the_offer_is_found_by_instrument() -> None:
     assert quote_checks.bid_not_above_ask(quotes(*fine, a_quote(3000, 3, bid="102")), "the whole day").passed
 
     found = quote_checks.bid_not_above_ask(
-        quotes(*fine, *(a_quote(n, n, symbol="ETHUSDT", bid="102" if n < 2 else "100") for n in range(10))),
+        quotes(*fine, *(a_quote(n, n, symbol="ETHUSDT", bid="102" if n < 3 else "100") for n in range(10))),
         "the whole day",
     )
     assert (found.passed, found.sentence) == (
         False,
-        "2 quotes of 2,011 in the whole day are crossed, more than 0.1 % of 1 instrument: of binance ETHUSDT 2 of 10 "
-        "(20 %).",
+        "3 quotes of 2,011 in the whole day are crossed, more than 1 % of 1 instrument: of binance ETHUSDT 3 of 10 "
+        "(30 %).",
     )
-    assert found.samples["symbol"].to_list() == ["ETHUSDT", "ETHUSDT"]
+    assert found.samples["symbol"].to_list() == ["ETHUSDT"] * 3
 
 
 def some_candles(*incomplete: int, of: int = 60) -> pl.DataFrame:
@@ -280,7 +280,7 @@ def test_quotes_that_cross_are_found_in_a_lake(lake: SmallLake) -> None:
     lake.append(SILVER_QUOTES, [a_quote(n, n) for n in range(1, 50)])
     lake.quotes_refresh().take_in_news()
     assert judged(lake, GOLD_QUOTES.name, "bid_not_above_ask").passed
-    lake.append(SILVER_QUOTES, [a_quote(60, 60, bid="102")])
+    lake.append(SILVER_QUOTES, [a_quote(n, n, bid="102") for n in range(60, 63)])
     lake.quotes_refresh().take_in_news()
     for whole in (True, False):
         assert not judged(lake, GOLD_QUOTES.name, "bid_not_above_ask", whole=whole).passed
