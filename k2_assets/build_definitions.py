@@ -8,8 +8,8 @@ import dagster as dg
 from k2_assets.bronze.assets import bronze_assets, feed_event_assets
 from k2_assets.drain.drain_job import drain_job
 from k2_assets.gold.assets import gold_assets
-from k2_assets.gold.balance import GOLD_BALANCES
 from k2_assets.gold.checks import gold_checks
+from k2_assets.gold.gold_balance import GOLD_BALANCES
 from k2_assets.kept_runs.keeping_sensor import keeping_sensor
 from k2_assets.kept_runs.kept_run import kept_drain, kept_refine
 from k2_assets.lake.first_partition import known_first_partition

@@ -10,11 +10,12 @@ import dagster as dg
 from k2_assets.gold import candle_checks, quote_checks, row_checks, trade_checks
 from k2_assets.gold.candle_fitness import FIT, fitness
 from k2_assets.gold.judged_day import JudgedDay
+from k2_assets.gold.venue_klines import klines_of_day, same_as_venue
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.check_evaluations import evaluate_each, result
 from k2_assets.orchestration.verdict import Verdict, counted
 from k2_core import clock
-from k2_core.lake.tables import CANDLES, GOLD, GOLD_QUOTES, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD, GOLD_OHLCV_1M, GOLD_QUOTES, GOLD_TRADES
 from k2_core.timeframes import DAY_US
 
 
@@ -234,6 +235,20 @@ GOLD_CHECKS: Final = (
 )
 
 
+def _same_as_venue(day: JudgedDay) -> Verdict:
+    return same_as_venue(day.candles, *klines_of_day(day.lake.settings, day.candles, day.day))
+
+
+SAME_AS_VENUE: Final = GoldCheck(
+    GOLD_OHLCV_1M.name,
+    "same_as_venue",
+    "Complete candles equal the venue's own, to the digit: those of CSV files in the folder `K2_REFERENCE__KLINES`, or "
+    "those that its REST interface gives of the last four hours of the day that are over. Only by hand.",
+    _same_as_venue,
+    by_refine=False,
+)
+
+
 def gold_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """Return the checks of gold's trades, quotes and candles."""
-    return [each.definition(days) for each in GOLD_CHECKS]
+    return [each.definition(days) for each in (*GOLD_CHECKS, SAME_AS_VENUE)]

@@ -17,7 +17,7 @@ from k2_assets.orchestration.balance_check import BalanceCheck
 from k2_assets.orchestration.check_evaluations import evaluate_each, result
 from k2_assets.orchestration.verdict import counted
 from k2_assets.silver import reject_rate
-from k2_assets.silver.balance import same_as_bronze
+from k2_assets.silver.frame_balance import same_as_bronze
 from k2_assets.silver.reject_rate import Rejects
 from k2_core.lake import tables
 from k2_core.topics import raw_topic

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.gold.balance import GOLD_BALANCES
 from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.gold_balance import GOLD_BALANCES
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.balance_check import duckdb_resource
 from k2_assets.orchestration.daily_partitions import daily

@@ -62,7 +62,10 @@ GRAPH = {
         f"gold_ohlcv_{name}": (
             "gold",
             {"gold_crypto_trades" if name == "1m" else "gold_ohlcv_1m"},
-            {"candle_invariants", "complete_candles", "equal_to_trades", "same_as_trades"},
+            {
+                *("candle_invariants", "complete_candles", "equal_to_trades", "same_as_trades"),
+                *(["same_as_venue"] if name == "1m" else []),
+            },
         )
         for name in CANDLES
     },

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.gold.balance import GOLD_BALANCES
+from k2_assets.gold.gold_balance import GOLD_BALANCES
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.balance_check import BalanceCheck, duckdb_resource
 from k2_assets.orchestration.run_tags import PARTITION_TAG
