@@ -22,6 +22,7 @@ from k2_core.logs import logger
 log = logger(__name__)
 
 _EVALUATE_S: Final = 300.0
+_LONG_S: Final = 1.0
 _TIMES_AS_LONG: Final = 50
 _LOOK_S: Final = 5.0
 _LAST_S: Final = 30.0  # for the last reports of a run; the next run finds the others
@@ -122,12 +123,14 @@ class Reporter:
         self, check: GoldCheck, day: date, days: Mapping[bool, JudgedDay]
     ) -> tuple[dg.AssetCheckResult, date, float]:
         # A result is used again for five minutes. A check that failed, in this run or before it, is evaluated each
-        # time, and of the whole day: its fault may lie in files that are no longer the newest. One that took long is
-        # used again for fifty times as long, so that no check takes more than a fiftieth of a processor.
+        # time, and of the whole day: its fault may lie in files that are no longer the newest. What took more than a
+        # second is used again for fifty times as long, so that no check takes more than a fiftieth of a processor.
         key = check.table, check.name, day
         known = self._checked.get(key)
         failed = self._has_failed(check, day) if known is None else not known.result.passed
-        again_s = 0.0 if known is None else max(0.0 if failed else _EVALUATE_S, _TIMES_AS_LONG * known.took_s)
+        again_s = 0.0 if failed else _EVALUATE_S
+        if known is not None and known.took_s > _LONG_S:
+            again_s = max(again_s, _TIMES_AS_LONG * known.took_s)
         if known is None or clock.now_s() - known.at_s >= again_s:
             began, at_s = clock.monotonic(), clock.now_s()
             found = result(check.judge(days[failed and not check.recent]))
