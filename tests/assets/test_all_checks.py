@@ -9,20 +9,23 @@ import dagster as dg
 import pytest
 
 from k2_assets.build_definitions import build_definitions
-from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.checks import GOLD_CHECKS
 from k2_assets.gold.gold_balance import GOLD_BALANCES
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.balance_check import duckdb_resource
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.run_tags import PARTITION_TAG
 from k2_assets.silver.checks import reject_rate_check, silver_balance, silver_check
-from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TABLES, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TRADES
 from k2_core.settings import Settings
 from k2_core.venues import binance
 from tests.assets.drained import BRONZE, SILVER, DrainedLake, at
 from tests.assets.frames import NOON_MS
 from tests.assets.lakes import DAY, SILVER_QUOTES, a_quote, a_trade, trades_of
 
+MINUTES, HOURS = CANDLES[0], CANDLES[4]  # the other timeframes have the same checks
+GOLD = [each.name for each in (GOLD_TRADES, GOLD_QUOTES, MINUTES, HOURS)]
+OF_GOLD = [each for each in (*GOLD_CHECKS, *GOLD_BALANCES) if each.table in GOLD]
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 
 
@@ -47,10 +50,9 @@ def judged(lake: DrainedLake) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
         *(silver_check(binance, data, days) for data in ("trades", "quotes")),
         *(reject_rate_check(binance, data, days) for data in ("trades", "quotes")),
         *(silver_balance(binance, data).definition(days) for data in ("trades", "quotes")),
-        *gold_checks(days),
-        *(each.definition(days) for each in GOLD_BALANCES),
+        *(each.definition(days) for each in OF_GOLD),
     ]
-    tables = [SILVER.name, SILVER_QUOTES.name, *GOLD_TABLES]
+    tables = [SILVER.name, SILVER_QUOTES.name, *GOLD]
     definitions = dg.Definitions(
         assets=[dg.AssetSpec(name, partitions_def=days) for name in tables],
         asset_checks=checks,
@@ -75,7 +77,7 @@ def fill(lake: DrainedLake) -> None:
 def refresh(lake: DrainedLake) -> None:
     lake.trades_refresh().take_in_news()
     lake.quotes_refresh().take_in_news()
-    for spec in CANDLES:
+    for spec in (MINUTES, HOURS):
         lake.candles_refresh(spec=spec).take_in_news()
 
 
@@ -100,7 +102,7 @@ def test_one_run_finds_all_that_is_bad(lake: DrainedLake) -> None:
         each.take_in_news()
     lake.append(GOLD_TRADES, [lake.rows(GOLD_TRADES)[0], a_trade(9000, 850, symbol="LTCUSDT", price="5")])
     lake.append(GOLD_QUOTES, [lake.rows(GOLD_QUOTES)[0]])
-    for spec in CANDLES:
+    for spec in (MINUTES, HOURS):
         [first, *_] = lake.rows(spec)
         lake.append(spec, [first | {"is_complete": False, "missing_trades": 3}])
 
@@ -111,8 +113,7 @@ def test_one_run_finds_all_that_is_bad(lake: DrainedLake) -> None:
         *((SILVER.name, name) for name in ("schema_and_ranges", "reject_rate", "same_as_bronze")),
         (SILVER_QUOTES.name, "schema_and_ranges"),
         # A day of 2024 is history for event_time_lag, and no venue began its ids again.
-        *((check.table, check.name) for check in GOLD_CHECKS if check.name not in {"event_time_lag", "ids_go_on"}),
-        *((check.table, check.name) for check in GOLD_BALANCES),
+        *((check.table, check.name) for check in OF_GOLD if check.name not in {"event_time_lag", "ids_go_on"}),
     }
     assert failed - expected == set()
     assert expected - failed == set()
