@@ -30,6 +30,7 @@ class GoldCheck:
         judge: says what it finds in a day, of which all is read or the newest files.
         blocking: whether the tables made of this one wait until it passes.
         recent: it is about the newest rows: after a failure, too, it passes once these are well.
+        newest_day: it fails for the newest day alone: once a newer one has rows, it passes for the days before.
         by_refine: whether refine evaluates it, and not runs by hand alone.
     """
 
@@ -39,6 +40,7 @@ class GoldCheck:
     judge: Callable[[JudgedDay], Verdict]
     blocking: bool = False
     recent: bool = False
+    newest_day: bool = False
     by_refine: bool = True
 
     @property
@@ -186,6 +188,7 @@ GOLD_CHECKS: Final = (
         "an old day that is rebuilt makes no feed alive.",
         lambda day: trade_checks.event_time_lag(day.newest_us(), day.day, clock.now_us()),
         recent=True,
+        newest_day=True,
     ),
     GoldCheck(
         GOLD_TRADES.name,

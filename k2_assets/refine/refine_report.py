@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import dagster as dg
@@ -22,6 +22,7 @@ from k2_core.logs import logger
 log = logger(__name__)
 
 _EVALUATE_S: Final = 300.0
+_DAYS_BEFORE: Final = 7
 _LONG_S: Final = 1.0
 _TIMES_AS_LONG: Final = 50
 _LOOK_S: Final = 5.0
@@ -117,7 +118,16 @@ class Reporter:
         # The checks of a table share what they read.
         days = {whole: JudgedDay(self._refine.lake, table, day, whole) for whole in (False, True)}
         for check in (each for each in GOLD_CHECKS if each.table == table and each.by_refine):
+            if check.newest_day and (table, check.name, day) not in self._checked:
+                yield from self._over(check, day)
             yield evaluation(check.key, *self._judged(check, day, days))
+
+    def _over(self, check: GoldCheck, day: date) -> Iterator[Event]:
+        # A feed that ended yesterday and began again today would lag yesterday for ever: nothing else reports that day.
+        for before in (day - timedelta(days=number) for number in range(1, _DAYS_BEFORE + 1)):
+            if self._has_failed(check, before):
+                judged = check.judge(JudgedDay(self._refine.lake, check.table, before, whole=False))
+                yield evaluation(check.key, result(judged), before, clock.now_s())
 
     def _judged(
         self, check: GoldCheck, day: date, days: Mapping[bool, JudgedDay]

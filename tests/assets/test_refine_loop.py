@@ -274,6 +274,17 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
     assert evaluations(list(reporter.due()))["unique_message_id"]
 
 
+def test_a_day_on_which_the_feed_ended_does_not_lag_for_ever(lake: SmallLake, refine: Refine) -> None:
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=3))])
+    caught_up(refine)
+    reporter = Reporter(refine, 0, none_reported, lambda check, day: (check.name, day) == ("event_time_lag", DAY))
+
+    lags = [each for each in reporter.due() if isinstance(each, dg.AssetCheckEvaluation) and each.partition == str(DAY)]
+
+    assert ("event_time_lag", True) in {(each.check_name, each.passed) for each in lags}
+    assert any(each.description == f"{DAY} is over: only the newest day can lag." for each in lags)
+
+
 def test_a_run_knows_which_checks_failed_before_it() -> None:
     unique = next(check for check in GOLD_CHECKS if (check.table, check.name) == (TRADES, "unique_message_id"))
 
