@@ -72,7 +72,7 @@ class Catalog(_Section):
 
 
 _Url = Annotated[WebSocketUrl, Field(description="WebSocket server, without a path")]
-_RestUrl = Annotated[str, Field(description="REST server, for the list of instruments")]
+_RestUrl = Annotated[str, Field(description="REST server, for the list of instruments and the venue's own candles")]
 _Symbols = Annotated[tuple[str, ...], Field(description="the venue's own symbols")]
 
 
@@ -156,6 +156,11 @@ class Reference(_Section):
         120.0,
         ge=60,
         description="a version is valid from this long after its fetch: no drain has judged later frames without it",
+    )
+    klines: Path | None = Field(
+        None,
+        description="folder of CSV files with venues' own one-minute candles, which the check `same_as_venue` compares "
+        "ours with; unset: it asks the venues",
     )
 
 

@@ -9,8 +9,9 @@ from pydantic import Field
 from k2_assets.bronze.reconcile import Counts, reconcile_day
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.orchestration.asset_metadata import OWNERS, counted, spec_metadata
+from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
 from k2_assets.orchestration.check_evaluations import evaluation
+from k2_assets.orchestration.verdict import counted
 from k2_core import clock, topics
 from k2_core.lake import tables
 from k2_core.lake.tables import BRONZE_FEED_EVENTS, DATA

@@ -15,8 +15,10 @@ from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.lake.source_files import as_frame
 from k2_assets.orchestration.asset_metadata import microseconds
-from k2_assets.orchestration.check_evaluations import Event
-from k2_assets.silver import checks
+from k2_assets.orchestration.check_evaluations import Event, evaluation, result
+from k2_assets.orchestration.verdict import Verdict
+from k2_assets.silver import checks, reject_rate
+from k2_assets.silver.reject_rate import SAMPLED, LastMinutes, Rejects
 from k2_assets.topic_tables.drained_tables import Rows
 from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock
@@ -46,6 +48,15 @@ class _Judged:
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
+@dataclass
+class _Rate:
+    """How much of a topic was rejected in the last minutes, the last verdict, and the days that it failed for."""
+
+    last_minutes: LastMinutes = field(default_factory=LastMinutes)
+    verdict: Verdict | None = None
+    failed_days: set[date] = field(default_factory=set)
+
+
 class Reporter:
     """Collects commits and turns them into Dagster's events, seldom enough to keep the event log small."""
 
@@ -53,6 +64,8 @@ class Reporter:
         self._interval_s = interval_s
         self._pending: dict[int, tuple[Lane, _Pending]] = {}
         self._judged: dict[str, dict[date, _Judged]] = {}
+        self._rates: dict[str, _Rate] = {}
+        self._at_once: list[Event] = []
         self._due_at = clock.monotonic()
 
     def add(self, lane: Lane, committed: Committed) -> None:
@@ -64,6 +77,7 @@ class Reporter:
             counter.update(_rows_by_day(table, specs[layer].partition_by))
         if isinstance(lane.layers, Layers):
             self._judge(lane.layers, rows, pending)
+            self._judge_rejects(lane.layers, rows)
         pending.control_frames += rows.control_frames
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
         try:  # now: at the last report the consumer has been closed
@@ -88,8 +102,23 @@ class Reporter:
             newest_us = judged.select(pl.col("timestamp").to_physical().max()).item()
             pending.newest_us = max(pending.newest_us, newest_us)
 
+    def _judge_rejects(self, layers: Layers, rows: Rows) -> None:
+        # When the share of rejected rows becomes too large, or is well again, that is reported at once. So is the first
+        # verdict of a run, which does not know what the run before it reported.
+        rejected, silver = rows.by_layer["rejected"], layers.specs["silver"].name
+        found = Rejects.of(rows.by_layer["silver"].num_rows, as_frame(rejected.select(SAMPLED)))
+        if not found.rows:
+            return
+        rate = self._rates.setdefault(silver, _Rate())
+        before, rate.verdict = rate.verdict, rate.last_minutes.add(found, clock.monotonic())
+        day = max(_rows_by_day(rows.by_layer["bronze"], layers.specs["bronze"].partition_by))
+        if before is None or (before.passed, before.severity) != (rate.verdict.passed, rate.verdict.severity):
+            self._at_once += _rejects_check(silver, rate, day)
+
     def due(self, *, now: bool = False) -> Iterator[Event]:
         """Yield what is due; with ``now``, all that is pending."""
+        at_once, self._at_once = self._at_once, []
+        yield from at_once
         if not now and clock.monotonic() < self._due_at:
             return
         pending, self._pending = self._pending, {}
@@ -115,6 +144,10 @@ class Reporter:
                             "rows judged in this run": dg.MetadataValue.int(judged.rows),
                             "faults": dg.MetadataValue.json(faults),
                         },
+                    )
+                if silver in self._rates:
+                    yield from _rejects_check(
+                        silver, self._rates[silver], max(news.rows[lane.layers.specs["bronze"].name])
                     )
 
 
@@ -146,13 +179,23 @@ def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterializ
                 yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
 
 
+def _rejects_check(table: str, rate: _Rate, day: date) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield the last verdict for a day; once it passes again, also for the days before for which it failed."""
+    assert rate.verdict is not None  # noqa: S101  # of a commit
+    days = {day} if not rate.verdict.passed else {day, *rate.failed_days}
+    rate.failed_days = set() if rate.verdict.passed else rate.failed_days | {day}
+    key = dg.AssetCheckKey(dg.AssetKey(table), reject_rate.NAME)
+    for each in sorted(filter(is_day_of_data, days)):
+        yield evaluation(key, result(rate.verdict), each, clock.now_s())
+
+
 def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
     """Judge rows of many days at once, and each day alone only when something is wrong, which is rare."""
     if checks.faults(rows, data).is_empty():
         return {}
     by_day = rows.group_by(pl.col("timestamp").dt.date().alias("day"))
     return {
-        day: Counter({(column, check): count for column, check, count in checks.faults(of_day, data).iter_rows()})
+        day: Counter({(column, check): count for column, check, count, _ in checks.faults(of_day, data).iter_rows()})
         for (day,), of_day in by_day
     }
 

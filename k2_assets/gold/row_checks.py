@@ -29,3 +29,9 @@ def broken_invariants(candles: pl.DataFrame) -> dict[str, int]:
     if twice := candles.height - candles.select("symbol", "exchange", "window_start").n_unique():
         broken["one candle a window"] = twice
     return broken
+
+
+def that_break(candles: pl.DataFrame) -> pl.DataFrame:
+    """Return the candles that break an invariant, those of a window that has several included."""
+    holds = pl.all_horizontal(*(each.fill_null(value=False) for each in INVARIANTS.values()))
+    return candles.filter(~holds | pl.struct("symbol", "exchange", "window_start").is_duplicated())

@@ -89,11 +89,16 @@ def oldest_batch(files: list[LakeFile], most_rows: int) -> list[LakeFile]:
     return batch
 
 
-def newest_and_beside(files: list[LakeFile], commits: int = _NEWEST_COMMITS) -> list[LakeFile]:
-    """Return the files of the newest ``commits`` sequence numbers, and all that overlap them in time."""
+def newest_times(files: list[LakeFile], commits: int = _NEWEST_COMMITS) -> tuple[int, int]:
+    """Return the first and the last µs of the files of the newest ``commits`` sequence numbers; zeros without files."""
     newest = max((each.sequence for each in files), default=0)
     recent = [each for each in files if each.sequence > newest - commits]
-    first, last = min((r.first_us for r in recent), default=0), max((r.last_us for r in recent), default=0)
+    return min((each.first_us for each in recent), default=0), max((each.last_us for each in recent), default=0)
+
+
+def newest_and_beside(files: list[LakeFile], commits: int = _NEWEST_COMMITS) -> list[LakeFile]:
+    """Return the files of the newest ``commits`` sequence numbers, and all that overlap them in time."""
+    first, last = newest_times(files, commits)
     return [each for each in files if each.last_us >= first and each.first_us <= last]
 
 

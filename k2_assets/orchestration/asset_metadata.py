@@ -58,11 +58,6 @@ def microseconds(moment_us: int) -> dg.TimestampMetadataValue:
     return dg.MetadataValue.timestamp(clock.from_us(moment_us))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, as in a sentence: ``no trade``, ``1 trade``, ``1,234 trades``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else f"no {noun}"
-
-
 def _shown(value: Any) -> str | int | float | bool:
     if isinstance(value, bool | int):
         return value

@@ -6,7 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from k2_assets.orchestration.asset_metadata import markdown_table
 from k2_assets.orchestration.run_days import days_of
+from k2_assets.orchestration.verdict import SAMPLE_ROWS, Verdict
 from k2_core import clock
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
@@ -28,6 +30,20 @@ def evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult, day: date, at
         passed=result.passed,
         severity=result.severity,
         description=result.description,
+        metadata=metadata,
+    )
+
+
+def result(verdict: Verdict, check_name: str | None = None) -> dg.AssetCheckResult:
+    """Return what a check found as Dagster shows it."""
+    metadata: dict[str, Any] = dict(verdict.counts)
+    if not verdict.samples.is_empty():
+        metadata["sample"] = markdown_table(verdict.samples.head(SAMPLE_ROWS), verdict.samples.columns)
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        check_name=check_name,
+        severity=dg.AssetCheckSeverity.ERROR if verdict.severity == "error" else dg.AssetCheckSeverity.WARN,
+        description=verdict.sentence,
         metadata=metadata,
     )
 

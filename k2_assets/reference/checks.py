@@ -7,7 +7,7 @@ import polars as pl
 
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files, read_files
-from k2_assets.orchestration.asset_metadata import counted
+from k2_assets.orchestration.verdict import counted
 from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 
 COLUMNS: Final = ("exchange", "venue_symbol", "symbol", "status", "valid_from", "valid_to")

@@ -1,7 +1,8 @@
 """What refine reports to Dagster: each day at most every three minutes, and after it the results of its checks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Final
 
 import dagster as dg
@@ -9,8 +10,9 @@ import dagster as dg
 from k2_assets.gold.checks import GOLD_CHECKS, GoldCheck
 from k2_assets.gold.day_report import facts, sequences
 from k2_assets.gold.gold_day import GoldDay
+from k2_assets.gold.judged_day import JudgedDay
 from k2_assets.gold.refresh_counts import RefreshCounts
-from k2_assets.orchestration.check_evaluations import Event, evaluation
+from k2_assets.orchestration.check_evaluations import Event, evaluation, result
 from k2_assets.refine.refine_loop import Refine, Refreshed
 from k2_core import clock
 from k2_core.crash_points import reach
@@ -21,9 +23,21 @@ from k2_core.timeframes import ONE_MINUTE
 log = logger(__name__)
 
 _EVALUATE_S: Final = 300.0
+_DAYS_BEFORE: Final = 7
+_LONG_S: Final = 1.0
+_TIMES_AS_LONG: Final = 50
 _LOOK_S: Final = 5.0
 _WIDER_CANDLES: Final = 3
 _LAST_S: Final = 30.0  # for the last reports of a run; the next run finds the others
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A check's last result, when it was found (seconds since 1970), and how long that took."""
+
+    result: dg.AssetCheckResult
+    at_s: float
+    took_s: float
 
 
 class Reporter:
@@ -53,7 +67,7 @@ class Reporter:
         self._look_at = 0.0
         self._done: dict[tuple[str, date], RefreshCounts] = {}
         self._reported_at: dict[tuple[str, date], float] = {}
-        self._checked: dict[tuple[str, str, date], tuple[dg.AssetCheckResult, float]] = {}
+        self._checked: dict[tuple[str, str, date], _Checked] = {}
 
     def add(self, refreshed: Refreshed) -> None:
         """Note what was done to a day."""
@@ -105,13 +119,34 @@ class Reporter:
         self._done.pop((table, day), None)
         self._reported_at[table, day] = clock.monotonic()
         yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
-        for check in (each for each in GOLD_CHECKS if each.table == table):
-            # A result is used again for five minutes. A check that failed, in this run or before it, is evaluated each
-            # time, and of the whole day: its fault may lie in files that are no longer the newest.
-            key = check.table, check.name, day
-            result, evaluated_at = self._checked.get(key, (None, 0.0))
-            failed = self._has_failed(check, day) if result is None else not result.passed
-            if result is None or failed or clock.now_s() - evaluated_at > _EVALUATE_S:
-                result, evaluated_at = check.judge(self._refine.lake, day, failed), clock.now_s()
-                self._checked[key] = result, evaluated_at
-            yield evaluation(check.key, result, day, evaluated_at)
+        # The checks of a table share what they read.
+        days = {whole: JudgedDay(self._refine.lake, table, day, whole) for whole in (False, True)}
+        for check in (each for each in GOLD_CHECKS if each.table == table and each.by_refine):
+            if check.newest_day and (table, check.name, day) not in self._checked:
+                yield from self._over(check, day)
+            yield evaluation(check.key, *self._judged(check, day, days))
+
+    def _over(self, check: GoldCheck, day: date) -> Iterator[Event]:
+        # A feed that ended yesterday and began again today would lag yesterday for ever: nothing else reports that day.
+        for before in (day - timedelta(days=number) for number in range(1, _DAYS_BEFORE + 1)):
+            if self._has_failed(check, before):
+                judged = check.judge(JudgedDay(self._refine.lake, check.table, before, whole=False))
+                yield evaluation(check.key, result(judged), before, clock.now_s())
+
+    def _judged(
+        self, check: GoldCheck, day: date, days: Mapping[bool, JudgedDay]
+    ) -> tuple[dg.AssetCheckResult, date, float]:
+        # A result is used again for five minutes. A check that failed, in this run or before it, is evaluated each
+        # time, and of the whole day: its fault may lie in files that are no longer the newest. What took more than a
+        # second is used again for fifty times as long, so that no check takes more than a fiftieth of a processor.
+        key = check.table, check.name, day
+        known = self._checked.get(key)
+        failed = self._has_failed(check, day) if known is None else not known.result.passed
+        again_s = 0.0 if failed else _EVALUATE_S
+        if known is not None and known.took_s > _LONG_S:
+            again_s = max(again_s, _TIMES_AS_LONG * known.took_s)
+        if known is None or clock.now_s() - known.at_s >= again_s:
+            began, at_s = clock.monotonic(), clock.now_s()
+            found = result(check.judge(days[failed and not check.recent]))
+            known = self._checked[key] = _Checked(found, at_s, clock.monotonic() - began)
+        return known.result, day, known.at_s

@@ -15,6 +15,7 @@ from k2_core.quotes import BadQuote, VenueQuote, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, fault_in_id, spelled
 from k2_core.venues.json_text import decode_as, decode_object
+from k2_core.venues.klines import MOST_MINUTES, Kline, kline_of
 from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
 from k2_core.venues.replies import Reply, texts_of
@@ -127,6 +128,7 @@ _quotes = msgspec.json.Decoder(_Quotes)
 _reply = msgspec.json.Decoder(_Reply)
 _exchange_info = msgspec.json.Decoder(_ExchangeInfo)
 _listed = msgspec.json.Decoder(_Listed)
+_klines = msgspec.json.Decoder(list[list[msgspec.Raw]])
 
 
 def stream_url(base: str) -> str:
@@ -254,6 +256,22 @@ def parse_instruments(body: bytes) -> Listings:
     """
     entries = decode_reply(_exchange_info, body).symbols
     return read_listings(entries, _listed, _listing, lambda entry: entry.get("symbol"))
+
+
+def klines_url(rest_base: str, venue_symbol: str, first_us: int, end_us: int) -> str:
+    """Return the URL of the one-minute klines, which :func:`parse_klines` reads."""
+    window = f"startTime={first_us // 1000}&endTime={end_us // 1000 - 1}"
+    return f"{rest_base.rstrip('/')}/api/v3/klines?symbol={venue_symbol}&interval=1m&{window}&limit={MOST_MINUTES}"
+
+
+def parse_klines(body: bytes) -> list[Kline]:
+    """Return klines: open time in ms, open, high, low, close, volume, close time, and more.
+
+    ``[[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499644799999,
+    "2434.19055334",308,"1756.87402397","28.46694368","0"]]``
+    """
+    rows = decode_reply(_klines, body)
+    return [kline_of(row, 1000, opening=1, high=2, low=3, close=4, volume=5) for row in rows]
 
 
 def _fast_trade(payload: bytes) -> _Trade | None:

@@ -12,6 +12,7 @@ from k2_core.quotes import BadQuote, VenueQuote, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues.fields import MAX_ID, Fault, Kind, fault_in, message_on, spelled
 from k2_core.venues.json_text import decode_as
+from k2_core.venues.klines import Kline, kline_of
 from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, read_listings
 from k2_core.venues.replies import Reply, texts_of
@@ -129,6 +130,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _reply = msgspec.json.Decoder(_Reply)
 _products: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 _product = msgspec.json.Decoder(_Product)
+_candles = msgspec.json.Decoder(list[list[msgspec.Raw]])
 
 
 def stream_url(base: str) -> str:
@@ -247,6 +249,21 @@ def parse_instruments(body: bytes) -> Listings:
     """
     entries: list[msgspec.Raw] = decode_reply(_products, body)
     return read_listings(entries, _product, _listing, lambda entry: entry.get("id"))
+
+
+def klines_url(rest_base: str, venue_symbol: str, first_us: int, end_us: int) -> str:
+    """Return the URL of the one-minute candles of the Exchange interface, which :func:`parse_klines` reads."""
+    window = f"start={first_us // 1_000_000}&end={end_us // 1_000_000 - 60}"
+    return f"{rest_base.rstrip('/')}/products/{venue_symbol}/candles?granularity=60&{window}"
+
+
+def parse_klines(body: bytes) -> list[Kline]:
+    """Return candles: start in s, low, high, open, close, volume; numbers without quotes, the newest first.
+
+    ``[[1688671260,30306.1,30306.2,30305.7,30305.7,3.39243896]]``
+    """
+    rows = decode_reply(_candles, body)
+    return [kline_of(row, 1_000_000, opening=3, high=2, low=1, close=4, volume=5) for row in rows]
 
 
 def _listing(product: _Product) -> Listing:

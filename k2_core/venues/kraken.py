@@ -13,6 +13,7 @@ from k2_core.quotes import BadQuote, VenueQuote, canonical, quote_id, side_of
 from k2_core.trades import BadTrade, Side, VenueTrade
 from k2_core.venues.fields import MAX_ID, NUMBER, Fault, Kind, fault_in, fault_in_id, message_on, spelled
 from k2_core.venues.json_text import decode_any, decode_as
+from k2_core.venues.klines import Kline, kline_of
 from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings, decode_reply, listing, power_of_ten, read_listings
 from k2_core.venues.replies import Reply, texts_of
@@ -128,7 +129,7 @@ class _Pair(msgspec.Struct, gc=False):
     lot_decimals: int | None = None
 
 
-class _AssetPairs(msgspec.Struct, gc=False):
+class _RestReply(msgspec.Struct, gc=False):
     error: list[str]
     result: dict[str, msgspec.Raw] = {}
 
@@ -140,8 +141,9 @@ _quote = msgspec.json.Decoder(_Quote)
 _undated = msgspec.json.Decoder(_Undated)
 _items = msgspec.json.Decoder(_Items)
 _reply = msgspec.json.Decoder(_Reply)
-_asset_pairs = msgspec.json.Decoder(_AssetPairs)
+_rest_reply = msgspec.json.Decoder(_RestReply)
 _pair = msgspec.json.Decoder(_Pair)
+_rows = msgspec.json.Decoder(list[list[msgspec.Raw]])
 
 
 def stream_url(base: str) -> str:
@@ -268,10 +270,32 @@ def parse_instruments(body: bytes) -> Listings:
     Raises:
         MalformedFrame: when the list cannot be read, or is empty; the venue refuses a request with status 200.
     """
-    reply = decode_reply(_asset_pairs, body)
+    reply = decode_reply(_rest_reply, body)
     if reply.error:
         raise MalformedFrame("wrong_type", f"the venue answers {spelled(reply.error)}")
     return read_listings(reply.result.values(), _pair, _listing, lambda entry: _symbol(entry.get("wsname")))
+
+
+def klines_url(rest_base: str, venue_symbol: str, first_us: int, end_us: int) -> str:  # noqa: ARG001  # it has no end
+    """Return the URL of the one-minute OHLC, which :func:`parse_klines` reads; the venue has the last 720 minutes."""
+    base, _, quote = venue_symbol.partition("/")
+    old_codes = {new: old for old, new in MODERN_CODES.items()}
+    pair = old_codes.get(base, base) + old_codes.get(quote, quote)
+    since = first_us // 1_000_000 - 60  # it returns what is after ``since``
+    return f"{rest_base.rstrip('/')}/0/public/OHLC?pair={pair}&interval=1&since={since}"
+
+
+def parse_klines(body: bytes) -> list[Kline]:
+    """Return OHLC: start in s, open, high, low, close, vwap, volume, count.
+
+    ``{"error":[],"result":{"XXBTZUSD":[[1688671200,"30306.1","30306.2","30305.7","30305.7","30306.1","3.39243896",23]],
+    "last":1688672160}}``
+    """
+    reply = decode_reply(_rest_reply, body)
+    if reply.error:
+        raise MalformedFrame("wrong_type", f"the venue answers {spelled(reply.error)}")
+    pairs = [decode_reply(_rows, bytes(rows)) for name, rows in reply.result.items() if name != "last"]
+    return [kline_of(row, 1_000_000, opening=1, high=2, low=3, close=4, volume=6) for rows in pairs for row in rows]
 
 
 def _fast_trades(payload: bytes) -> list[VenueTrade] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from k2_core.instruments import Instrument
+from k2_core.venues.klines import Kline
 from k2_core.venues.limits import Limits
 from k2_core.venues.listings import Listings
 from k2_core.venues.replies import Reply
@@ -80,4 +81,14 @@ class Venue(Protocol):
 
         Raises:
             MalformedFrame: when the list cannot be read, or is empty.
+        """
+
+    def klines_url(self, rest_base: str, venue_symbol: str, first_us: int, end_us: int) -> str:
+        """Return the URL of the venue's own candles of the minutes from ``first_us`` until ``end_us``, 240 at most."""
+
+    def parse_klines(self, body: bytes) -> list[Kline]:
+        """Return the candles of a reply, of other minutes too where the venue sends them, in any order.
+
+        Raises:
+            MalformedFrame: when it cannot be read, or the venue refuses.
         """

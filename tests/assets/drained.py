@@ -57,7 +57,7 @@ class DrainedLake(SmallLake):
         topic_id: str = TOPIC.topic_id,
         venue: Venue = binance,
         data: Data = "trades",
-    ) -> None:
+    ) -> Batch:
         """Commit Kafka values behind those of the same partition, as a drain with ``venue``'s parser does."""
         layers = Layers(self.catalog, self.namespace, venue, data)
         first = layers.vector("bronze").get(topic_id, partition)
@@ -67,7 +67,7 @@ class DrainedLake(SmallLake):
         )
         rows = Rows.joined(list(layers.rows_of(read, replace(TOPIC, topic_id=topic_id), KnownSchemas())))
         start = Offsets({(topic_id, partition): first} if first is not None else {})
-        layers.commit(Batch(start, read.following(topic_id), rows))
+        return layers.commit(Batch(start, read.following(topic_id), rows))
 
     def rebuild(self, day: date = DAY, venue: Venue = binance, data: Data = "trades") -> Outcome:
         """Rebuild a day of silver."""

@@ -15,6 +15,7 @@ from k2_core.venues import VENUES
 FIRST = date(2024, 8, 9)
 REGISTER = "reference_instruments"
 RETENTION = "retention"
+SILVER_CHECKS = {"schema_and_ranges", "reject_rate", "same_as_bronze"}
 EVENTS = "kafka/market_feed_events"
 
 
@@ -27,7 +28,14 @@ def graph_of(venue: str) -> dict[str, tuple[str, set[str], set[str]]]:
     return {
         **{topic(venue, data): ("bronze", set(), set()) for data in DATA},
         **{f"bronze_{venue}_{data}": ("bronze", {topic(venue, data)}, {"same_as_kafka"}) for data in DATA},
-        **{f"silver_{venue}_{data}": ("silver", {f"bronze_{venue}_{data}"}, {"schema_and_ranges"}) for data in DATA},
+        **{
+            f"silver_{venue}_{data}": (
+                "silver",
+                {f"bronze_{venue}_{data}"},
+                SILVER_CHECKS,
+            )
+            for data in DATA
+        },
         f"silver_{venue}_rejected": ("silver", bronze, set()),
     }
 
@@ -38,13 +46,30 @@ GRAPH = {
     "bronze_feed_events": ("bronze", {EVENTS}, set()),
     RETENTION: ("maintenance", set(), set()),
     REGISTER: ("reference", set(), {"one_version_at_a_time"}),
-    **{spec.name: ("gold", set(spec.made_from), {"candle_invariants"}) for spec in CANDLES},
     "gold_crypto_trades": (
         "gold",
         {f"silver_{venue}_trades" for venue in VENUES},
-        {"fit_for_candles", "ids_go_on", "unique_message_id"},
+        {
+            *("fit_for_candles", "ids_go_on", "unique_message_id", "contiguous_ids", "price_jumps", "inside_spread"),
+            *("stale_symbols", "event_time_lag", "clock_skew", "same_as_silver"),
+        },
     ),
-    "gold_crypto_quotes": ("gold", {f"silver_{venue}_quotes" for venue in VENUES}, {"unique_message_id"}),
+    "gold_crypto_quotes": (
+        "gold",
+        {f"silver_{venue}_quotes" for venue in VENUES},
+        {"unique_message_id", "bid_not_above_ask", "same_as_silver"},
+    ),
+    **{
+        spec.name: (
+            "gold",
+            set(spec.made_from),
+            {
+                *("candle_invariants", "complete_candles", "equal_to_trades", "same_as_trades"),
+                *(["same_as_venue"] if spec == CANDLES[0] else []),
+            },
+        )
+        for spec in CANDLES
+    },
 }
 
 

@@ -12,6 +12,7 @@ from k2_assets.drain.drain_report import faults_by_day
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.candle_fitness import unfit_for_candles
 from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.judged_day import JudgedDay
 from k2_assets.gold.row_checks import broken_invariants
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files, newest_and_beside
@@ -40,10 +41,7 @@ def test_gold_is_made_and_passes_its_checks(lake: SmallLake) -> None:
     run = materialize(lake)
     assert run.success
     assert {check.check_name: check.passed for check in run.get_asset_check_evaluations()} == {
-        "unique_message_id": True,
-        "candle_invariants": True,
-        "ids_go_on": True,
-        "fit_for_candles": True,
+        check.name: True for check in GOLD_CHECKS if check.table in {GOLD_TRADES.name, GOLD_OHLCV_1M.name}
     }
     assert len(lake.gold()) == 199
     assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [
@@ -85,10 +83,10 @@ def test_trade_that_stands_twice_is_found(lake: SmallLake) -> None:
     lake.append(GOLD_TRADES, [a_trade(5, NOON + timedelta(seconds=4))])  # past our own writer
     [check] = [each for each in GOLD_CHECKS if (each.table, each.name) == (GOLD_TRADES.name, "unique_message_id")]
     for whole in (True, False):
-        judged = check.judge(Lake(lake.settings), DAY, whole)
+        judged = check.judge(JudgedDay(Lake(lake.settings), GOLD_TRADES.name, DAY, whole))
         assert not judged.passed
         where = "the whole day" if whole else "its newest files and those beside them"
-        assert judged.description == f"1 repeated trade among 10 in {where}."
+        assert judged.sentence == f"1 repeated trade among 10 in {where}."
 
 
 def test_newest_files_are_judged_with_all_that_overlap_them_in_time(lake: SmallLake) -> None:

@@ -86,5 +86,10 @@ def test_drain_run_ends_as_planned_and_reports_what_it_committed(broker: str, re
             assert materialization.metadata["lag (messages)"].value == 0
     assert reported == expected
     checks = [each for each in run.get_asset_check_evaluations() if each.asset_key.to_user_string() in expected]
-    assert {(check.passed, check.partition) for check in checks} == {(True, "2024-08-08")}
-    assert checks[-1].description == "40 rows of 2024-08-08 in this run of the drain: no fault."
+    assert {(check.check_name, check.passed, check.partition) for check in checks} == {
+        ("schema_and_ranges", True, "2024-08-08"),
+        ("reject_rate", False, "2024-08-08"),
+    }
+    last = {check.check_name: check.description for check in checks}
+    assert last["schema_and_ranges"] == "40 rows of 2024-08-08 in this run of the drain: no fault."
+    assert last["reject_rate"] == "1 of 41 rows of the last 5 min were rejected (2.4 %): 1 malformed_json."

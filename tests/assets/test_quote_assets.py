@@ -4,6 +4,7 @@ import dagster as dg
 
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.judged_day import JudgedDay
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import as_frame
 from k2_assets.orchestration.daily_partitions import daily
@@ -28,7 +29,7 @@ def materialize(lake: SmallLake) -> dict[str, bool]:
 def test_gold_is_made_and_passes_its_check(lake: SmallLake) -> None:
     lake.append(SILVER_QUOTES, [a_quote(n, n, ask=None if n % 2 else "101") for n in range(1, 50)])
 
-    assert materialize(lake) == {"unique_message_id": True}
+    assert materialize(lake) == {"unique_message_id": True, "bid_not_above_ask": True}
     assert len(lake.gold_quotes()) == 49
 
 
@@ -37,9 +38,9 @@ def test_a_quote_that_stands_twice_is_found(lake: SmallLake) -> None:
     materialize(lake)
     lake.append(GOLD_QUOTES, [a_quote(1)])  # past our own writer
 
-    [check] = [each for each in GOLD_CHECKS if each.table == GOLD_QUOTES.name]
-    assert not check.judge(Lake(lake.settings), DAY, False).passed
-    assert materialize(lake) == {"unique_message_id": True}, "after a rebuild it is gone"
+    [check] = [each for each in GOLD_CHECKS if (each.table, each.name) == (GOLD_QUOTES.name, "unique_message_id")]
+    assert not check.judge(JudgedDay(Lake(lake.settings), GOLD_QUOTES.name, DAY, whole=False)).passed
+    assert materialize(lake)["unique_message_id"], "after a rebuild it is gone"
 
 
 def test_a_price_below_zero_and_an_unknown_id_are_found_in_silver_and_a_missing_side_is_none() -> None:

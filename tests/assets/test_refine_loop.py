@@ -212,7 +212,7 @@ def test_each_report_is_followed_by_how_the_checks_of_the_day_stand(lake: SmallL
         (each.asset_key.to_user_string(), "" if isinstance(each, dg.AssetMaterialization) else each.check_name)
         for each in events
     ]
-    checks = [(each.table, each.name) for each in GOLD_CHECKS if each.table in OF_TRADES]
+    checks = [(each.table, each.name) for each in GOLD_CHECKS if each.table in OF_TRADES and each.by_refine]
     assert sorted(said) == sorted([*((table, "") for table in OF_TRADES), *checks])
     assert all(said.index((table, "")) < said.index((table, name)) for table, name in checks)
     assert {each.partition for each in events} == {DAY.isoformat()}
@@ -297,6 +297,17 @@ def test_a_repeated_trade_stays_reported_until_it_is_gone(lake: SmallLake, refin
 
     GoldDay(refine.lake, TRADES, DAY).rebuild()
     assert evaluations(list(reporter.due()))["unique_message_id"]
+
+
+def test_a_day_on_which_the_feed_ended_does_not_lag_for_ever(lake: SmallLake, refine: Refine) -> None:
+    lake.append(SILVER, [a_trade(1), a_trade(2, NOON + timedelta(days=3))])
+    caught_up(refine)
+    reporter = Reporter(refine, 0, none_reported, lambda check, day: (check.name, day) == ("event_time_lag", DAY))
+
+    lags = [each for each in reporter.due() if isinstance(each, dg.AssetCheckEvaluation) and each.partition == str(DAY)]
+
+    assert ("event_time_lag", True) in {(each.check_name, each.passed) for each in lags}
+    assert any(each.description == f"{DAY} is over: only the newest day can lag." for each in lags)
 
 
 def test_a_run_knows_which_checks_failed_before_it() -> None:
