@@ -176,9 +176,9 @@ GOLD_CHECKS: Final = (
     GoldCheck(
         GOLD_TRADES.name,
         "stale_symbols",
-        "No instrument that traded regularly in the hour before the newest trade went quiet: for ten times its usual "
-        "longest pause, and for two minutes.",
-        lambda day: trade_checks.stale_symbols(day.last_hour()),
+        "No instrument that traded regularly in the half hour before the newest trade went quiet: for ten times its "
+        "usual longest pause, and for two minutes.",
+        lambda day: trade_checks.stale_symbols(day.last_half_hour()),
         recent=True,
     ),
     GoldCheck(

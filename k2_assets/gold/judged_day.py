@@ -114,8 +114,8 @@ class JudgedDay:
             found.append(trade_checks.outside_spread(trades, quotes))
         return trade_checks.Found.joined(found, "outside by")
 
-    def last_hour(self) -> pl.DataFrame:
-        """Return the times of the trades of the hour before the day's newest one, over midnight."""
+    def last_half_hour(self) -> pl.DataFrame:
+        """Return the times of the trades of the half hour before the day's newest one, over midnight."""
         last = max((each.last_us for each in self.files), default=0)
         return self._between(
             GOLD_TRADES, trade_checks.TIMES, last - clock.US_PER_SECOND * trade_checks.SILENCE_S, last + 1

@@ -32,7 +32,7 @@ AROUND_US: Final = 2_000_000  # quotes and trades do not come by one clock
 OUTSIDE_SHARE: Final = 0.01
 OUTSIDE_FAR: Final = 0.01
 
-SILENCE_S: Final = 3600  # of which the usual pauses are taken
+SILENCE_S: Final = 1800  # of which the usual pauses are taken
 _FEWEST_TRADES: Final = 20
 _STALE_TIMES: Final = 10
 _STALE_S: Final = 120.0
@@ -222,13 +222,13 @@ def inside_spread(found: Found, where: str) -> Verdict:
 
 
 def stale_symbols(trades: pl.DataFrame) -> Verdict:
-    """Look for instruments that traded regularly within the last hour and then no more.
+    """Look for instruments that traded regularly within the last half hour and then no more.
 
     An instrument is stale when it is quiet for ten times its usual longest pause (of 95 %), and for two minutes. The
     pauses are counted from when its venue last came back, so that a feed that was down makes nothing stale.
 
     Args:
-        trades: with :data:`TIMES`, of the hour before the newest of them.
+        trades: with :data:`TIMES`, of the half hour before the newest of them.
     """
     if trades.is_empty():
         return Verdict(passed=True, sentence="There is no trade.")
