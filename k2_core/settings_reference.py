@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -68,6 +68,8 @@ def _sections(prefix: str, title: str, section: type[BaseModel], doc: str) -> It
 
 def _kind(field: FieldInfo) -> str:
     kind: Any = get_origin(field.annotation)
+    if kind is Literal:
+        return " or ".join(get_args(field.annotation))
     if kind not in {tuple, dict}:  # a plain type, or one that may be None
         kind = (get_args(field.annotation) or (field.annotation,))[0]
     bounds = [
