@@ -18,7 +18,7 @@ _FIRST_PAUSE_S: Final = 10.0
 _LAST_PAUSE_S: Final = 900.0
 _TABLES: Final = """
     CREATE TABLE IF NOT EXISTS condition (key TEXT PRIMARY KEY, known BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, position INT NOT NULL);
+    CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), position INT NOT NULL);
     CREATE TABLE IF NOT EXISTS outbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, message BLOB NOT NULL, queued_s REAL NOT NULL);
     CREATE TABLE IF NOT EXISTS target (
@@ -74,13 +74,12 @@ class AlertStore:
         rows = self._connection.execute("SELECT key, known FROM condition ORDER BY key")
         return {key: msgspec.json.decode(known, type=Known) for key, known in rows}
 
-    def positions(self) -> dict[str, int]:
-        """Return how far each log was read."""
-        return dict(self._connection.execute("SELECT name, position FROM cursor").fetchall())
+    def position(self) -> int:
+        """Return how far Dagster's log was read."""
+        row = self._connection.execute("SELECT position FROM cursor").fetchone()
+        return int(row[0]) if row else 0
 
-    def commit(
-        self, known: Mapping[str, Known], positions: Mapping[str, int], messages: Sequence[Message], look: Look
-    ) -> None:
+    def commit(self, known: Mapping[str, Known], position: int, messages: Sequence[Message], look: Look) -> None:
         """Store a look's results and queue its messages for every target, all of it or nothing."""
         old = dict(self._connection.execute("SELECT key, known FROM condition").fetchall())
         new = {key: msgspec.json.encode(each) for key, each in known.items()}
@@ -88,7 +87,7 @@ class AlertStore:
             changing.executemany("DELETE FROM condition WHERE key = ?", [(key,) for key in old.keys() - new.keys()])
             changed = [(key, each) for key, each in new.items() if old.get(key) != each]
             changing.executemany("INSERT OR REPLACE INTO condition VALUES (?, ?)", changed)
-            changing.executemany("INSERT OR REPLACE INTO cursor VALUES (?, ?)", positions.items())
+            changing.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?)", (position,))
             for message in messages:
                 changing.execute(
                     "INSERT INTO outbox (target, message, queued_s) SELECT id, ?, ? FROM target",

@@ -7,7 +7,6 @@ from typing import Final, Literal
 import msgspec
 
 Kind = Literal["check", "freshness", "run", "sensor", "kept_run", "feed"]
-KINDS: Final[tuple[Kind, ...]] = ("check", "freshness", "run", "sensor", "kept_run", "feed")
 _RUNBOOK: Final[dict[Kind, str]] = {
     "check": "a-check-fails",
     "freshness": "an-asset-is-not-fresh",
@@ -41,7 +40,7 @@ class Condition(msgspec.Struct, frozen=True):
         link: a path in Dagster's pages, or a whole URL.
         patience_s: only after so long is it worth a message.
         since_s: when it was seen, in seconds since 1970; 0: when the look was made.
-        run_id: of the run that it concerns.
+        source: the id of the run or of the sensor in Dagster that it was seen in.
     """
 
     kind: Kind
@@ -53,7 +52,7 @@ class Condition(msgspec.Struct, frozen=True):
     link: str = ""
     patience_s: float = 0.0
     since_s: float = 0.0
-    run_id: str = ""
+    source: str = ""
 
     @property
     def key(self) -> str:

@@ -9,8 +9,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import dagster as dg
+import msgspec
+import sqlalchemy as sa
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.schedules import SqlScheduleStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster._serdes import deserialize_value
 
 from k2_assets.alerts.conditions import Condition, Severity, sentence
 from k2_assets.orchestration.run_tags import PARTITION_TAG, RANGE_TAGS
@@ -27,39 +32,65 @@ _FAILED: Final = dg.DagsterEventType.PIPELINE_FAILURE
 _SUCCEEDED: Final = dg.DagsterEventType.PIPELINE_SUCCESS
 _FRESHNESS: Final = {"FAIL": Severity.ERROR, "WARN": Severity.WARNING}
 _INSTIGATORS: Final = {InstigatorType.SENSOR: "sensor", InstigatorType.SCHEDULE: "schedule"}
+_NEWEST_TICKS: Final = 600  # of a quarter of an hour or more
+_LAST: Final = sa.text("SELECT MAX(id) FROM event_logs")
+_AFTER: Final = sa.text(
+    "SELECT id, event FROM event_logs WHERE dagster_event_type IN "  # noqa: S608  # names of kinds
+    f"('{_EVALUATED.value}', '{_FAILED.value}', '{_SUCCEEDED.value}') AND id > :position ORDER BY id LIMIT :page"
+)
+_ENDED_TICKS: Final = sa.text(
+    "SELECT id, selector_id, status FROM job_ticks WHERE id > (SELECT MAX(id) FROM job_ticks) - :newest"
+    " AND status IN ('FAILURE', 'SUCCESS', 'SKIPPED') ORDER BY id"
+)
 
 
 @dataclass
 class Read:
-    """What is bad now, what is forgotten without a message, and how far the logs were read."""
+    """What is bad now, and what of it is forgotten without a message."""
 
     bad: Bad
     forgotten: set[str] = field(default_factory=set)
-    positions: dict[str, int] = field(default_factory=dict)
 
 
-def from_the_start_if_new(instance: dg.DagsterInstance, positions: Mapping[str, int]) -> dict[str, int]:
-    """Return positions that exist: those beyond the log's end are of an earlier log, which was deleted."""
-    last = instance.event_log_storage.get_maximum_record_id() or 0
-    return {name: position if position <= last else 0 for name, position in positions.items()}
+@dataclass(frozen=True)
+class Events:
+    """What Dagster's log has gained: entries with their numbers, oldest first, and the number of the last one."""
+
+    entries: list[tuple[int, dg.EventLogEntry]]
+    position: int
+
+    def of(self, *kinds: dg.DagsterEventType) -> Iterator[dg.EventLogEntry]:
+        """Yield the entries of some kinds."""
+        return (entry for _, entry in self.entries if entry.dagster_event_type in kinds)
 
 
-def read_checks(
-    instance: dg.DagsterInstance,
-    before: Bad,
-    positions: Mapping[str, int],
-    known: Collection[dg.AssetCheckKey],
-    now_s: float,
-) -> Read:
-    """Read evaluations: of each check and day the newest counts, and it stays bad until it passes for that day.
+def read_events(instance: dg.DagsterInstance, position: int) -> Events:
+    """Read the results of checks and the ends of runs after a position; one beyond the log's end is of an earlier log.
 
-    An evaluation of no day judged what was newest then, and counts until the check judges a day. A check that only
-    warns is forgotten after a day, since what it found may stay in the day's record for ever; and so is one that there
-    is no more.
+    One statement as text asks an index for all of them. Dagster's own methods ask for one kind at a time, and on SQLite
+    compile each statement again, which takes milliseconds.
+    """
+    log = instance.event_log_storage
+    assert isinstance(log, SqlEventLogStorage)  # noqa: S101  # every storage that Dagster offers is one
+    found = list[tuple[int, dg.EventLogEntry]]()
+    with log.index_connection() as connection:
+        last = connection.execute(_LAST).scalar() or 0
+        position = position if position <= last else 0
+        while rows := connection.execute(_AFTER, {"position": position, "page": _PAGE}).fetchall():
+            found += [(number, deserialize_value(event, dg.EventLogEntry)) for number, event in rows]
+            position = rows[-1][0]
+    return Events(found, position)
+
+
+def read_checks(events: Events, before: Bad, known: Collection[dg.AssetCheckKey], now_s: float) -> Read:
+    """Read results: of each check and day the newest counts, and it stays bad until it passes for that day.
+
+    A result of no day judged what was newest then, and counts until the check judges a day. A check that only warns is
+    forgotten after a day, since what it found may stay in the day's record for ever; and so is one that there is no
+    more.
     """
     read = Read(dict(before))
-    for position, entry in _events(instance, _EVALUATED, positions):
-        read.positions[_EVALUATED.value] = position
+    for entry in events.of(_EVALUATED):
         found: Any = entry.get_dagster_event().event_specific_data
         asset = found.asset_key.to_user_string()
         condition = Condition(
@@ -71,10 +102,10 @@ def read_checks(
             seen=sentence(found.description or "It failed, and gave no description."),
             link=f"/assets/{quote(asset)}?view=checks&checkDetail={quote(found.check_name)}",
             since_s=entry.timestamp,
-            run_id=entry.run_id or "",
+            source=entry.run_id or "",
         )
         if found.partition:
-            read.bad.pop(Condition("check", asset, condition.severity, "", name=found.check_name).key, None)
+            read.bad.pop(msgspec.structs.replace(condition, partition="").key, None)
         read.bad.pop(condition.key, None)
         if not found.passed:
             read.bad[condition.key] = condition
@@ -87,11 +118,7 @@ def read_checks(
 
 
 def read_runs(
-    instance: dg.DagsterInstance,
-    before: Bad,
-    positions: Mapping[str, int],
-    kept: Mapping[str, Works],
-    now_s: float,
+    instance: dg.DagsterInstance, events: Events, before: Bad, kept: Mapping[str, Works], now_s: float
 ) -> Read:
     """Read how runs ended: a failed one is bad until a later run of the same job, assets and days succeeds.
 
@@ -99,25 +126,20 @@ def read_runs(
     failed run is forgotten after a day, and so are those of an earlier day at the first look.
     """
     read = Read(dict(before))
-    ended = [
-        (position, kind, entry)
-        for kind in (_FAILED, _SUCCEEDED)
-        for position, entry in _events(instance, kind, positions)
-    ]
-    for position, kind, entry in sorted(ended, key=lambda each: each[0]):
-        read.positions[kind.value] = position
-        if kind is _SUCCEEDED and not any(each.name == entry.job_name for each in read.bad.values()):
+    for entry in events.of(_FAILED, _SUCCEEDED):
+        succeeded = entry.dagster_event_type is _SUCCEEDED
+        if succeeded and not any(each.name == entry.job_name for each in read.bad.values()):
             continue
         run = instance.get_run_by_id(entry.run_id)
         if run is None or entry.timestamp < now_s - _FORGET_S:
             continue
         condition = _of_run(run, entry)
-        if kind is _SUCCEEDED:
+        if succeeded:
             read.bad.pop(condition.key, None)
         elif run.tags.get(WILL_RETRY_TAG) != "true":
             read.bad[condition.key] = condition
     for key, each in list(read.bad.items()):
-        if each.name in kept and kept[each.name](each.run_id):
+        if each.name in kept and kept[each.name](each.source):
             del read.bad[key]
         elif each.since_s < now_s - _FORGET_S:
             read.forgotten.add(key)
@@ -147,41 +169,36 @@ def read_freshness(instance: dg.DagsterInstance, assets: Collection[dg.AssetKey]
 
 
 def read_sensors(instance: dg.DagsterInstance, before: Bad) -> Bad:
-    """Read which running sensors and schedules failed at their last tick that ended."""
-    bad = {}
-    ended = [TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED]
-    for state in instance.all_instigator_state():
-        kind = _INSTIGATORS.get(state.instigator_type)
-        if kind is None or not state.is_running:
+    """Read which sensors and schedules failed at their last tick that ended, among the newest ticks of all.
+
+    One that has not ticked since stays as it was, unless a person has stopped it.
+    """
+    storage = instance.schedule_storage
+    assert isinstance(storage, SqlScheduleStorage)  # noqa: S101  # every storage that Dagster offers is one
+    with storage.connect() as connection:
+        rows = connection.execute(_ENDED_TICKS, {"newest": _NEWEST_TICKS}).fetchall()
+    newest = {selector: (number, status) for number, selector, status in rows}
+    bad = {key: each for key, each in before.items() if each.source not in newest}
+    failed = [number for number, status in newest.values() if status == TickStatus.FAILURE.value]
+    for tick in storage.get_ticks_by_ids(failed) if failed else ():
+        kind = _INSTIGATORS.get(tick.instigator_type)
+        if kind is None:
             continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=ended)
-        if not ticks or ticks[0].status is not TickStatus.FAILURE:
-            continue
-        location = state.origin.repository_origin.code_location_origin.location_name
         condition = Condition(
             kind="sensor",
-            subject=state.name,
+            subject=tick.instigator_name,
             name=kind,
             severity=Severity.ERROR,
-            seen=sentence(f"Its last tick failed: {_reason(ticks[0].error)}"),
-            link=f"/locations/{quote(location)}/{kind}s/{quote(state.name)}",
+            seen=sentence(f"Its last tick failed: {_reason(tick.error)}"),
+            link=f"/locations/k2/{kind}s/{quote(tick.instigator_name)}",
             patience_s=_PATIENCE_S,
+            source=tick.selector_id or "",
         )
-        bad[condition.key] = before.get(condition.key, condition)
+        bad[condition.key] = condition
+    if bad:
+        running = {state.selector_id for state in instance.all_instigator_state() if state.is_running}
+        bad = {key: each for key, each in bad.items() if each.source in running}
     return bad
-
-
-def _events(
-    instance: dg.DagsterInstance, kind: dg.DagsterEventType, positions: Mapping[str, int]
-) -> Iterator[tuple[int, dg.EventLogEntry]]:
-    """Yield the events of a kind after its position, oldest first, by one query of an index for each page."""
-    position = positions.get(kind.value, 0)
-    while True:
-        page = instance.event_log_storage.get_logs_for_all_runs_by_log_id(position, kind, limit=_PAGE)
-        for position, entry in page.items():  # the last one is where the next page begins
-            yield position, entry
-        if len(page) < _PAGE:
-            return
 
 
 def _of_run(run: dg.DagsterRun, entry: dg.EventLogEntry) -> Condition:
@@ -198,7 +215,7 @@ def _of_run(run: dg.DagsterRun, entry: dg.EventLogEntry) -> Condition:
         seen=sentence(_why_it_failed(ended)),
         link=f"/runs/{run.run_id}",
         since_s=entry.timestamp,
-        run_id=run.run_id,
+        source=run.run_id,
     )
 
 

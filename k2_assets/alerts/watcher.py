@@ -7,8 +7,8 @@ import dagster as dg
 
 from k2_assets.alerts import dagster_conditions as dagster_logs
 from k2_assets.alerts.alert_store import AlertStore, Look, opened
-from k2_assets.alerts.conditions import KINDS, Condition, Kind, Severity, sentence
-from k2_assets.alerts.dagster_conditions import Bad, Read
+from k2_assets.alerts.conditions import Condition, Kind, Severity, sentence
+from k2_assets.alerts.dagster_conditions import Bad, Events, Read
 from k2_assets.alerts.delivery import send_waiting, urls_of
 from k2_assets.alerts.messages import Links, messages
 from k2_assets.alerts.platform_conditions import read_feed, read_kept_runs, works
@@ -23,8 +23,7 @@ from k2_core.settings import Settings
 log = logger(__name__)
 
 _LEASE: Final = "alerts"
-_SELDOM_S: Final = 30.0
-_SELDOM: Final = frozenset[Kind]({"freshness", "sensor"})  # Dagster judges freshness no more often
+_SELDOM_S: Final = 30.0  # Dagster judges freshness no more often
 
 
 class Watcher:
@@ -38,7 +37,7 @@ class Watcher:
         self._kept = {kept.job: works(kept) for kept in kept_runs(settings)}
         self._launched_s = process_identity.this_process().started  # sensors run where runs are launched
         self._seldom_at = 0.0
-        self._positions_are_good = False
+        self._graph: object = None
         self._checks: frozenset[dg.AssetCheckKey] = frozenset()
         self._with_policy: list[dg.AssetKey] = []
 
@@ -63,49 +62,54 @@ class Watcher:
         except SettingsError as error:  # what waits stays, until the file can be read again
             urls = {}
             trouble.append(str(error))
-        known, positions = store.known(), store.positions()
-        if not self._positions_are_good:
-            positions = dagster_logs.from_the_start_if_new(instance, positions)
-            graph = repository.asset_graph
-            self._checks = frozenset(graph.asset_check_keys)
-            self._with_policy = [key for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
-            self._positions_are_good = True
-        for kind, read_now in self._readers(instance, positions, now_s).items():
+        known, position, events = store.known(), store.position(), None
+        try:
+            events = dagster_logs.read_events(instance, position)
+        except Exception as error:  # noqa: BLE001  # what cannot be read must not hide what others see
+            trouble.append(_cannot("Dagster's log", error))
+        for kind, read_now in self._readers(instance, repository, events, now_s).items():
             before = {key: each.condition for key, each in known.items() if each.bad and each.condition.kind == kind}
             try:
                 read = read_now(before)
-            except Exception as error:  # noqa: BLE001  # what one cannot read must not hide what the others see
-                log.warning("cannot be looked at", kind=kind, error=str(error))
-                trouble.append(sentence(f"{kind} conditions cannot be read ({type(error).__name__}: {error})"))
+            except Exception as error:  # noqa: BLE001  # the same
+                trouble.append(_cannot(f"conditions of the kind {kind}", error))
                 continue
             take_in(known, (kind,), read.bad.values(), now_s)
             forget(known, read.forgotten)
-            positions.update(read.positions)
         news = due(known, self._limits, now_s, send=bool(store.targets()))
         to_send = messages(news, self._links, alerts.lines, now_s, all_well=not still_reported(known))
-        store.commit(known, positions, to_send, Look(now_s, "; ".join(trouble)))
+        store.commit(known, events.position if events else position, to_send, Look(now_s, "; ".join(trouble)))
         if urls:
             send_waiting(store, urls)
         count = sum(each.bad for each in known.values())
         return f"{count or 'no'} conditions are bad; {len(news)} changes to report" + "".join(f"; {t}" for t in trouble)
 
     def _readers(
-        self, instance: dg.DagsterInstance, positions: dict[str, int], now_s: float
+        self, instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, events: Events | None, now_s: float
     ) -> dict[Kind, Callable[[Bad], Read]]:
         """Return what is read at this look."""
+        settings, graph = self._settings, repository.asset_graph
+        if self._graph is not graph:
+            self._graph, self._checks = graph, frozenset(graph.asset_check_keys)
+            self._with_policy = [key for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
 
         def all_of(conditions: Iterable[Condition]) -> Read:
             return Read({each.key: each for each in conditions})
 
         readers: dict[Kind, Callable[[Bad], Read]] = {
-            "check": lambda bad: dagster_logs.read_checks(instance, bad, positions, self._checks, now_s),
-            "run": lambda bad: dagster_logs.read_runs(instance, bad, positions, self._kept, now_s),
-            "freshness": lambda _: Read(dagster_logs.read_freshness(instance, self._with_policy)),
-            "sensor": lambda bad: Read(dagster_logs.read_sensors(instance, bad)),
-            "kept_run": lambda _: all_of(read_kept_runs(self._settings, self._launched_s, now_s)),
-            "feed": lambda _: all_of(read_feed(self._settings) if self._settings.alerts.feed else ()),
+            "kept_run": lambda _: all_of(read_kept_runs(settings, self._launched_s, now_s)),
+            "feed": lambda _: all_of(read_feed(settings) if settings.alerts.feed else ()),
         }
-        if clock.monotonic() < self._seldom_at:
-            return {kind: readers[kind] for kind in KINDS if kind not in _SELDOM}
-        self._seldom_at = clock.monotonic() + _SELDOM_S
+        if events is not None:
+            readers["check"] = lambda bad: dagster_logs.read_checks(events, bad, self._checks, now_s)
+            readers["run"] = lambda bad: dagster_logs.read_runs(instance, events, bad, self._kept, now_s)
+        if clock.monotonic() >= self._seldom_at:
+            self._seldom_at = clock.monotonic() + _SELDOM_S
+            readers["freshness"] = lambda _: Read(dagster_logs.read_freshness(instance, self._with_policy))
+            readers["sensor"] = lambda bad: Read(dagster_logs.read_sensors(instance, bad))
         return readers
+
+
+def _cannot(what: str, error: Exception) -> str:
+    log.warning("an alert's source cannot be read", what=what, error=str(error))
+    return sentence(f"{what} cannot be read ({type(error).__name__}: {error})")

@@ -49,7 +49,7 @@ def an_open_store(tmp_path: Path) -> Iterator[AlertStore]:
 
 def queue(store: AlertStore, urls: dict[str, str], *titles: str) -> None:
     store.set_targets(list(urls))
-    store.commit({}, {}, [Message(title, "body", "info") for title in titles], Look(clock.now_s(), ""))
+    store.commit({}, 0, [Message(title, "body", "info") for title in titles], Look(clock.now_s(), ""))
 
 
 def go_on_by(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_a_kind_that_was_not_looked_at_stays_as_it_was_and_a_forgotten_one_does_
 
 def test_all_changes_of_a_look_are_one_message_of_what_is_bad_and_one_of_what_recovered() -> None:
     warned = a_check("silver_binance_trades", Severity.WARNING, name="schema_and_ranges")
-    run = Condition("run", "gold_ohlcv_1m", Severity.ERROR, "ValueError: no", name="x", link="/runs/12", run_id="12")
+    run = Condition("run", "gold_ohlcv_1m", Severity.ERROR, "ValueError: no", name="x", link="/runs/12", source="12")
     news = [News("bad", warned, 1000), News("worse", run, 1000), News("recovered", a_check(), 900)]
     bad, over = messages(news, LINKS, lines=20, now_s=1010, all_well=False)
     assert (bad.title, bad.urgency) == ("K2 error: run of gold_ohlcv_1m and 1 more", "failure")
@@ -166,17 +166,17 @@ def test_a_restart_remembers_conditions_positions_and_messages(tmp_path: Path) -
         assert nothing is None
     with opened(tmp_path) as store:
         store.set_targets(["one", "two"])
-        store.commit(history.known, {"CHECKS": 17}, [message], Look(1000, "the feed cannot be read"))
+        store.commit(history.known, 17, [message], Look(1000, "the feed cannot be read"))
     with opened(tmp_path) as store:
         assert store.known() == history.known
-        assert store.positions() == {"CHECKS": 17}
+        assert store.position() == 17
         assert store.look() == Look(1000, "the feed cannot be read")
         assert [[each for _, each in store.waiting(target)] for target in ("one", "two")] == [[message], [message]]
         again = History()
         again.known = store.known()
         assert again.whats(1010, a_check()) == []
         assert again.whats(1020) == ["recovered"]
-        store.commit(again.known, {}, [], Look(1020, ""))
+        store.commit(again.known, 0, [], Look(1020, ""))
     with opened_to_read(tmp_path) as left:
         assert left is not None
         assert not any(each.bad or each.reported for each in left.known().values())
@@ -189,7 +189,7 @@ def waiting_of(store: AlertStore) -> dict[str, int]:
 def test_what_waits_for_a_url_that_is_no_longer_set_is_dropped(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.set_targets(["one", "two"])
-        store.commit({}, {}, [Message("title", "body", "info")], Look(1000, ""))
+        store.commit({}, 0, [Message("title", "body", "info")], Look(1000, ""))
         store.set_targets(["two", "three"])
         assert waiting_of(store) == {"three": 0, "two": 1}
         store.set_targets([])
@@ -199,7 +199,7 @@ def test_what_waits_for_a_url_that_is_no_longer_set_is_dropped(tmp_path: Path) -
 def test_pauses_between_attempts_grow_and_end_with_a_delivery(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.set_targets(["one"])
-        store.commit({}, {}, [Message("title", "body", "info")], Look(1000, ""))
+        store.commit({}, 0, [Message("title", "body", "info")], Look(1000, ""))
         pauses = []
         for _ in range(9):
             (target,) = store.targets()

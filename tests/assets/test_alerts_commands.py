@@ -75,7 +75,7 @@ def test_list_shows_what_is_bad_since_when_and_what_became_of_its_message(
     }
     with opened(tmp_path) as store:
         store.set_targets(["one"])
-        store.commit(known, {}, [Message("t", "b", "failure", (drain.key,))], Look(1200, ""))
+        store.commit(known, 0, [Message("t", "b", "failure", (drain.key,))], Look(1200, ""))
     done = run(tmp_path, monkeypatch, "list")
     assert done.output.splitlines() == [
         "conditions that are bad, as seen at 1970-01-01 00:20:00 UTC: 3",

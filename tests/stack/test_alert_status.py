@@ -21,7 +21,7 @@ def settings(tmp_path: Path) -> Settings:
 def looked(settings: Settings, ago_s: float = 0.0, trouble: str = "", targets: tuple[str, ...] = ("one",)) -> None:
     with opened(settings.home) as store:
         store.set_targets(targets)
-        store.commit({}, {}, [Message("title", "body", "info")], Look(clock.now_s() - ago_s, trouble))
+        store.commit({}, 0, [Message("title", "body", "info")], Look(clock.now_s() - ago_s, trouble))
 
 
 def of(settings: Settings, running_for_s: float | None = LONG_AGO_S) -> AlertStatus:
