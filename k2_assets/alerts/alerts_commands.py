@@ -44,8 +44,8 @@ def test() -> None:
 @alerts.command("list")
 def show() -> None:
     """Show what is bad now, since when, and whether a message of it was delivered."""
+    from k2_assets.alerts.alert_conditions import moment
     from k2_assets.alerts.alert_store import opened_to_read
-    from k2_assets.alerts.conditions import moment
     from k2_core.settings import load_settings
 
     settings = load_settings()

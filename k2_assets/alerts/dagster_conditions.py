@@ -17,7 +17,7 @@ from dagster._core.storage.schedules import SqlScheduleStorage
 from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._serdes import deserialize_value
 
-from k2_assets.alerts.conditions import Condition, Severity, sentence
+from k2_assets.alerts.alert_conditions import Condition, Severity, sentence
 from k2_assets.orchestration.run_tags import PARTITION_TAG, RANGE_TAGS
 
 Bad = dict[str, Condition]

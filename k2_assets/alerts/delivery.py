@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
+from k2_assets.alerts.alert_conditions import sentence
 from k2_assets.alerts.alert_store import AlertStore
-from k2_assets.alerts.conditions import sentence
 from k2_assets.alerts.messages import Message
 from k2_core import clock
 from k2_core.errors import SettingsError

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from k2_assets.alerts.conditions import Condition, Severity, moment
+from k2_assets.alerts.alert_conditions import Condition, Severity, moment
 from k2_assets.alerts.transitions import News
 
 Urgency = Literal["failure", "warning", "info", "success"]

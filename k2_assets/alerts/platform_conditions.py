@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from k2_assets.alerts.conditions import Condition, Severity, moment, sentence
+from k2_assets.alerts.alert_conditions import Condition, Severity, moment, sentence
 from k2_assets.kept_runs.heartbeat import READING, STOPPED, WAITING, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_runs
 from k2_assets.kept_runs.liveness import Started, Verdict, judge

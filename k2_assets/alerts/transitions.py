@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from k2_assets.alerts.conditions import Condition, Kind, Severity
+from k2_assets.alerts.alert_conditions import Condition, Kind, Severity
 
 What = Literal["bad", "worse", "recovered"]
 

@@ -6,8 +6,8 @@ from typing import Final
 import dagster as dg
 
 from k2_assets.alerts import dagster_conditions as dagster_logs
+from k2_assets.alerts.alert_conditions import Condition, Kind, Severity, sentence
 from k2_assets.alerts.alert_store import AlertStore, Look, opened
-from k2_assets.alerts.conditions import Condition, Kind, Severity, sentence
 from k2_assets.alerts.dagster_conditions import Bad, Events, Read
 from k2_assets.alerts.delivery import send_waiting, urls_of
 from k2_assets.alerts.messages import Links, messages

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_assets.alerts.alert_conditions import Condition, Severity
 from k2_assets.alerts.alert_store import AlertStore, Look, opened, opened_to_read
-from k2_assets.alerts.conditions import Condition, Severity
 from k2_assets.alerts.messages import Links, Message, messages
 from k2_assets.alerts.transitions import Known, Limits, News, due, forget, still_reported, take_in
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from k2_assets.alerts.alert_conditions import Condition, Severity
 from k2_assets.alerts.alert_store import Look, opened
 from k2_assets.alerts.alerts_commands import alerts
-from k2_assets.alerts.conditions import Condition, Severity
 from k2_assets.alerts.messages import Message
 from k2_assets.alerts.transitions import Known
 from tests.assets.webhooks import BROKEN, SECRET, Webhook, a_webhook
