@@ -5,6 +5,7 @@ from functools import partial
 
 import dagster as dg
 
+from k2_assets.alerts.alerts_sensor import alerts_sensor
 from k2_assets.bronze.assets import bronze_assets, feed_event_assets
 from k2_assets.drain.drain_job import drain_job
 from k2_assets.gold.assets import gold_assets
@@ -73,6 +74,7 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
             epochs_sensor(lake),
             register_sensor(lake, refresh),
             first_partition_sensor(lake),
+            alerts_sensor(settings),
         ],
         resources={"lake": lake, "duckdb": duckdb_resource(settings)},
         executor=ends_canceled_executor,

@@ -322,6 +322,33 @@ class Supervisor(_Section):
     )
 
 
+class Alerts(_Section):
+    """Whom K2 sends a message when something becomes bad or recovers; docs/alerts.md says how."""
+
+    urls: tuple[SecretStr, ...] = Field(
+        (),
+        description="where to: URLs of apprise; they are secrets, and never shown",
+        examples=["slack://TokenA/TokenB/TokenC/#alerts"],
+    )
+    urls_file: Path | None = Field(None, description="a file with more of them, one a line; read before each sending")
+    minimum_severity: Literal["warning", "error"] = Field("warning", description="send nothing of what is less severe")
+    interval_s: float = Field(10.0, ge=5, description="look this often; Dagster adds up to 5 s")
+    again_after_s: float = Field(
+        600.0,
+        ge=0,
+        description="a condition that comes and goes is reported at most this often, each time with its end",
+    )
+    lines: int = Field(
+        20, ge=1, le=200, description="a message lists at most so many conditions, and counts the others"
+    )
+    feed: bool = Field(True, description="ask the feed's /health too")
+    feed_url: str | None = Field(None, description="http:// URL of the feed's /health; unset: that of this home's feed")
+    feed_after_s: float = Field(60.0, ge=0, description="a feed is bad after this long in a bad state, or unreachable")
+    ui_url: str | None = Field(None, description="where people reach Dagster's pages, for links; unset: 127.0.0.1")
+    runbook_url: str = Field("docs/alerts.md", description="where people find docs/alerts.md, for links")
+    silent_after_s: float = Field(90.0, gt=0, description="`k2 status` warns when the last look was this long ago")
+
+
 class Simulator(_Section):
     """K2's own venue server: its random market, and when it begins to play a recording."""
 
@@ -364,6 +391,7 @@ class Settings(BaseSettings):
     simulator: Simulator = Simulator()
     supervisor: Supervisor = Supervisor()
     dagster: Dagster = Dagster()
+    alerts: Alerts = Alerts()
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "tables": ("k2_stack.table_commands:tables", "Show the lake's tables, and change those of an earlier K2."),
     "drain": ("k2_stack.drain_commands:drain", "Make the decisions that a drain leaves to people."),
     "rejected": ("k2_assets.silver.rejected_commands:rejected", "Judge again rows that a fault of K2 rejected."),
+    "alerts": ("k2_assets.alerts.alerts_commands:alerts", "Show what is bad now, and test where messages of it go."),
     "feed": ("k2_feeds.feed_commands:feed", "Feed a venue's frames to Kafka, record them, or simulate a venue."),
     "api": ("k2_api.api_command:api", "Serve the REST API."),
 }

@@ -17,7 +17,17 @@ from k2_core import clock, disk_space
 from k2_core.errors import NewerHome, TopicError
 from k2_core.home_format import require_known_home
 from k2_core.settings import Settings
-from k2_stack import dagster_records, home_lock, kafka_lag, lake_status, layer_status, stack_state, warning_sentences
+from k2_stack import (
+    alert_status,
+    dagster_records,
+    home_lock,
+    kafka_lag,
+    lake_status,
+    layer_status,
+    stack_state,
+    warning_sentences,
+)
+from k2_stack.alert_status import AlertStatus
 from k2_stack.dagster_records import FailedRun, FailingCheck
 from k2_stack.iceberg_metadata import LakeTable, read_tables
 from k2_stack.kafka_lag import Waiting
@@ -48,6 +58,7 @@ class Status(TypedDict):
     tables: dict[str, int]
     newest_candle: dict[str, Any] | None
     layers: dict[str, Layer]
+    alerts: AlertStatus
     warnings: list[str]
     message: NotRequired[str]
 
@@ -60,7 +71,8 @@ def gather(settings: Settings) -> Status:
     """
     lake = _Lake(settings)
     now = stack_state.read(settings)
-    running = home_lock.holder(settings) is not None
+    supervisor = home_lock.holder(settings)
+    running = supervisor is not None
     parts = part_statuses(settings, now, running=running) if now else []
     # Kept runs do not count as parts that restart: one is replaced by the next every quarter of an hour.
     own = [part for part in parts if part["name"] not in KEPT]
@@ -78,6 +90,7 @@ def gather(settings: Settings) -> Status:
         open_gaps=sum(map(len, lake.gaps.values())),
         behind_after_s=settings.supervisor.behind_after_s,
     )
+    alerts = alert_status.alert_status(settings, supervisor.started if supervisor else None)
     found: Status = {
         "ready": bool(now and running and now.ready and not restarting),
         "source": now.source if now else None,
@@ -88,6 +101,7 @@ def gather(settings: Settings) -> Status:
         "tables": {name: table.rows for name, table in lake.tables.items()},
         "newest_candle": lake.newest_candle,
         "layers": layers,
+        "alerts": alerts,
         "warnings": [
             *(warning_sentences.of_parts(now, parts) if now and running else []),
             *(_of_feed(now) if now and "feed" in serving else []),
@@ -96,6 +110,7 @@ def gather(settings: Settings) -> Status:
                 records.failed, records.failing, serving.get("dagster-webserver"), clock.now_s()
             ),
             *warning_sentences.of_gaps(lake.gaps),
+            *alert_status.warnings(alerts),
             *wrong,
         ],
     }

@@ -66,6 +66,7 @@ def render(found: Status) -> RenderableType:
         *(f"lag     {topic}: {lag:,} messages" for topic, lag in found["lag"].items()),
         *(f"rows    {table}: {rows:,}" for table, rows in found["tables"].items()),
         f"newest  {newest}",
+        f"alerts  {found['alerts']['state']}: {found['alerts']['message']}",
     ]
     warnings = Text("\n".join(f"warning {sentence}" for sentence in found["warnings"]), "yellow")
     parts = _table("part", "state", "pid", "port", "MB", "restarts", "address and message")

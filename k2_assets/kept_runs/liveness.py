@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from k2_assets.kept_runs.heartbeat import STOPPED, WAITING, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun
-from k2_assets.kept_runs.run_lease import leases_of
+from k2_assets.kept_runs.run_lease import leases_in
 from k2_core import clock
 from k2_core.logs import logger
 from k2_core.process_identity import ProcessIdentity
@@ -111,7 +111,7 @@ def end_if_stopped(kept: KeptRun) -> None:
     """
     for each in (kept, kept.successor):
         try:
-            holder = leases_of(each).holder(each.name)
+            holder = leases_in(each.folder).holder(each.name)
             process = holder.process if holder and holder.is_here else None
         except SQLAlchemyError as error:  # for seconds: what it holds may be the leases
             log.warning("the lease of a run cannot be read", run=each.name, error=str(error))

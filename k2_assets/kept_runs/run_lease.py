@@ -7,6 +7,7 @@ takes the other one as soon as the run before hands over.
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, NullPool, create_engine
@@ -21,13 +22,13 @@ _FOREVER: Final = float("inf")
 _BUSY_S: Final = 5.0
 
 
-def leases_of(kept: KeptRun) -> Leases:
-    """Return the leases of a home's kept runs: the one that works has the lease of its name. Makes nothing.
+def leases_in(folder: Path) -> Leases:
+    """Return the leases of a home's ``run/``: the kept run that works has the lease of its name. Makes nothing.
 
     They are in a database of their own: the catalog may be away, or locked by the very run that has a lease. Every look
     opens it and closes it again, so that nothing open is copied into a process that is forked.
     """
-    url = URL.create("sqlite", database=str(kept.folder / "leases.db"))
+    url = URL.create("sqlite", database=str(folder / "leases.db"))
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": _BUSY_S})
     return Leases(engine, while_alive=True)
 
@@ -47,7 +48,7 @@ def leased(kept: KeptRun, run_id: str, stop: threading.Event) -> Iterator[bool]:
     # while it still holds the second, so that no third run can come between. The inner stack then gives the second
     # back, and the next successor may come.
     kept.folder.mkdir(parents=True, exist_ok=True)
-    leases, successor = leases_of(kept), kept.successor
+    leases, successor = leases_in(kept.folder), kept.successor
     with ExitStack() as working:
         try:
             with ExitStack() as waiting:

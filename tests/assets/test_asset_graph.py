@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from k2_assets.alerts.alerts_sensor import NAME
 from k2_assets.build_definitions import build_definitions
 from k2_assets.orchestration.daily_partitions import daily
 from k2_core.lake.tables import CANDLES, DATA, GOLD_TABLES
@@ -114,6 +115,6 @@ def test_every_table_of_gold_is_an_asset(definitions: dg.Definitions) -> None:
 def test_every_sensor_runs_from_the_start(definitions: dg.Definitions) -> None:
     sensors = {each.name: each.default_status for each in definitions.get_repository_def().sensor_defs}
     assert sensors == dict.fromkeys(
-        ("main_feed_sensor", "refine_sensor", "epochs_sensor", "register_sensor", "first_partition_sensor"),
+        ("main_feed_sensor", "refine_sensor", "epochs_sensor", "register_sensor", "first_partition_sensor", NAME),
         dg.DefaultSensorStatus.RUNNING,
     )

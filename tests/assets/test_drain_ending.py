@@ -17,7 +17,7 @@ import pytest
 from k2_assets.kept_runs.heartbeat import STOPPED, Beat, read_beat
 from k2_assets.kept_runs.kept_run import KeptRun, kept_drain
 from k2_assets.kept_runs.liveness import successor_waits
-from k2_assets.kept_runs.run_lease import leased, leases_of
+from k2_assets.kept_runs.run_lease import leased, leases_in
 from k2_assets.kept_runs.stop_signals import signals_set
 from k2_core.errors import LockBusy
 from k2_core.settings import Drain, Kafka, Registry, Settings
@@ -155,7 +155,7 @@ def test_lease_passes_to_the_one_that_waits_when_its_holder_is_killed(tmp_path: 
         threading.Timer(0.5, holder.kill).start()
         with leased(kept(tmp_path), "next", threading.Event()) as free:
             assert free
-            now = leases_of(kept(tmp_path)).holder("main")
+            now = leases_in(kept(tmp_path).folder).holder("main")
             assert now
             assert now.process.pid == os.getpid()
 

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from k2_assets.kept_runs.kept_run import kept_drain
-from k2_assets.kept_runs.run_lease import leased, leases_of
+from k2_assets.kept_runs.run_lease import leased, leases_in
 from k2_assets.lake.table_lock import leases_of as leases_of_catalog
 from k2_core import leases as leases_module
 from k2_core import process_identity
@@ -47,7 +47,7 @@ def some_leases(kind: str, home: Path) -> Leases:
     if kind == TABLES:
         return leases_of_catalog(open_catalog(settings))
     (home / "run").mkdir(exist_ok=True)
-    return leases_of(kept_drain(settings))
+    return leases_in(kept_drain(settings).folder)
 
 
 @pytest.fixture(params=[KEPT_RUNS, TABLES])
@@ -257,11 +257,11 @@ def test_a_kept_run_names_the_leases_that_it_cannot_read(tmp_path: Path) -> None
 
 
 def test_whoever_asks_for_a_holder_makes_nothing(tmp_path: Path) -> None:
-    assert leases_of(kept_drain(Settings(home=tmp_path))).holder("main") is None
+    assert leases_in(tmp_path / "run").holder("main") is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "leases.db").touch()
-    assert leases_of(kept_drain(Settings(home=tmp_path))).holder("main") is None
+    assert leases_in(tmp_path / "run").holder("main") is None
     assert (tmp_path / "run" / "leases.db").stat().st_size == 0
 
 

@@ -8,9 +8,21 @@ import pytest
 K2 = [
     *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["retention"], ["api"]),
     *(["tables"], ["tables", "list"], ["tables", "migrate"]),
+    *(["alerts"], ["alerts", "test"], ["alerts", "list"]),
     *(["drain"], ["drain", "accept-loss"], ["feed"], ["feed", "run"], ["feed", "record"], ["feed", "simulate"]),
 ]
-HEAVY = {"dagster", "pyiceberg", "pyarrow", "polars", "duckdb", "fastapi", "sqlalchemy", "confluent_kafka", "httpx"}
+HEAVY = {
+    "dagster",
+    "pyiceberg",
+    "pyarrow",
+    "polars",
+    "duckdb",
+    "fastapi",
+    "sqlalchemy",
+    "confluent_kafka",
+    "httpx",
+    "apprise",
+}
 
 
 @pytest.mark.parametrize(
