@@ -180,12 +180,13 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
+        of_day = existing.filter(pl.col("window_start").dt.date() == self._day)  # also where the memory has forgotten it
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
             existing,
             changed.join(merged, on=WINDOW, how="left"),
             _CONTENT,
-            known_day=bool(Seen.of(table).of_day(self._day)),
+            known_day=bool(Seen.of(table).of_day(self._day)) or not of_day.is_empty(),
         )
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
         starts = changed["window_start"].to_physical()

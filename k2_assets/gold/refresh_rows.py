@@ -194,15 +194,16 @@ class GoldRefresh:
         for day in sorted({self._day, *lost["timestamp"].dt.date().unique().to_list()}):
             newest, (start_us, end_us) = seen.newest_day(), day_bounds_us(day)
             bounds = clock.from_us(start_us), clock.from_us(end_us)
-            if newest is None or newest <= day or not seen.of_day(day) or now < bounds[1] + SETTLES:
+            if newest is None or newest <= day or now < bounds[1] + SETTLES:
+                continue
+            files = live_files(gold, "timestamp", day=day)
+            if not seen.of_day(day) and not files:  # of days that the memory has forgotten gold has rows
                 continue
             goes = lost.filter(pl.col("timestamp").dt.date() == day).select(deduplicate.KEY)
             comes = added.select(deduplicate.KEY) if day == self._day else goes.clear()
             goes = pl.concat([goes, removed.select(deduplicate.KEY)]) if day == self._day else goes
             keys = pl.concat([comes, goes]).unique()
-            existing = (
-                read_files(gold, live_files(gold, "timestamp", day=day), deduplicate.KEY) if keys.height else keys
-            )
+            existing = read_files(gold, files, deduplicate.KEY) if keys.height else keys
             before = existing.join(keys, on=deduplicate.KEY, how="semi")
             what = Restating(self._kind.spec.name, reason, now)
             rows = restated_days(what, bounds, before, comes, goes)

@@ -5,7 +5,9 @@ from datetime import date, timedelta
 import pytest
 
 from k2_assets.gold import refresh_candles, refresh_rows
+from k2_assets.lake.source_files import Seen
 from k2_core import clock
+from k2_core.lake import source_memory
 from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, Row, SmallLake, a_quote, a_trade, trades_of
 from tests.assets.test_restatements import restated
@@ -62,3 +64,25 @@ def test_history_of_a_day_in_several_batches_restates_no_window_of_its_own(
     refine(lake, DAY)
     assert [row for row in restated(lake) if row["before"] in ({}, {"rows": "20"}, {"rows": "40"})] == []
     _ = (GOLD_TRADES, GOLD_QUOTES, a_trade, Row)
+
+
+def test_a_day_that_the_memory_has_forgotten_is_restated_like_any_other(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_memory, "DAYS_REMEMBERED", 2)
+    lake.append(SILVER, trades_of([1, 2, 4], 60))
+    for later in (1, 2, 3):
+        lake.append(SILVER, trades_of([10 * later], 60, later * 86_400))
+    for later in (0, 1, 2, 3):
+        refine(lake, DAY + timedelta(days=later))
+    assert not Seen.of(lake.table(GOLD_TRADES)).of_day(DAY)  # forgotten
+    before = restated(lake)
+
+    lake.append(SILVER, [a_trade(3, 120.5)])
+    lake.append(SILVER, [a_trade(5, 240)])
+    lake.trades_refresh(DAY).replace_day()
+    lake.candles_refresh(DAY).replace_day()
+
+    found = [row for row in restated(lake) if row not in before]
+    assert {"rows": "3"} in [row["before"] for row in found if row["table"] == GOLD_TRADES.name]
+    assert [row["window_start"] for row in found if row["before"] == {}] == [NOON + timedelta(minutes=4)]
