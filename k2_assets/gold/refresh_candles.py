@@ -180,7 +180,8 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
-        of_day = existing.filter(pl.col("window_start").dt.date() == self._day)  # also where the memory has forgotten it
+        # Of a day that the memory has forgotten there are candles.
+        of_day = existing.filter(pl.col("window_start").dt.date() == self._day)
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
             existing,
