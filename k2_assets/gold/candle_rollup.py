@@ -42,7 +42,14 @@ def rolled_up(
     lacking = windows.filter("sure", pl.col("missing_trades") > 0).select(
         *_WINDOW, before.alias("above"), after.alias("below")
     )
-    others = rows.select(*KEY, pl.col("start_us").alias("other_us"), "lowest_sequence", "highest_sequence")
+    # Only a minute whose ids do not all lie between those of the minutes before and after it can have such an id: few
+    # are left, where all minutes of a day for each of its windows would be gigabytes.
+    largest_before = pl.col("highest_sequence").cum_max().shift(1).over(KEY)
+    smallest_after = pl.col("lowest_sequence").cum_min(reverse=True).shift(-1).over(KEY)
+    out_of_order = (pl.col("lowest_sequence") < largest_before) | (pl.col("highest_sequence") > smallest_after)
+    others = rows.filter(out_of_order.fill_null(value=False)).select(
+        *KEY, pl.col("start_us").alias("other_us"), "lowest_sequence", "highest_sequence"
+    )
     has_some = (pl.col("lowest_sequence") < pl.col("below")) & (pl.col("highest_sequence") > pl.col("above"))
     elsewhere = lacking.join(others, on=KEY).filter(has_some, pl.col("start_us") != pl.col("other_us"))
     sure = windows.filter("sure").join(elsewhere, on=_WINDOW, how="anti")

@@ -203,12 +203,14 @@ class CandlesRefresh:
         removed, started = RemovedDays.of(table.properties), pl.col("window_start").dt.date()
         gone_days = [day for day in changed.select(started).unique().to_series() if day in removed]
         unknown = changed.filter(started.is_in(gone_days)).join(existing, on=WINDOW, how="anti")
+        # Of a day that the memory has forgotten there are candles.
+        of_day = existing.filter(pl.col("window_start").dt.date() == self._day)
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
             existing,
             changed.join(unknown, on=WINDOW, how="anti").join(merged, on=WINDOW, how="left"),
             _CONTENT,
-            known_day=bool(Seen.of(table).of_day(self._day)),
+            known_day=bool(Seen.of(table).of_day(self._day)) or not of_day.is_empty(),
         )
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
         starts = changed["window_start"].to_physical()

@@ -45,13 +45,31 @@ def restated_windows(
         content: the columns that make a candle's value.
         known_day: whether the table had taken in trades of the day before.
     """
-    start = pl.col("window_start")
-    edges = existing.group_by(KEY).agg(start.min().alias("first_start"), start.max().alias("last_start"))
-    both = changed.join(existing, on=WINDOW, how="left", suffix="_before").join(edges, on=KEY, how="left")
-    is_new, followed = pl.col("is_complete_before").is_null(), pl.col("window_start") < pl.col("last_start")
-    settled = followed & (pl.coalesce("window_end", "window_end_before") + SETTLES <= what.at)
-    between = settled & (pl.col("window_start") > pl.col("first_start")) & known_day
-    over = pl.when(is_new).then(between).otherwise(pl.col("is_complete_before") | settled)
+    # Since when readers have had the candle itself, the one before it, and a later one. In a catch-up windows
+    # around may just have been written, in whatever order: what comes between them within two minutes restates nothing.
+    kinds = existing.select(*WINDOW, "created_at")
+    new = changed.join(existing, on=WINDOW, how="anti").select(
+        *WINDOW, pl.lit(None, kinds.schema["created_at"]).alias("created_at")
+    )
+    created = pl.col("created_at")
+    known = (
+        pl.concat([kinds, new])
+        .sort(WINDOW)
+        .select(
+            *WINDOW,
+            created.alias("since"),
+            created.shift(1).forward_fill().over(KEY).alias("preceded_since"),
+            created.backward_fill().cum_min(reverse=True).shift(-1).over(KEY).alias("followed_since"),
+        )
+    )
+    both = changed.join(existing, on=WINDOW, how="left", suffix="_before").join(known, on=WINDOW, how="left")
+    is_new, moment = pl.col("is_complete_before").is_null(), pl.lit(what.at - SETTLES).cast(kinds.schema["created_at"])
+    ended = pl.coalesce("window_end", "window_end_before") <= moment
+    settled = (ended & (pl.col("followed_since") <= moment)).fill_null(value=False)
+    between = settled & (pl.col("preceded_since") <= moment).fill_null(value=False) & known_day
+    over = (
+        pl.when(is_new).then(between).otherwise(pl.col("is_complete_before") | (settled & (pl.col("since") <= moment)))
+    )
     rows = []
     for row in both.filter(over).iter_rows(named=True):
         before = {name: row[f"{name}_before"] for name in content}

@@ -34,7 +34,9 @@ class News:
         self._pointers: dict[str, str] = {}
         self._tables: dict[str, Table] = {}
         self._today = date.min
-        self._moved_at: dict[str, float] = {}  # by table of gold, monotonic
+        # What each table has taken in of its newest day, and since when (monotonic). Old days and maintenance move the
+        # table, too, again and again: they keep nothing waiting.
+        self._newest: dict[str, tuple[object, float]] = {}
         self._waiting: set[str] = set()  # tables of candles with news of open windows alone
         self._silver_pointers: dict[str, str] = {}
         self.last: dict[str, set[date]] = {}
@@ -61,27 +63,29 @@ class News:
         moved = {name for name in found if found[name] != self._pointers.get(name)}
         for name in moved:
             self._tables.pop(name, None)
-            if name in self._pointers:
-                self._moved_at[name] = clock.monotonic()
         if self._today != (today := clock.now().date()):
             self.last = {}  # days that were in the future, and so no days of data, may have rows already
         # Only a table of gold that has moved, or whose sources or register of epochs have moved, is compared again.
         for name, spec in GOLD_TABLES.items():
             touched = not moved.isdisjoint({name, REFERENCE_EPOCHS.name, *spec.made_from})
-            if name not in self.last or touched or (name in self._waiting and not self._has_just_moved(name)):
+            if name not in self.last or touched or (name in self._waiting and not self._has_just_taken(name)):
                 self.last[name] = self._behind(spec)
         self._pointers, self._today = found, today
         return self.last
 
-    def _has_just_moved(self, name: str) -> bool:
-        return clock.monotonic() - self._moved_at.get(name, -_OPEN_WINDOWS_S) < _OPEN_WINDOWS_S
+    def _has_just_taken(self, name: str) -> bool:
+        return clock.monotonic() - self._newest[name][1] < _OPEN_WINDOWS_S
 
     def _behind(self, spec: TableSpec) -> set[date]:
         table = self._table(spec.name)
         seen, taken = Seen.of(table), Taken.of(table)
-        self.newest_days[spec.name] = seen.newest_day()
+        self.newest_days[spec.name] = newest_day = seen.newest_day()
+        of_newest = (newest_day, seen.of_day(newest_day) if newest_day else None)
+        before = self._newest.get(spec.name)
+        if before is None or before[0] != of_newest:
+            self._newest[spec.name] = of_newest, -_OPEN_WINDOWS_S if before is None else clock.monotonic()
         open_us = None  # from here on windows are open, and their news can wait
-        if spec.timeframe is not None and spec.timeframe != ONE_MINUTE and self._has_just_moved(spec.name):
+        if spec.timeframe is not None and spec.timeframe != ONE_MINUTE and self._has_just_taken(spec.name):
             now_us = clock.to_us(clock.now())
             open_us = now_us - now_us % spec.timeframe.width_us
         days: set[date] = set()

@@ -1,6 +1,7 @@
 """Candles rolled up from minutes equal those built from their trades, in every timeframe and whatever the order."""
 
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -82,3 +83,23 @@ def test_no_minutes_give_no_candles() -> None:
     rolled, unsure = both_ways([], 5 * MINUTE_US)
     assert rolled.is_empty()
     assert unsure.is_empty()
+
+
+def test_a_day_that_lacks_ids_in_each_minute_needs_no_memory_for_each_pair_of_window_and_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [a_trade(number, (number // 2) * 60 + number % 2) for number in range(2, 600) if number % 3]
+    spans, compared = whole(rows), []
+    minutes = candles(frame(rows), spans, MINUTE_US)
+    join = pl.DataFrame.join
+
+    def counted(self: pl.DataFrame, other: pl.DataFrame, **how: Any) -> pl.DataFrame:
+        found = join(self, other, **how)
+        compared.append(found.height)
+        return found
+
+    monkeypatch.setattr(pl.DataFrame, "join", counted)
+    rolled, _ = rolled_up(minutes.select(MINUTE_COLUMNS), spans, 5 * MINUTE_US, NO_EPOCHS)
+
+    assert rolled["missing_trades"].min() > 0  # type: ignore[operator]  # of integers
+    assert max(compared) <= minutes.height

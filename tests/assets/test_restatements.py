@@ -1,11 +1,13 @@
 """What was over and changes is recorded once, with the values before and after; what was still open is not."""
 
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from pyiceberg.expressions import EqualTo
 
+from k2_core import clock
 from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_RESTATEMENTS, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade, trades_of
 from tests.assets.test_refresh_candles import refresh_all
@@ -13,6 +15,13 @@ from tests.assets.test_refresh_candles import refresh_all
 
 class Killed(BaseException):
     pass
+
+
+@pytest.fixture(autouse=True)
+def _each_refresh_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers have had what the refresh before wrote for some minutes."""
+    begun, refreshes = clock.now(), count()
+    monkeypatch.setattr(clock, "now", lambda: begun + timedelta(minutes=3 * next(refreshes)))
 
 
 def restated(lake: SmallLake) -> list[dict[str, Any]]:
