@@ -99,4 +99,4 @@ def _span(of_instrument: pl.Series, touched: Touched, width_us: int) -> tuple[Sp
         end = int(after[0] - after[0] % width_us + width_us)
     bounded_before = bool(len(before)) and bool(before[0] < first)
     bounded_after = bool(len(after)) and bool(after[-1] >= end)
-    return Span(touched.exchange, touched.symbol, first, end), bounded_before, bounded_after
+    return Span(touched.exchange, touched.symbol, first, end, bounded_after), bounded_before, bounded_after

@@ -46,18 +46,23 @@ _QUOTE_VOLUME_BELOW: Final = 10**38
 
 @dataclass(frozen=True)
 class Span:
-    """Windows of one instrument to compute: [first_us, end_us), both on the boundary of a window."""
+    """Windows of one instrument to compute: [first_us, end_us), both on the boundary of a window.
+
+    It is followed when the source has a row at or after its end.
+    """
 
     exchange: str
     symbol: str
     first_us: int
     end_us: int
+    is_followed: bool = False
 
 
 def span_frame(spans: list[Span]) -> pl.DataFrame:
     """Return spans as rows."""
     schema = {"exchange": pl.String, "symbol": pl.String, "first_us": pl.Int64, "end_us": pl.Int64}
-    return pl.DataFrame([vars(span) for span in spans], schema=schema)
+    rows = [(span.exchange, span.symbol, span.first_us, span.end_us) for span in spans]
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def by_instrument(rows: pl.DataFrame) -> dict[tuple[str, str], pl.DataFrame]:

@@ -19,7 +19,7 @@ from k2_assets.gold.candle_fitness import IS_FIT
 from k2_assets.gold.candle_rollup import MINUTE_COLUMNS, rolled_up
 from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
 from k2_assets.gold.refresh_counts import WindowCounts
-from k2_assets.gold.restatements import WINDOW, Reason, Restating, restated_windows
+from k2_assets.gold.restatements import CONTENT, WINDOW, Reason, Restating, restated_windows
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema
 from k2_assets.lake.pending_rows import commit_with_rows
 from k2_assets.lake.rebuilt_days import Taken, marked
@@ -33,7 +33,6 @@ from k2_core.lake.tables import GOLD_RESTATEMENTS, GOLD_TRADES, derived_from
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
-_CONTENT: Final = (*(name for name in SHAPE if name not in WINDOW), "is_complete", "missing_trades")
 _COLUMNS: Final = (*SHAPE, *PROOF, "created_at", "updated_at")
 
 
@@ -207,9 +206,9 @@ class CandlesRefresh:
         of_day = existing.filter(pl.col("window_start").dt.date() == self._day)
         restated = restated_windows(
             Restating(self._spec.name, reason, now),
+            spans,
             existing,
             changed.join(unknown, on=WINDOW, how="anti").join(merged, on=WINDOW, how="left"),
-            _CONTENT,
             known_day=bool(Seen.of(table).of_day(self._day)) or not of_day.is_empty(),
         )
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
@@ -224,8 +223,12 @@ class CandlesRefresh:
             None if nothing_to_replace else replace,
             remember_all(table),
             remember_in,
-            other_rows=restated,
+            other_rows=None if self._goes_on() else restated,
         )
+
+    def _goes_on(self) -> bool:
+        """Return whether this is a later batch of one large refresh, between whose batches nothing is final."""
+        return self._taken != Seen({}) and self._taking != self._taken
 
     def _rests_on(self, table: Table, first_us: int, end_us: int) -> tuple[object, ...]:
         """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""
@@ -276,7 +279,7 @@ def merge(existing: pl.DataFrame, computed: pl.DataFrame, now: pl.Expr) -> pl.Da
         now: the time of this run.
     """
     both = computed.join(existing, on=WINDOW, how="left", suffix="_old")
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_old")) for name in _CONTENT)
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_old")) for name in CONTENT)
     stamp = now.cast(pl.Datetime("us", "UTC"))
     judged = both.with_columns(
         pl.coalesce("created_at", stamp).alias("created_at"),

@@ -19,7 +19,7 @@ from k2_assets.gold.epoch_search import EpochSearch, Found, hull
 from k2_assets.gold.instrument_memory import Memory, may_exist
 from k2_assets.gold.refresh_counts import RowCounts
 from k2_assets.gold.restatements import SETTLES, Reason, Restating, differences, restated_days
-from k2_assets.gold.taken_in import TakenIn, are_settled
+from k2_assets.gold.taken_in import TakenIn
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema
 from k2_assets.lake.pending_rows import commit_with_rows
 from k2_assets.lake.rebuilt_days import Taken, marked
@@ -194,16 +194,16 @@ class GoldRefresh:
         """
         added, removed, beaten = moved
         seen, now, restated = Seen.of(gold), clock.now(), []
-        settled = are_settled(gold, now)
+        newest = seen.newest_day()
+        going_on = self._taking != self._taken and self._taken != Seen({})  # a later batch of one large refresh
         lost = added.clear() if beaten.is_empty() else beaten.join(added.drop("timestamp"), on="message_id")
         for day in sorted({self._day, *lost["timestamp"].dt.date().unique().to_list()}):
             start_us, end_us = day_bounds_us(day)
             bounds = clock.from_us(start_us), clock.from_us(end_us)
-            if not any(each > day for each in settled) or now < bounds[1] + SETTLES:
+            if going_on or newest is None or newest <= day or now < bounds[1] + SETTLES:
                 continue
-            files = live_files(gold, "timestamp", day=day)
-            # It had been taken in before, for some time. Of a day that the memory has forgotten there are rows.
-            if day not in settled and (seen.of_day(day) or not files):
+            files = live_files(gold, "timestamp", day=day)  # of a day that the memory has forgotten there are rows, too
+            if not files:
                 continue
             goes = lost.filter(pl.col("timestamp").dt.date() == day).select(deduplicate.KEY)
             comes = added.select(deduplicate.KEY) if day == self._day else goes.clear()

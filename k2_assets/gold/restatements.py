@@ -9,16 +9,19 @@ from typing import Any, Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from k2_assets.gold.candle_rows import KEY
+from k2_assets.gold.candle_rows import KEY, SHAPE, Span
 from k2_assets.lake.commits import arrow_schema
 from k2_core.lake.tables import GOLD_RESTATEMENTS
 
 Reason = Literal["late", "repair", "rebuild", "correction"]
 """Rows came late, were fetched again, were computed again from what lies below, or were corrected by the venue."""
 WINDOW: Final = (*KEY, "window_start")
+CONTENT: Final = (*(name for name in SHAPE if name not in WINDOW), "is_complete", "missing_trades")
+"""What makes a candle's value."""
 SETTLES: Final = timedelta(minutes=2)
 """So long after a window's end, what the feeds sent in time may still come, and is no restatement."""
 _SCHEMA: Final = arrow_schema(GOLD_RESTATEMENTS)
+_KEY_SCHEMA: Final = dict.fromkeys(KEY, pl.String)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Restating:
 
 
 def restated_windows(
-    what: Restating, existing: pl.DataFrame, changed: pl.DataFrame, content: tuple[str, ...], *, known_day: bool
+    what: Restating, spans: list[Span], existing: pl.DataFrame, changed: pl.DataFrame, *, known_day: bool
 ) -> pa.Table | None:
     """Return the restatements of candles; None where there is none.
 
@@ -40,40 +43,29 @@ def restated_windows(
 
     Args:
         what: the change.
+        spans: what was computed.
         existing: the candles before it, of each instrument also the ones beside those that change.
         changed: the windows that change, with the new values; nulls where the candle goes.
-        content: the columns that make a candle's value.
         known_day: whether the table had taken in trades of the day before.
     """
-    # Since when readers have had the candle itself, the one before it, and a later one. In a catch-up windows
-    # around may just have been written, in whatever order: what comes between them within two minutes restates nothing.
-    kinds = existing.select(*WINDOW, "created_at")
-    new = changed.join(existing, on=WINDOW, how="anti").select(
-        *WINDOW, pl.lit(None, kinds.schema["created_at"]).alias("created_at")
+    start, known = pl.col("window_start"), pl.col("created_at") <= what.at - SETTLES
+    edges = existing.group_by(KEY).agg(
+        start.min().alias("first"), start.max().alias("last"), start.filter(known).max().alias("last_known")
     )
-    created = pl.col("created_at")
-    known = (
-        pl.concat([kinds, new])
-        .sort(WINDOW)
-        .select(
-            *WINDOW,
-            created.alias("since"),
-            created.shift(1).forward_fill().over(KEY).alias("preceded_since"),
-            created.backward_fill().cum_min(reverse=True).shift(-1).over(KEY).alias("followed_since"),
-        )
-    )
-    both = changed.join(existing, on=WINDOW, how="left", suffix="_before").join(known, on=WINDOW, how="left")
-    is_new, moment = pl.col("is_complete_before").is_null(), pl.lit(what.at - SETTLES).cast(kinds.schema["created_at"])
-    ended = pl.coalesce("window_end", "window_end_before") <= moment
-    settled = (ended & (pl.col("followed_since") <= moment)).fill_null(value=False)
-    between = settled & (pl.col("preceded_since") <= moment).fill_null(value=False) & known_day
-    over = (
-        pl.when(is_new).then(between).otherwise(pl.col("is_complete_before") | (settled & (pl.col("since") <= moment)))
-    )
+    both = changed.join(existing, on=WINDOW, how="left", suffix="_before").join(edges, on=KEY, how="left")
+    is_new, ended = pl.col("is_complete_before").is_null(), pl.coalesce("window_end", "window_end_before")
+    ended = ended + SETTLES <= what.at
+    # A catch-up takes the newest day first, and what lies before it fills up at once: that is no news to anybody.
+    filled = ended & (start > pl.col("first")) & (start < pl.col("last_known")).fill_null(value=False) & known_day
+    keys = pl.DataFrame([(s.exchange, s.symbol) for s in spans if s.is_followed], _KEY_SCHEMA, orient="row")
+    both = both.join(keys.with_columns(is_followed=True), on=KEY, how="left")
+    later = (start < pl.col("last")) | pl.col("is_followed").fill_null(value=False)
+    followed = pl.col("is_complete_before") | (ended & later)
+    over = pl.when(is_new).then(filled).otherwise(followed)
     rows = []
     for row in both.filter(over).iter_rows(named=True):
-        before = {name: row[f"{name}_before"] for name in content}
-        after = {name: row[name] for name in content}
+        before = {name: row[f"{name}_before"] for name in CONTENT}
+        after = {name: row[name] for name in CONTENT}
         end = row["window_end"] or row["window_end_before"]
         rows.append(_row(what, (row["exchange"], row["symbol"]), (row["window_start"], end), before, after))
     return _table(rows)

@@ -1,24 +1,16 @@
 """What a refresh took in of a day, and what gold remembers after it, whichever state of the table it commits to."""
 
-import json
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Final
+from datetime import date
 
 from pyiceberg.table import Table
 
 from k2_assets.gold.deduplicate import Kind
 from k2_assets.gold.epoch_search import Found
 from k2_assets.gold.instrument_memory import Memory, name
-from k2_assets.gold.restatements import SETTLES
 from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.lake.source_files import Seen, paths_between
-from k2_core import clock
 from k2_core.lake.manifests import LakeFile
-
-_BEGUN: Final = "k2.days_begun"
-"""Of gold: {day: when it took in the first rows of it, in µs}, of the last days that began."""
-_BEGUN_DAYS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -48,13 +40,8 @@ class TakenIn:
             seen, taken = seen.with_files(source, files), taken.with_day(source, self.day)
         if self.epochs is not None:
             taken = taken.with_day(self.epochs, self.day)
-        begun: dict[str, int] = json.loads(gold.properties.get(_BEGUN, "{}"))
-        day = self.day.isoformat()
-        begins = day not in begun and not Seen.of(gold).of_day(self.day) and bool(seen.of_day(self.day))
-        newest = sorted((begun | {day: clock.to_us(clock.now())}).items(), key=lambda item: item[1])[-_BEGUN_DAYS:]
-        noted = {_BEGUN: json.dumps(dict(newest))} if begins else {}
         memory = Memory.of(gold).with_found(self.found.largest, self.found.odd).with_more(self.rows)
-        return noted | seen.to_properties() | memory.to_properties(kind) | (taken.to_properties() if self.whole else {})
+        return seen.to_properties() | memory.to_properties(kind) | (taken.to_properties() if self.whole else {})
 
     def rests_on(self, gold: Table, read: tuple[int, int]) -> tuple[object, ...]:
         """Return what the rows depend on in gold itself: while a newer state has the same, they are right in it, too.
@@ -71,10 +58,3 @@ class TakenIn:
             [(memory.largest.get(each), memory.newest.get(each)) for each in names],
             memory.odd,
         )
-
-
-def are_settled(gold: Table, now: datetime) -> set[date]:
-    """Return the days of which gold took in the first rows some time ago: a catch-up may just have begun the others."""
-    begun: dict[str, int] = json.loads(gold.properties.get(_BEGUN, "{}"))
-    before = clock.to_us(now - SETTLES)
-    return {day for day in Seen.of(gold).days() if begun.get(day.isoformat(), 0) <= before}

@@ -129,10 +129,6 @@ class Seen:
         """Return what was taken in of a day: {source table's UUID: sequence number}."""
         return {uuid: days[day.isoformat()] for uuid, days in self._days.items() if day.isoformat() in days}
 
-    def days(self) -> set[date]:
-        """Return the days with files that were taken in."""
-        return {date.fromisoformat(day) for of in self._days.values() for day in of}
-
     def newest_day(self) -> date | None:
         """Return the newest day with files that were taken in."""
         days = [day for of in self._days.values() for day in of]

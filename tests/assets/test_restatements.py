@@ -17,13 +17,6 @@ class Killed(BaseException):
     pass
 
 
-@pytest.fixture(autouse=True)
-def _each_refresh_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers have had what the refresh before wrote for some minutes."""
-    begun, refreshes = clock.now(), count()
-    monkeypatch.setattr(clock, "now", lambda: begun + timedelta(minutes=3 * next(refreshes)))
-
-
 def restated(lake: SmallLake) -> list[dict[str, Any]]:
     rows = lake.rows(GOLD_RESTATEMENTS)
     return [
@@ -73,9 +66,11 @@ def test_a_late_trade_restates_its_windows_in_every_timeframe_and_again_nothing(
     assert of_minutes(lake) == found
 
 
-def test_a_minute_that_was_empty_and_one_that_goes(lake: SmallLake) -> None:
+def test_a_minute_that_was_empty_and_one_that_goes(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.append(GOLD_TRADES, [a_trade(1), a_trade(3, 180)])
     refresh_all(lake)
+    begun, looks = clock.now(), count(1)
+    monkeypatch.setattr(clock, "now", lambda: begun + timedelta(minutes=3 * next(looks)))
     lake.append(GOLD_TRADES, [a_trade(2, 60)])
     refresh_all(lake)
     came = next(row for row in of_minutes(lake) if row["window_start"] == minute(1))

@@ -1,4 +1,4 @@
-"""Normal operation restates nothing: catch-up over midnight, large days, partitions that are read unevenly."""
+"""What a catch-up restates: nothing but the edges of days that it took out of order."""
 
 from datetime import date, timedelta
 from itertools import count
@@ -9,7 +9,7 @@ from k2_assets.gold import refresh_candles, refresh_rows
 from k2_assets.lake.source_files import Seen
 from k2_core import clock
 from k2_core.lake import source_memory
-from k2_core.lake.tables import CANDLES, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SILVER_QUOTES, SmallLake, a_quote, a_trade, trades_of
 from tests.assets.test_restatements import restated
 
@@ -32,7 +32,7 @@ def summary(lake: SmallLake) -> dict[tuple[str, str], int]:
     return found
 
 
-def test_catching_up_over_midnight_newest_day_first_restates_nothing(
+def test_catching_up_over_midnight_newest_day_first_restates_the_edges_alone(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = [NOON + timedelta(hours=10)]
@@ -49,7 +49,13 @@ def test_catching_up_over_midnight_newest_day_first_restates_nothing(
     refine(lake, NEXT)  # refine takes the newest day first
     moment[0] += timedelta(seconds=1)
     refine(lake, DAY)
-    assert summary(lake) == {}
+    # The candles before and after the hours that came second were published as incomplete, and followed by others.
+    minutes = [row["window_start"] for row in restated(lake) if row["table"] == CANDLES[0].name]
+    assert minutes == [NOON + timedelta(hours=9, minutes=59), NOON + timedelta(hours=12)]
+    assert {table for table, _ in summary(lake)} <= {spec.name for spec in CANDLES} | {
+        GOLD_TRADES.name,
+        GOLD_QUOTES.name,
+    }
 
 
 def test_history_of_a_day_in_several_batches_restates_no_window_of_its_own(
@@ -71,8 +77,8 @@ def test_a_day_that_the_memory_has_forgotten_is_restated_like_any_other(
     lake: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_memory, "DAYS_REMEMBERED", 2)
-    begun, refreshes = clock.now(), count()  # readers have had what the refresh before wrote for some minutes
-    monkeypatch.setattr(clock, "now", lambda: begun + timedelta(minutes=3 * next(refreshes)))
+    begun, looks = clock.now(), count()  # readers have had what the refresh before wrote for some minutes
+    monkeypatch.setattr(clock, "now", lambda: begun + timedelta(minutes=3 * next(looks)))
     lake.append(SILVER, trades_of([1, 2, 4], 60))
     for later in (1, 2, 3):
         lake.append(SILVER, trades_of([10 * later], 60, later * 86_400))
