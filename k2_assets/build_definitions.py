@@ -22,6 +22,7 @@ from k2_assets.reference.assets import reference_instruments, register_job, regi
 from k2_assets.reference.checks import one_version_at_a_time
 from k2_assets.reference.register_sensor import register_sensor
 from k2_assets.refine.refine_job import refine_job
+from k2_assets.rest_routes import route_assets
 from k2_assets.silver.assets import silver_assets
 from k2_assets.silver.checks import silver_check
 from k2_assets.silver.epochs_sensor import epochs_sensor
@@ -41,7 +42,7 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
         kept.append(keeping_sensor(kept_refine(settings), refine, "refine_sensor"))
     drained = [spec for venue in venues for make in (bronze_assets, silver_assets) for spec in make(venue, days)]
     return dg.Definitions(
-        assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days)],
+        assets=[reference_instruments, *drained, *feed_event_assets(days), *gold_assets(days), *route_assets(settings)],
         asset_checks=[
             *(silver_check(venue, data, days) for venue in venues for data in DATA),
             *gold_checks(days),

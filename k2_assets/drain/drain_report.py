@@ -14,10 +14,10 @@ from confluent_kafka import KafkaException
 from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.lake.first_partition import is_day_of_data
 from k2_assets.lake.source_files import as_frame
-from k2_assets.orchestration.asset_metadata import microseconds
+from k2_assets.orchestration.asset_metadata import microseconds, of_partition, topic_key
 from k2_assets.orchestration.check_evaluations import Event
 from k2_assets.silver import checks
-from k2_assets.topic_tables.drained_tables import Rows
+from k2_assets.topic_tables.drained_tables import DrainedTables, Rows
 from k2_assets.topic_tables.frame_tables import Layers
 from k2_core import clock
 from k2_core.logs import logger
@@ -53,7 +53,13 @@ class Reporter:
         self._interval_s = interval_s
         self._pending: dict[int, tuple[Lane, _Pending]] = {}
         self._judged: dict[str, dict[date, _Judged]] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._shown: set[str] = set()  # tables with a report of this run
         self._due_at = clock.monotonic()
+
+    def see(self, lane: Lane) -> None:
+        """Take note of a lane, which is reported also when nothing comes, as long as Kafka has no more for it."""
+        self._lanes[lane.layers.topic] = lane
 
     def add(self, lane: Lane, committed: Committed) -> None:
         """Take in one commit."""
@@ -66,11 +72,7 @@ class Reporter:
             self._judge(lane.layers, rows, pending)
         pending.control_frames += rows.control_frames
         pending.commit_seconds = max(pending.commit_seconds, committed.seconds)
-        try:  # now: at the last report the consumer has been closed
-            pending.lag = lane.reader.lag(lane.layers.drained)
-        except KafkaException as error:  # a report is no reason to end a run that would wait for Kafka
-            log.warning("lag not known", error=str(error))
-            pending.lag = None
+        pending.lag = _lag(lane)  # now: at the last report the consumer has been closed
 
     def _judge(self, layers: Layers, rows: Rows, pending: _Pending) -> None:
         # Silver's check, on this batch. The first fault of a day is reported at once.
@@ -93,13 +95,17 @@ class Reporter:
         if not now and clock.monotonic() < self._due_at:
             return
         pending, self._pending = self._pending, {}
+        if not now:
+            for lane in self._lanes.values():
+                if id(lane) not in pending and _lag(lane) == 0:
+                    pending[id(lane)] = lane, _Pending(lag=0)
         if pending:
             self._due_at = clock.monotonic() + self._interval_s
         for lane, news in pending.values():
-            yield from _materializations(lane, news)
+            yield from self._materializations(lane, news)
             if isinstance(lane.layers, Layers):
                 silver = lane.layers.specs["silver"].name
-                for day in sorted(filter(is_day_of_data, news.rows[silver])):
+                for day in sorted(filter(is_day_of_data, news.rows.get(silver, ()))):
                     # Dagster keeps only the last evaluation of each run and day, so it counts what was found in the
                     # whole run.
                     judged = self._judged[silver][day]
@@ -117,33 +123,63 @@ class Reporter:
                         },
                     )
 
+    def _materializations(self, lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
+        layers, topic = lane.layers, lane.reader.topic
+        of_kafka: dict[str, Any] = {
+            "offsets": {
+                f"{topic.name}-{partition}": offset
+                for (topic_id, partition), offset in layers.drained.items()
+                if topic_id == topic.topic_id
+            },
+            "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
+        }
+        bronze, read = layers.specs["bronze"].name, sum(news.rows.get(layers.specs["bronze"].name, Counter()).values())
+        yield dg.AssetMaterialization(topic_key(topic.name), metadata={"messages read": read, **of_kafka})
+        of_commits = {"slowest commit (s)": round(news.commit_seconds, 3), "control frames": news.control_frames}
+        of_tables = {bronze: of_kafka | of_commits}
+        if isinstance(layers, Layers):
+            newest: dict[str, Any] = {}
+            if news.newest_us:
+                one, behind_us = layers.data.removesuffix("s"), clock.now_us() - news.newest_us
+                newest[f"newest {one}"] = microseconds(news.newest_us)
+                newest[f"behind the newest {one} (s)"] = round(behind_us / clock.US_PER_SECOND, 3)
+            of_tables[layers.specs["silver"].name] = newest
+            of_tables[layers.specs["rejected"].name] = {"rejected by reason": dict(news.reasons)}
+        for layer, spec in layers.specs.items():
+            days = Counter({day: rows for day, rows in news.rows.get(spec.name, {}).items() if is_day_of_data(day)})
+            if not days and (layer != "rejected" or spec.name not in self._shown):
+                # What got no rows has all that there was: its newest day is reported, of rejected once in a run.
+                days.update(dict.fromkeys(_newest_day(layers, layer), 0))
+            for day, count in sorted(days.items()):
+                self._shown.add(spec.name)
+                metadata = {"rows": count, **_partition(layers, layer, day), **of_tables[spec.name]}
+                yield dg.AssetMaterialization(spec.name, partition=day.isoformat(), metadata=metadata)
 
-def _materializations(lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
-    layers, topic = lane.layers, lane.reader.topic
-    of_kafka: dict[str, Any] = {
-        "offsets": {
-            f"{topic.name}-{partition}": offset
-            for (topic_id, partition), offset in layers.drained.items()
-            if topic_id == topic.topic_id
-        },
-        "lag (messages)": "Kafka did not answer" if news.lag is None else news.lag,
-        "slowest commit (s)": round(news.commit_seconds, 3),
-        "control frames": news.control_frames,
-    }
-    of_tables = {layers.specs["bronze"].name: of_kafka}
-    if isinstance(layers, Layers):
-        newest: dict[str, Any] = {}
-        if news.newest_us:
-            one, behind_us = layers.data.removesuffix("s"), clock.now_us() - news.newest_us
-            newest[f"newest {one}"] = microseconds(news.newest_us)
-            newest[f"behind the newest {one} (s)"] = round(behind_us / clock.US_PER_SECOND, 3)
-        of_tables[layers.specs["silver"].name] = newest
-        of_tables[layers.specs["rejected"].name] = {"rejected by reason": dict(news.reasons)}
-    for table, days in news.rows.items():
-        for day, count in sorted(days.items()):
-            if is_day_of_data(day):
-                metadata = {"rows": count, **of_tables[table]}
-                yield dg.AssetMaterialization(table, partition=day.isoformat(), metadata=metadata)
+
+def _newest_day(layers: DrainedTables, layer: str) -> list[date]:
+    try:
+        days = {each.day for each in layers.files(layer)}
+    except Exception:  # as of a lag
+        log.exception("newest day not known", table=layers.specs[layer].name)
+        return []
+    return [max(days)] if days and is_day_of_data(max(days)) else []
+
+
+def _partition(layers: DrainedTables, layer: str, day: date) -> dict[str, Any]:
+    try:
+        return of_partition(layers.files(layer, day), layers.specs[layer])
+    except Exception:  # as of a lag
+        log.exception("rows of the day not known", table=layers.specs[layer].name)
+        return {}
+
+
+def _lag(lane: Lane) -> int | None:
+    """Return how many messages Kafka has beyond what is stored; None when it does not answer."""
+    try:
+        return lane.reader.lag(lane.layers.drained)
+    except (KafkaException, RuntimeError) as error:  # a report is no reason to end a run that would wait for Kafka
+        log.warning("lag not known", topic=lane.layers.topic, error=str(error))
+        return None
 
 
 def faults_by_day(rows: pl.DataFrame, data: Data) -> dict[date, Counter[tuple[str, str]]]:
