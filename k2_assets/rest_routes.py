@@ -9,8 +9,11 @@ import dagster as dg
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import NEWEST_ROW, OWNERS, microseconds
+from k2_core import clock
 from k2_core.lake.tables import CANDLES, GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Settings
+
+_LOOK_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,27 @@ def route_assets(settings: Settings) -> list[dg.AssetSpec]:
     ]
 
 
-def reports(lake: Lake) -> Iterator[dg.AssetMaterialization]:
-    """Yield what each route can answer now; nothing of a route whose table has no rows."""
-    for route in ROUTES:
-        table = route.tables[0]
-        files = live_files(lake.table(table), GOLD_TABLES[table].partition_by)
-        if files:
-            metadata: dict[str, Any] = {
-                "oldest row": microseconds(min(each.first_us for each in files)),
-                NEWEST_ROW: microseconds(max(each.last_us for each in files)),
-                "rows": sum(each.rows for each in files),
-            }
-            yield dg.AssetMaterialization(route.key, metadata=metadata)
+class RouteReports:
+    """Reports once in a run what each route can answer, as soon as its table has rows."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._left = list(ROUTES)
+        self._look_at = 0.0
+
+    def due(self) -> Iterator[dg.AssetMaterialization]:
+        """Yield what is due. The tables are looked at once a minute, until each route was reported."""
+        if not self._left or clock.monotonic() < self._look_at:
+            return
+        self._look_at = clock.monotonic() + _LOOK_S
+        for route in list(self._left):
+            table = route.tables[0]
+            files = live_files(self._lake.table(table), GOLD_TABLES[table].partition_by)
+            if files:
+                self._left.remove(route)
+                metadata: dict[str, Any] = {
+                    "oldest row": microseconds(min(each.first_us for each in files)),
+                    NEWEST_ROW: microseconds(max(each.last_us for each in files)),
+                    "rows": sum(each.rows for each in files),
+                }
+                yield dg.AssetMaterialization(route.key, metadata=metadata)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
@@ -24,6 +24,9 @@ from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
 log = logger(__name__)
+
+_QUIET_S: Final = 20.0
+"""A lane that nothing came for is asked this often, and this soon after the start, whether Kafka has more."""
 
 
 @dataclass
@@ -51,19 +54,24 @@ class Reporter:
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._pending: dict[int, tuple[Lane, _Pending]] = {}
+        self._lanes: dict[str, Lane] = {}  # by topic, as the three below
+        self._pending: dict[str, _Pending] = {}
+        self._due_at: dict[str, float] = {}
+        self._reported: set[str] = set()
         self._judged: dict[str, dict[date, _Judged]] = {}
-        self._lanes: dict[str, Lane] = {}
         self._shown: set[str] = set()  # tables with a report of this run
-        self._due_at = clock.monotonic()
 
     def see(self, lane: Lane) -> None:
         """Take note of a lane, which is reported also when nothing comes, as long as Kafka has no more for it."""
         self._lanes[lane.layers.topic] = lane
+        self._due_at.setdefault(lane.layers.topic, clock.monotonic() + min(self._interval_s, _QUIET_S))
 
     def add(self, lane: Lane, committed: Committed) -> None:
-        """Take in one commit."""
-        _, pending = self._pending.setdefault(id(lane), (lane, _Pending()))
+        """Take in one commit; the first one of a lane is reported at once."""
+        self.see(lane)
+        pending = self._pending.setdefault(lane.layers.topic, _Pending())
+        if lane.layers.topic not in self._reported:
+            self._due_at[lane.layers.topic] = clock.monotonic()
         rows, specs = committed.batch.rows, lane.layers.specs
         for layer, table in rows.by_layer.items():
             counter = pending.rows.setdefault(specs[layer].name, Counter())
@@ -84,7 +92,7 @@ class Reporter:
             of_day = days.setdefault(day, _Judged())
             of_day.rows += count
             if day in found and not of_day.faults:
-                self._due_at = clock.monotonic()
+                self._due_at[layers.topic] = clock.monotonic()
             of_day.faults += found.get(day, Counter())
         if judged.height:
             newest_us = judged.select(pl.col("timestamp").to_physical().max()).item()
@@ -92,36 +100,24 @@ class Reporter:
 
     def due(self, *, now: bool = False) -> Iterator[Event]:
         """Yield what is due; with ``now``, all that is pending."""
-        if not now and clock.monotonic() < self._due_at:
-            return
-        pending, self._pending = self._pending, {}
-        if not now:
-            for lane in self._lanes.values():
-                if id(lane) not in pending and _lag(lane) == 0:
-                    pending[id(lane)] = lane, _Pending(lag=0)
-        if pending:
-            self._due_at = clock.monotonic() + self._interval_s
-        for lane, news in pending.values():
-            yield from self._materializations(lane, news)
-            if isinstance(lane.layers, Layers):
-                silver = lane.layers.specs["silver"].name
-                for day in sorted(filter(is_day_of_data, news.rows.get(silver, ()))):
-                    # Dagster keeps only the last evaluation of each run and day, so it counts what was found in the
-                    # whole run.
-                    judged = self._judged[silver][day]
-                    faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
-                    which = f"of {day} in this run of the drain"
-                    yield dg.AssetCheckEvaluation(
-                        asset_key=dg.AssetKey(silver),
-                        check_name=checks.NAME,
-                        partition=day.isoformat(),
-                        passed=not faults,
-                        description=checks.sentence(judged.rows, judged.faults.total(), which),
-                        metadata={
-                            "rows judged in this run": dg.MetadataValue.int(judged.rows),
-                            "faults": dg.MetadataValue.json(faults),
-                        },
-                    )
+        for topic, lane in list(self._lanes.items()):
+            if not now and clock.monotonic() < self._due_at[topic]:
+                continue
+            news = self._pending.pop(topic, None)
+            if news is None:
+                self._due_at[topic] = clock.monotonic() + min(self._interval_s, _QUIET_S)
+                if now or _lag(lane) != 0:
+                    continue
+                news = _Pending(lag=0)
+            self._due_at[topic] = clock.monotonic() + self._interval_s
+            self._reported.add(topic)
+            for event in self._materializations(lane, news):
+                yield event
+                # Dagster shows a result only while it is newer than the day's last materialization. It keeps only the
+                # last result of each run and day, so that one counts what was found in the whole run.
+                judged = self._judged.get(event.asset_key.to_user_string(), {})
+                if event.partition is not None and (day := date.fromisoformat(event.partition)) in judged:
+                    yield _evaluation(event.asset_key, day, judged[day])
 
     def _materializations(self, lane: Lane, news: _Pending) -> Iterator[dg.AssetMaterialization]:
         layers, topic = lane.layers, lane.reader.topic
@@ -149,20 +145,39 @@ class Reporter:
             days = Counter({day: rows for day, rows in news.rows.get(spec.name, {}).items() if is_day_of_data(day)})
             if not days and (layer != "rejected" or spec.name not in self._shown):
                 # What got no rows has all that there was: its newest day is reported, of rejected once in a run.
-                days.update(dict.fromkeys(_newest_day(layers, layer), 0))
+                newest_day = _newest_day(layers, layer)
+                if layer == "rejected" and newest_day is None:  # nothing was ever rejected
+                    newest_day = _newest_day(layers, "bronze")
+                if newest_day is not None:
+                    days[newest_day] = 0
             for day, count in sorted(days.items()):
                 self._shown.add(spec.name)
                 metadata = {"rows": count, **_partition(layers, layer, day), **of_tables[spec.name]}
                 yield dg.AssetMaterialization(spec.name, partition=day.isoformat(), metadata=metadata)
 
 
-def _newest_day(layers: DrainedTables, layer: str) -> list[date]:
+def _evaluation(silver: dg.AssetKey, day: date, judged: _Judged) -> dg.AssetCheckEvaluation:
+    faults = {f"{column}: {check}": count for (column, check), count in sorted(judged.faults.items())}
+    return dg.AssetCheckEvaluation(
+        asset_key=silver,
+        check_name=checks.NAME,
+        partition=day.isoformat(),
+        passed=not faults,
+        description=checks.sentence(judged.rows, judged.faults.total(), f"of {day} in this run of the drain"),
+        metadata={
+            "rows judged in this run": dg.MetadataValue.int(judged.rows),
+            "faults": dg.MetadataValue.json(faults),
+        },
+    )
+
+
+def _newest_day(layers: DrainedTables, layer: str) -> date | None:
     try:
-        days = {each.day for each in layers.files(layer)}
+        newest = max((each.day for each in layers.files(layer)), default=None)
     except Exception:  # as of a lag
         log.exception("newest day not known", table=layers.specs[layer].name)
-        return []
-    return [max(days)] if days and is_day_of_data(max(days)) else []
+        return None
+    return newest if newest is not None and is_day_of_data(newest) else None
 
 
 def _partition(layers: DrainedTables, layer: str, day: date) -> dict[str, Any]:

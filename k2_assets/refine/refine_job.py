@@ -9,7 +9,6 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from k2_assets import rest_routes
 from k2_assets.gold.checks import GoldCheck
 from k2_assets.gold.day_report import SEQUENCE
 from k2_assets.kept_runs.kept_job import kept_job
@@ -18,6 +17,7 @@ from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.check_evaluations import log_events
 from k2_assets.refine.refine_loop import Refine
 from k2_assets.refine.refine_report import Reporter
+from k2_assets.rest_routes import RouteReports
 from k2_core.logs import logger
 from k2_core.settings import Settings
 
@@ -59,15 +59,14 @@ def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Ev
     refine = Refine(lake, context.run_id, stop)
     instance, interval_s = context.instance, lake.settings.refine.report_interval_s
     reporter = Reporter(refine, interval_s, partial(reported, instance), partial(has_failed, instance))
-    routes_reported = False
+    routes = RouteReports(lake)
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)
         log_events(context, reporter.due())
-        if refreshed is None and not routes_reported:  # once in a run, after its first look
+        if refreshed is None:
             try:
-                log_events(context, rest_routes.reports(lake))
+                log_events(context, routes.due())
             except Exception:  # as of any report
                 log.exception("routes not reported")
-            routes_reported = True
     return lambda: log_events(context, reporter.due(now=True))

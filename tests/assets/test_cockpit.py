@@ -17,6 +17,7 @@ from k2_assets.gold.candle_chart import draw
 from k2_assets.gold.day_report import facts
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.lake_resource import Lake
+from k2_assets.rest_routes import ROUTES, RouteReports
 from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_TABLES, GOLD_TRADES
 from tests.assets.lakes import DAY, NOON, SILVER, SmallLake, a_trade, trades_of
 
@@ -96,13 +97,23 @@ def test_a_picture_of_one_candle_or_of_thousands_has_some_kilobytes() -> None:
 
 
 def test_routes_report_from_when_on_and_until_when_they_have_rows(gold: Lake) -> None:
-    events = {event.asset_key.to_user_string(): event for event in rest_routes.reports(gold)}
+    events = {event.asset_key.to_user_string(): event for event in RouteReports(gold).due()}
 
-    assert set(events) == {route.key.to_user_string() for route in rest_routes.ROUTES}
+    assert set(events) == {route.key.to_user_string() for route in ROUTES}
     assert events["rest/v1/trades"].metadata["rows"].value == 100
     assert events["rest/v1/trades"].metadata["oldest row"].value == NOON.timestamp()
     assert events["rest/v1/ohlcv/1d"].metadata["rows"].value == 2
 
 
-def test_routes_of_an_empty_lake_report_nothing(lake: SmallLake) -> None:
-    assert list(rest_routes.reports(Lake(lake.settings))) == []
+def test_routes_are_reported_once_in_a_run_and_as_soon_as_there_are_rows(
+    lake: SmallLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_routes, "_LOOK_S", 0.0)
+    opened = Lake(lake.settings)
+    routes = RouteReports(opened)
+    assert list(routes.due()) == []
+    lake.append(SILVER, [a_trade(1)])
+    GoldDay(opened, GOLD_TRADES.name, DAY).rebuild()
+
+    assert {event.asset_key.to_user_string() for event in routes.due()} == {"rest/v1/trades", "rest/v1/symbols"}
+    assert list(routes.due()) == []

@@ -12,6 +12,7 @@ from k2_assets.drain.drain_report import Reporter
 from k2_assets.drain.topic_lane import Committed, Lane
 from k2_assets.kafka.topic_reader import Messages
 from k2_assets.topic_tables.drained_tables import Batch, Rows
+from k2_assets.topic_tables.event_tables import EventLayers
 from k2_assets.topic_tables.frame_tables import Layers
 from k2_core.offsets import Offsets
 from k2_core.venues import binance
@@ -87,6 +88,8 @@ def test_a_quiet_topic_is_reported_only_while_kafka_has_no_more(lake: SmallLake)
     assert set(reported(reporter)) == {TRADES_TOPIC}, "no table has a day yet"
     add(reporter, lane, at(NOON_MS, 1))
     reported(reporter)
+    results = [each for each in reporter.due() if isinstance(each, dg.AssetCheckEvaluation)]
+    assert [(each.partition, each.passed) for each in results] == [(DAY.isoformat(), True)], "newer than the report"
 
     shown = reported(reporter)
     assert set(shown) == {TRADES_TOPIC, BRONZE, SILVER}
@@ -111,9 +114,36 @@ def test_rejected_is_reported_once_in_a_run_though_nothing_more_is_rejected(lake
     assert REJECTED not in reported(reporter)
 
 
+def test_a_venue_of_which_nothing_was_ever_rejected_is_reported_so(lake: SmallLake) -> None:
+    lane, reporter = ALane(lake), Reporter(0)
+    add(reporter, lane, at(NOON_MS, 1))
+
+    assert reported(reporter)[REJECTED] == {
+        "rows": 0,
+        "dagster/partition_row_count": 0,
+        "files of the day": 0,
+        "bytes of the day": 0,
+        "rejected by reason": {},
+    }
+
+
 def test_tables_that_cannot_be_read_end_no_run(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
     lane, reporter = ALane(lake), Reporter(0)
     add(reporter, lane, at(NOON_MS, 1))
     monkeypatch.setattr(lane.layers, "files", lambda *_: 1 / 0)
 
     assert reported(reporter)[SILVER]["rows"] == 1
+
+
+def test_a_quiet_topic_does_not_keep_the_others_waiting_for_their_first_report(lake: SmallLake) -> None:
+    lane, reporter = ALane(lake), Reporter(3600)
+    quiet = SimpleNamespace(layers=EventLayers(lake.catalog, lake.namespace), reader=lane.reader)
+    reporter.see(cast(Lane, quiet))
+    reporter.see(cast(Lane, lane))
+    assert reported(reporter) == {}
+
+    add(reporter, lane, at(NOON_MS, 1))
+    assert set(reported(reporter)) == {TRADES_TOPIC, BRONZE, SILVER, REJECTED}
+    add(reporter, lane, at(NOON_MS, 2))
+    assert reported(reporter) == {}
+    assert set(reported(reporter, now=True)) == {TRADES_TOPIC, BRONZE, SILVER}
