@@ -26,6 +26,7 @@ from k2_assets.reference.assets import reference_instruments, register_job, regi
 from k2_assets.reference.checks import one_version_at_a_time
 from k2_assets.reference.register_sensor import register_sensor
 from k2_assets.refine.refine_job import refine_job
+from k2_assets.rest_routes import route_assets
 from k2_assets.silver.assets import silver_assets
 from k2_assets.silver.checks import reject_rate_check, silver_balance, silver_check
 from k2_assets.silver.epochs_sensor import epochs_sensor
@@ -50,7 +51,14 @@ def build_definitions(settings: Settings, first: date) -> dg.Definitions:
     ]
     balance = balance_job(balances)
     return dg.Definitions(
-        assets=[reference_instruments, retention, *drained, *feed_event_assets(days), *gold_assets(days)],
+        assets=[
+            reference_instruments,
+            retention,
+            *drained,
+            *feed_event_assets(days),
+            *gold_assets(days),
+            *route_assets(settings),
+        ],
         asset_checks=[
             *(
                 make(venue, data, days)

@@ -1,12 +1,15 @@
 """Ask Dagster's webserver by the GraphQL of its pages: list assets, launch a backfill, follow its progress."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any, Final
 
 import httpx
 
 from k2_core.errors import PartAway, PartError
+from k2_stack.backfill_chart import Run
 
 _TIMEOUT_S: Final = 300.0  # on a busy machine; a server that is not there refuses at once
 _ASSETS: Final = """
@@ -40,10 +43,39 @@ query ($id: String!) {
   }
 }
 """
-_FAILED: Final = """
+_RUNS: Final = """
 query ($id: String!) {
   partitionBackfillOrError(backfillId: $id) {
-    ... on PartitionBackfill { runs { id status tags { key value } } }
+    ... on PartitionBackfill { runs { id status tags { key value } assetSelection { path } } }
+  }
+}
+"""
+_REPORTED: Final = """
+query ($run: ID!) {
+  runOrError(runId: $run) { ... on Run { assetMaterializations { partition assetKey { path } } } }
+}
+"""
+_AGAIN: Final = """
+mutation ($params: ReexecutionParams!) {
+  reexecutePartitionBackfill(reexecutionParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on UnauthorizedError { message }
+    ... on PythonError { message }
+  }
+}
+"""
+_SELECTED: Final = """
+query ($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { assetSelection { path } } }
+}
+"""
+_TARGETED: Final = """
+query ($id: String!, $key: AssetKeyInput!) {
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill {
+      partitionsTargetedForAssetKey(assetKey: $key) { partitionKeys ranges { start end } }
+    }
   }
 }
 """
@@ -59,6 +91,8 @@ query ($run: ID!, $after: String) {
   }
 }
 """
+_STARTED_AGAIN: Final = "dagster/auto_retry_run_id"
+_ENDED: Final = {"SUCCESS", "FAILURE", "CANCELED"}
 MAX_RETRIES: Final = "dagster/max_retries"
 _RETRIES: Final = 2  # of a run that did not start, or whose process was killed
 MARKED_FAILED: Final = "This run has been marked as failed from outside the execution context."
@@ -127,12 +161,54 @@ class DagsterPages:
             # Dagster starts a run again that did not start, or whose process was killed; not one that failed by itself.
             "tags": [{"key": MAX_RETRIES, "value": str(_RETRIES)}],
         }
-        answer = self._ask(_LAUNCH, params=params)["launchPartitionBackfill"]
-        if "backfillId" not in answer:
-            msg = f"Dagster refuses the backfill: {answer.get('message', answer['__typename'])}"
-            raise PartError(msg)
-        backfill_id: str = answer["backfillId"]
-        return backfill_id
+        return _launched(self._ask(_LAUNCH, params=params)["launchPartitionBackfill"])
+
+    def launch_failed(self, backfill_id: str) -> str:
+        """Launch a backfill of what another one did not rebuild, and return its id.
+
+        Raises:
+            PartError: Dagster refused it: there is no such backfill, it still runs, or nothing of it failed.
+        """
+        params = {"parentRunId": backfill_id, "strategy": "FROM_FAILURE"}
+        return _launched(self._ask(_AGAIN, params=params)["reexecutePartitionBackfill"])
+
+    def targeted(self, backfill_id: str) -> dict[str, list[str]]:
+        """Return the days that a backfill is to rebuild, of each asset."""
+        found = {}
+        for key in self._ask(_SELECTED, id=backfill_id)["partitionBackfillOrError"]["assetSelection"]:
+            answer = self._ask(_TARGETED, id=backfill_id, key={"path": key["path"]})["partitionBackfillOrError"]
+            partitions = answer["partitionsTargetedForAssetKey"] or {}
+            days = list(partitions.get("partitionKeys") or ())
+            for span in partitions.get("ranges") or ():
+                first, last = (date.fromisoformat(span[end]) for end in ("start", "end"))
+                days += [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+            found[_name(key)] = days
+        return found
+
+    def runs(self, backfill_id: str, known: Mapping[str, Run]) -> dict[str, Run]:
+        """Return the runs of a backfill by their ids, without those that were started again.
+
+        Args:
+            backfill_id: of the backfill.
+            known: what an earlier call returned: of a run that had ended then nothing is asked.
+        """
+        found = {}
+        for run in self._ask(_RUNS, id=backfill_id)["partitionBackfillOrError"]["runs"]:
+            tags, status = {tag["key"]: tag["value"] for tag in run["tags"]}, run["status"]
+            if _STARTED_AGAIN in tags:
+                continue
+            before = known.get(run["id"])
+            if before is not None and before.status == status and status in _ENDED:
+                found[run["id"]] = before
+                continue
+            events: list[dict[str, Any]] = []
+            if status in {"STARTED", "CANCELING", *_ENDED}:
+                events = self._ask(_REPORTED, run=run["id"])["runOrError"].get("assetMaterializations", [])
+            reported = frozenset((_name(event["assetKey"]), event["partition"]) for event in events)
+            first, last = _days_of(tags)
+            assets = tuple(map(_name, run["assetSelection"] or ()))
+            found[run["id"]] = Run(run["id"], status, assets, first, last, reported)
+        return found
 
     def progress(self, backfill_id: str) -> Progress:
         """Return how far a backfill is.
@@ -156,12 +232,12 @@ class DagsterPages:
     def failures(self, backfill_id: str) -> list[Failure]:
         """Return why the runs of a backfill failed, in order of their days; without those that were started again."""
         failed = []
-        for run in self._ask(_FAILED, id=backfill_id)["partitionBackfillOrError"]["runs"]:
+        for run in self._ask(_RUNS, id=backfill_id)["partitionBackfillOrError"]["runs"]:
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-            if run["status"] not in {"FAILURE", "CANCELED"} or "dagster/auto_retry_run_id" in tags:
+            if run["status"] not in {"FAILURE", "CANCELED"} or _STARTED_AGAIN in tags:
                 continue
-            first, last = (tags.get(f"dagster/asset_partition_range_{end}", "") for end in ("start", "end"))
-            days = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
+            first, last = _days_of(tags)
+            days = first if first == last else f"{first} to {last}"
             # All pages of its events: the log of many days has thousands, and why it failed comes last.
             events: list[dict[str, Any]] = []
             page: dict[str, Any] = {"cursor": None, "hasMore": True}
@@ -184,6 +260,21 @@ class DagsterPages:
             raise PartError(msg)
         data: dict[str, Any] = found["data"]
         return data
+
+
+def _launched(answer: dict[str, Any]) -> str:
+    if "backfillId" not in answer:
+        msg = f"Dagster refuses the backfill: {_sentence(answer.get('message', answer['__typename']))}"
+        raise PartError(msg)
+    backfill_id: str = answer["backfillId"]
+    return backfill_id
+
+
+def _days_of(tags: Mapping[str, str]) -> tuple[str, str]:
+    """Return the first and the last day of a run."""
+    if day := tags.get("dagster/partition"):
+        return day, day
+    return tags.get("dagster/asset_partition_range_start", ""), tags.get("dagster/asset_partition_range_end", "")
 
 
 def _failure_of(events: list[dict[str, Any]], days: str, status: str) -> Failure:

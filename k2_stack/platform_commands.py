@@ -130,21 +130,35 @@ class Day(click.ParamType[date]):
 
 
 @click.command()
-@click.argument("asset")
-@click.option("--from", "first", type=Day(), required=True, help="first day (UTC)")
-@click.option("--to", "last", type=Day(), required=True, help="last day, inclusive")
+@click.argument("asset", required=False)
+@click.option("--from", "first", type=Day(), help="first day (UTC)")
+@click.option("--to", "last", type=Day(), help="last day, inclusive")
 @click.option("--with-downstream", is_flag=True, help="also rebuild everything that is derived from ASSET, in order")
-def backfill(asset: str, first: date, last: date, with_downstream: bool) -> None:
+@click.option("--failed-of", metavar="BACKFILL", help="rebuild only what that backfill did not; without ASSET and days")
+def backfill(
+    asset: str | None, first: date | None, last: date | None, with_downstream: bool, failed_of: str | None
+) -> None:
     """Rebuild the days of ASSET: bronze from Kafka, silver from bronze, gold from silver, candles from gold.
 
     The platform of this home must run. Ctrl-C ends only the waiting: the backfill goes on in Dagster.
     """
-    if first > last:
-        msg = f"--from {first} is later than --to {last}"
-        raise click.UsageError(msg)
     from k2_core.settings import load_settings
     from k2_stack import backfill as days
 
+    if failed_of is not None:
+        if asset or first or last or with_downstream:
+            msg = "--failed-of names the backfill whose assets and days it takes: give no others"
+            raise click.UsageError(msg)
+        days.backfill_failed(load_settings(), failed_of)
+        return
+    if asset is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'ASSET'")
+    if first is None or last is None:
+        missing = "'--from'" if first is None else "'--to'"
+        raise click.MissingParameter(param_type="option", param_hint=missing)
+    if first > last:
+        msg = f"--from {first} is later than --to {last}"
+        raise click.UsageError(msg)
     days.backfill(load_settings(), asset, first, last, with_downstream=with_downstream)
 
 

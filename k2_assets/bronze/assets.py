@@ -7,9 +7,11 @@ import dagster as dg
 from pydantic import Field
 
 from k2_assets.bronze.reconcile import Counts, reconcile_day
+from k2_assets.decode.feed_event_rows import event_rows
 from k2_assets.kafka.schema_lookup import SchemaLookup
+from k2_assets.kafka.topic_reader import KafkaReader
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.asset_metadata import OWNERS, code_reference, shown_as, topic_key
 from k2_assets.orchestration.check_evaluations import evaluation
 from k2_assets.orchestration.verdict import counted
 from k2_core import clock, topics
@@ -37,7 +39,7 @@ def bronze_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetS
         topic = topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE)
         carries = "trades, and whatever is not a quote" if data == "trades" else "quotes"
         doc = f"Kafka topic `{topic}`: {venue.VENUE}'s WebSocket frames, verbatim, in Avro envelopes: {carries}."
-        assets += [_kafka(topic, doc), _compared(venue, data, days)]
+        assets += [_kafka(topic, doc, venue=venue.VENUE, data=data), _compared(venue, data, days)]
     return assets
 
 
@@ -47,23 +49,25 @@ def feed_event_assets(days: dg.PartitionsDefinition) -> list[dg.AssetSpec]:
     spec = BRONZE_FEED_EVENTS
     written = dg.AssetSpec(
         spec.name,
-        deps=[_key(topics.FEED_EVENTS)],
+        deps=[topic_key(topics.FEED_EVENTS)],
         description=f"{spec.doc} Written by the drain.",
-        group_name="bronze",
         kinds={"iceberg", "parquet"},
-        owners=OWNERS,
         partitions_def=days,
-        metadata=spec_metadata(spec),
+        **shown_as(spec, "bronze", event_rows, data="feed-events"),
     )
-    return [_kafka(topics.FEED_EVENTS, doc), written]
+    return [_kafka(topics.FEED_EVENTS, doc, data="feed-events"), written]
 
 
-def _kafka(topic: str, description: str) -> dg.AssetSpec:
-    return dg.AssetSpec(_key(topic), description=description, group_name="bronze", kinds={"kafka"}, owners=OWNERS)
-
-
-def _key(topic: str) -> dg.AssetKey:
-    return dg.AssetKey(["kafka", topic.replace(".", "_")])
+def _kafka(topic: str, description: str, **tags: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        topic_key(topic),
+        description=f"{description} The drain reports here how far it has read: offsets, and the lag in messages.",
+        group_name="kafka",
+        kinds={"kafka"},
+        owners=OWNERS,
+        tags={"layer": "kafka", **tags},
+        metadata={"topic": topic, **code_reference(KafkaReader.read)},
+    )
 
 
 def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -96,11 +100,9 @@ def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Ass
 
     as_asset = dg.asset(
         key=spec.name,
-        deps=[_key(topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))],
+        deps=[topic_key(topics.raw_topic(venue.ASSET_CLASS, data, venue.VENUE))],
         description=f"{spec.doc} Written by the drain; a run adds what Kafka still has of its day and bronze lacks.",
-        group_name="bronze",
         kinds={"iceberg", "parquet"},
-        owners=OWNERS,
         partitions_def=days,
         check_specs=[
             dg.AssetCheckSpec(
@@ -112,7 +114,7 @@ def _compared(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Ass
             )
         ],
         pool=spec.name,
-        metadata=spec_metadata(spec),
+        **shown_as(spec, "bronze", reconcile_day, venue=venue.VENUE, data=data),
     )
     made: dg.AssetsDefinition = as_asset(bronze)
     return made

@@ -30,6 +30,7 @@ def _drain_until(
 ) -> Callable[[], None]:
     reporter = Reporter(lake.settings.drain.report_interval_s)
     for lane, committed in drain(lake, venues, context.run_id, stop):
+        reporter.see(lane)
         if committed is not None:
             reporter.add(lane, committed)
             frames, seconds = committed.batch.bronze.num_rows, round(committed.seconds, 3)

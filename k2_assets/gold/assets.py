@@ -8,10 +8,10 @@ import dagster as dg
 from k2_assets.gold.day_report import facts
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.asset_metadata import shown_as
 from k2_assets.orchestration.run_days import rebuild_each
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_TABLES
+from k2_core.lake.tables import GOLD, GOLD_TABLES
 from k2_core.timeframes import ONE_MINUTE
 
 _FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=12), warn_window=timedelta(minutes=6))
@@ -21,9 +21,11 @@ _FRESH_WIDER: Final = dg.FreshnessPolicy.time_window(
 """Candles of more than a minute are reported a third as often."""
 # Dagster puts assets of one policy into one run, in which candles of no day would start when one day of trades fails.
 # So candles have another policy than trades.
+_DATA: Final[dict[str, str]] = {spec.name: data for data, spec in GOLD.items()}
 _DAYS_A_RUN, _DAYS_OF_CANDLES_A_RUN = 30, 31
 _FIRST_COPY: Final = "Of several copies the first that was received is kept."
 _COMPLETE: Final = "Each candle says whether it is complete."
+_FRESH_MEANS: Final = "Fresh: it was lately refreshed, or found to have all that the layer below has."
 
 
 def gold_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -33,6 +35,9 @@ def gold_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
 
 def _asset(spec: TableSpec, days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     days_a_run = _DAYS_A_RUN if spec.timeframe is None else _DAYS_OF_CANDLES_A_RUN
+    tags = (
+        {"data": _DATA[spec.name]} if spec.timeframe is None else {"data": "candles", "timeframe": spec.timeframe.name}
+    )
 
     @dg.asset(
         key=spec.name,
@@ -40,12 +45,10 @@ def _asset(spec: TableSpec, days: dg.PartitionsDefinition) -> dg.AssetsDefinitio
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=days_a_run),
         freshness_policy=_FRESH if spec.timeframe in {None, ONE_MINUTE} else _FRESH_WIDER,
-        group_name="gold",
         kinds={"iceberg", "polars"},
-        owners=OWNERS,
         pool=spec.name,
-        description=f"{spec.doc} {_FIRST_COPY if spec.timeframe is None else _COMPLETE}",
-        metadata=spec_metadata(spec),
+        description=f"{spec.doc} {_FIRST_COPY if spec.timeframe is None else _COMPLETE} {_FRESH_MEANS}",
+        **shown_as(spec, "gold", GoldDay.rebuild, **tags),
     )
     def gold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> None:
         """Rebuild each day from all that the layer below has."""

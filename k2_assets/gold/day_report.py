@@ -3,14 +3,14 @@
 from datetime import date
 from typing import Any, Final
 
-import dagster as dg
 import polars as pl
 
+from k2_assets.gold.candle_chart import charted
 from k2_assets.gold.gold_day import GoldDay
 from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files, read_files
-from k2_assets.orchestration.asset_metadata import ROW_COUNT, markdown_table, microseconds
+from k2_assets.orchestration.asset_metadata import NEWEST_ROW, ROW_COUNT, markdown_table, microseconds, of_partition
 from k2_core.lake.tables import GOLD_TABLES
 
 _NEWEST: Final = (
@@ -43,15 +43,15 @@ def facts(gold: GoldDay, counts: RefreshCounts) -> dict[str, Any]:
             "newest candles": markdown_table(newest, _NEWEST),
         }
     files = live_files(gold.lake.table(gold.table), gold.spec.partition_by, day=gold.day)
-    rows, last_us = sum(each.rows for each in files), max((each.last_us for each in files), default=0)
-    if gold.spec.timeframe is not None:  # a partition may be of a month
-        rows = candles.height
-        last_us = max(candles["window_start"].to_physical().to_list(), default=0)
-    shown[ROW_COUNT] = dg.MetadataValue.int(rows)
-    shown["files of the day"] = dg.MetadataValue.int(len(files))
-    if rows:
-        shown["newest row"] = microseconds(last_us)
-        shown[SEQUENCE] = dg.MetadataValue.int(max(each.sequence for each in files))
+    shown |= of_partition(files, gold.spec)
+    if gold.spec.partition_unit != "day":
+        shown[ROW_COUNT] = candles.height
+    if shown[ROW_COUNT]:
+        shown[SEQUENCE] = max(each.sequence for each in files)
+    if candles.height:
+        shown[NEWEST_ROW] = microseconds(max(candles["window_start"].to_physical().to_list()))
+        if chart := charted(gold.lake, gold.spec):
+            shown["chart"] = chart
     return shown
 
 

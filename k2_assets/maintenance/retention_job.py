@@ -9,7 +9,7 @@ from pydantic import Field
 
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.maintenance.retention import Removal, TableRetention
-from k2_assets.orchestration.asset_metadata import OWNERS, markdown_table
+from k2_assets.orchestration.asset_metadata import OWNERS, code_reference, markdown_table
 from k2_assets.orchestration.run_tags import UNFINISHED
 from k2_core.lake.removed_days import RemovedDays
 from k2_core.lake.retention_policy import policies
@@ -54,6 +54,8 @@ def report(removals: list[Removal]) -> pl.DataFrame:
     group_name="maintenance",
     kinds={"iceberg"},
     owners=OWNERS,
+    tags={"layer": "maintenance", "data": "all"},
+    metadata=code_reference(TableRetention.run),
     pool=ASSET,
     description="Removes the days of bronze, silver and candles that the `rolling` profile no longer keeps. A run by "
     "hand only reports what would go, unless its config says `dry_run: false`; a schedule removes it every night.",

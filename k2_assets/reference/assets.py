@@ -7,7 +7,7 @@ import dagster as dg
 
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files, read_files
-from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.asset_metadata import shown_as
 from k2_assets.reference.register_refresh import VenueRefresh
 from k2_core.lake.tables import REFERENCE_INSTRUMENTS
 from k2_core.venues import VENUES
@@ -18,13 +18,11 @@ _NAME: Final = REFERENCE_INSTRUMENTS.name
 
 @dg.asset(
     key=_NAME,
-    group_name="reference",
     kinds={"iceberg", "rest"},
-    owners=OWNERS,
     pool=_NAME,
     description=f"{REFERENCE_INSTRUMENTS.doc} Fetched from the venues' REST interfaces. A change begins a new version "
     "and ends the one before; the new one holds from two minutes after it was fetched.",
-    metadata=spec_metadata(REFERENCE_INSTRUMENTS),
+    **shown_as(REFERENCE_INSTRUMENTS, "reference", VenueRefresh.run, data="instruments"),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=2)),
 )
 def reference_instruments(

@@ -17,7 +17,11 @@ from k2_assets.lake.lake_resource import Lake
 from k2_assets.orchestration.check_evaluations import log_events
 from k2_assets.refine.refine_loop import Refine
 from k2_assets.refine.refine_report import Reporter
+from k2_assets.rest_routes import RouteReports
+from k2_core.logs import logger
 from k2_core.settings import Settings
+
+log = logger(__name__)
 
 
 def refine_job(settings: Settings) -> dg.JobDefinition:
@@ -55,8 +59,14 @@ def _refine_until(context: dg.OpExecutionContext, lake: Lake, stop: threading.Ev
     refine = Refine(lake, context.run_id, stop)
     instance, interval_s = context.instance, lake.settings.refine.report_interval_s
     reporter = Reporter(refine, interval_s, partial(reported, instance), partial(has_failed, instance))
+    routes = RouteReports(lake)
     for refreshed in refine.steps():
         if refreshed is not None:
             reporter.add(refreshed)
         log_events(context, reporter.due())
+        if refreshed is None:
+            try:
+                log_events(context, routes.due())
+            except Exception:  # as of any report
+                log.exception("routes not reported")
     return lambda: log_events(context, reporter.due(now=True))

@@ -1,23 +1,26 @@
 """Silver in the asset graph. The drain fills it from bronze's frames; a run rebuilds a day of it from them."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final
 
 import dagster as dg
 
+from k2_assets.decode.silver_rows import rejected_rows
 from k2_assets.kafka.schema_lookup import SchemaLookup
 from k2_assets.lake.lake_resource import Lake
-from k2_assets.orchestration.asset_metadata import OWNERS, spec_metadata
+from k2_assets.orchestration.asset_metadata import shown_as
 from k2_assets.orchestration.run_days import rebuild_each
 from k2_assets.silver.rebuild_day import rebuild_day
 from k2_core.lake import tables
-from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import DATA
 from k2_core.registry import Registry
 from k2_core.venues.routing import Data
 from k2_core.venues.venue_protocol import Venue
 
 _DAYS_A_RUN: Final = 7
+# A drain reports every ten minutes what it committed, and that nothing waits when nothing came.
+_FRESH: Final = dg.FreshnessPolicy.time_window(fail_window=timedelta(minutes=30), warn_window=timedelta(minutes=15))
+_FRESH_MEANS: Final = "Fresh: within 15 minutes the drain has stored rows here, or has seen that Kafka has no more."
 
 
 def silver_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetSpec | dg.AssetsDefinition]:
@@ -29,7 +32,10 @@ def silver_assets(venue: Venue, days: dg.PartitionsDefinition) -> list[dg.AssetS
         dg.AssetSpec(
             rejected.name,
             description=description,
-            **_shown(rejected, [tables.bronze(venue.VENUE, data).name for data in DATA], days),
+            deps=rejected.made_from,
+            kinds={"iceberg", "parquet"},
+            partitions_def=days,
+            **shown_as(rejected, "silver", rejected_rows, venue=venue.VENUE, data="rejected"),
         ),
     ]
 
@@ -59,21 +65,15 @@ def _rebuilt(venue: Venue, data: Data, days: dg.PartitionsDefinition) -> dg.Asse
 
     as_asset = dg.asset(
         key=spec.name,
-        description=f"{spec.doc} The drain writes it; a run rebuilds its day from bronze, with the current parser.",
+        deps=spec.made_from,
+        kinds={"iceberg", "parquet"},
+        partitions_def=days,
+        description=f"{spec.doc} The drain writes it; a run rebuilds its day from bronze, with the current parser. "
+        f"{_FRESH_MEANS}",
         pool=spec.name,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=_DAYS_A_RUN),
-        **_shown(spec, [tables.bronze(venue.VENUE, data).name], days),
+        freshness_policy=_FRESH,
+        **shown_as(spec, "silver", rebuild_day, venue=venue.VENUE, data=data),
     )
     asset: dg.AssetsDefinition = as_asset(silver)
     return asset
-
-
-def _shown(spec: TableSpec, sources: list[str], days: dg.PartitionsDefinition) -> dict[str, Any]:
-    return {
-        "deps": sources,
-        "group_name": "silver",
-        "kinds": {"iceberg", "parquet"},
-        "owners": OWNERS,
-        "partitions_def": days,
-        "metadata": spec_metadata(spec),
-    }

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Final
 
 import pyarrow as pa
@@ -18,9 +19,11 @@ from k2_assets.kafka.topic_reader import Messages
 from k2_assets.kafka.writer_schema import WriterSchema
 from k2_assets.lake.commits import arrow_schema, commit_drained
 from k2_assets.lake.data_files import write_files
+from k2_assets.lake.source_files import live_files
 from k2_assets.topic_tables.faulty_messages import attempt, culprits, harmless_row
 from k2_core import clock
 from k2_core.crash_points import reach
+from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
 from k2_core.offsets import Offsets
 
@@ -86,6 +89,10 @@ class DrainedTables(ABC):
     def vector(self, layer: str) -> Offsets:
         """Return the vector that a layer's table carries, as last loaded."""
         return Offsets.from_properties(self._tables[layer].properties)
+
+    def files(self, layer: str, day: date | None = None) -> list[LakeFile]:
+        """Return the files of a layer's table that hold rows of a day, or all of them, as last loaded or committed."""
+        return live_files(self._tables[layer], self.specs[layer].partition_by, day=day)
 
     @property
     def drained(self) -> Offsets:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.checks import gold_checks
@@ -82,7 +83,10 @@ def test_a_bad_day_stops_no_other_and_the_run_fails_naming_it(lake: SmallLake, m
     with dg.DagsterInstance.ephemeral() as instance:
         done = run(lake, instance, GOLD_TRADES.name)
         seen = reported(instance, GOLD_TRADES.name)
+        shown = instance.get_status_by_partition(dg.AssetKey(GOLD_TRADES.name), list(map(str, DAYS)), PARTITIONS)
 
+    assert shown is not None
+    assert {day for day, status in shown.items() if status is AssetPartitionStatus.FAILED} == {str(DAYS[1])}
     assert not done.success
     assert sorted(row["trade_id"] for row in lake.gold().values()) == ["1", "3", "4"]
     assert seen == [DAYS[0], DAYS[2], DAYS[3]]

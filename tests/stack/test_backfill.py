@@ -48,6 +48,8 @@ class Dagster(BaseHTTPRequestHandler):
     launched: ClassVar[list[dict[str, Any]]] = []
     runs: ClassVar[list[dict[str, Any]]] = []
     events: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+    reported: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+    again: ClassVar[dict[str, str]] = {}
 
     def do_POST(self) -> None:  # the base class's name
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -61,18 +63,34 @@ class Dagster(BaseHTTPRequestHandler):
         if "assetNodes" in query:
             nodes = [a_node(SILVER, GOLD, "outside"), a_node(GOLD, CANDLES), a_node(CANDLES)]
             return {"assetNodes": [*nodes, a_node("outside", materializable=False)]}
-        if "partitionKeys" in query:
+        if "partitionKeys } }" in query:
             return {"assetNodeOrError": {"partitionKeys": ["2024-08-08", "2024-08-09", "2024-08-10"]}}
         if "launchPartitionBackfill" in query:
             self.launched.append(variables["params"])
             return {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}}
         if "runs {" in query:
             return {"partitionBackfillOrError": {"runs": self.runs}}
+        if "assetBackfillData" in query:
+            return {"partitionBackfillOrError": self.progress.pop(0)}
+        return self.answer_again(query, variables)
+
+    def answer_again(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Answer what is asked about runs, and to rebuild what failed."""
         if "logsForRun" in query:
             events, at = self.events[variables["run"]], int(variables["after"] or 0)
             page = {"events": events[at : at + 1], "cursor": str(at + 1), "hasMore": at + 1 < len(events)}
             return {"logsForRun": page}
-        return {"partitionBackfillOrError": self.progress.pop(0)}
+        if "reexecutePartitionBackfill" in query:
+            self.launched.append(variables["params"])
+            return {"reexecutePartitionBackfill": self.again}
+        if "runOrError" in query:
+            return {"runOrError": {"assetMaterializations": self.reported.get(variables["run"], [])}}
+        if "partitionsTargetedForAssetKey" not in query:
+            return {"partitionBackfillOrError": {"assetSelection": [{"path": [SILVER]}, {"path": [GOLD]}]}}
+        targeted: dict[str, Any] = {"partitionKeys": None, "ranges": [{"start": "2024-08-09", "end": "2024-08-10"}]}
+        if variables["key"]["path"] == [GOLD]:
+            targeted = {"partitionKeys": ["2024-08-10"], "ranges": None}
+        return {"partitionBackfillOrError": {"partitionsTargetedForAssetKey": targeted}}
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -80,7 +98,12 @@ class Dagster(BaseHTTPRequestHandler):
 
 def a_run(day: str, status: str = "FAILURE", **tags: str) -> dict[str, Any]:
     named = {"dagster/partition": day} | {key.replace("_", "/", 1): value for key, value in tags.items()}
-    return {"id": day, "status": status, "tags": [{"key": key, "value": value} for key, value in named.items()]}
+    return {
+        "id": day,
+        "status": status,
+        "tags": [{"key": key, "value": value} for key, value in named.items()],
+        "assetSelection": [{"path": [SILVER]}],
+    }
 
 
 def an_error(*messages: str) -> dict[str, Any]:
@@ -121,6 +144,8 @@ def a_dagster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[
     monkeypatch.setenv("K2_HOME", str(tmp_path))
     monkeypatch.setattr("k2_stack.backfill._POLL_S", 0.01)
     Dagster.launched.clear()
+    monkeypatch.setattr(Dagster, "reported", {})
+    monkeypatch.setattr(Dagster, "runs", [])
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     with running_home(Settings(home=tmp_path), **{"dagster-webserver": f"http://127.0.0.1:{server.server_port}"}):
@@ -301,3 +326,51 @@ def stopped_home(home: Path, url: str) -> Path:
     """Make a home whose platform held that port before it ended."""
     with running_home(Settings(home=home), **{"dagster-webserver": url}):
         return home
+
+
+def test_what_failed_is_named_by_days_with_the_command_that_rebuilds_it(dagster: type[Dagster]) -> None:
+    dagster.progress = [a_progress("COMPLETED_FAILED", 2, 1, 1)]
+    both = {"dagster_asset_partition_range_start": "2024-08-09", "dagster_asset_partition_range_end": "2024-08-10"}
+    dagster.runs = [a_run("2024-08-09", **both) | {"tags": tags_of(both)}]
+    dagster.reported = {"2024-08-09": [{"partition": "2024-08-09", "assetKey": {"path": [SILVER]}}]}
+    dagster.events = {"2024-08-09": [STEP_FAILED]}
+
+    done = backfill(SILVER, *DAYS)
+
+    assert done.stdout.splitlines()[-2:] == [
+        f"not rebuilt: {SILVER}: 2024-08-10",
+        "to rebuild these days alone: k2 backfill --failed-of abc",
+    ]
+
+
+def tags_of(named: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": key.replace("_", "/", 1), "value": value} for key, value in named.items()]
+
+
+def test_what_a_backfill_did_not_rebuild_can_be_rebuilt_alone(dagster: type[Dagster]) -> None:
+    dagster.again = {"__typename": "LaunchBackfillSuccess", "backfillId": "next"}
+    dagster.progress = [a_progress("COMPLETED_SUCCESS", 3, 3, 0)]
+
+    done = backfill("--failed-of", "abc")
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"{SILVER}, {GOLD}: 3 partitions that abc did not rebuild; http")
+    assert dagster.launched == [{"parentRunId": "abc", "strategy": "FROM_FAILURE"}]
+
+
+def test_a_backfill_of_which_nothing_failed_is_refused_in_a_sentence(dagster: type[Dagster]) -> None:
+    said = "dagster._core.errors.DagsterInvariantViolationError: Cannot re-execute from failure: nothing is missing.\n"
+    dagster.again = {"__typename": "PythonError", "message": said}
+
+    done = backfill("--failed-of", "abc")
+
+    assert done.exit_code == 1
+    assert done.stderr == "k2: Dagster refuses the backfill: Cannot re-execute from failure: nothing is missing.\n"
+
+
+def test_failed_of_takes_no_other_days(dagster: type[Dagster]) -> None:
+    done = backfill(SILVER, "--failed-of", "abc")
+
+    assert done.exit_code == 2
+    assert "--failed-of names the backfill" in done.stderr
+    assert dagster.launched == []
