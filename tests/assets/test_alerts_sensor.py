@@ -27,10 +27,10 @@ from k2_assets.alerts.alert_store import STORE, opened
 from k2_assets.alerts.alerts_sensor import alerts_sensor
 from k2_assets.kept_runs.heartbeat import WAITING, Heart
 from k2_assets.kept_runs.kept_run import kept_drain, kept_refine
+from k2_assets.kept_runs.run_lease import leases_in
 from k2_assets.orchestration.daily_partitions import daily
 from k2_assets.orchestration.run_tags import PARTITION_TAG
 from k2_core import clock, process_identity
-from k2_core.leases import FileLeases
 from k2_core.settings import Alerts, Settings
 from tests.assets.webhooks import BROKEN, OK, SECRET, Webhook, a_webhook
 
@@ -514,7 +514,7 @@ def test_file_of_urls_that_cannot_be_read_delays_messages_and_is_reported_as_tro
 
 def test_two_looks_at_once_send_nothing_twice(platform: Platform, hook: Webhook, tmp_path: Path) -> None:
     platform.judge(day09=False)
-    other = FileLeases(tmp_path / "run").take("alerts")
+    other = leases_in(tmp_path / "run").take("alerts")
     assert other
     assert platform.tick() == "another look is under way"
     other.release()

@@ -11,7 +11,7 @@ import pytest
 from k2_assets.drain.drain_report import faults_by_day
 from k2_assets.gold.assets import gold_assets
 from k2_assets.gold.candle_fitness import unfit_for_candles
-from k2_assets.gold.checks import GOLD_CHECKS, gold_checks
+from k2_assets.gold.checks import GOLD_CHECKS
 from k2_assets.gold.judged_day import JudgedDay
 from k2_assets.gold.row_checks import broken_invariants
 from k2_assets.lake.lake_resource import Lake
@@ -27,7 +27,7 @@ DAYS = daily(DAY)
 def materialize(lake: SmallLake, kept: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
     with nullcontext(kept) if kept else dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
-            [*gold_assets(DAYS), *gold_checks(DAYS)],
+            [*gold_assets(DAYS), *(each.definition(DAYS) for each in GOLD_CHECKS if each.by_refine)],
             selection=[GOLD_TRADES.name, GOLD_OHLCV_1M.name],
             partition_key=DAY.isoformat(),
             resources={"lake": Lake(lake.settings)},
@@ -41,7 +41,9 @@ def test_gold_is_made_and_passes_its_checks(lake: SmallLake) -> None:
     run = materialize(lake)
     assert run.success
     assert {check.check_name: check.passed for check in run.get_asset_check_evaluations()} == {
-        check.name: True for check in GOLD_CHECKS if check.table in {GOLD_TRADES.name, GOLD_OHLCV_1M.name}
+        check.name: True
+        for check in GOLD_CHECKS
+        if check.table in {GOLD_TRADES.name, GOLD_OHLCV_1M.name} and check.by_refine
     }
     assert len(lake.gold()) == 199
     assert [row["trade_count"] for row in sorted(lake.candles().values(), key=lambda c: c["window_start"])] == [

@@ -66,6 +66,21 @@ def test_a_late_trade_restates_its_windows_in_every_timeframe_and_again_nothing(
     assert of_minutes(lake) == found
 
 
+@pytest.mark.parametrize("after", [10, 60, 3 * 1_440])
+def test_the_candle_after_a_late_trade_is_restated_too_where_a_hole_lies_on_their_boundary(
+    lake: SmallLake, after: int
+) -> None:
+    lake.append(GOLD_TRADES, [a_trade(1), a_trade(5, 60)])
+    lake.append(GOLD_TRADES, [a_trade(6, 60 * after)])
+    refresh_all(lake)
+
+    lake.append(GOLD_TRADES, [a_trade(3, 30)])
+    refresh_all(lake)
+
+    found = {row["window_start"]: row["after"] for row in of_minutes(lake)}
+    assert found[minute(1)] == {"missing_trades": "1"}
+
+
 def test_a_minute_that_was_empty_and_one_that_goes(lake: SmallLake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.append(GOLD_TRADES, [a_trade(1), a_trade(3, 180)])
     refresh_all(lake)

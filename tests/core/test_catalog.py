@@ -38,7 +38,10 @@ def test_ensure_tables_makes_every_table_as_its_spec_says(tmp_path: Path) -> Non
         assert table.properties["comment"] == spec.doc
         assert table.properties["commit.retry.num-retries"] == "0"
         (partition,) = table.spec().fields
-        assert (partition.name, str(partition.transform)) == (f"{spec.partition_by}_day", "day")
+        assert (partition.name, str(partition.transform)) == (
+            f"{spec.partition_by}_{spec.partition_unit}",
+            spec.partition_unit,
+        )
 
 
 def test_ensure_tables_leaves_what_stands_when_it_is_called_again(tmp_path: Path) -> None:

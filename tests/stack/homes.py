@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from k2_core import process_identity
+from k2_assets.alerts.alert_store import Look, opened
+from k2_core import clock, process_identity
 from k2_core.settings import Settings
 from k2_stack import home_lock, stack_state
 from k2_stack.stack_state import PartState, StackState
@@ -22,7 +23,9 @@ def running_home(settings: Settings, **urls: str) -> Iterator[StackState]:
 
 @contextmanager
 def held_home(settings: Settings) -> Iterator[None]:
-    """Have this process hold a home as its supervisor does."""
+    """Have this process hold a home as its supervisor does, whose alerts have just been looked after."""
+    with opened(settings.home) as store:
+        store.commit({}, 0, [], Look(clock.now_s(), ""))
     with home_lock.held(settings) as is_ours:
         assert is_ours
         yield

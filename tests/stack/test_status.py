@@ -29,7 +29,7 @@ from k2_assets.kept_runs.kept_run import kept_drain
 from k2_core import clock, disk_space
 from k2_core.disk_space import Disk
 from k2_core.lake.catalog import ensure_tables, open_catalog
-from k2_core.lake.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, all_tables
+from k2_core.lake.tables import BRONZE_FEED_EVENTS, GOLD_OHLCV_1M, GOLD_RESTATEMENTS, GOLD_TABLES, all_tables
 from k2_core.offsets import Offsets
 from k2_core.settings import Catalog as CatalogSettings
 from k2_core.settings import Ports, Settings
@@ -133,7 +133,7 @@ def test_rows_are_counted_when_tables_hold_some(catalog: Catalog, settings: Sett
         *["bronze"] * 3,
         *["silver"] * 3,
         *["reference"] * 2,
-        *["gold"] * 3,
+        *["gold"] * len([*GOLD_TABLES, GOLD_RESTATEMENTS]),
     ]
 
 

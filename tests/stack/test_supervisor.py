@@ -95,6 +95,7 @@ def test_status_tells_each_part_when_the_platform_runs(running: tuple[Small, sub
 
     assert set(found) == {
         *("ready", "source", "api_key", "home", "parts", "lag", "tables", "newest_candle", "layers", "warnings"),
+        "alerts",
     }
     assert (found["ready"], found["source"], found["home"]) == (True, "simulator", str(small.settings.home))
     registry, feed = found["parts"]
