@@ -49,6 +49,7 @@ class Watcher:
             SQLAlchemyError: nobody can tell whether another look is under way.
         """
         home = self._settings.home
+        (home / "run").mkdir(parents=True, exist_ok=True)
         with leases_in(home / "run").held(_LEASE, wait_s=0) as lease:
             if lease is None:
                 return "another look is under way"
