@@ -108,7 +108,6 @@ def large_day(home: Path, rows: int, symbols: int, steps: int) -> None:
         append(
             catalog,
             namespace,
-            SILVER,
             trades(rows + step * 10_000, 10_000, OPEN_UNTIL_S + step * 10, 10, symbols),
         )
         chain.append(
