@@ -31,7 +31,9 @@ def charted(lake: Lake, spec: TableSpec) -> dg.MarkdownMetadataValue | None:
         if not path.exists() or clock.now_s() - path.stat().st_mtime >= _EVERY_S:
             table = lake.table(spec.name)
             files = live_files(table, spec.partition_by)
-            newest = max(each.day for each in files)
+            newest = max((each.day for each in files), default=None)
+            if newest is None:
+                return None
             rows = read_files(table, [each for each in files if each.day == newest], _COLUMNS)
             whole_file.replace(path, draw(rows).encode())
         drawn_s = int(path.stat().st_mtime)

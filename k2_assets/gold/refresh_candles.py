@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -33,6 +34,7 @@ from k2_core.lake.tables import GOLD_RESTATEMENTS, GOLD_TRADES, derived_from
 
 Remember = Callable[[Table], dict[str, str]]
 _BATCH_ROWS: Final = 1_000_000
+_IDS: Final = ("lowest_sequence", "highest_sequence")
 _COLUMNS: Final = (*SHAPE, *PROOF, "created_at", "updated_at")
 
 
@@ -48,6 +50,7 @@ class CandlesRefresh:
         self._day = day
         self._schema = arrow_schema(spec)
         self._counts = WindowCounts()
+        self._began = clock.now()
         # What this run has taken in: the table forgets days that are older than its memory is long.
         self._taken = Seen({})
         self._taking = Seen({})
@@ -180,7 +183,9 @@ class CandlesRefresh:
         gone = without_trades(existing, computed, spans).join(unfit, on=WINDOW, how="anti")
         now = clock.now()
         merged = merge(existing, computed, pl.lit(now)).join(gone, on=WINDOW, how="anti")
-        changed = pl.concat([merged.join(existing, on=[*WINDOW, "updated_at"], how="anti").select(WINDOW), gone])
+        # Ids that no reader sees are written too where they differ: minutes of an earlier version lack them.
+        differ = merged.join(existing, on=[*WINDOW, "updated_at", *_IDS], how="anti", nulls_equal=True).select(WINDOW)
+        changed = pl.concat([differ, gone])
         self._counts = WindowCounts(computed.height, changed.height)
         then = copy(table)  # a commit that fails brings the table that it was given up to date
         # New files say which windows they touch. Of windows that are gone none does, and a rebuild may have many: the
@@ -198,19 +203,6 @@ class CandlesRefresh:
 
         if changed.is_empty():
             return Change(self._schema.empty_table(), None, remember_all(table), remember_in)
-        # What a window said that retention has removed is not known: it comes back, and nothing is restated.
-        removed, started = RemovedDays.of(table.properties), pl.col("window_start").dt.date()
-        gone_days = [day for day in changed.select(started).unique().to_series() if day in removed]
-        unknown = changed.filter(started.is_in(gone_days)).join(existing, on=WINDOW, how="anti")
-        # Of a day that the memory has forgotten there are candles.
-        of_day = existing.filter(pl.col("window_start").dt.date() == self._day)
-        restated = restated_windows(
-            Restating(self._spec.name, reason, now),
-            spans,
-            existing,
-            changed.join(unknown, on=WINDOW, how="anti").join(merged, on=WINDOW, how="left"),
-            known_day=bool(Seen.of(table).of_day(self._day)) or not of_day.is_empty(),
-        )
         # All windows from the first that changed to the last are written again: a commit replaces one range of time.
         starts = changed["window_start"].to_physical()
         lowest, highest = int(starts.min()), int(starts.max())  # type: ignore[arg-type]  # of integers
@@ -218,17 +210,26 @@ class CandlesRefresh:
         rows = merged.filter(inside).select(self._schema.names).sort("symbol", "exchange", "window_start")
         replace = time_between("window_start", lowest, highest + self._width_us)
         nothing_to_replace = existing.filter(inside).is_empty()  # of which pyiceberg would warn
+        what, values = Restating(self._spec.name, reason, now), changed.join(merged, on=WINDOW, how="left")
         return Change(
             rows.to_arrow().cast(self._schema),
             None if nothing_to_replace else replace,
             remember_all(table),
             remember_in,
-            other_rows=None if self._goes_on() else restated,
+            other_rows=self._restated(table, what, spans, existing, values),
         )
 
-    def _goes_on(self) -> bool:
-        """Return whether this is a later batch of one large refresh, between whose batches nothing is final."""
-        return self._taken != Seen({}) and self._taking != self._taken
+    def _restated(
+        self, table: Table, what: Restating, spans: list[Span], existing: pl.DataFrame, changed: pl.DataFrame
+    ) -> pa.Table | None:
+        # What a window said that retention has removed is not known: it comes back, and nothing is restated.
+        removed, started = RemovedDays.of(table.properties), pl.col("window_start").dt.date()
+        gone_days = [day for day in changed.select(started).unique().to_series() if day in removed]
+        unknown = changed.filter(started.is_in(gone_days)).join(existing, on=WINDOW, how="anti")
+        # Of a day that the memory has forgotten there are candles.
+        known_day = bool(Seen.of(table).of_day(self._day)) or not existing.filter(started == self._day).is_empty()
+        known = changed.join(unknown, on=WINDOW, how="anti")
+        return restated_windows(what, spans, existing, known, known_day=known_day, began=self._began)
 
     def _rests_on(self, table: Table, first_us: int, end_us: int) -> tuple[object, ...]:
         """Return what candles from ``first_us`` until ``end_us`` depend on in their own table."""

@@ -37,6 +37,7 @@ from k2_core.venues.routing import Data
 log = logger(__name__)
 
 _BATCH_ROWS: Final = 1_000_000
+Moved = Callable[[], tuple[pl.DataFrame, pl.DataFrame]]
 _in: Final[Any] = In  # its type stub, made by pydantic, knows keywords only
 
 
@@ -55,6 +56,7 @@ class GoldRefresh:
         # What this run has taken in: the table forgets days that are older than its memory is long.
         self._taken = Seen({})
         self._taking = Seen({})
+        self._had_rows: bool | None = None  # whether gold had rows of the day when this run began
         self._read = day_bounds_us(day)  # from which time on and until which gold was read, in µs
 
     def take_in_news(self) -> RowCounts:
@@ -141,7 +143,7 @@ class GoldRefresh:
         taken_in = TakenIn(self._day, files, epochs, found, Memory.of_rows(self._kind, new.rows, register))
         change = self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)
         reason: Reason = "correction" if new.beaten.height else "late"
-        return self._restating(gold, change, (new.rows, new.rows.clear(), new.beaten), reason)
+        return self._restating(gold, change, lambda: (new.rows, new.rows.clear()), new.beaten, reason)
 
     def _whole_day(self, gold: Table) -> Change | None:
         self._taking, self._read, files, frames = self._taken, day_bounds_us(self._day), [], []
@@ -179,40 +181,38 @@ class GoldRefresh:
             return None if nothing_new else self._in_place_of(gold, new.beaten, None, rows.slice(0, 0), taken_in)
         others = time_between("timestamp", *day_bounds_us(self._day)) if existing.num_rows else None
         change = self._in_place_of(gold, new.beaten, others, rows, taken_in)
-        return self._restating(gold, change, (*differences(before, new.rows), new.beaten), "rebuild")
+        return self._restating(gold, change, lambda: differences(before, new.rows), new.beaten, "rebuild")
 
-    def _restating(
-        self, gold: Table, change: Change, moved: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], reason: Reason
-    ) -> Change:
+    def _restating(self, gold: Table, change: Change, moved: Moved, beaten: pl.DataFrame, reason: Reason) -> Change:
         """Return the change with what it restates: of its day, and of days that lose a trade to it.
 
         Args:
             gold: before the change.
             change: without it.
-            moved: the rows that come, those of the day that go, and those of any day that are beaten.
+            moved: returns the rows of the day that come, and those that go.
+            beaten: rows of any day that a row of this day replaces.
             reason: of the change.
         """
-        added, removed, beaten = moved
-        seen, now, restated = Seen.of(gold), clock.now(), []
-        newest = seen.newest_day()
-        going_on = self._taking != self._taken and self._taken != Seen({})  # a later batch of one large refresh
-        lost = added.clear() if beaten.is_empty() else beaten.join(added.drop("timestamp"), on="message_id")
-        for day in sorted({self._day, *lost["timestamp"].dt.date().unique().to_list()}):
+        seen, now, restated = Seen.of(gold), clock.now(), list[pa.Table]()
+        newest, days = seen.newest_day(), {self._day, *(beaten["timestamp"].dt.date() if beaten.height else ())}
+        if self._had_rows is None:
+            self._had_rows = bool(live_files(gold, "timestamp", day=self._day))
+        for day in sorted(days):
             start_us, end_us = day_bounds_us(day)
             bounds = clock.from_us(start_us), clock.from_us(end_us)
-            if going_on or newest is None or newest <= day or now < bounds[1] + SETTLES:
+            # What this run itself wrote of the day, batch by batch, nobody took for final.
+            had_rows = self._had_rows if day == self._day else True
+            if not had_rows or newest is None or newest <= day or now < bounds[1] + SETTLES:
                 continue
-            files = live_files(gold, "timestamp", day=day)  # of a day that the memory has forgotten there are rows, too
-            if not files:
-                continue
-            goes = lost.filter(pl.col("timestamp").dt.date() == day).select(deduplicate.KEY)
-            comes = added.select(deduplicate.KEY) if day == self._day else goes.clear()
-            goes = pl.concat([goes, removed.select(deduplicate.KEY)]) if day == self._day else goes
-            keys = pl.concat([comes, goes]).unique()
-            existing = read_files(gold, files, deduplicate.KEY) if keys.height else keys
-            before = existing.join(keys, on=deduplicate.KEY, how="semi")
-            what = Restating(self._kind.spec.name, reason, now)
-            rows = restated_days(what, bounds, before, comes, goes)
+            comes, goes = (rows.select("message_id", "timestamp", *deduplicate.KEY) for rows in moved())
+            if beaten.height:
+                here = beaten.filter(pl.col("timestamp").dt.date() == day)
+                lost = here.join(comes.drop("timestamp"), on="message_id").select(goes.columns)
+                goes = pl.concat([goes, lost]) if day == self._day else lost
+            comes = comes if day == self._day else comes.clear()
+            existing = read_files(gold, live_files(gold, "timestamp", day=day), deduplicate.KEY)
+            before = existing.join(pl.concat([comes, goes]), on=deduplicate.KEY, how="semi")
+            rows = restated_days(Restating(self._kind.spec.name, reason, now), bounds, before, comes, goes)
             restated += [] if rows is None else [rows]
         return replace(change, other_rows=pa.concat_tables(restated)) if restated else change
 

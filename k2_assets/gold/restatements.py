@@ -34,12 +34,19 @@ class Restating:
 
 
 def restated_windows(
-    what: Restating, spans: list[Span], existing: pl.DataFrame, changed: pl.DataFrame, *, known_day: bool
+    what: Restating,
+    spans: list[Span],
+    existing: pl.DataFrame,
+    changed: pl.DataFrame,
+    *,
+    known_day: bool,
+    began: datetime,
 ) -> pa.Table | None:
     """Return the restatements of candles; None where there is none.
 
-    A candle was over when it was complete, or when a later one followed it for some time: then every reader took it for
-    final. A window without a candle was over when candles followed it, on a day that had been taken in before.
+    A candle was over when it was complete, or when its window had ended and the instrument had traded after it: then
+    every reader took it for final. A window without a candle was over when candles were on both sides of it, on a day
+    that had been taken in before. What this refresh itself wrote, batch by batch, nobody took for final.
 
     Args:
         what: the change.
@@ -47,12 +54,14 @@ def restated_windows(
         existing: the candles before it, of each instrument also the ones beside those that change.
         changed: the windows that change, with the new values; nulls where the candle goes.
         known_day: whether the table had taken in trades of the day before.
+        began: when the refresh began that makes the change, maybe in several batches.
     """
     start, known = pl.col("window_start"), pl.col("created_at") <= what.at - SETTLES
     edges = existing.group_by(KEY).agg(
         start.min().alias("first"), start.max().alias("last"), start.filter(known).max().alias("last_known")
     )
-    both = changed.join(existing, on=WINDOW, how="left", suffix="_before").join(edges, on=KEY, how="left")
+    before = existing.select(*WINDOW, pl.exclude(WINDOW).name.suffix("_before"))
+    both = changed.join(before, on=WINDOW, how="left").join(edges, on=KEY, how="left")
     is_new, ended = pl.col("is_complete_before").is_null(), pl.coalesce("window_end", "window_end_before")
     ended = ended + SETTLES <= what.at
     # A catch-up takes the newest day first, and what lies before it fills up at once: that is no news to anybody.
@@ -60,14 +69,15 @@ def restated_windows(
     keys = pl.DataFrame([(s.exchange, s.symbol) for s in spans if s.is_followed], _KEY_SCHEMA, orient="row")
     both = both.join(keys.with_columns(is_followed=True), on=KEY, how="left")
     later = (start < pl.col("last")) | pl.col("is_followed").fill_null(value=False)
-    followed = pl.col("is_complete_before") | (ended & later)
+    followed = (pl.col("is_complete_before") | (ended & later)) & (pl.col("created_at_before") < began)
     over = pl.when(is_new).then(filled).otherwise(followed)
     rows = []
     for row in both.filter(over).iter_rows(named=True):
-        before = {name: row[f"{name}_before"] for name in CONTENT}
+        was = {name: row[f"{name}_before"] for name in CONTENT}
         after = {name: row[name] for name in CONTENT}
-        end = row["window_end"] or row["window_end_before"]
-        rows.append(_row(what, (row["exchange"], row["symbol"]), (row["window_start"], end), before, after))
+        if was != after:  # the ids that no reader sees may differ alone
+            end = row["window_end"] or row["window_end_before"]
+            rows.append(_row(what, (row["exchange"], row["symbol"]), (row["window_start"], end), was, after))
     return _table(rows)
 
 
@@ -96,11 +106,10 @@ def restated_days(
 
 def differences(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows of ``after`` that ``before`` does not have with the same values, and the other way round."""
+    # A join of a hundred million rows on all columns would take many gigabytes: eight bytes of each row are compared.
     values = [name for name, kind in before.schema.items() if not kind.is_nested()]
-    return (
-        after.join(before, on=values, how="anti", nulls_equal=True),
-        before.join(after, on=values, how="anti", nulls_equal=True),
-    )
+    hashes = [rows.select(values).hash_rows() for rows in (before, after)]
+    return after.filter(~hashes[1].is_in(hashes[0].implode())), before.filter(~hashes[0].is_in(hashes[1].implode()))
 
 
 def _row(

@@ -150,3 +150,21 @@ def test_a_kill_between_the_two_commits_loses_no_restatement_and_repeats_none(
     lake.candles_refresh().take_in_news()
 
     assert [row["window_start"] for row in of_minutes(lake)] == [minute(1), minute(2)]
+
+
+def test_minutes_of_an_earlier_version_get_their_ids_when_they_are_rebuilt_and_restate_nothing(lake: SmallLake) -> None:
+    rows = trades_of(range(1, 9), 30)
+    lake.append(GOLD_TRADES, [*rows, a_trade(9, 2 * 86_400)])
+    refresh_all(lake)
+    without = [row | {"lowest_sequence": None, "highest_sequence": None} for row in lake.rows(GOLD_OHLCV_1M)]
+    lake.table(GOLD_OHLCV_1M).delete(EqualTo("exchange", "binance"))
+    lake.append(GOLD_OHLCV_1M, without)
+    before = lake.candles()
+
+    lake.candles_refresh().replace_day()
+    refresh_all(lake)
+
+    minutes = {start: row for (_, start), row in lake.candles().items() if start < NOON + timedelta(days=1)}
+    assert [row["lowest_sequence"] for _, row in sorted(minutes.items())] == [1, 3, 5, 7]
+    assert all(row["updated_at"] == before["BTCUSDT", start]["updated_at"] for start, row in minutes.items())
+    assert restated(lake) == []
