@@ -63,7 +63,7 @@ def test_parameter_that_is_not_served_is_refused(client: TestClient) -> None:
 
 
 def test_other_timeframes_are_unknown(client: TestClient) -> None:
-    answer = client.get("/v1/ohlcv/5m?symbol=BTCUSDT")
+    answer = client.get("/v1/ohlcv/7m?symbol=BTCUSDT")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
 
