@@ -64,24 +64,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Share tests out by :func:`selection.unit`, so that two whole platforms run at a time at most.
+    """Share tests out by :func:`selection.unit`, so that one whole platform runs at a time.
 
-    The first two workers that come to tests which need a broker take all of those.
+    The first worker that comes to tests which need the session's broker takes all of those: it starts the only one.
     """
 
     class ByUnit(LoadScopeScheduling):
         def __init__(self) -> None:
             super().__init__(config, log)
-            self._with_broker: set[WorkerController] = set()
+            self._with_broker: WorkerController | None = None
 
         def _split_scope(self, nodeid: str) -> str:
             return selection.unit(nodeid)
 
         def _assign_work_unit(self, node: WorkerController) -> None:
-            if node in self._with_broker or len(self._with_broker) == 2:
-                self._put_first(needs_broker=node in self._with_broker)
+            if self._with_broker is not None:
+                self._put_first(needs_broker=node is self._with_broker)
             if selection.needs_broker(next(iter(self.workqueue))):
-                self._with_broker.add(node)
+                self._with_broker = node
             super()._assign_work_unit(node)
 
         def _put_first(self, *, needs_broker: bool) -> None:

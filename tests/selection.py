@@ -25,7 +25,6 @@ PARTS: Final = (
 """What ``make soak PART=…`` takes; each is meant to end within 40 minutes on two cores."""
 
 _WHOLE_PLATFORMS: Final = "tests/integration/"
-PLATFORMS_OF_EVERY_RUN: Final = tuple(f"{_WHOLE_PLATFORMS}test_{name}.py" for name in ("earlier_home", "recording"))
 _FAULTS: Final = "tests/reliability/"
 SLOW: Final = tuple(
     f"tests/{name}.py"
@@ -104,8 +103,8 @@ def _suite(nodeid: str) -> str:
 
 
 def unit(nodeid: str) -> str:
-    """Return what a worker takes at once: platforms of every run, one test that injects faults, or a file of tests."""
-    if _file(nodeid) in PLATFORMS_OF_EVERY_RUN:
+    """Return what a worker takes at once: all whole platforms, one test that injects faults, or a file of tests."""
+    if nodeid.startswith(_WHOLE_PLATFORMS):  # one at a time: each takes most of a core even when nothing is asked of it
         return _WHOLE_PLATFORMS
     return nodeid if nodeid.startswith(_FAULTS) else _file(nodeid)
 

@@ -93,21 +93,19 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epoc
         The candles without ``created_at`` and ``updated_at``, a row for each window that has a trade.
     """
     parts = by_instrument(trades)
-    frames = []
-    for span in spans:
-        of_instrument = parts.get((span.exchange, span.symbol))
-        if of_instrument is not None:
-            starts = epochs.starts(span.exchange, span.symbol)
-            frames.append(_of_instrument(of_instrument.sort(ORDER), span, width_us, starts))
-    return pl.concat(frames) if frames else _of_instrument(trades.clear(), Span("", "", 0, 0), width_us, ())
-
-
-def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, epochs_us: tuple[int, ...]) -> pl.DataFrame:
-    # The span's trades alone make the windows; all trades, those around the span too, prove that none is missing.
-    times = trades["timestamp"].to_physical()
-    inside = trades.filter((times >= span.first_us) & (times < span.end_us))
-    start_us, price = pl.col("timestamp").to_physical() // width_us * width_us, pl.col("price")
-    windows = inside.group_by(*KEY, start_us.alias("start_us"), maintain_order=True).agg(
+    none = _Windows.of(trades.clear(), Span("", "", 0, 0), width_us, ())
+    found = [
+        _Windows.of(_in_order(parts[key]), span, width_us, epochs.starts(*key))
+        for span in spans
+        if (key := (span.exchange, span.symbol)) in parts
+    ] or [none]
+    # The windows of all instruments are numbered, so that the rows are grouped by a number that rises.
+    counts = np.concatenate([each.counts for each in found])
+    number = pl.Series("number", np.repeat(np.arange(len(counts)), counts)).set_sorted()
+    inside = pl.concat([each.rows for each in found]).with_columns(number)
+    price, sequence = pl.col("price"), pl.col("source_sequence")
+    windows = inside.group_by("number", maintain_order=True).agg(
+        pl.col(KEY).first(),
         price.first().alias("open_price"),
         price.max().alias("high_price"),
         price.min().alias("low_price"),
@@ -115,15 +113,50 @@ def _of_instrument(trades: pl.DataFrame, span: Span, width_us: int, epochs_us: t
         pl.len().cast(pl.Int64).alias("trade_count"),
         pl.col("trade_id").first().alias("first_trade_id"),
         pl.col("trade_id").last().alias("last_trade_id"),
-        pl.col("source_sequence").min().alias("lowest_sequence"),
-        pl.col("source_sequence").max().alias("highest_sequence"),
+        sequence.min().alias("lowest_sequence"),
+        sequence.max().alias("highest_sequence"),
     )
-    sums = exact_sums(inside, start_us, pl.col("quantity"), (pl.col("price"), pl.col("quantity")))
-    return windows.with_columns(
-        *window_times(width_us),
-        *sum_columns(sums, windows),
-        *_proof(trades, windows["start_us"].to_numpy(), width_us, epochs_us),
-    ).select(*SHAPE, *PROOF)
+    sums = exact_sums(inside, pl.col("number"), pl.col("quantity"), (price, pl.col("quantity")))
+    return (
+        windows.with_columns(
+            pl.Series("start_us", np.concatenate([each.starts_us for each in found])),
+            pl.Series("is_complete", np.concatenate([each.is_complete for each in found])),
+            pl.Series("missing_trades", np.concatenate([each.missing for each in found])),
+        )
+        .with_columns(*window_times(width_us), *sum_columns(sums, windows))
+        .select(*SHAPE, *PROOF)
+    )
+
+
+def _in_order(trades: pl.DataFrame) -> pl.DataFrame:
+    """Return the trades of one instrument by ORDER: mostly they lie so, and are not sorted."""
+    times, ids = trades["timestamp"].to_physical().to_numpy(), trades["source_sequence"].to_numpy()
+    rises = np.diff(times) > 0
+    if not rises.all():
+        rises |= (np.diff(times) == 0) & (np.diff(ids) > 0)
+    return trades if rises.all() else trades.sort(ORDER)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of one instrument that have a trade: their trades, and how many each of them has."""
+
+    rows: pl.DataFrame
+    counts: _Ints
+    starts_us: _Ints
+    is_complete: npt.NDArray[np.bool_]
+    missing: _Ints
+
+    @classmethod
+    def of(cls, trades: pl.DataFrame, span: Span, width_us: int, epochs_us: tuple[int, ...]) -> "_Windows":
+        # The span's trades alone make the windows; all trades, those around the span too, prove that none is missing.
+        times, ids = trades["timestamp"].to_physical().to_numpy(), trades["source_sequence"].to_numpy()
+        first, end = np.searchsorted(times, [span.first_us, span.end_us]).tolist()
+        starts = times[first:end] // width_us * width_us
+        begins = np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1))
+        edges = first + np.append(begins, end - first)
+        proved, missing = _proof(times, ids, edges, epochs_us)
+        return cls(trades.slice(first, end - first), np.diff(edges), starts[begins], proved, missing)
 
 
 def window_times(width_us: int) -> list[pl.Expr]:
@@ -188,31 +221,31 @@ def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: in
     return pl.Series(name, values, dtype=pl.Decimal(precision, scale))
 
 
-def _proof(trades: pl.DataFrame, starts_us: _Ints, width_us: int, epochs_us: tuple[int, ...]) -> list[pl.Series]:
-    """Return is_complete and missing_trades of the windows of one instrument."""
-    times = trades["timestamp"].to_physical().to_numpy()
-    ids = trades["source_sequence"].to_numpy()
+def _proof(times: _Ints, ids: _Ints, windows: _Ints, epochs_us: tuple[int, ...]) -> tuple[npt.NDArray[np.bool_], _Ints]:
+    """Return is_complete and missing_trades of the windows of one instrument: where each begins, and the last ends."""
     # Each epoch is judged alone, as if it were all that there is. Nothing is proved over a break: nobody knows with
     # which id the old sequence ended and the new one began. A window that lies in two epochs is complete only if it is
     # complete in both, and the ids missing on both sides are added up.
     edges = [0, *np.searchsorted(times, np.array(epochs_us, dtype=np.int64), "left").tolist(), len(times)]
-    complete, missing = np.ones(len(starts_us), dtype=bool), np.zeros(len(starts_us), dtype=np.int64)
+    complete, missing = np.ones(len(windows) - 1, dtype=bool), np.zeros(len(windows) - 1, dtype=np.int64)
     for begin, end in pairwise(edges):
-        first = np.searchsorted(times[begin:end], starts_us, "left")
-        last = np.searchsorted(times[begin:end], starts_us + width_us, "left")
+        of_epoch = windows.clip(begin, end) - begin
+        first, last = of_epoch[:-1], of_epoch[1:]
         inside = first < last
-        proved, lacking = _proof_of_epoch(times[begin:end], ids[begin:end], first[inside], last[inside])
-        complete[inside] &= proved
-        missing[inside] += lacking
-    return [pl.Series("is_complete", complete), pl.Series("missing_trades", missing)]
+        if inside.any():
+            proved, lacking = _proof_of_epoch(times[begin:end], ids[begin:end], first[inside], last[inside])
+            complete[inside] &= proved
+            missing[inside] += lacking
+    return complete, missing
 
 
 def _proof_of_epoch(times: _Ints, ids: _Ints, first: _Ints, end: _Ints) -> tuple[npt.NDArray[np.bool_], _Ints]:
-    """Return the same of windows that hold the trades [first, end) of one epoch, at least one each."""
-    known = np.sort(ids)  # and once each: np.unique hashes them, which takes thirty times as long
-    known = known[np.diff(known, prepend=known[:1] - 1) != 0]
-    lowest = np.array([ids[a:b].min() for a, b in zip(first, end, strict=True)], dtype=np.int64)
-    highest = np.array([ids[a:b].max() for a, b in zip(first, end, strict=True)], dtype=np.int64)
+    """Return the same of windows that hold the trades [first, end) of one epoch: at least one each, side by side."""
+    known = ids if (np.diff(ids) > 0).all() else np.sort(ids)
+    if known is not ids:  # each once, and not by np.unique, which hashes them: that takes thirty times as long
+        known = known[np.diff(known, prepend=known[:1] - 1) != 0]
+    within = ids[first[0] : end[-1]]
+    lowest, highest = (each.reduceat(within, first - first[0]) for each in (np.minimum, np.maximum))
     # The bounding trades of a window are the last one before it and the first one at or after its end, by ORDER.
     # Where one does not exist, nothing is proved, and the ids are counted from the window's own lowest or highest.
     previous, following = np.maximum(first - 1, 0), np.minimum(end, len(ids) - 1)

@@ -7,21 +7,19 @@ are judged with the trades up to a minute around their neighbours; only where so
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from functools import reduce
 from typing import Final
 
 import numpy as np
 import polars as pl
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import Or
 from pyiceberg.table import Table
 
 from k2_assets.gold.deduplicate import KEY
 from k2_assets.gold.epoch_breaks import Breaks, breaking
 from k2_assets.gold.epoch_evidence import END_US, FRAME, TRADE, Evidence, time_us
 from k2_assets.gold.instrument_memory import Memory, name
-from k2_assets.lake.row_filters import day_bounds_us, instrument_ids, instrument_times, time_between
-from k2_assets.lake.source_files import as_frame, live_files, read_files
+from k2_assets.lake.row_filters import day_bounds_us, instrument_ids
+from k2_assets.lake.source_files import as_frame, live_files, read_files, read_instruments
 from k2_assets.topic_tables.frames_of_day import frames_at
 from k2_core import clock
 from k2_core.epochs import BREAK_US, Epochs, Key
@@ -33,7 +31,6 @@ from k2_core.venues.routing import is_snapshot
 _FIRST_MARGIN_US: Final = 2 * BREAK_US
 _WIDEN: Final = 8
 _DAY_US: Final = 86_400_000_000
-_NAMED: Final = 16  # instruments that a filter names; of more, all rows are read
 
 
 @dataclass
@@ -149,7 +146,7 @@ class EpochSearch:
     def _existing(self, files: Iterable[LakeFile], keys: list[Key], begin: int, end: int) -> pl.DataFrame:
         self._read = hull(self._read, (begin, end))
         overlapping = [each for each in files if each.last_us >= begin and each.first_us < end]
-        return _read_instruments(self._gold, overlapping, TRADE, keys, (begin, end))
+        return read_instruments(self._gold, overlapping, TRADE, keys, (begin, end))
 
     def _reach(self, key: Key, news: pl.DataFrame, existing: pl.DataFrame | None, read: tuple[int, int]) -> Evidence:
         """See how far what was read is enough: to a trade before that does not break, and to one after."""
@@ -206,7 +203,7 @@ class EpochSearch:
             return evidence
         files = [each for day in days for each in live_files(silver, "timestamp", day=day)]
         times = evidence.from_us or 0, END_US
-        return evidence.with_copies(_read_instruments(silver, files, (*TRADE, *FRAME), [evidence.key], times))
+        return evidence.with_copies(read_instruments(silver, files, (*TRADE, *FRAME), [evidence.key], times))
 
     def _snapshots(self, key: Key, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the frames of ``rows`` that repeat what was before one subscribed, as bronze has them."""
@@ -236,15 +233,3 @@ class EpochSearch:
 def hull(one: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
     """Return the smallest range that holds both."""
     return other if one is None else (min(one[0], other[0]), max(one[1], other[1]))
-
-
-def _read_instruments(
-    table: Table, files: list[LakeFile], columns: tuple[str, ...], keys: list[Key], times: tuple[int, int]
-) -> pl.DataFrame:
-    # Rows of some instruments, of the times [first, end).
-    first, end = times
-    where = time_between("timestamp", first, end)
-    if len(keys) <= _NAMED:
-        where = reduce(Or, [instrument_times(*key, first, end - 1) for key in keys])
-    rows = read_files(table, files, columns, where)
-    return rows.join(pl.DataFrame(keys, {"exchange": pl.String, "symbol": pl.String}, orient="row"), on=KEY, how="semi")

@@ -96,7 +96,9 @@ class CandlesRefresh:
         if not batch:
             return None
         self._taking = self._taken.with_files(source.table, batch)
-        touched = touched_by(read_files(source.table, batch, (*KEY, source.time_column)), source.time_column)
+        rows = read_files(source.table, batch, source.columns)
+        touched = touched_by(rows, source.time_column)
+        source = source.without(batch, rows)
 
         def remember(newer: Table) -> dict[str, str]:
             return Seen.of(newer).with_files(source.table, batch).to_properties()

@@ -38,9 +38,11 @@ def instrument_ids(exchange: str, symbol: str, lowest: int, highest: int) -> Boo
     return And(_equal("exchange", exchange), _equal("symbol", symbol), ids)
 
 
-def instrument_times(exchange: str, symbol: str, first_us: int, last_us: int) -> BooleanExpression:
-    """Return the rows of one instrument with first ≤ timestamp ≤ last, both µs since the epoch."""
-    return And(_equal("exchange", exchange), _equal("symbol", symbol), time_between("timestamp", first_us, last_us + 1))
+def instrument_times(
+    exchange: str, symbol: str, first_us: int, last_us: int, column: str = "timestamp"
+) -> BooleanExpression:
+    """Return the rows of one instrument with first ≤ column ≤ last, both µs since the epoch."""
+    return And(_equal("exchange", exchange), _equal("symbol", symbol), time_between(column, first_us, last_us + 1))
 
 
 def day_bounds_us(day: date) -> tuple[int, int]:

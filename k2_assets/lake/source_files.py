@@ -7,20 +7,23 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from functools import reduce
 from typing import Final
 
 import polars as pl
 import pyarrow as pa
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import BooleanExpression, Or
 from pyiceberg.table import Table
 from pyiceberg.transforms import MonthTransform
 
+from k2_assets.lake.row_filters import instrument_times, time_between
 from k2_core.errors import ForeignTable
 from k2_core.lake.manifests import MANIFESTS, Bounded, LakeFile, Manifest, PartitionUnit, Read, reading
 from k2_core.lake.planned_read import ALL_ROWS, read_rows
 from k2_core.lake.source_memory import SEEN, newest_days, oldest_remembered, seen_days
 
 _NEWEST_COMMITS: Final = 10
+_NAMED: Final = 16  # instruments that a filter names; of more, all rows are read
 
 
 def live_files(
@@ -69,6 +72,29 @@ def read_files(
 ) -> pl.DataFrame:
     """Read some columns of some files: the rows that ``where`` asks for."""
     return as_frame(read_rows(table, files, columns, where))
+
+
+def read_instruments(
+    table: Table,
+    files: Iterable[LakeFile],
+    columns: tuple[str, ...],
+    keys: list[tuple[str, str]],
+    times: tuple[int, int],
+    *,
+    time_column: str = "timestamp",
+) -> pl.DataFrame:
+    """Read the rows of some instruments (exchange, symbol) whose time, in µs, lies in [first, end)."""
+    first, end = times
+    where = time_between(time_column, first, end)
+    if len(keys) <= _NAMED:
+        where = reduce(Or, [instrument_times(*key, first, end - 1, time_column) for key in keys])
+    return of_instruments(read_files(table, files, columns, where), keys)
+
+
+def of_instruments(rows: pl.DataFrame, keys: list[tuple[str, str]]) -> pl.DataFrame:
+    """Return the rows of some instruments."""
+    wanted = pl.DataFrame(keys, {"exchange": pl.String, "symbol": pl.String}, orient="row")
+    return rows.join(wanted, on=["exchange", "symbol"], how="semi")
 
 
 def as_frame(rows: pa.Table) -> pl.DataFrame:
