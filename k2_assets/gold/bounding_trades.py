@@ -3,19 +3,24 @@
 The rows are gold's trades, or one-minute candles from which wider ones are made.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pyiceberg.table import Table
 
-from k2_assets.gold.candle_rows import KEY, Span, by_instrument
+from k2_assets.gold.candle_rows import Span
+from k2_assets.gold.instrument_rows import KEY, by_instrument
 from k2_assets.lake.row_filters import time_between
 from k2_assets.lake.source_files import of_instruments, read_files, read_instruments
-from k2_core.epochs import Key
+from k2_core.epochs import BREAK_US, Key
 from k2_core.lake.manifests import LakeFile
 
-_FIRST_MARGIN_US: Final = 120_000_000
+# Ids are out of order by a minute, or begin again. Of the trades of a minute, candles tell no closer times.
+_REACH_US: Final = 2 * BREAK_US
+_FIRST_MARGIN_US: Final = 2 * _REACH_US
 _WIDEN: Final = 8
 _LATE_US: Final = 3_600_000_000  # a row so long before those of most instruments is late
 
@@ -33,11 +38,6 @@ class Source:
     time_column: str
     rows: pl.DataFrame | None = None
 
-    def without(self, read: list[LakeFile], rows: pl.DataFrame) -> "Source":
-        """Return the source of which some files were read already, and gave ``rows``."""
-        paths = {each.path for each in read}
-        return replace(self, files=[each for each in self.files if each.path not in paths], rows=rows)
-
 
 @dataclass(frozen=True)
 class Touched:
@@ -51,7 +51,7 @@ class Touched:
 
 @dataclass(frozen=True)
 class BoundedRows:
-    """The rows of ``spans``, and of each instrument at least the last one before and the first one after it."""
+    """The rows of ``spans``, of each instrument the last one before and the first one after, and those near the two."""
 
     rows: pl.DataFrame
     spans: list[Span]
@@ -110,11 +110,15 @@ def _searched(
         rows = read_instruments(source.table, overlapping, source.columns, keys, (begin, end), time_column=time)
         if source.rows is not None:
             rows = pl.concat([rows, of_instruments(source.rows, keys)])
-    parts, none = by_instrument(rows.select(*KEY, pl.col(time).to_physical())), pl.Series(time, [], pl.Int64)
+    parts, none = by_instrument(rows.select(*KEY, pl.col(time).to_physical())), np.array([], np.int64)
     spans, more_back, more_ahead = list[Span](), set[Key](), set[Key]()
     earlier, later = any(each.first_us < begin for each in files), any(each.last_us >= end for each in files)
     for key, each in zip(keys, touched, strict=True):
-        span, bounded_before, bounded_after = _span(parts[key][time] if key in parts else none, each, width_us)
+        times = parts[key][time].sort().to_numpy() if key in parts else none
+        span = _span(times, each, width_us)
+        before, after = times[times < span.first_us], times[times >= span.end_us]
+        bounded_before = len(before) and before[-1] - _REACH_US >= begin
+        bounded_after = len(after) and after[0] + _REACH_US < end
         if earlier and not bounded_before:
             more_back.add(key)
         if later and not bounded_after:
@@ -124,19 +128,15 @@ def _searched(
     return rows, spans, more_back, more_ahead
 
 
-def _span(of_instrument: pl.Series, touched: Touched, width_us: int) -> tuple[Span, bool, bool]:
-    """Return the span to compute, and whether the instrument's times hold the bounding ones before and after it."""
-    times = of_instrument.sort().to_numpy()
+def _span(times: npt.NDArray[np.int64], touched: Touched, width_us: int) -> Span:
+    """Return the span to compute of an instrument, whose rows have these times."""
     first = touched.first_us - touched.first_us % width_us
     end = touched.last_us - touched.last_us % width_us + width_us
-    # New rows are bounding rows of their neighbours. So a span reaches from the window of the last row before the
-    # touched windows to that of the first one after them, and the bounding rows of these two windows count, too.
-    before = times[: times.searchsorted(first)]
-    if len(before):
-        first = int(before[-1] - before[-1] % width_us)
-    after = times[times.searchsorted(end) :]
-    if len(after):
-        end = int(after[0] - after[0] % width_us + width_us)
-    bounded_before = bool(len(before)) and bool(before[0] < first)
-    bounded_after = bool(len(after)) and bool(after[-1] >= end)
-    return Span(touched.exchange, touched.symbol, first, end, bounded_after), bounded_before, bounded_after
+    if len(times):
+        # New rows decide the windows of which they are bounding rows, and of which a bounding row is near them: their
+        # ids may be among those that it bounds.
+        before = max(int(times.searchsorted(touched.first_us - _REACH_US)) - 1, 0)
+        after = min(int(times.searchsorted(touched.last_us + _REACH_US, "right")), len(times) - 1)
+        first = min(first, int(times[before] // width_us * width_us))
+        end = max(end, int(times[after] // width_us * width_us + width_us))
+    return Span(touched.exchange, touched.symbol, first, end, len(times) > 0 and bool(times[-1] >= end))

@@ -6,7 +6,8 @@ from typing import Final
 
 import polars as pl
 
-from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE
+from k2_assets.gold.candle_rows import PROOF, SHAPE
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.gold.restatements import SETTLES, WINDOW
 from k2_assets.orchestration.verdict import Verdict, are, counted, percent
 from k2_core.timeframes import ONE_MINUTE, Timeframe

@@ -9,6 +9,7 @@ import polars as pl
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.rebuilt_days import Taken
 from k2_assets.lake.source_files import Seen, live_files, newest_and_beside, read_files
+from k2_core.errors import UnfitTrades
 from k2_core.lake.tables import CANDLES, GOLD_TRADES
 
 FIT: Final = "fit_for_candles"
@@ -43,6 +44,18 @@ def fitness(lake: Lake, day: date, *, whole: bool) -> Fitness:
         files = [each for each in files if each.path in judged]
     trades = read_files(table, files, _COLUMNS)
     return Fitness(trades.height, unfit_for_candles(trades, day))
+
+
+def require_fit(trades: pl.DataFrame, day: date) -> None:
+    """Refuse trades of a day of which candles cannot be made: the candles stay as they are until gold is mended.
+
+    Raises:
+        UnfitTrades: naming the conditions.
+    """
+    if unfit := unfit_for_candles(trades, day):
+        found = Fitness(trades.height, unfit)
+        msg = f"the check {FIT} of {GOLD_TRADES.name} fails ({found}): rebuild {GOLD_TRADES.name} of {day}"
+        raise UnfitTrades(msg)
 
 
 def unfit_for_candles(trades: pl.DataFrame, day: date) -> dict[str, int]:

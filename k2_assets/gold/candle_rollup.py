@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, Span, exact_sums, span_frame, sum_columns, window_times
+from k2_assets.gold.candle_rows import PROOF, SHAPE, Span, exact_sums, span_frame, sum_columns, window_times
+from k2_assets.gold.instrument_rows import KEY
 from k2_core.epochs import Epochs
 from k2_core.timeframes import MINUTE_US
 

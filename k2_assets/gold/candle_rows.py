@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from k2_assets.gold.instrument_rows import KEY, by_instrument, in_order
 from k2_core.epochs import BREAK_US, NO_EPOCHS, Epochs
 from k2_core.trades import PRICE_PRECISION, PRICE_SCALE, QUANTITY_SCALE
 
 TRADE_COLUMNS: Final = ("exchange", "symbol", "timestamp", "source_sequence", "trade_id", "price", "quantity")
-KEY: Final = ("exchange", "symbol")
 ORDER: Final = ("timestamp", "source_sequence", "trade_id")
 SHAPE: Final = (
     "symbol",
@@ -39,7 +39,6 @@ SHAPE: Final = (
 PROOF: Final = ("is_complete", "missing_trades", "lowest_sequence", "highest_sequence")
 _Ints = npt.NDArray[np.int64]
 _PRODUCT_SCALE: Final = PRICE_SCALE + QUANTITY_SCALE
-_ROWS_OF_A_RUN: Final = 50  # on average, or cutting is no gain
 _INT128_SAFE: Final = 8.0e37  # a sum beyond is done in Python's integers: Polars wraps silently at 1.7e38
 _QUOTE_VOLUME_BELOW: Final = 10**38
 
@@ -65,20 +64,6 @@ def span_frame(spans: list[Span]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def by_instrument(rows: pl.DataFrame) -> dict[tuple[str, str], pl.DataFrame]:
-    """Return the rows of each instrument, in any order, by exchange and symbol."""
-    # Files are sorted by instrument: what lies together is cut out, which costs a tenth of looking at every row's key.
-    begins = rows.select(pl.any_horizontal(pl.col(KEY) != pl.col(KEY).shift()).fill_null(value=True).arg_true())
-    starts = begins.to_series().to_list()
-    if len(starts) * _ROWS_OF_A_RUN > rows.height:
-        found = rows.partition_by(KEY, as_dict=True, maintain_order=False)
-        return {(str(exchange), str(symbol)): part for (exchange, symbol), part in found.items()}
-    runs: dict[tuple[str, str], list[pl.DataFrame]] = {}
-    for start, end in pairwise([*starts, rows.height]):
-        runs.setdefault(rows.select(KEY).row(start), []).append(rows.slice(start, end - start))
-    return {key: pl.concat(each) for key, each in runs.items()}
-
-
 def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epochs = NO_EPOCHS) -> pl.DataFrame:
     """Build the candles of ``spans``.
 
@@ -95,7 +80,7 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epoc
     parts = by_instrument(trades)
     none = _Windows.of(trades.clear(), Span("", "", 0, 0), width_us, ())
     found = [
-        _Windows.of(_in_order(parts[key]), span, width_us, epochs.starts(*key))
+        _Windows.of(in_order(parts[key], ORDER), span, width_us, epochs.starts(*key))
         for span in spans
         if (key := (span.exchange, span.symbol)) in parts
     ] or [none]
@@ -128,15 +113,6 @@ def candles(trades: pl.DataFrame, spans: list[Span], width_us: int, epochs: Epoc
     )
 
 
-def _in_order(trades: pl.DataFrame) -> pl.DataFrame:
-    """Return the trades of one instrument by ORDER: mostly they lie so, and are not sorted."""
-    times, ids = trades["timestamp"].to_physical().to_numpy(), trades["source_sequence"].to_numpy()
-    rises = np.diff(times) > 0
-    if not rises.all():
-        rises |= (np.diff(times) == 0) & (np.diff(ids) > 0)
-    return trades if rises.all() else trades.sort(ORDER)
-
-
 @dataclass(frozen=True)
 class _Windows:
     """The windows of one instrument that have a trade: their trades, and how many each of them has."""
@@ -155,7 +131,7 @@ class _Windows:
         starts = times[first:end] // width_us * width_us
         begins = np.flatnonzero(np.diff(starts, prepend=starts[:1] - 1))
         edges = first + np.append(begins, end - first)
-        proved, missing = _proof(times, ids, edges, epochs_us)
+        proved, missing = _proof(times, ids, _Edges(starts[begins], width_us, edges[:-1], edges[1:]), epochs_us)
         return cls(trades.slice(first, end - first), np.diff(edges), starts[begins], proved, missing)
 
 
@@ -221,29 +197,38 @@ def _decimals(name: str, scaled: Sequence[int | None], precision: int, scale: in
     return pl.Series(name, values, dtype=pl.Decimal(precision, scale))
 
 
-def _proof(times: _Ints, ids: _Ints, windows: _Ints, epochs_us: tuple[int, ...]) -> tuple[npt.NDArray[np.bool_], _Ints]:
-    """Return is_complete and missing_trades of the windows of one instrument: where each begins, and the last ends."""
+class _Edges(NamedTuple):
+    """Windows of one instrument, side by side: when each starts, how wide all are, its trades from first to end."""
+
+    starts_us: _Ints
+    width_us: int
+    first: _Ints
+    end: _Ints
+
+
+def _proof(
+    times: _Ints, ids: _Ints, windows: _Edges, epochs_us: tuple[int, ...]
+) -> tuple[npt.NDArray[np.bool_], _Ints]:
+    """Return is_complete and missing_trades of the windows of one instrument."""
     # Each epoch is judged alone, as if it were all that there is. Nothing is proved over a break: nobody knows with
     # which id the old sequence ended and the new one began. A window that lies in two epochs is complete only if it is
     # complete in both, and the ids missing on both sides are added up.
     edges = [0, *np.searchsorted(times, np.array(epochs_us, dtype=np.int64), "left").tolist(), len(times)]
-    complete, missing = np.ones(len(windows) - 1, dtype=bool), np.zeros(len(windows) - 1, dtype=np.int64)
+    complete, missing = np.ones(len(windows.first), dtype=bool), np.zeros(len(windows.first), dtype=np.int64)
     for begin, end in pairwise(edges):
-        of_epoch = windows.clip(begin, end) - begin
-        first, last = of_epoch[:-1], of_epoch[1:]
+        first, last = (each.clip(begin, end) - begin for each in (windows.first, windows.end))
         inside = first < last
         if inside.any():
-            proved, lacking = _proof_of_epoch(times[begin:end], ids[begin:end], first[inside], last[inside])
+            of_epoch = _Edges(windows.starts_us[inside], windows.width_us, first[inside], last[inside])
+            proved, lacking = _proof_of_epoch(times[begin:end], ids[begin:end], of_epoch)
             complete[inside] &= proved
             missing[inside] += lacking
     return complete, missing
 
 
-def _proof_of_epoch(times: _Ints, ids: _Ints, first: _Ints, end: _Ints) -> tuple[npt.NDArray[np.bool_], _Ints]:
-    """Return the same of windows that hold the trades [first, end) of one epoch: at least one each, side by side."""
-    known = ids if (np.diff(ids) > 0).all() else np.sort(ids)
-    if known is not ids:  # each once, and not by np.unique, which hashes them: that takes thirty times as long
-        known = known[np.diff(known, prepend=known[:1] - 1) != 0]
+def _proof_of_epoch(times: _Ints, ids: _Ints, windows: _Edges) -> tuple[npt.NDArray[np.bool_], _Ints]:
+    """Return the same of windows that hold trades of one epoch, at least one each."""
+    first, end = windows.first, windows.end
     within = ids[first[0] : end[-1]]
     lowest, highest = (each.reduceat(within, first - first[0]) for each in (np.minimum, np.maximum))
     # The bounding trades of a window are the last one before it and the first one at or after its end, by ORDER.
@@ -251,9 +236,16 @@ def _proof_of_epoch(times: _Ints, ids: _Ints, first: _Ints, end: _Ints) -> tuple
     previous, following = np.maximum(first - 1, 0), np.minimum(end, len(ids) - 1)
     before = np.where(first > 0, ids[previous], lowest - 1)
     after = np.where(end < len(ids), ids[following], highest + 1)
-    # Ids rise by one, so every id between the two must be in gold, in whichever window: the others are missing.
-    between = np.searchsorted(known, after, "left") - np.searchsorted(known, before, "right")
-    missing = np.maximum(after - before - 1, 0) - np.maximum(between, 0)
+    # Ids rise by one, so every id between the two must be in gold: where they rise from the one to the other, the
+    # window's own trades are all that there are.
+    missing = np.maximum(after - before - 1, 0) - (end - first)
+    falls = np.append(0, np.cumsum(np.diff(ids) <= 0))
+    doubtful = (falls[previous] < falls[following]) | (missing > 0)
+    if falls[-1] and doubtful.any():  # another window may have them
+        known = np.sort(ids)  # and once each: np.unique hashes them, which takes thirty times as long
+        known = known[np.diff(known, prepend=known[:1] - 1) != 0]
+        between = np.searchsorted(known, after, "left") - np.searchsorted(known, before, "right")
+        missing[doubtful] = (np.maximum(after - before - 1, 0) - np.maximum(between, 0))[doubtful]
     # Where the second has the lower id over a minute later, as in a single odd frame, it does not follow the first.
     bounded = (first > 0) & (end < len(ids))
     follows = (after > before) | (times[following] <= times[previous] + BREAK_US)

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from k2_assets.gold.instrument_rows import KEY, by_instrument, in_order
 from k2_core import trades
 from k2_core.epochs import BREAK_US, Epochs
 from k2_core.lake.table_spec import TableSpec
@@ -13,7 +14,6 @@ from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
 from k2_core.venues.routing import Data
 
 ORIGIN: Final = ("received_ns", "topic_id", "kafka_partition", "kafka_offset", "frame_index")
-KEY: Final = ("exchange", "symbol")
 # What rises with every new row of an instrument: the venue's id, or the time where there is none.
 RANK: Final = pl.coalesce("source_sequence", pl.col("timestamp").to_physical())
 time_us: Final = pl.col("timestamp").to_physical()
@@ -70,13 +70,19 @@ def first_copies(kind: Kind, silver: pl.DataFrame) -> NewRows:
         kind: of the rows.
         silver: rows with at least gold's columns and :data:`ORIGIN`.
     """
-    ordered = silver.sort(ORIGIN)
-    distinct = silver.select("message_id", *kind.content).unique()
+    # Few rows are copies: only those whose ids have the same hash are compared.
+    again = silver["message_id"].hash().is_duplicated()
+    if not again.any():
+        return NewRows(silver, 0, 0)
+    copies = silver.filter(again)
+    ordered = copies.sort(ORIGIN)
+    distinct = copies.select("message_id", *kind.content).unique()
     if kind.has_epochs and distinct.height > distinct["message_id"].n_unique():
         # A trade of the same id more than a minute later is another trade, and not the first copy of this one.
         ordered = ordered.filter(time_us <= time_us.min().over("message_id") + BREAK_US)
-    rows = ordered.unique("message_id", keep="first", maintain_order=True)
-    return NewRows(rows, silver.height - rows.height, distinct.height - rows.height)
+    first = ordered.unique("message_id", keep="first", maintain_order=True)
+    rows = pl.concat([silver.filter(~again), first])
+    return NewRows(rows, copies.height - first.height, distinct.height - first.height)
 
 
 def without_existing(kind: Kind, new: NewRows, existing: pl.DataFrame) -> NewRows:
@@ -108,8 +114,10 @@ def compared(kind: Kind) -> tuple[str, ...]:
 
 
 def in_gold_order(kind: Kind, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return gold's columns, sorted as readers ask for them."""
-    return rows.select(kind.columns).sort(kind.spec.sort_by)
+    """Return gold's columns, sorted as readers ask for them: by symbol, exchange, and then by time or number."""
+    parts, within = by_instrument(rows.select(kind.columns)), kind.spec.sort_by[2:]
+    ordered = [in_order(parts[key], within) for key in sorted(parts, key=lambda key: key[::-1])]
+    return pl.concat(ordered) if ordered else rows.select(kind.columns)
 
 
 def identified(kind: Kind, rows: pl.DataFrame, epochs: Epochs) -> pl.DataFrame:

@@ -14,10 +14,10 @@ import polars as pl
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from k2_assets.gold.deduplicate import KEY
 from k2_assets.gold.epoch_breaks import Breaks, breaking
 from k2_assets.gold.epoch_evidence import END_US, FRAME, TRADE, Evidence, time_us
 from k2_assets.gold.instrument_memory import Memory, name
+from k2_assets.gold.instrument_rows import KEY, by_instrument, in_order
 from k2_assets.lake.row_filters import day_bounds_us, instrument_ids
 from k2_assets.lake.source_files import as_frame, live_files, read_files, read_instruments
 from k2_assets.topic_tables.frames_of_day import frames_at
@@ -57,15 +57,15 @@ class Found:
 def unusual(news: pl.DataFrame, memory: Memory, register: Epochs) -> list[Key]:
     """Return the instruments whose new trades do not simply follow, by time and id, those that gold has."""
     found: list[Key] = []
-    for (exchange, symbol), part in news.partition_by(KEY, as_dict=True).items():
-        times, ids = part["timestamp"].to_physical().to_numpy(), part["source_sequence"].to_numpy()
-        order = np.lexsort((ids, times))
+    for (exchange, symbol), part in by_instrument(news.select(*KEY, "timestamp", "source_sequence")).items():
+        ordered = in_order(part, ("timestamp", "source_sequence"))
+        times, ids = ordered["timestamp"].to_physical().to_numpy(), ordered["source_sequence"].to_numpy()
         largest, newest = (of.get(name(exchange, symbol)) for of in (memory.largest, memory.newest))
         # They follow when each id is above all that gold has, and no time is before the newest epoch or more than a
         # minute before gold's newest trade. Then no existing trade breaks, and a new one breaks only over another.
         since = max((*register.starts(exchange, symbol)[-1:], (newest or END_US) - BREAK_US))
         follows = largest is None or (ids.min() > largest and times.min() >= since)
-        if not follows or breaking(times[order], ids[order]).any():
+        if not follows or breaking(times, ids).any():
             found.append((exchange, symbol))
     return sorted(found)
 
@@ -90,7 +90,7 @@ class EpochSearch:
         found.by_memory = set(news.select(KEY).unique().iter_rows()) - {*keys}
         if not keys:
             return found
-        parts = news.select(*TRADE, *FRAME).partition_by(KEY, as_dict=True)
+        parts = by_instrument(news.select(*TRADE, *FRAME))
         for evidence in self._evidence({key: parts[key] for key in keys}, without):
             judged, breaks = evidence, evidence.breaks()
             if not evidence.is_settled(breaks):
@@ -124,7 +124,7 @@ class EpochSearch:
         enough: list[Evidence] = []
         while True:
             begin, end = max(first - back, lowest), min(last + ahead, highest)
-            existing = self._existing(files, list(news), begin, end).partition_by(KEY, as_dict=True)
+            existing = by_instrument(self._existing(files, list(news), begin, end))
             reached = [self._reach(key, part, existing.get(key), (begin, end)) for key, part in news.items()]
             lack_back = {each.key for each in reached if each.from_us is None}
             lack_ahead = {

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from k2_assets.gold.candle_fitness import FIT, fitness
 from k2_assets.gold.refresh_candles import CandlesRefresh
 from k2_assets.gold.refresh_counts import RefreshCounts, RowCounts, WindowCounts
 from k2_assets.gold.refresh_rows import GoldRefresh
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.table_lock import leases_of, lock
-from k2_core.errors import CommitConflict, UnfitTrades
+from k2_core.errors import CommitConflict
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD, GOLD_TABLES, GOLD_TRADES
+from k2_core.lake.tables import GOLD, GOLD_TABLES
 from k2_core.logs import logger
 from k2_core.venues.routing import Data
 
@@ -43,7 +42,6 @@ class GoldDay:
             CommitConflict: other writers were first again and again.
             UnfitTrades: candles cannot be made of its trades.
         """
-        self._require_fit(whole=False)
         return self._refresh().take_in_news()
 
     def rebuild(self) -> RefreshCounts:
@@ -56,7 +54,6 @@ class GoldDay:
         """
         lease, turn = self._locks()
         with lock(self.lake.catalog(), lease, _LEASE_WAIT_S):
-            self._require_fit(whole=True)
             try:
                 return self._refresh().replace_day(attempts=_BESIDE_OTHERS)
             except CommitConflict as conflict:
@@ -77,15 +74,6 @@ class GoldDay:
     def _locks(self) -> tuple[str, str]:
         """Return the names of the lock on the day and of the lock on the whole table."""
         return f"day:{self.table}:{self.day}", f"turn:{self.table}"
-
-    def _require_fit(self, *, whole: bool) -> None:
-        # Candles of minutes stay as they are while a trade of the day is unfit for them, and wider ones with them.
-        if self.spec.timeframe is None or GOLD_TRADES.name not in self.spec.made_from:
-            return
-        found = fitness(self.lake, self.day, whole=whole)
-        if found.unfit:
-            msg = f"the check {FIT} of {GOLD_TRADES.name} fails ({found}): rebuild {GOLD_TRADES.name} of {self.day}"
-            raise UnfitTrades(msg)
 
     def _refresh(self) -> GoldRefresh | CandlesRefresh:
         catalog, namespace = self.lake.catalog(), self.lake.namespace

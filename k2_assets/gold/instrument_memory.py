@@ -11,7 +11,8 @@ from typing import Any, Final
 import polars as pl
 from pyiceberg.table import Table
 
-from k2_assets.gold.deduplicate import KEY, RANK, STAMPED, Kind
+from k2_assets.gold.deduplicate import RANK, STAMPED, Kind
+from k2_assets.gold.instrument_rows import KEY
 from k2_core.epochs import Epochs, Key
 
 LARGEST_IDS: Final = "k2.largest_ids"
@@ -90,12 +91,17 @@ def may_exist(rows: pl.DataFrame, memory: Memory, epochs: Epochs) -> pl.DataFram
         {"exchange": pl.String, "symbol": pl.String, "largest": pl.Int64},
         orient="row",
     )
-    beside = rows.join(known, on=KEY, how="inner").join(newest_starts(epochs), on=KEY, how="left")
     # Gold has nothing above the largest rank of an instrument's newest epoch, so a row above it is new. That rank says
     # nothing of older epochs, nor of a row without an id of the venue's whose time is only the time of receipt.
     anything = pl.col("source_sequence").is_null() & STAMPED
-    older = (pl.col("timestamp").to_physical() < pl.col("newest_start")).fill_null(value=False)
-    return beside.filter((pl.col("largest") >= RANK) | anything | older).drop("largest", "newest_start")
+    judged = rows.select(*KEY, "timestamp", RANK.alias("rank"), anything.alias("anything"))
+    judged = judged.join(known, on=KEY, how="left", maintain_order="left")
+    older = pl.lit(value=False)
+    if epochs:
+        judged = judged.join(newest_starts(epochs), on=KEY, how="left", maintain_order="left")
+        older = (pl.col("timestamp").to_physical() < pl.col("newest_start")).fill_null(value=False)
+    may = pl.col("largest").is_not_null() & ((pl.col("largest") >= pl.col("rank")) | pl.col("anything") | older)
+    return rows.filter(judged.select(may.fill_null(value=False)).to_series())
 
 
 def _largest(rows: pl.DataFrame, of: pl.Expr) -> dict[str, int]:

@@ -11,7 +11,8 @@ from pyiceberg.table import Table
 
 from k2_assets.gold import candle_checks, quote_checks, row_checks, trade_checks
 from k2_assets.gold.bounding_trades import Source, Touched, bounded_rows
-from k2_assets.gold.candle_rows import KEY, TRADE_COLUMNS, Span, candles
+from k2_assets.gold.candle_rows import TRADE_COLUMNS, Span, candles
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.row_filters import day_bounds_us, time_between
 from k2_assets.lake.source_files import live_files, newest_and_beside, newest_times, read_files

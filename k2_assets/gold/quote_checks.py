@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from k2_assets.gold.candle_rows import KEY
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.orchestration.verdict import Verdict, are, counted, percent
 
 SIDES: Final = (*KEY, "timestamp", "quote_id", "bid_price", "ask_price")

@@ -6,6 +6,7 @@ tell all exactly is built from its trades.
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Final
@@ -16,9 +17,10 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_assets.gold.bounding_trades import BoundedRows, Source, Touched, bounded_rows, touched_by
-from k2_assets.gold.candle_fitness import IS_FIT
+from k2_assets.gold.candle_fitness import IS_FIT, require_fit
 from k2_assets.gold.candle_rollup import MINUTE_COLUMNS, rolled_up
-from k2_assets.gold.candle_rows import KEY, PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
+from k2_assets.gold.candle_rows import PROOF, SHAPE, TRADE_COLUMNS, Span, candles, span_frame
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.gold.refresh_counts import WindowCounts
 from k2_assets.gold.restatements import CONTENT, WINDOW, Reason, Restating, restated_windows
 from k2_assets.lake.commits import ATTEMPTS, Change, arrow_schema
@@ -54,6 +56,8 @@ class CandlesRefresh:
         # What this run has taken in: the table forgets days that are older than its memory is long.
         self._taken = Seen({})
         self._taking = Seen({})
+        # The files of the batch before, and of this one, and their rows.
+        self._before = self._batch = set[str](), pl.DataFrame()
 
     def take_in_news(self) -> WindowCounts:
         """Recompute the windows that new files of the source touch, and those of the rows around them.
@@ -62,13 +66,14 @@ class CandlesRefresh:
 
         Raises:
             CommitConflict: other writers were first again and again.
+            UnfitTrades: candles cannot be made of its trades; what came before them is taken in.
         """
         total = WindowCounts()
         while True:
             self._counts = WindowCounts()
             if self._commit(self._touched_windows) is None:
                 return total
-            self._taken = self._taking
+            self._taken, self._before = self._taking, self._batch
             total += self._counts
 
     def replace_day(self, *, attempts: int = ATTEMPTS) -> WindowCounts:
@@ -76,6 +81,7 @@ class CandlesRefresh:
 
         Raises:
             CommitConflict: other writers were first, ``attempts`` times.
+            UnfitTrades: candles cannot be made of its trades.
         """
         self._commit(self._whole_day, attempts)
         return self._counts
@@ -92,13 +98,25 @@ class CandlesRefresh:
         if self._day in Taken.of(table).behind(source.table):
             return self._whole_day(table)
         of_day = [each for each in source.files if each.day == self._day]
-        batch = oldest_batch(self._taken.newer(source.table, Seen.of(table).newer(source.table, of_day)), _BATCH_ROWS)
+        new = self._taken.newer(source.table, Seen.of(table).newer(source.table, of_day))
+        batch = oldest_batch(new, _BATCH_ROWS)
         if not batch:
             return None
         self._taking = self._taken.with_files(source.table, batch)
         rows = read_files(source.table, batch, source.columns)
+        if source.columns == TRADE_COLUMNS:
+            require_fit(rows, self._day)
         touched = touched_by(rows, source.time_column)
-        source = source.without(batch, rows)
+        # What comes after this batch touches its windows again: it is left out. The batch before mostly lies beside it.
+        unread = {each.path for each in new}
+        near = {each.path: each for each in source.files if each.path not in unread}
+        before, rows_before = self._before
+        if before and near.keys() >= before:
+            near = {path: each for path, each in near.items() if path not in before}
+            source = replace(source, files=list(near.values()), rows=pl.concat([rows_before, rows]))
+        else:
+            source = replace(source, files=list(near.values()), rows=rows)
+        self._batch = {each.path for each in batch}, rows
 
         def remember(newer: Table) -> dict[str, str]:
             return Seen.of(newer).with_files(source.table, batch).to_properties()
@@ -113,12 +131,14 @@ class CandlesRefresh:
         if is_removed:  # of its minutes; the trades are always there
             origin = self._source(GOLD_TRADES.name)
             rows_of_day = [each for each in origin.files if each.day == self._day]
+        rows = read_files(origin.table, rows_of_day, origin.columns)
+        if origin.columns == TRADE_COLUMNS:
+            require_fit(rows, self._day)
+        origin = replace(origin, files=[each for each in origin.files if each.day != self._day], rows=rows)
         existing = live_files(table, "window_start", day=self._day)
         start_us, end_us = day_bounds_us(self._day)
         # Instruments that have candles, and no row of the day any more, are recomputed as well: their candles go.
-        both = (
-            pl.concat([read_files(origin.table, rows_of_day, KEY), read_files(table, existing, KEY)]).unique().sort(KEY)
-        )
+        both = pl.concat([rows.select(KEY).unique(), read_files(table, existing, KEY)]).unique().sort(KEY)
         whole = [Touched(exchange, symbol, start_us, end_us - 1) for exchange, symbol in both.iter_rows()]
         self._taking = self._taken.with_files(source.table, of_day)
 

@@ -17,6 +17,7 @@ from k2_assets.gold import deduplicate
 from k2_assets.gold.epoch_evidence import days_between
 from k2_assets.gold.epoch_search import EpochSearch, Found, hull
 from k2_assets.gold.instrument_memory import Memory, may_exist
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.gold.refresh_counts import RowCounts
 from k2_assets.gold.restatements import SETTLES, Reason, Restating, differences, restated_days
 from k2_assets.gold.taken_in import TakenIn
@@ -139,7 +140,7 @@ class GoldRefresh:
         new = deduplicate.without_existing(self._kind, new, existing)
         self._counts = RowCounts(new.rows.height, read.height, new.repeated, new.conflicting)
         # Which rows were looked for in gold followed, for every instrument, from the largest id that gold remembers.
-        found.by_memory = set(rows.select(deduplicate.KEY).unique().iter_rows())
+        found.by_memory = set(rows.select(KEY).unique().iter_rows())
         taken_in = TakenIn(self._day, files, epochs, found, Memory.of_rows(self._kind, new.rows, register))
         change = self._in_place_of(gold, new.beaten, None, self._to_arrow(new.rows), taken_in)
         reason: Reason = "correction" if new.beaten.height else "late"
@@ -204,14 +205,14 @@ class GoldRefresh:
             had_rows = self._had_rows if day == self._day else True
             if not had_rows or newest is None or newest <= day or now < bounds[1] + SETTLES:
                 continue
-            comes, goes = (rows.select("message_id", "timestamp", *deduplicate.KEY) for rows in moved())
+            comes, goes = (rows.select("message_id", "timestamp", *KEY) for rows in moved())
             if beaten.height:
                 here = beaten.filter(pl.col("timestamp").dt.date() == day)
                 lost = here.join(comes.drop("timestamp"), on="message_id").select(goes.columns)
                 goes = pl.concat([goes, lost]) if day == self._day else lost
             comes = comes if day == self._day else comes.clear()
-            existing = read_files(gold, live_files(gold, "timestamp", day=day), deduplicate.KEY)
-            before = existing.join(pl.concat([comes, goes]), on=deduplicate.KEY, how="semi")
+            existing = read_files(gold, live_files(gold, "timestamp", day=day), KEY)
+            before = existing.join(pl.concat([comes, goes]), on=KEY, how="semi")
             rows = restated_days(Restating(self._kind.spec.name, reason, now), bounds, before, comes, goes)
             restated += [] if rows is None else [rows]
         return replace(change, other_rows=pa.concat_tables(restated)) if restated else change
@@ -264,7 +265,7 @@ class GoldRefresh:
         with_ids, others = suspects.filter(has_id := pl.col("source_sequence").is_not_null()), suspects.filter(~has_id)
         filters: list[BooleanExpression] = [instrument_ids(*row) for row in _ranges(with_ids)]
         filters += [instrument_times(*row) for row in _ranges(others.filter(~deduplicate.STAMPED))]
-        for exchange, symbol in others.filter(deduplicate.STAMPED).select(deduplicate.KEY).unique().iter_rows():
+        for exchange, symbol in others.filter(deduplicate.STAMPED).select(KEY).unique().iter_rows():
             filters.append(instrument_times(exchange, symbol, first_us, end_us - 1))
         files = [each for day in days for each in live_files(gold, "timestamp", day=day)]
         return read_files(gold, files, columns, reduce(Or, filters))
@@ -276,7 +277,7 @@ class GoldRefresh:
 def _ranges(rows: pl.DataFrame) -> Iterable[tuple[str, str, int, int]]:
     # Exchange, symbol, the lowest rank and the highest.
     low, high = deduplicate.RANK.min().alias("low"), deduplicate.RANK.max().alias("high")
-    return rows.group_by(deduplicate.KEY).agg(low, high).iter_rows()
+    return rows.group_by(KEY).agg(low, high).iter_rows()
 
 
 def _snapshot_id(table: Table | None) -> int | None:

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from k2_assets.gold.candle_rows import KEY, SHAPE, Span
+from k2_assets.gold.candle_rows import SHAPE, Span
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.lake.commits import arrow_schema
 from k2_core.lake.tables import GOLD_RESTATEMENTS
 

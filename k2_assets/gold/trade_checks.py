@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from k2_assets.gold.candle_rows import KEY
+from k2_assets.gold.instrument_rows import KEY
 from k2_assets.orchestration.verdict import Verdict, are, counted, lie, percent, seconds
 from k2_core import clock
 from k2_core.epochs import Epochs
