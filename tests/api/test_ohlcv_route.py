@@ -62,10 +62,10 @@ def test_parameter_that_is_not_served_is_refused(client: TestClient) -> None:
     assert "include_partial: is not a parameter of this route" in answer.json()["error"]["message"]
 
 
-def test_other_timeframes_are_unknown(client: TestClient) -> None:
+def test_a_timeframe_that_is_not_stored_is_refused(client: TestClient) -> None:
     answer = client.get("/v1/ohlcv/7m?symbol=BTCUSDT")
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "not_found"
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid_parameters"
 
 
 def test_without_start_the_newest_are_meant_and_pages_go_back(lake: Lake, client: TestClient) -> None:

@@ -5,8 +5,13 @@ import pytest
 from pyiceberg.expressions import EqualTo
 
 from k2_assets.gold import refresh_candles
+from k2_assets.gold.bounding_trades import Source, Touched, bounded_rows
+from k2_assets.gold.candle_rows import TRADE_COLUMNS
+from k2_assets.lake.source_files import live_files
+from k2_core import clock
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import CANDLES, GOLD_OHLCV_1M, GOLD_TRADES
+from k2_core.timeframes import MINUTE_US
 from tests.assets.by_hand import candles_by_hand, contents
 from tests.assets.lakes import DAY, NOON, SILVER, Row, SmallLake, a_trade, trades_of
 
@@ -67,14 +72,16 @@ def test_a_refresh_builds_the_candles_of_new_trades_and_again_changes_nothing(la
 
 @pytest.mark.parametrize("_", range(3))
 def test_what_grows_batch_by_batch_equals_what_is_built_at_once(lake: SmallLake, rng: random.Random, _: int) -> None:
-    """Days, symbols, batches and their order by chance; ids in order of time, as venues give them."""
+    """Days, symbols, batches and their order by chance; ids in order of time but for some seconds, as at venues."""
     rows: list[Row] = []
+    early = rng.choice([0, 25])
     for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT")[: rng.randint(1, 3)]:
         second = rng.uniform(-2 * 86_400, 0)
         for number in range(1, rng.randint(2, 30)):
             second += rng.choice([1, 20, 20, 61, 200, 7_000, 90_000])
             if rng.random() < 0.9:  # the others never come: holes
-                rows.append(a_trade(number, second, price=str(rng.randint(1, 9)), symbol=symbol))
+                moment = second + rng.uniform(-early, early)
+                rows.append(a_trade(number, moment, price=str(rng.randint(1, 9)), symbol=symbol))
     rng.shuffle(rows)
     cut = sorted(rng.sample(range(len(rows)), min(len(rows), rng.randint(0, 5)))) if rows else []
     for first, end in zip([0, *cut], [*cut, len(rows)], strict=True):
@@ -112,6 +119,27 @@ def test_a_late_trade_that_fills_a_hole_turns_exactly_those_windows_complete(lak
         changed = start in {NOON + timedelta(minutes=1), NOON + timedelta(minutes=2)}
         assert row["created_at"] == before[symbol, start]["created_at"]
         assert (row["updated_at"] > before[symbol, start]["updated_at"]) == changed
+
+
+def test_a_late_trade_and_a_rare_one_have_only_their_own_trades_read(lake: SmallLake) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
+    lake.append(GOLD_TRADES, [a_trade(n, n * 600, symbol=symbol) for n in range(60) for symbol in symbols])
+    lake.append(GOLD_TRADES, [a_trade(0, -30_000, symbol="RAREUSDT")])
+    table = lake.table(GOLD_TRADES)
+    source = Source(table, live_files(table, "timestamp"), TRADE_COLUMNS, "timestamp")
+    noon, now = clock.to_us(NOON), clock.to_us(NOON + timedelta(seconds=36_000))
+    touched = [Touched("binance", symbol, now, now) for symbol in ("BNBUSDT", "ETHUSDT", "RAREUSDT")]
+
+    found = bounded_rows(source, [Touched("binance", "BTCUSDT", noon, now), *touched], MINUTE_US)
+
+    read = {symbol: times for (symbol,), times in found.rows.group_by("symbol")}
+    assert {symbol: rows.height for symbol, rows in read.items()} == {
+        "BTCUSDT": 60,
+        "ETHUSDT": 3,
+        "BNBUSDT": 3,
+        "RAREUSDT": 1,
+    }
+    assert {span.symbol for span in found.spans} == {*symbols, "RAREUSDT"}
 
 
 def test_the_newest_window_is_judged_again_when_the_next_trade_is_seen_over_midnight(lake: SmallLake) -> None:
