@@ -4,9 +4,12 @@ import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
+from k2_core.clock import from_us
+
+_MILLISECONDS: Final = re.compile(r"-?\d{5,16}", re.ASCII)
 _MOMENT: Final = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?P<zone>[Zz]|[+\- ]\d\d:\d\d)?)?",
+    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?P<zone>[Zz]|[+\- ]\d\d:\d\d)?)?",
     re.ASCII,
 )
 
@@ -14,7 +17,9 @@ _MOMENT: Final = re.compile(
 def parse_moment(text: str) -> datetime:
     """Return the aware UTC datetime of an RFC 3339 time; without a zone it is UTC, a date alone means its midnight.
 
-    A ``+`` that was not escaped in a URL arrives as a space, and is read as the ``+`` that it was.
+    Rows have microseconds: a bound between two of them is the later one, whether it begins or ends a range. A number
+    is milliseconds since 1970. A ``+`` that was not escaped in a URL arrives as a space, and is read as the ``+`` that
+    it was.
 
     >>> parse_moment("2024-08-09T01:55:00 02:00").isoformat()
     '2024-08-08T23:55:00+00:00'
@@ -22,11 +27,19 @@ def parse_moment(text: str) -> datetime:
     Raises:
         ValueError: the text is not such a time.
     """
-    found = _MOMENT.fullmatch(text.strip())
+    text = text.strip()
+    if _MILLISECONDS.fullmatch(text):
+        try:
+            return from_us(int(text) * 1000)
+        except OverflowError:
+            raise ValueError(f"{text} milliseconds since 1970 are not a time that exists") from None
+    found = _MOMENT.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is not a time such as 2024-08-08T23:55:00Z (at most microseconds)")
+        raise ValueError(f"{text!r} is not a time such as 2024-08-08T23:55:00Z, nor milliseconds since 1970")
     try:
-        moment = datetime.fromisoformat(f"{found['day']}T{found['time'] or '00:00'}").replace(tzinfo=UTC)
+        clock, _, fraction = (found["time"] or "00:00").partition(".")
+        moment = datetime.fromisoformat(f"{found['day']}T{clock}").replace(tzinfo=UTC)
+        moment += timedelta(microseconds=-(-int(fraction.ljust(9, "0")) // 1000))
         zone = found["zone"] or "Z"
         if zone in "Zz":
             return moment

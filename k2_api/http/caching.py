@@ -10,14 +10,18 @@ from k2_api.lake.lake_reader import PinnedTable
 from k2_api.version import VERSION
 
 
-def conditional(request: Request, tables: Iterable[PinnedTable], max_age_s: int, body: Callable[[], bytes]) -> Response:
-    """Return 304 if the caller already has this answer, else the answer; ``body`` is called only then."""
+def conditional(
+    request: Request, tables: Iterable[PinnedTable], max_age_s: int, answer: Callable[[], Response], form: str = "json"
+) -> Response:
+    """Return 304 if the caller already has this answer, in this form, else the answer; it is made only then."""
     snapshots = ",".join(f"{table.name}@{table.snapshot_id}" for table in tables)
-    question = f"{VERSION}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
+    question = f"{VERSION}|{form}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
     # Weak: `meta.timestamp` and the correlation id differ between two answers to the same question.
     tag = f'W/"{hashlib.sha256(question.encode()).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": f"private, max-age={max_age_s}", "Vary": "X-API-Key"}
+    headers = {"ETag": tag, "Cache-Control": f"private, max-age={max_age_s}", "Vary": "X-API-Key, Accept"}
     known = [each.strip() for each in request.headers.get("If-None-Match", "").split(",")]
     if tag in known or tag.removeprefix("W/") in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return Response(body(), headers=headers, media_type="application/json")
+    found = answer()
+    found.headers.update(headers)
+    return found

@@ -7,28 +7,8 @@ from starlette.responses import Response
 from structlog.contextvars import get_contextvars
 
 from k2_api.http.response_models import MAX_GAPS
-from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.missing_ids import Verdict
 from k2_core.clock import from_us, iso, now
-
-
-def page_of(
-    rows: list[dict[str, Any]], pagination: dict[str, Any], table: PinnedTable, completeness: dict[str, Any]
-) -> bytes:
-    """Return the body of a data route's answer."""
-    meta = {
-        **error_meta(),
-        "table": table.name,
-        "snapshot_id": table.snapshot_id,
-        "as_of": table.committed_at,
-        "completeness": completeness,
-    }
-    # Not through the pydantic models: DuckDB has already given the rows the form of the answer.
-    return msgspec.json.encode({"success": True, "data": rows, "pagination": pagination, "meta": meta})
-
-
-def pagination(limit: int | None, next_cursor: str | None) -> dict[str, Any]:
-    return {"limit": limit, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 
 
 def completeness(verdict: Verdict, data_until: str | None) -> dict[str, Any]:

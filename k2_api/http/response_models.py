@@ -30,6 +30,26 @@ class Trade(BaseModel):
     vendor_data: dict[str, str]
 
 
+class Quote(BaseModel):
+    """The best bid and offer of one venue, when they changed."""
+
+    message_id: str = Field(description="UUIDv5 of the quote's identity")
+    quote_id: str
+    symbol: str = Field(examples=["BTCUSDT"])
+    exchange: str = Field(examples=["binance"])
+    asset_class: str = Field(examples=["crypto"])
+    timestamp: Time
+    bid_price: Number | None
+    bid_quantity: Number | None
+    ask_price: Number | None
+    ask_quantity: Number | None
+    currency: str = Field(examples=["USDT"])
+    source_sequence: int | None
+    ingestion_timestamp: Time
+    platform_sequence: int
+    vendor_data: dict[str, str]
+
+
 class Candle(BaseModel):
     """One candle; a window without a trade has none."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Timer
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlparse
 
 import duckdb
@@ -19,8 +19,6 @@ ROWS: Final = "@rows"
 
 _GLOB: Final = frozenset("*?[")
 _FILES: Final = "read_parquet($files, hive_partitioning = false)"
-
-Row = dict[str, Any]
 
 
 class Engine:
@@ -41,23 +39,21 @@ class Engine:
         self._database.execute("SET GLOBAL enable_external_access = false")
         self._database.execute("SET GLOBAL parquet_metadata_cache = true")
 
-    def over_files(self, sql: str, paths: Sequence[str], params: Mapping[str, object], query_type: str) -> list[Row]:
-        """Run ``sql`` over the Parquet files at ``paths``, which it names ``@rows``; no files give no rows.
+    def over_files(self, sql: str, paths: Sequence[str], params: Mapping[str, object], query_type: str) -> pa.Table:
+        """Run ``sql`` over the Parquet files at ``paths``, at least one, which it names ``@rows``.
 
         Raises:
             FilesGone: a file is no longer there.
             QueryTimeout: it took longer than a query may.
             QueryTooLarge: it needs more memory than a query may use.
         """
-        if not paths:
-            return []
         files = [local_path(path) for path in paths]
         with self._cursor(query_type) as cursor:
-            return _fetch(cursor.execute(sql.replace(ROWS, _FILES), {**params, "files": files}), query_type)
+            return _fetch(cursor.sql(sql.replace(ROWS, _FILES), params={**params, "files": files}), query_type)
 
     def over_rows(
         self, sql: str, rows: pa.RecordBatchReader, params: Mapping[str, object], query_type: str
-    ) -> list[Row]:
+    ) -> pa.Table:
         """Run ``sql`` over Arrow rows, which it names ``@rows``, once, and which are read as it goes on.
 
         Raises:
@@ -76,7 +72,7 @@ class Engine:
         try:
             with self._cursor(query_type) as cursor:
                 cursor.register("arrow_rows", pa.RecordBatchReader.from_batches(rows.schema, noting_failure()))
-                return _fetch(cursor.execute(sql.replace(ROWS, "arrow_rows"), dict(params)), query_type)
+                return _fetch(cursor.sql(sql.replace(ROWS, "arrow_rows"), params=dict(params)), query_type)
         except duckdb.Error:
             if failed:
                 raise failed[0] from None
@@ -124,8 +120,7 @@ def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
         cursor.interrupt()
 
 
-def _fetch(result: duckdb.DuckDBPyConnection, query_type: str) -> list[Row]:
-    names = [column[0] for column in result.description or ()]
-    rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    QUERY_ROWS.labels("duckdb", query_type).observe(len(rows))
+def _fetch(result: duckdb.DuckDBPyRelation, query_type: str) -> pa.Table:
+    rows: pa.Table = result.to_arrow_table()
+    QUERY_ROWS.labels("duckdb", query_type).observe(rows.num_rows)
     return rows

@@ -11,12 +11,14 @@ from threading import Lock
 from typing import Final
 
 import msgspec
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from k2_api.lake.file_index import Filter
 from k2_core.lake import tables
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
 
 _FILES_KEPT: Final = 100_000
 _FIRST_LOOK: Final = 8
@@ -29,16 +31,34 @@ class Shape:
 
     table: str
     time_column: str
+    schema: pa.Schema
     sequence_column: str | None = None
 
     @classmethod
     def of(cls, spec: TableSpec) -> "Shape":
         """Return the shape of a table by its declaration."""
         sequence = "source_sequence" if any(each.name == "source_sequence" for each in spec.columns) else None
-        return cls(spec.name, spec.partition_by, sequence)
+        return cls(spec.name, spec.partition_by, _duckdb_schema(spec), sequence)
+
+
+def _duckdb_schema(spec: TableSpec) -> pa.Schema:
+    """Return the schema of a table's rows in the Arrow types in which DuckDB gives them."""
+    written: pa.Schema = schema_to_pyarrow(spec.schema, include_field_ids=False)
+    return pa.schema([pa.field(each.name, _as_duckdb_has_it(each.type)) for each in written])
+
+
+def _as_duckdb_has_it(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_map(kind):
+        return pa.map_(_as_duckdb_has_it(kind.key_type), _as_duckdb_has_it(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_as_duckdb_has_it(kind.value_type))
+    return kind
 
 
 TRADES: Final = Shape.of(GOLD_TRADES)
+QUOTES: Final = Shape.of(GOLD_QUOTES)
 CANDLES: Final = {spec.timeframe: Shape.of(spec) for spec in tables.CANDLES}
 
 
@@ -55,8 +75,8 @@ class Group(msgspec.Struct, frozen=True, gc=False):
 
     def fits(self, where: Filter) -> bool:
         """Tell whether a row that is asked for can be among these."""
-        symbol_fits = where.symbol is None or where.symbol == self.symbol
-        exchange_fits = where.exchange is None or where.exchange == self.exchange
+        symbol_fits = not where.symbols or self.symbol in where.symbols
+        exchange_fits = not where.exchanges or self.exchange in where.exchanges
         return symbol_fits and exchange_fits and self.last_us >= where.start_us and self.first_us < where.end_us
 
 

@@ -11,10 +11,10 @@ from k2_core.lake.manifests import BEGINNING_US, END_US, MANIFESTS, Bounded, Lak
 
 @dataclass(frozen=True)
 class Filter:
-    """What rows are asked for: a half-open time range in µs since 1970, one symbol, one exchange; None means all."""
+    """What rows are asked for: a half-open time range in µs since 1970, symbols, exchanges; none of them means all."""
 
-    symbol: str | None = None
-    exchange: str | None = None
+    symbols: tuple[str, ...] = ()
+    exchanges: tuple[str, ...] = ()
     start_us: int = BEGINNING_US
     end_us: int = END_US
 
@@ -22,8 +22,8 @@ class Filter:
         """Tell whether a file may hold a row that is asked for, by the bounds that its manifest gives."""
         if file.last_us < self.start_us or file.first_us >= self.end_us:
             return False
-        for bounds, value in ((file.symbols, self.symbol), (file.exchanges, self.exchange)):
-            if bounds is not None and value is not None and not bounds[0] <= value <= bounds[1]:
+        for bounds, values in ((file.symbols, self.symbols), (file.exchanges, self.exchanges)):
+            if bounds is not None and values and not any(bounds[0] <= each <= bounds[1] for each in values):
                 return False
         return True
 

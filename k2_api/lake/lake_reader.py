@@ -11,13 +11,14 @@ from functools import partial
 from threading import Lock
 from typing import Final, TypeVar
 
+import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from k2_api.lake import snapshot_choice
 from k2_api.lake.catalog_pointer import CatalogPointer
-from k2_api.lake.duckdb_engine import Engine, Row, can_open
-from k2_api.lake.file_groups import CANDLES, TRADES, FileGroups, Group, Shape
+from k2_api.lake.duckdb_engine import Engine, can_open
+from k2_api.lake.file_groups import CANDLES, QUOTES, TRADES, FileGroups, Group, Shape
 from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
 from k2_api.lake.row_source import RowSource
@@ -69,17 +70,20 @@ class PinnedTable:
         return snapshot_choice.committed_at(self.snapshot) if self.snapshot else None
 
     def first_rows(
-        self, sql: str, where: Filter, params: Mapping[str, object], *, rows: int, newest: bool, query_type: str
-    ) -> list[Row]:
-        """Run ``sql``, which must order by time and take at most ``rows`` rows, over as few files as that needs."""
-        files = surely_first(
-            self._candidates(where), partial(self._groups.walk, look=self._source.look), where, rows, newest=newest
-        )
+        self, sql: str, where: Filter, params: Mapping[str, object], *, rows: int | None, newest: bool, query_type: str
+    ) -> pa.Table:
+        """Run ``sql``, which must order by time and take at most ``rows`` rows, over as few files as that needs.
+
+        ``rows`` is None where ``sql`` leaves out rows of ``where``: then any file may be needed.
+        """
+        files = self._candidates(where)
+        if rows is not None:
+            files = surely_first(files, partial(self._groups.walk, look=self._source.look), where, rows, newest=newest)
         return self._source.rows(sql, files, where, params, query_type)
 
     def rows_with_sequences(
         self, sql: str, where: Filter, params: Mapping[str, object], ids: tuple[int, int], query_type: str
-    ) -> list[Row]:
+    ) -> pa.Table:
         """Run ``sql`` over every file of ``where`` that may hold a venue sequence from ``ids[0]`` to ``ids[1]``."""
         found = self._groups.of(self._candidates(where), self._source.look)
         files = [
@@ -117,7 +121,7 @@ class LakeReader:
     def __init__(self, settings: Settings) -> None:
         self._pointer = CatalogPointer(settings)
         self._engine = Engine(settings)
-        self._groups = {shape.table: FileGroups() for shape in (TRADES, *CANDLES.values())}
+        self._groups = {shape.table: FileGroups() for shape in (TRADES, QUOTES, *CANDLES.values())}
         self._remembered: OrderedDict[tuple[object, ...], object] = OrderedDict()
         self._lock = Lock()
 

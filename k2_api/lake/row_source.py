@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan
+import pyarrow as pa
+from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThan
 from pyiceberg.table import Table
 
 from k2_api.api_errors import FilesGone
-from k2_api.lake.duckdb_engine import ROWS, Engine, Row, local_path
+from k2_api.lake.duckdb_engine import ROWS, Engine, local_path
 from k2_api.lake.file_groups import Group, Groups, Shape
 from k2_api.lake.file_index import Filter
 from k2_core.clock import from_us
@@ -37,18 +38,21 @@ class RowSource:
 
     def rows(
         self, sql: str, files: Sequence[LakeFile], where: Filter, params: Mapping[str, object], query_type: str
-    ) -> list[Row]:
+    ) -> pa.Table:
         """Run ``sql``, which selects the rows of ``where``, over files; no files give no rows."""
-        if self.table is None or not files:
+        if not files:
+            none = pa.RecordBatchReader.from_batches(self.shape.schema, [])
+            return self.engine.over_rows(sql, none, params, query_type)
+        if self.table is None:
             return self.engine.over_files(sql, [each.path for each in files], params, query_type)
         # A column that the query does not name need not be read.
         columns = tuple(field.name for field in self.table.schema().fields if field.name in sql)
         time = self.shape.time_column
         conditions: list[tuple[Any, str, object]] = []  # Any: mypy does not see the arguments of predicates
-        if where.symbol is not None:
-            conditions.append((EqualTo, "symbol", where.symbol))
-        if where.exchange is not None:
-            conditions.append((EqualTo, "exchange", where.exchange))
+        if where.symbols:
+            conditions.append((In, "symbol", where.symbols))
+        if where.exchanges:
+            conditions.append((In, "exchange", where.exchanges))
         if where.start_us != BEGINNING_US:
             conditions.append((GreaterThanOrEqual, time, from_us(where.start_us).isoformat()))
         if where.end_us != END_US:
@@ -70,10 +74,11 @@ class RowSource:
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
                 answers = threads.map(lambda file: self.rows(sql, [file], _NO_FILTER, {}, "file_groups"), files)
                 return {
-                    file.path: tuple(Group(**row) for row in rows) for file, rows in zip(files, answers, strict=True)
+                    file.path: tuple(Group(**row) for row in rows.to_pylist())
+                    for file, rows in zip(files, answers, strict=True)
                 }
         found: defaultdict[str, list[Group]] = defaultdict(list)
-        for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups"):
+        for row in self.rows(_groups_sql(self.shape, "filename, "), files, _NO_FILTER, {}, "file_groups").to_pylist():
             found[row.pop("filename")].append(Group(**row))
         return {each.path: tuple(found[local_path(each.path)]) for each in files}
 

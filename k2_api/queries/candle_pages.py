@@ -1,61 +1,57 @@
-"""Candles, page by page, in order of (window_start, exchange)."""
+"""Candles, page by page, in order of (window_start, exchange, symbol)."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
-from k2_api.lake.duckdb_engine import ROWS, Row
+import pyarrow as pa
+
+from k2_api.lake.duckdb_engine import ROWS
+from k2_api.lake.file_groups import Shape
 from k2_api.lake.file_index import Filter
 from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.conditions import Key, beyond, conditions, where_clause
-from k2_api.queries.rendering import rendered
-from k2_core.clock import from_us
+from k2_core.clock import from_us, to_us
 from k2_core.lake.tables import CANDLES
 
-_ORDER: Final = ("window_start", "exchange")
-_CANDLES: Final = CANDLES[0]  # every timeframe has the same columns
+_ORDER: Final = ("window_start", "exchange", "symbol")
+COLUMNS: Final = tuple(column.name for column in CANDLES[0].served_columns)
+"""Of every timeframe."""
 
 
 @dataclass(frozen=True)
 class CandlesPage:
     """One page, oldest window first. ``last`` is the key to go on from; None on the last page."""
 
-    rows: list[Row]
+    rows: pa.Table
     last: Key | None
 
 
-def candles_page(candles: PinnedTable, where: Filter, after: Key | None, limit: int, *, newest: bool) -> CandlesPage:
+def candles_page(
+    candles: PinnedTable, shape: Shape, where: Filter, after: Key | None, limit: int, *, newest: bool
+) -> CandlesPage:
     """Return up to ``limit`` candles beyond the key ``after``: the newest before it, or the oldest after it.
 
     Either way the rows of the page are in ascending order.
     """
     narrowed = beyond(where, after, newest=newest)
-    clauses, params = conditions(narrowed, _CANDLES.partition_by)
+    clauses, params = conditions(narrowed, shape.time_column)
     if after is not None:
-        clauses.append(f"({', '.join(_ORDER)}) {'<' if newest else '>'} ($k0, $k1)")
-        params |= {"k0": from_us(int(after[0])), "k1": after[1]}
-    # One row more than the page shows whether there is a next one.
+        clauses.append(f"({', '.join(_ORDER)}) {'<' if newest else '>'} ($k0, $k1, $k2)")
+        params |= {"k0": from_us(int(after[0])), "k1": after[1], "k2": after[2]}
+    order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
+    # One row more than the page shows whether there is a next one. Column names are the table's own.
     found = candles.first_rows(
-        _sql(where_clause(clauses), newest=newest),
+        f"SELECT {', '.join(COLUMNS)} FROM {ROWS} {where_clause(clauses)} ORDER BY {order} LIMIT $rows",  # noqa: S608
         narrowed,
         {**params, "rows": limit + 1},
         rows=limit + 1,
         newest=newest,
         query_type="candles",
-    )
-    rows = found[:limit]
-    last: Key | None = (rows[-1]["start_us"], rows[-1]["exchange"]) if len(found) > limit else None
-    return CandlesPage(rows[::-1] if newest else rows, last)
-
-
-@cache
-def _sql(where: str, *, newest: bool) -> str:
-    order = ", ".join(f"{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)
-    columns = ", ".join(f'"{column.name}"' for column in _CANDLES.served_columns)
-    # Rows are chosen first, and only those of the page are rendered as text. The outer query sorts by the page's raw
-    # columns: rendered ones have the same names, and sort as text. Column names are the table's own.
-    return f"""
-        SELECT {rendered(_CANDLES)}, epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us
-        FROM (SELECT {columns} FROM {ROWS} {where} ORDER BY {order} LIMIT $rows) AS page
-        ORDER BY {", ".join(f"page.{name} {'DESC' if newest else 'ASC'}" for name in _ORDER)}
-    """  # noqa: S608
+    ).cast(pa.schema([shape.schema.field(name) for name in COLUMNS]))
+    rows = found.slice(0, limit)
+    last: Key | None = None
+    if found.num_rows > limit:
+        (key,) = rows.slice(limit - 1).select(_ORDER).to_pylist()
+        last = to_us(key["window_start"]), key["exchange"], key["symbol"]
+    ascending = rows.take(pa.array(range(rows.num_rows - 1, -1, -1))) if newest else rows
+    return CandlesPage(ascending, last)

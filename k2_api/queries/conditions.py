@@ -13,12 +13,12 @@ def conditions(where: Filter, time_column: str) -> tuple[list[str], dict[str, ob
     """Return the conditions of a filter, and their parameters."""
     clauses: list[str] = []
     params: dict[str, object] = {}
-    if where.symbol is not None:
-        clauses.append("symbol = $symbol")
-        params["symbol"] = where.symbol
-    if where.exchange is not None:
-        clauses.append("exchange = $exchange")
-        params["exchange"] = where.exchange
+    for column, values in (("symbol", where.symbols), ("exchange", where.exchanges)):
+        if values:
+            # A parameter each: row groups are skipped by the values of a list that is written out.
+            named = {f"{column}{number}": value for number, value in enumerate(values)}
+            clauses.append(f"{column} IN ({', '.join(f'${name}' for name in named)})")
+            params |= named
     if where.start_us != Filter.start_us:
         clauses.append(f"{time_column} >= $start_time")
         params["start_time"] = from_us(where.start_us)

@@ -7,12 +7,15 @@ two epochs is not known. A trade whose id is lower than that of a much earlier t
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-from k2_api.lake.duckdb_engine import ROWS, Row
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2_api.lake.duckdb_engine import ROWS
 from k2_api.lake.file_index import Filter
 from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.conditions import conditions
@@ -58,6 +61,10 @@ class Verdict:
     holes: tuple[Hole, ...]
 
 
+UNKNOWN: Final = Verdict("unknown", 0, ())
+"""Of what is not judged."""
+
+
 @dataclass(frozen=True)
 class Ids:
     """The trades whose ids are judged, and where the ids of an instrument began again."""
@@ -72,19 +79,19 @@ class Ids:
         return (starts[place - 1] if place else 0), (starts[place] if place < len(starts) else _NO_END)
 
 
-def judge_trades(ids: Ids, rows: Sequence[Row], beyond: Row | None) -> Verdict:
-    """Judge a page of trades by the ids of its rows, up to the row that begins the next page.
+def judge_trades(ids: Ids, rows: pa.Table) -> Verdict:
+    """Judge trades by the ids of a page's rows, up to the row that begins the next page, which is among them.
 
-    ``partial``: gold lacks an id between two of the page. ``unknown``: it lacks none, but the page goes over a place
-    where ids begin again, or has no rows. Else ``complete``.
+    ``partial``: gold lacks an id between two of them. ``unknown``: it lacks none, but they go over a place where ids
+    begin again, or there are none. Else ``complete``.
     """
-    if not rows:
+    if not rows.num_rows:
         return Verdict("unknown", 0, ())
     pages: defaultdict[tuple[Market, tuple[int, int]], list[tuple[int, int]]] = defaultdict(list)
-    for row in [*rows, beyond] if beyond else rows:
-        market = row["exchange"], row["symbol"]
-        epoch = ids.epoch(market, row["timestamp_us"])
-        pages[market, epoch].append((row["source_sequence"], row["timestamp_us"]))
+    times = rows["timestamp"].cast(pa.int64())
+    columns = (rows["exchange"], rows["symbol"], rows["source_sequence"], times)
+    for exchange, symbol, sequence, moment in zip(*(each.to_pylist() for each in columns), strict=True):
+        pages[(exchange, symbol), ids.epoch((exchange, symbol), moment)].append((sequence, moment))
     holes: list[Hole] = []
     for (market, epoch), pairs in sorted(pages.items()):
         # An id that is not on the page is no hole yet. Pages follow the times of trades, and ids are a little out of
@@ -99,7 +106,7 @@ def judge_trades(ids: Ids, rows: Sequence[Row], beyond: Row | None) -> Verdict:
     return Verdict("partial" if missing else "unknown" if over_a_break else "complete", missing, tuple(holes))
 
 
-def judge_candles(ids: Ids, candles: Sequence[Row]) -> Verdict:
+def judge_candles(ids: Ids, candles: pa.Table) -> Verdict:
     """Judge candles by their own counts of missing trades; count each missing id once.
 
     A candle counts the ids that are missing between its bounding trades: the last trade before its window and the first
@@ -107,25 +114,27 @@ def judge_candles(ids: Ids, candles: Sequence[Row]) -> Verdict:
     searched for and counted. The sum is never below the count of a single candle, even when gold has been repaired
     since the candle was built.
     """
-    lacking: defaultdict[Market, list[Row]] = defaultdict(list)
-    for candle in candles:
-        if candle["missing_trades"] > 0:
-            lacking[candle["exchange"], candle["symbol"]].append(candle)
+    lacking: defaultdict[Market, list[tuple[int, int, int]]] = defaultdict(list)
+    some = candles.filter(pc.greater(candles["missing_trades"], 0))
+    times = (some[name].cast(pa.int64()) for name in ("window_start", "window_end"))
+    columns = (some["exchange"], some["symbol"], *times, some["missing_trades"])
+    for exchange, symbol, *candle in zip(*(each.to_pylist() for each in columns), strict=True):
+        lacking[exchange, symbol].append(tuple(candle))
     holes: set[Hole] = set()
     missing = 0
     for market, own in lacking.items():
         spans: list[tuple[int, int]] = []
-        for start, end in sorted((candle["start_us"], candle["end_us"]) for candle in own):
+        for start, end, _ in sorted(own):
             if spans and start - spans[-1][1] <= _MERGED_WITHIN_US:
                 spans[-1] = spans[-1][0], max(end, spans[-1][1])
             else:
                 spans.append((start, end))
         found = {hole for span in spans for hole in _holes_around(ids, market, span)}
         holes |= found
-        missing += max(sum(hole.missing for hole in found), *(candle["missing_trades"] for candle in own))
+        missing += max(sum(hole.missing for hole in found), *(count for _, _, count in own))
     if missing:
         return Verdict("partial", missing, tuple(sorted(holes)))
-    proved = bool(candles) and all(candle["is_complete"] for candle in candles)
+    proved = candles.num_rows > 0 and pc.all(candles["is_complete"]).as_py()
     return Verdict("complete" if proved else "unknown", 0, ())
 
 
@@ -133,8 +142,8 @@ def _holes_around(ids: Ids, market: Market, span: tuple[int, int]) -> Iterator[H
     """Yield the holes between the bounding trades of a span, in each epoch by itself."""
     exchange, symbol = market
     start_us, end_us = span
-    before = _bounding_trade(ids.trades, Filter(symbol, exchange, end_us=start_us), newest=True)
-    after = _bounding_trade(ids.trades, Filter(symbol, exchange, start_us=end_us), newest=False)
+    before = _bounding_trade(ids.trades, Filter((symbol,), (exchange,), end_us=start_us), newest=True)
+    after = _bounding_trade(ids.trades, Filter((symbol,), (exchange,), start_us=end_us), newest=False)
     low, first_us = before or (_NO_LOWER, start_us)
     high, last_us = after or (_NO_UPPER, end_us)
     epoch = ids.epoch(market, first_us)
@@ -155,7 +164,7 @@ def _bounding_trade(trades: PinnedTable, where: Filter, *, newest: bool) -> tupl
         SELECT source_sequence AS id, epoch_us(timestamp) AS moment FROM {ROWS} WHERE {" AND ".join(clauses)}
         ORDER BY timestamp {direction}, source_sequence {direction}, trade_id {direction} LIMIT 1
     """  # noqa: S608
-    rows = trades.first_rows(sql, where, params, rows=1, newest=newest, query_type="bounding_trade")
+    rows = trades.first_rows(sql, where, params, rows=1, newest=newest, query_type="bounding_trade").to_pylist()
     return (rows[0]["id"], rows[0]["moment"]) if rows else None
 
 
@@ -165,11 +174,11 @@ def _holes_between(
     """Return the holes between the ids from ``ids[0]`` to ``ids[1]`` that gold holds of an epoch around those times."""
     exchange, symbol = market
     first_us, end_us = max(times[0] - FAR_OUT_OF_ORDER_US, epoch[0]), min(times[1] + FAR_OUT_OF_ORDER_US, epoch[1])
-    where = Filter(symbol, exchange, first_us, end_us)
+    where = Filter((symbol,), (exchange,), first_us, end_us)
     clauses, params = conditions(where, "timestamp")
     params |= {"low": ids[0], "high": ids[1], "unordered": BREAK_US}
     sql = _HOLES.replace("@conditions", " AND ".join(clauses))
-    rows = trades.rows_with_sequences(sql, where, params, ids, "holes")
+    rows = trades.rows_with_sequences(sql, where, params, ids, "holes").to_pylist()
     return [Hole(exchange, symbol, **row) for row in rows]
 
 

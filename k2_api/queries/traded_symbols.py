@@ -1,15 +1,28 @@
 """Which symbols are traded on which exchange, from the groups that each data file holds. Reads no rows."""
 
 from collections import defaultdict
+from typing import Final
 
-from k2_api.lake.duckdb_engine import Row
+import pyarrow as pa
+
 from k2_api.lake.file_groups import Group
 from k2_api.lake.file_index import Filter
 from k2_api.lake.lake_reader import PinnedTable
-from k2_core.clock import from_us, iso
+
+_TIME: Final = pa.timestamp("us", "UTC")
+SYMBOLS: Final = pa.schema(
+    {
+        "symbol": pa.string(),
+        "exchange": pa.string(),
+        "trade_count": pa.int64(),
+        "first_trade_at": _TIME,
+        "last_trade_at": _TIME,
+    }
+)
+"""The columns of an answer."""
 
 
-def list_symbols(trades: PinnedTable, where: Filter) -> list[Row]:
+def list_symbols(trades: PinnedTable, where: Filter) -> list[dict[str, object]]:
     """Return each (symbol, exchange) that has trades, with their number and the times of the first and the last."""
     # A group is one market in one data file, with its number of rows and its first and last time.
     markets: defaultdict[tuple[str, str], list[Group]] = defaultdict(list)
@@ -20,8 +33,8 @@ def list_symbols(trades: PinnedTable, where: Filter) -> list[Row]:
             "symbol": symbol,
             "exchange": exchange,
             "trade_count": sum(group.rows for group in groups),
-            "first_trade_at": iso(from_us(min(group.first_us for group in groups))),
-            "last_trade_at": iso(from_us(max(group.last_us for group in groups))),
+            "first_trade_at": min(group.first_us for group in groups),
+            "last_trade_at": max(group.last_us for group in groups),
         }
         for (symbol, exchange), groups in sorted(markets.items())
     ]

@@ -6,14 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from k2_api.http.answers import Page, form_of, page_answer
 from k2_api.http.caching import conditional
 from k2_api.http.cursors import Position
 from k2_api.http.deps import Reading, TheReading, once_each
-from k2_api.http.envelope import completeness, page_of, pagination
+from k2_api.http.envelope import completeness
 from k2_api.http.openapi import READ_ERRORS
 from k2_api.http.parameters import CandlesParameters
 from k2_api.http.response_models import Candle, Envelope
-from k2_api.lake.file_groups import CANDLES, TRADES, Shape
+from k2_api.lake.file_groups import CANDLES, TRADES
 from k2_api.lake.file_index import Filter
 from k2_api.queries.candle_pages import candles_page
 from k2_api.queries.missing_ids import Ids, judge_candles
@@ -39,10 +40,11 @@ def get_candles(interval: Interval, query: Annotated[CandlesParameters, Query()]
     there are no candles. `missing_trades` counts each missing id once; a hole on the boundary of two windows is in the
     `missing_trades` of both candles. `data_until` is the newest trade that these candles could be built from.
     """
-    return reading.answer(lambda: _answer(_SHAPES[interval], query, reading))
+    return reading.answer(lambda: _answer(interval, query, reading))
 
 
-def _answer(shape: Shape, query: CandlesParameters, reading: Reading) -> Response:
+def _answer(interval: Interval, query: CandlesParameters, reading: Reading) -> Response:
+    shape, form = _SHAPES[interval], form_of(reading.request, query.format)
     # A cursor belongs to its question, and so to the table.
     lake, question = reading.services.lake, f"{shape.table}?{query.canonical()}"
     position = reading.position(query.cursor, question)
@@ -54,16 +56,16 @@ def _answer(shape: Shape, query: CandlesParameters, reading: Reading) -> Respons
         candles = lake.pin(shape, query.as_of)
         trades = lake.pin_beside(TRADES, candles)
 
-    def body() -> bytes:
+    def answer() -> Response:
         after = position.last if position else None
-        page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
+        page = candles_page(candles, shape, query.where(), after, query.limit, newest=query.start is None)
         verdict = judge_candles(Ids(trades, lake.epochs()), page.rows)
-        cursor = None
-        if page.last is not None:
-            cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), question)
-        until = lake.data_until(trades, Filter(query.symbol, query.exchange))
-        for row in page.rows:  # they were only needed to judge
-            del row["start_us"], row["end_us"]
-        return page_of(page.rows, pagination(query.limit, cursor), candles, completeness(verdict, until))
+        cursor = (
+            None
+            if page.last is None
+            else reading.next_cursor(Position((candles.number, trades.number), page.last), question)
+        )
+        said = completeness(verdict, lake.data_until(trades, Filter((query.symbol,), query.exchange)))
+        return page_answer(Page(f"candles-{interval}", page.rows, candles, said, query.limit, cursor), form)
 
-    return conditional(reading.request, (candles, trades), 5, body)
+    return conditional(reading.request, (candles, trades), 5, answer, form)

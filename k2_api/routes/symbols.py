@@ -2,18 +2,20 @@
 
 from typing import Annotated
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from k2_api.http.answers import Page, form_of, page_answer
 from k2_api.http.caching import conditional
 from k2_api.http.deps import Reading, TheReading, once_each
-from k2_api.http.envelope import completeness, page_of, pagination
+from k2_api.http.envelope import completeness
 from k2_api.http.openapi import READ_ERRORS
 from k2_api.http.parameters import SymbolsParameters
 from k2_api.http.response_models import Envelope, Symbol
 from k2_api.lake.file_groups import TRADES
-from k2_api.queries.missing_ids import Verdict
-from k2_api.queries.traded_symbols import list_symbols
+from k2_api.queries.missing_ids import UNKNOWN
+from k2_api.queries.traded_symbols import SYMBOLS, list_symbols
 
 router = APIRouter(prefix="/v1", tags=["symbols"], dependencies=[Depends(once_each)])
 
@@ -28,12 +30,12 @@ def get_symbols(query: Annotated[SymbolsParameters, Query()], reading: TheReadin
 
 
 def _answer(query: SymbolsParameters, reading: Reading) -> Response:
-    lake = reading.services.lake
+    lake, form = reading.services.lake, form_of(reading.request, query.format)
     trades = lake.pin(TRADES, query.as_of)
 
-    def body() -> bytes:
-        rows = list_symbols(trades, query.where())
-        until = lake.data_until(trades, query.where())
-        return page_of(rows, pagination(None, None), trades, completeness(Verdict("unknown", 0, ()), until))
+    def answer() -> Response:
+        rows = pa.Table.from_pylist(list_symbols(trades, query.where()), SYMBOLS)
+        said = completeness(UNKNOWN, lake.data_until(trades, query.where()))
+        return page_answer(Page("symbols", rows, trades, said), form)
 
-    return conditional(reading.request, [trades], 300, body)
+    return conditional(reading.request, [trades], 300, answer, form)
