@@ -56,7 +56,9 @@ class Hook:
         while clock.monotonic() < since + PATIENCE_S:
             for at, body in self.posts:
                 message = json.loads(body)
-                if at > since and CHECK in message["message"] and (message["type"] == "success") == recovered:
+                # A recovery is "info" while something else that was reported is still bad.
+                is_recovery = message["type"] in {"success", "info"}
+                if at > since and CHECK in message["message"] and is_recovery == recovered:
                     return at
             time.sleep(0.05)
         raise SystemExit(f"no POST within {PATIENCE_S} s; there were: {self.posts[-3:]}")

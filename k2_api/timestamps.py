@@ -6,7 +6,7 @@ from typing import Final
 
 from k2_core.clock import from_us
 
-_MILLISECONDS: Final = re.compile(r"-?\d{5,16}", re.ASCII)
+_MILLISECONDS: Final = re.compile(r"\d{12,16}", re.ASCII)
 _MOMENT: Final = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?P<zone>[Zz]|[+\- ]\d\d:\d\d)?)?",
@@ -31,8 +31,8 @@ def parse_moment(text: str) -> datetime:
     if _MILLISECONDS.fullmatch(text):
         try:
             return from_us(int(text) * 1000)
-        except OverflowError:
-            raise ValueError(f"{text} milliseconds since 1970 are not a time that exists") from None
+        except (OverflowError, ValueError):
+            raise ValueError(f"{text} milliseconds since 1970 is not a time that exists") from None
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not a time such as 2024-08-08T23:55:00Z, nor milliseconds since 1970")

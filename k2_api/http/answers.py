@@ -1,12 +1,13 @@
 """Rows as an answer: in the envelope, or as a file in another form."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from k2_api.formats.formats import MEDIA_TYPES, Format, written
 from k2_api.http.envelope import error_meta
@@ -58,6 +59,14 @@ def page_answer(page: Page, form: Format) -> Response:
     if page.next_cursor is not None:
         headers["X-Next-Cursor"] = page.next_cursor
     return Response(body, headers=headers, media_type=MEDIA_TYPES[form])
+
+
+def streamed_answer(
+    headers: dict[str, str], form: Format, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+) -> Response:
+    """Return rows that are read as they are sent."""
+    body = (each for each in written(form, schema, batches) if each)
+    return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES[form])
 
 
 def file_headers(name: str, form: Format, rows: int, table: PinnedTable) -> dict[str, str]:

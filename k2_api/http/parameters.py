@@ -1,12 +1,15 @@
 """Query parameters of the routes: their forms, defaults and bounds. Any other parameter is refused."""
 
 from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from k2_api.formats.formats import Format
 from k2_api.lake.file_index import Filter
+from k2_api.queries.row_pages import KINDS, DataType, Limits
 from k2_api.timestamps import parse_moment
 from k2_core.clock import to_us
 
@@ -18,8 +21,11 @@ def _canonical_symbol(text: str) -> str:
 
 
 def _listed(value: object) -> object:
-    """Return the parts of a text with commas between; what is a list already stays one."""
-    return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+    """Return the parts of texts with commas between."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)):
+        return value
+    return [part for each in texts for part in (each.split(",") if isinstance(each, str) else [each])]
 
 
 def _moment(value: object) -> datetime:
@@ -106,7 +112,114 @@ class RowsParameters(_Parameters):
         return self
 
     def where(self) -> Filter:
-        return _filter((self.symbol,) if self.symbol else (), self.exchange, self.start_time, self.end_time)
+        return _filter(_one(self.symbol), self.exchange, self.start_time, self.end_time)
+
+
+TradeField = StrEnum("TradeField", {name: name for name in KINDS["trades"].columns})  # type: ignore[misc]  # it knows literals
+QuoteField = StrEnum("QuoteField", {name: name for name in KINDS["quotes"].columns})  # type: ignore[misc]
+Symbols = Annotated[tuple[Symbol, ...], Field(max_length=100, description="up to 100; none: all")]
+MAX_JSON_ROWS, MAX_STREAMED_ROWS = 100_000, 10_000_000
+
+
+class _RowsBody(_Parameters):
+    """What the bodies of all questions for trades and quotes have."""
+
+    symbols: Symbols = ()
+    exchanges: Annotated[tuple[Exchange, ...], Field(max_length=20, description="none: all")] = ()
+    start_time: Moment | None = Field(None, description=_FROM)
+    end_time: Moment | None = Field(None, description=_UNTIL)
+    order: Literal["desc", "asc"] = Field("desc", description="`desc`: newest first")
+    min_price: Decimal | None = Field(None, description="of quotes: of the bid", max_digits=28, decimal_places=12)
+    max_price: Decimal | None = Field(None, description="of quotes: of the offer", max_digits=28, decimal_places=12)
+    min_quantity: Decimal | None = Field(None, description="of quotes: of both", max_digits=28, decimal_places=8)
+    limit: int = Field(
+        1000,
+        ge=1,
+        le=MAX_STREAMED_ROWS,
+        description=f"most rows; in JSON up to {MAX_JSON_ROWS:,}, of other forms more are sent as they are read",
+    )
+    cursor: Cursor = None
+    as_of: AsOf = None
+    format: Form = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _check_order(("start_time", self.start_time), ("end_time", self.end_time))
+        return self
+
+    def where(self) -> Filter:
+        return _filter(self.symbols, self.exchanges, self.start_time, self.end_time)
+
+
+class TradesBody(_RowsBody):
+    """The body of POST /v1/trades/query."""
+
+    fields: tuple[TradeField, ...] = Field((), description="columns in the order of the answer; none: all")
+
+    def limits(self) -> tuple[Limits, ...]:
+        """Return the bounds of prices and quantities that are given."""
+        bounds: list[Limits] = [
+            ("price", ">=", self.min_price),
+            ("price", "<=", self.max_price),
+            ("quantity", ">=", self.min_quantity),
+        ]
+        return tuple(each for each in bounds if each[2] is not None)
+
+
+class QuotesBody(_RowsBody):
+    """The body of POST /v1/quotes/query."""
+
+    fields: tuple[QuoteField, ...] = Field((), description="columns in the order of the answer; none: all")
+
+    def limits(self) -> tuple[Limits, ...]:
+        """Return the bounds of prices and quantities that are given."""
+        bounds: list[Limits] = [
+            ("bid_price", ">=", self.min_price),
+            ("ask_price", "<=", self.max_price),
+            ("bid_quantity", ">=", self.min_quantity),
+            ("ask_quantity", ">=", self.min_quantity),
+        ]
+        return tuple(each for each in bounds if each[2] is not None)
+
+
+class SnapshotBody(_Parameters):
+    """The body of POST /v1/snapshots/{id}/query."""
+
+    data_type: DataType = "trades"
+    symbol: Symbol | None = None
+    exchange: Exchange | None = None
+    limit: int = Field(1000, ge=1, le=MAX_JSON_ROWS, description="most rows in one answer")
+    cursor: Cursor = None
+    format: Form = None
+
+    def where(self) -> Filter:
+        return _filter(_one(self.symbol), _one(self.exchange), None, None)
+
+
+class ReplayBody(_Parameters):
+    """The body of POST /v1/replay."""
+
+    data_type: DataType = "trades"
+    symbols: Symbols = ()
+    exchange: Exchange | None = None
+    start: Moment = Field(description=_FROM)
+    end: Moment = Field(description=_UNTIL)
+    batch_size: int = Field(1000, ge=100, le=MAX_ROWS, description="rows of a page")
+    snapshot_id: str | None = Field(None, pattern=r"^\d{1,20}$", description="of the table; none: the newest")
+    cursor: Cursor = None
+    format: Form = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _check_order(("start", self.start), ("end", self.end))
+        return self
+
+    def canonical(self) -> str:
+        """Return the question as one text, whatever page is asked for."""
+        return self.model_dump_json(exclude={"cursor", "batch_size", "format"})
+
+    def where(self) -> Filter:
+        return _filter(self.symbols, _one(self.exchange), self.start, self.end)
 
 
 class CandlesParameters(_Parameters):
@@ -127,7 +240,7 @@ class CandlesParameters(_Parameters):
         return self
 
     def where(self) -> Filter:
-        return _filter((self.symbol,) if self.symbol else (), self.exchange, self.start, self.end)
+        return _filter(_one(self.symbol), self.exchange, self.start, self.end)
 
 
 class SymbolsParameters(_Parameters):
@@ -139,6 +252,10 @@ class SymbolsParameters(_Parameters):
 
     def where(self) -> Filter:
         return Filter(exchanges=self.exchange)
+
+
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
 
 
 def _check_order(start: tuple[str, datetime | None], end: tuple[str, datetime | None]) -> None:

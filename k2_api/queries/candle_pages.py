@@ -53,5 +53,5 @@ def candles_page(
     if found.num_rows > limit:
         (key,) = rows.slice(limit - 1).select(_ORDER).to_pylist()
         last = to_us(key["window_start"]), key["exchange"], key["symbol"]
-    ascending = rows.take(pa.array(range(rows.num_rows - 1, -1, -1))) if newest else rows
+    ascending = rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64())) if newest else rows
     return CandlesPage(ascending, last)

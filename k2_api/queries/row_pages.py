@@ -1,6 +1,7 @@
 """Trades and quotes, page by page, in order of their time and of what tells two rows of one time apart."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -14,8 +15,10 @@ from k2_core.clock import from_us
 from k2_core.lake.table_spec import TableSpec
 from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
 
+_FIRST_PIECE: Final = 5_000  # rows: the first are soon there
+_PIECE: Final = 100_000
 DataType = Literal["trades", "quotes"]
-Limit = tuple[str, Literal[">=", "<="], object]
+Limits = tuple[str, Literal[">=", "<="], object]
 """A bound of a column."""
 
 
@@ -26,6 +29,7 @@ class Kind:
     ``unnumbered`` stands for a venue's sequence that a row does not have.
     """
 
+    name: DataType
     spec: TableSpec
     shape: Shape
     order: tuple[str, str, str, str]
@@ -43,8 +47,8 @@ class Kind:
 
 
 KINDS: Final[dict[DataType, Kind]] = {
-    "trades": Kind(GOLD_TRADES, TRADES, ("timestamp", "source_sequence", "trade_id", "message_id")),
-    "quotes": Kind(GOLD_QUOTES, QUOTES, ("timestamp", "source_sequence", "quote_id", "message_id")),
+    "trades": Kind("trades", GOLD_TRADES, TRADES, ("timestamp", "source_sequence", "trade_id", "message_id")),
+    "quotes": Kind("quotes", GOLD_QUOTES, QUOTES, ("timestamp", "source_sequence", "quote_id", "message_id")),
 }
 
 
@@ -64,7 +68,7 @@ class RowsQuestion:
     where: Filter
     newest: bool = True
     fields: tuple[str, ...] = ()
-    limits: tuple[Limit, ...] = field(default=())
+    limits: tuple[Limits, ...] = field(default=())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,34 +102,59 @@ def rows_page(table: PinnedTable, question: RowsQuestion, after: Key | None, lim
     """Return up to ``limit`` rows that come after the key ``after``."""
     kind = question.kind
     narrowed = beyond(question.where, after, newest=question.newest)
-    clauses, params = conditions(narrowed, kind.shape.time_column)
+    clauses, params = _conditions(replace(question, where=narrowed))
     order = [kind.order[0], f"coalesce({kind.order[1]}, {kind.unnumbered})", *kind.order[2:]]
     if after is not None:
         clauses.append(f"({', '.join(order)}) {'<' if question.newest else '>'} ($k0, $k1, $k2, $k3)")
         params |= {"k0": from_us(int(after[0])), "k1": after[1], "k2": after[2], "k3": after[3]}
-    for number, (column, comparison, value) in enumerate(question.limits):
-        clauses.append(f"{column} {comparison} $limit{number}")
-        params[f"limit{number}"] = value
     read = tuple(dict.fromkeys((*question.columns, *kind.order, "exchange", "symbol")))
-    direction = "DESC" if question.newest else "ASC"
     # One row more than the page: whether there is a next page, and its first trade, up to which ids are judged.
-    # The names are the table's own; values are parameters.
-    sql = f"""
-        SELECT {", ".join(read)} FROM {ROWS} {where_clause(clauses)}
-        ORDER BY {", ".join(f"{each} {direction}" for each in order)} LIMIT $rows
-    """  # noqa: S608
     found = table.first_rows(
-        sql,
+        _sql(read, where_clause(clauses), order, newest=question.newest),
         narrowed,
         {**params, "rows": limit + 1},
         rows=None if question.limits else limit + 1,
         newest=question.newest,
-        query_type=kind.spec.name,
+        query_type=kind.name,
     ).cast(pa.schema([kind.shape.schema.field(name) for name in read]))
     is_last = found.num_rows <= limit
     rows = found.slice(0, limit)
     last = None if is_last else kind.key_of(keys_of(rows.slice(limit - 1), kind.order)[0])
     return RowsPage(rows, None if is_last else found.slice(limit), last)
+
+
+def count_rows(table: PinnedTable, question: RowsQuestion) -> int:
+    """Return how many rows there are."""
+    clauses, params = _conditions(question)
+    sql = f"SELECT count(*) AS rows FROM {ROWS} {where_clause(clauses)}"  # noqa: S608  # names of ours, parameters
+    found = table.first_rows(sql, question.where, params, rows=None, newest=True, query_type="count")
+    return int(found["rows"][0].as_py())
+
+
+def batches(table: PinnedTable, question: RowsQuestion, limit: int) -> Iterator[pa.RecordBatch]:
+    """Yield up to ``limit`` rows, some at a time: each piece is read when it is asked for."""
+    after: Key | None = None
+    size, left = _FIRST_PIECE, limit
+    while left > 0:
+        page = rows_page(table, question, after, min(size, left))
+        yield from page.answer(question).combine_chunks().to_batches()
+        if page.last is None:
+            return
+        after, left, size = page.last, left - page.rows.num_rows, _PIECE
+
+
+def _conditions(question: RowsQuestion) -> tuple[list[str], dict[str, object]]:
+    clauses, params = conditions(question.where, question.kind.shape.time_column)
+    for number, (column, comparison, value) in enumerate(question.limits):
+        clauses.append(f"{column} {comparison} $limit{number}")
+        params[f"limit{number}"] = value
+    return clauses, params
+
+
+def _sql(columns: Sequence[str], where: str, order: Sequence[str], *, newest: bool) -> str:
+    # The names are the table's own; values are parameters.
+    sorted_by = ", ".join(f"{each} {'DESC' if newest else 'ASC'}" for each in order)
+    return f"SELECT {', '.join(columns)} FROM {ROWS} {where} ORDER BY {sorted_by} LIMIT $rows"  # noqa: S608
 
 
 def keys_of(rows: pa.Table, columns: tuple[str, ...]) -> list[dict[str, Any]]:

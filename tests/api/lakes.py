@@ -64,6 +64,27 @@ def trades_from(
     ]
 
 
+def a_quote(number: int = 1, at: str = "2024-08-08T23:55:00Z", *, sequence: int | None = None, **other: Any) -> Row:
+    """Return a quote in which nobody offers."""
+    return {
+        "message_id": message_id("binance", "BTCUSDT", f"quote {number}"),
+        "quote_id": str(number),
+        "symbol": "BTCUSDT",
+        "exchange": "binance",
+        "asset_class": "crypto",
+        "timestamp": parse_moment(at),
+        "bid_price": Decimal("100.5"),
+        "bid_quantity": Decimal(2),
+        "ask_price": None,
+        "ask_quantity": None,
+        "currency": "USDT",
+        "source_sequence": sequence,
+        "ingestion_timestamp": parse_moment(at),
+        "platform_sequence": number,
+        "vendor_data": {},
+    } | other
+
+
 def a_candle(
     start: str = "2024-08-08T23:55:00Z",
     symbol: str = "BTCUSDT",

@@ -12,7 +12,9 @@ from k2_core.lake.manifests import LakeFile
 TIMES = st.integers(0, 50)
 ROWS = st.lists(st.tuples(TIMES, st.sampled_from(["A", "B"])), min_size=1, max_size=6)
 FILES = st.lists(ROWS, max_size=8)
-FILTERS = st.builds(Filter, st.sampled_from([None, "A", "C"]), st.none(), st.integers(-1, 30), st.integers(20, 60))
+FILTERS = st.builds(
+    Filter, st.sampled_from([(), ("A",), ("C",), ("A", "C")]), st.just(()), st.integers(-1, 30), st.integers(20, 60)
+)
 
 
 class KnownGroups:
@@ -64,7 +66,7 @@ def test_chosen_files_hold_the_first_rows_of_all(
             time
             for number in numbers
             for time, name in files[number]
-            if where.symbol in {None, name} and where.start_us <= time < where.end_us
+            if name in (where.symbols or (name,)) and where.start_us <= time < where.end_us
         ]
         return sorted(fitting, reverse=newest)[:rows]
 
@@ -83,7 +85,7 @@ def test_every_row_at_the_last_time_is_within_the_chosen_files(
         (time, number)
         for number, rows in enumerate(files)
         for time, name in rows
-        if where.symbol in {None, name} and where.start_us <= time < where.end_us
+        if name in (where.symbols or (name,)) and where.start_us <= time < where.end_us
     ]
     if edges:
         edge = max(edges)[0] if newest else min(edges)[0]
