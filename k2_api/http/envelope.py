@@ -6,6 +6,7 @@ import msgspec
 from starlette.responses import Response
 from structlog.contextvars import get_contextvars
 
+from k2_api.http import request_record
 from k2_api.http.response_models import MAX_GAPS
 from k2_api.lake.lake_reader import PinnedTable
 from k2_api.queries.missing_ids import Verdict
@@ -23,6 +24,7 @@ def page_of(
         "as_of": table.committed_at,
         "completeness": completeness,
     }
+    request_record.current().rows = len(rows)
     # Not through the pydantic models: DuckDB has already given the rows the form of the answer.
     return msgspec.json.encode({"success": True, "data": rows, "pagination": pagination, "meta": meta})
 

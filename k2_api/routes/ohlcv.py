@@ -43,6 +43,7 @@ def get_candles(interval: Interval, query: Annotated[CandlesParameters, Query()]
 
 
 def _answer(shape: Shape, query: CandlesParameters, reading: Reading) -> Response:
+    where, limit = reading.narrowed(query.where()), reading.rows(query.limit)
     # A cursor belongs to its question, and so to the table.
     lake, question = reading.services.lake, f"{shape.table}?{query.canonical()}"
     position = reading.position(query.cursor, question)
@@ -56,14 +57,14 @@ def _answer(shape: Shape, query: CandlesParameters, reading: Reading) -> Respons
 
     def body() -> bytes:
         after = position.last if position else None
-        page = candles_page(candles, query.where(), after, query.limit, newest=query.start is None)
+        page = candles_page(candles, where, after, limit, newest=query.start is None)
         verdict = judge_candles(Ids(trades, lake.epochs()), page.rows)
         cursor = None
         if page.last is not None:
             cursor = reading.next_cursor(Position((candles.number, trades.number), page.last), question)
-        until = lake.data_until(trades, Filter(query.symbol, query.exchange))
+        until = lake.data_until(trades, Filter(where.symbol, where.exchange))
         for row in page.rows:  # they were only needed to judge
             del row["start_us"], row["end_us"]
-        return page_of(page.rows, pagination(query.limit, cursor), candles, completeness(verdict, until))
+        return page_of(page.rows, pagination(limit, cursor), candles, completeness(verdict, until))
 
     return conditional(reading.request, (candles, trades), 5, body)

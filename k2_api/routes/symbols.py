@@ -28,12 +28,12 @@ def get_symbols(query: Annotated[SymbolsParameters, Query()], reading: TheReadin
 
 
 def _answer(query: SymbolsParameters, reading: Reading) -> Response:
-    lake = reading.services.lake
+    lake, where = reading.services.lake, reading.narrowed(query.where())
     trades = lake.pin(TRADES, query.as_of)
 
     def body() -> bytes:
-        rows = list_symbols(trades, query.where())
-        until = lake.data_until(trades, query.where())
+        rows = reading.all_rows(list_symbols(trades, where))
+        until = lake.data_until(trades, where)
         return page_of(rows, pagination(None, None), trades, completeness(Verdict("unknown", 0, ()), until))
 
     return conditional(reading.request, [trades], 300, body)

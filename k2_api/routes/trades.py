@@ -36,20 +36,21 @@ def get_trades(query: Annotated[TradesParameters, Query()], reading: TheReading)
 
 
 def _answer(query: TradesParameters, reading: Reading) -> Response:
+    where, limit = reading.narrowed(query.where()), reading.rows(query.limit)
     lake, position = reading.services.lake, reading.position(query.cursor, query.canonical())
     trades = lake.pin_id(TRADES, position.snapshots[0]) if position else lake.pin(TRADES, query.as_of)
 
     def body() -> bytes:
         after = position.last if position else None
-        page = trades_page(trades, query.where(), after, query.limit, newest=query.order == "desc")
+        page = trades_page(trades, where, after, limit, newest=query.order == "desc")
         verdict = judge_trades(Ids(trades, lake.epochs()), page.rows, page.beyond)
         # The cursor names the snapshot, so that all pages show the same state of the table.
         cursor = None
         if page.beyond is not None:
             cursor = reading.next_cursor(Position((trades.number,), page.keys[-1]), query.canonical())
-        until = lake.data_until(trades, Filter(query.symbol, query.exchange))
+        until = lake.data_until(trades, Filter(where.symbol, where.exchange))
         for row in page.rows:  # it was only needed to judge
             del row["timestamp_us"]
-        return page_of(page.rows, pagination(query.limit, cursor), trades, completeness(verdict, until))
+        return page_of(page.rows, pagination(limit, cursor), trades, completeness(verdict, until))
 
     return conditional(reading.request, [trades], 5, body)
