@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from k2_api.access.caller import DEFAULT_RATE, ROLES
-from k2_api.shell.rejected_command import Moment
+from k2_api.shell.moment import Moment
 
 if TYPE_CHECKING:
     from k2_api.access.caller import Role
@@ -23,7 +23,7 @@ _COLUMNS: Final = (
     *("key_id", "name", "role", "state", "exchanges", "asset_classes", "row_limit", "rate"),
     *("created_at", "expires_at", "revoked_at"),
 )
-_DRAWN: Final = ("key_id", "name", "role", "state", "exchanges", "asset_classes", "row_limit", "rate", "expires_at")
+_DRAWN: Final = ("key_id", "name", "role", "state", "exchanges", "rate", "expires_at")
 
 
 @click.group()
@@ -95,14 +95,17 @@ def create(
         return
     click.echo(key)
     click.echo("This key is shown only now: keep it where secrets are kept.", err=True)
-    for column in _DRAWN:
+    for column in _COLUMNS[:-1]:
         click.echo(f"  {column:<14} {_text(row[column], column)}", err=True)
 
 
 @keys.command("list")
 @click.option("-o", "--output", "form", type=click.Choice(_FORMS), default="table", show_default=True)
 def show(form: "Form") -> None:
-    """Show every key that was created, with what it allows; neither the keys nor their hashes."""
+    """Show every key that was created, with what it allows; neither the keys nor their hashes.
+
+    A terminal shows the main columns; a pipe, JSON and CSV have all.
+    """
     from k2_api.shell.printing import print_rows
 
     with _store() as store:
@@ -189,5 +192,7 @@ _ABSENT: Final = {"exchanges": "all", "asset_classes": "all", "row_limit": "none
 
 
 def _text(value: object, column: str) -> str:
+    if column.endswith("_at") and isinstance(value, str):
+        return f"{value[:16]}Z"  # minutes are enough for people
     shown = ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
     return shown or _ABSENT.get(column, "")

@@ -25,13 +25,13 @@ class Spent:
     allowed: bool
     limit: int
     remaining: int
-    reset_s: int
+    reset_s: float
     """When the oldest request of the minute no longer counts, in s since 1970."""
 
     @property
     def retry_after_s(self) -> int:
         """How long to wait until one more request is allowed."""
-        return max(1, self.reset_s - int(now_s()))
+        return max(1, ceil(self.reset_s - now_s()))
 
 
 class RateLimits:
@@ -64,7 +64,7 @@ def _spend(limiter: MovingWindowRateLimiter, key_id: str, rate: int) -> Spent:
     item = RateLimitItemPerMinute(rate, namespace=_NAMESPACE)
     allowed = limiter.hit(item, key_id)
     window = limiter.get_window_stats(item, key_id)
-    return Spent(allowed, rate, max(0, window.remaining), ceil(window.reset_time))
+    return Spent(allowed, rate, max(0, window.remaining), window.reset_time)
 
 
 def _shared(settings: Settings) -> MovingWindowRateLimiter | None:

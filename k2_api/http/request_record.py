@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final
 
 from k2_api.access.rate_limits import Spent
@@ -22,7 +23,7 @@ class RequestRecord:
         """Have every answer say what is left of the key's rate."""
         self.headers["X-RateLimit-Limit"] = str(spent.limit)
         self.headers["X-RateLimit-Remaining"] = str(spent.remaining)
-        self.headers["X-RateLimit-Reset"] = str(spent.reset_s)
+        self.headers["X-RateLimit-Reset"] = str(ceil(spent.reset_s))
         if not spent.allowed:
             self.headers["Retry-After"] = str(spent.retry_after_s)
 
