@@ -3,6 +3,11 @@
 ApiError
 ├── NoKey              the request carries no key
 ├── WrongKey           the key is not known
+├── RevokedKey         the key was revoked
+├── ExpiredKey         the key's time is over
+├── NotEntitled        the key does not allow what is asked for
+├── RateLimited        the key has used up its requests of this minute
+├── KeysUnavailable    the database of the keys cannot be read
 ├── BadCursor          a cursor was tampered with, or belongs to another key or query
 ├── UnknownSnapshot    as_of names a snapshot or tag that the table does not have
 ├── NoLongerKept       the snapshot asked for has expired, or the time lies before the first kept one
@@ -31,6 +36,26 @@ class NoKey(ApiError):
 
 class WrongKey(ApiError):
     """The key is not known."""
+
+
+class RevokedKey(ApiError):
+    """The key was revoked."""
+
+
+class ExpiredKey(ApiError):
+    """The key's time is over."""
+
+
+class NotEntitled(ApiError):
+    """The key does not allow what is asked for."""
+
+
+class RateLimited(ApiError):
+    """The key has used up its requests of this minute."""
+
+
+class KeysUnavailable(ApiError):
+    """The database of the keys cannot be read."""
 
 
 class BadCursor(ApiError):
@@ -64,6 +89,11 @@ class FilesGone(LakeUnavailable):
 STATUS: Final[dict[type[ApiError], tuple[int, str]]] = {
     NoKey: (401, "no_key"),
     WrongKey: (403, "wrong_key"),
+    RevokedKey: (403, "key_revoked"),
+    ExpiredKey: (403, "key_expired"),
+    NotEntitled: (403, "not_entitled"),
+    RateLimited: (429, "rate_limited"),
+    KeysUnavailable: (503, "keys_unavailable"),
     BadCursor: (400, "invalid_cursor"),
     UnknownSnapshot: (404, "unknown_snapshot"),
     NoLongerKept: (410, "no_longer_kept"),
@@ -73,4 +103,10 @@ STATUS: Final[dict[type[ApiError], tuple[int, str]]] = {
     FilesGone: (503, "lake_unavailable"),
 }
 
-HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 422: "invalid_parameters", 500: "internal_error"}
+HTTP_CODES: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    422: "invalid_parameters",
+    500: "internal_error",
+}

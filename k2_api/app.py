@@ -8,15 +8,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from k2_api.api_errors import HTTP_CODES, STATUS, ApiError
 from k2_api.http import openapi
-from k2_api.http.cursors import load_cursors
+from k2_api.http.body_limit import BodyLimit
 from k2_api.http.deps import Services
 from k2_api.http.envelope import problem
 from k2_api.http.middleware import Observed
-from k2_api.lake.lake_reader import LakeReader
 from k2_api.routes import ohlcv, rows, symbols, system
 from k2_api.version import VERSION
 from k2_core.logs import logger
@@ -30,20 +30,30 @@ log = logger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """Return the API over the lake that the settings name. The lake may be empty, or not be reachable yet."""
     app = FastAPIOffline(title="K2 market data", version=VERSION, description=openapi.DESCRIPTION, lifespan=_lifespan)
-    app.state.services = Services(settings, LakeReader(settings), load_cursors(settings.home))
+    app.state.services = Services.of(settings)
     for module in (rows, ohlcv, symbols, system):
         app.include_router(module.router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Observed)  # also answers what no handler knows
+    app.add_middleware(BodyLimit)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.api.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=openapi.REQUEST_HEADERS,
+            expose_headers=openapi.ANSWER_HEADERS,
+        )
+    # The last one is the outermost: it also answers what no handler knows.
+    app.add_middleware(Observed, own_key=settings.api.key.get_secret_value())
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    app.state.services.lake.close()
+    app.state.services.close()
 
 
 async def _api_error(_: Request, error: Exception) -> Response:

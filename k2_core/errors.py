@@ -4,6 +4,7 @@ K2Error
 ├── SettingsError            a settings value cannot be used
 ├── MalformedFrame           a venue's frame, or a trade in it, cannot become a row; carries a reason
 ├── CatalogError             the catalog of a home cannot be read
+├── NoSuchKey                no key of the API has this id, or it was revoked before
 ├── NewerHome                a newer K2 made the home or changed its format
 ├── TableDiffers             a table differs from its spec in a way that cannot be changed in place
 ├── ForeignTable             a table holds what another engine wrote and K2 cannot read
@@ -60,6 +61,10 @@ class MalformedFrame(K2Error):
 
 class CatalogError(K2Error):
     """The catalog of a home cannot be read."""
+
+
+class NoSuchKey(K2Error):
+    """No key of the API has this id, or it was revoked before."""
 
 
 class NewerHome(K2Error):

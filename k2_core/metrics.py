@@ -18,6 +18,7 @@ HTTP_RESPONSE_BYTES = Histogram(
     ["method", "endpoint", "status_code"],
     buckets=(1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000),
 )
+RATE_LIMITED = Counter("k2_rate_limited_total", "Requests that were refused, since their key had used up its rate.")
 QUERY_EXECUTIONS = Counter("k2_query_executions_total", "Queries that were run.", ["engine", "query_type"])
 QUERY_DURATION = Histogram(
     "k2_query_duration_seconds",

@@ -202,9 +202,29 @@ class Api(_Section):
     """The REST API."""
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
-    key: SecretStr = Field(SecretStr(DEVELOPMENT_API_KEY), description="what callers send as X-API-Key")
+    key: SecretStr = Field(
+        SecretStr(DEVELOPMENT_API_KEY),
+        description="what callers send as X-API-Key; it has the role admin, and `k2 keys` makes others",
+    )
+    key_rate: int | None = Field(
+        None, ge=1, le=100_000, description="most requests a minute with this key; unset: no limit"
+    )
     query_timeout_s: float = Field(30.0, gt=0, description="a query that takes longer is ended and answered with 504")
     query_memory_mb: int = Field(1024, ge=64, description="memory that all queries together may use")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="how many processes serve the API to the same callers: each allows its share of a key's rate",
+    )
+    rate_limit_store: SecretStr | None = Field(
+        None,
+        description="URL of a store in which all processes count requests together, such as redis://host:6379; "
+        "unset: each counts its own",
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")], ...] = Field(
+        (), description="origins whose pages may ask the API from a browser", examples=["https://charts.example.com"]
+    )
 
     @model_validator(mode="after")
     def _development_key_stays_at_home(self) -> Self:

@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "rejected": ("k2_assets.silver.rejected_commands:rejected", "Judge again rows that a fault of K2 rejected."),
     "alerts": ("k2_assets.alerts.alerts_commands:alerts", "Show what is bad now, and test where messages of it go."),
     "feed": ("k2_feeds.feed_commands:feed", "Feed a venue's frames to Kafka, record them, or simulate a venue."),
+    "keys": ("k2_api.key_commands:keys", "Create, list and revoke the keys of the REST API."),
     "api": ("k2_api.api_command:api", "Serve the REST API."),
 }
 

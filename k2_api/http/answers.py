@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from k2_api.formats.formats import MEDIA_TYPES, Format, written
+from k2_api.http import request_record
 from k2_api.http.envelope import error_meta
 from k2_api.lake.lake_reader import PinnedTable
 
@@ -42,6 +43,7 @@ def form_of(request: Request, asked: Format | None) -> Format:
 def page_answer(page: Page, form: Format) -> Response:
     """Return a page that is in memory whole."""
     rows = page.rows
+    request_record.current().rows = rows.num_rows
     body = b"".join(written(form, rows.schema, iter(rows.combine_chunks().to_batches())))
     if form is Format.JSON:
         pagination = {"limit": page.limit, "next_cursor": page.next_cursor, "has_more": page.next_cursor is not None}
@@ -71,6 +73,7 @@ def streamed_answer(
 
 def file_headers(name: str, form: Format, rows: int, table: PinnedTable) -> dict[str, str]:
     """Return the headers of an answer that is a file."""
+    request_record.current().rows = rows
     return {
         "Content-Disposition": f'attachment; filename="{name}.{form}"',
         "X-Record-Count": str(rows),

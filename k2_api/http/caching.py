@@ -1,4 +1,4 @@
-"""ETag and Cache-Control: an answer changes only with the question and the snapshots that it was read from. Pure."""
+"""ETag and Cache-Control: an answer changes only with the key, the question and the snapshots that it was read from."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from k2_api.http import request_record
 from k2_api.lake.lake_reader import PinnedTable
 from k2_api.version import VERSION
 
@@ -15,7 +16,9 @@ def conditional(
 ) -> Response:
     """Return 304 if the caller already has this answer, in this form, else the answer; it is made only then."""
     snapshots = ",".join(f"{table.name}@{table.snapshot_id}" for table in tables)
-    question = f"{VERSION}|{form}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
+    # Two keys may see different rows, so that an answer to one is never "unchanged" for the other.
+    key_id = request_record.current().key_id
+    question = f"{VERSION}|{key_id}|{form}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
     # Weak: `meta.timestamp` and the correlation id differ between two answers to the same question.
     tag = f'W/"{hashlib.sha256(question.encode()).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": f"private, max-age={max_age_s}", "Vary": "X-API-Key, Accept"}

@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,9 +19,12 @@ from typing import Final
 import msgspec
 
 from k2_api.api_errors import BadCursor
+from k2_core.clock import monotonic
+from k2_core.errors import SettingsError
 
 _SIGNATURE_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
+_KEPT_S: Final = 2.0
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -63,24 +68,63 @@ class Cursors:
         return hmac.digest(self.secret, bound, "sha256")[:_SIGNATURE_BYTES]
 
 
+class RotatedCursors:
+    """The cursors of a home, whose secret an operator may rotate: the new one is used within two seconds."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._read = monotonic(), load_cursors(home)
+
+    def now(self) -> Cursors:
+        """Return the cursors of the present secret."""
+        asked, cursors = monotonic(), self._read[1]
+        if asked - self._read[0] >= _KEPT_S:
+            cursors = load_cursors(self._home)
+            self._read = asked, cursors
+        return cursors
+
+
 def load_cursors(home: Path) -> Cursors:
     """Return the cursors of this home. The first start creates their secret, which only its owner can read."""
-    path = home / "keys" / "cursor.key"
-    if path.exists():
-        return Cursors(path.read_bytes())
-    # Written whole under another name, then linked: of several processes that start at once, one provides the secret.
+    path = _path(home)
+    if not path.exists():
+        with _draft(path) as draft, suppress(FileExistsError):  # another process was first: its secret is read below
+            path.hardlink_to(draft)
+    return Cursors(path.read_bytes())
+
+
+def rotate(home: Path) -> None:
+    """Replace the secret of a home: cursors of the old one are refused from then on.
+
+    Raises:
+        SettingsError: the home has no secret, and so no cursors.
+    """
+    path = _path(home)
+    if not path.exists():
+        msg = f"no API has been started in {home}, so there are no cursors: set K2_HOME to the home of one."
+        raise SettingsError(msg)
+    with _draft(path) as draft:
+        draft.replace(path)
+
+
+def _path(home: Path) -> Path:
+    return home / "keys" / "cursor.key"
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Write a secret, whole and on the disk, beside ``path``, for whoever gives it that name."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(_SECRET_BYTES))
     try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass  # another process was first: its secret is read below
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        yield draft
     finally:
-        draft.unlink()
-    return Cursors(path.read_bytes())
+        draft.unlink(missing_ok=True)
 
 
 _REFUSED: Final = (

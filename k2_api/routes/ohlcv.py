@@ -45,6 +45,7 @@ def get_candles(interval: Interval, query: Annotated[CandlesParameters, Query()]
 
 def _answer(interval: Interval, query: CandlesParameters, reading: Reading) -> Response:
     shape, form = _SHAPES[interval], form_of(reading.request, query.format)
+    where, limit = reading.narrowed(query.where()), reading.rows(query.limit)
     # A cursor belongs to its question, and so to the table.
     lake, question = reading.services.lake, f"{shape.table}?{query.canonical()}"
     position = reading.position(query.cursor, question)
@@ -58,14 +59,14 @@ def _answer(interval: Interval, query: CandlesParameters, reading: Reading) -> R
 
     def answer() -> Response:
         after = position.last if position else None
-        page = candles_page(candles, shape, query.where(), after, query.limit, newest=query.start is None)
+        page = candles_page(candles, shape, where, after, limit, newest=query.start is None)
         verdict = judge_candles(Ids(trades, lake.epochs()), page.rows)
         cursor = (
             None
             if page.last is None
             else reading.next_cursor(Position((candles.number, trades.number), page.last), question)
         )
-        said = completeness(verdict, lake.data_until(trades, Filter((query.symbol,), query.exchange)))
-        return page_answer(Page(f"candles-{interval}", page.rows, candles, said, query.limit, cursor), form)
+        said = completeness(verdict, lake.data_until(trades, Filter(where.symbols, where.exchanges)))
+        return page_answer(Page(f"candles-{interval}", page.rows, candles, said, limit, cursor), form)
 
     return conditional(reading.request, (candles, trades), 5, answer, form)

@@ -75,7 +75,7 @@ def query_snapshot(
 
     def answer() -> Response:
         table = reading.services.lake.pin(KINDS[body.data_type].shape, snapshot_id)
-        question = RowsQuestion(KINDS[body.data_type], body.where())
+        question = RowsQuestion(KINDS[body.data_type], reading.narrowed(body.where()))
         return _page(reading, table, question, Asked(body.canonical(), body.cursor, body.limit, body.format))
 
     return reading.answer(answer)
@@ -91,7 +91,7 @@ def replay(body: ReplayBody, reading: TheReading) -> Response:
         kind, lake = KINDS[body.data_type], reading.services.lake
         position = reading.position(body.cursor, body.canonical())
         table = lake.pin_id(kind.shape, position.snapshots[0]) if position else lake.pin(kind.shape, body.snapshot_id)
-        question = RowsQuestion(kind, body.where(), newest=False)
+        question = RowsQuestion(kind, reading.narrowed(body.where()), newest=False)
         return _page(reading, table, question, Asked(body.canonical(), body.cursor, body.batch_size, body.format))
 
     return reading.answer(answer)
@@ -110,7 +110,7 @@ class Asked:
 def _answer(data: DataType, query: RowsParameters, reading: Reading) -> Response:
     asked = Asked(query.canonical(), query.cursor, query.limit, query.format)
     table = _pinned(reading, data, asked, query.as_of)
-    question = RowsQuestion(KINDS[data], query.where(), newest=query.order == "desc")
+    question = RowsQuestion(KINDS[data], reading.narrowed(query.where()), newest=query.order == "desc")
     form = form_of(reading.request, query.format)
     return conditional(reading.request, [table], 5, lambda: _page(reading, table, question, asked), form)
 
@@ -124,7 +124,9 @@ def _queried(
 ) -> Response:
     asked, form = Asked(body.canonical(), body.cursor, body.limit, body.format), form_of(reading.request, body.format)
     table = _pinned(reading, data, asked, body.as_of)
-    question = RowsQuestion(KINDS[data], body.where(), body.order == "desc", tuple(map(str, fields)), limits)
+    question = RowsQuestion(
+        KINDS[data], reading.narrowed(body.where()), body.order == "desc", tuple(map(str, fields)), limits
+    )
     if body.limit <= MAX_JSON_ROWS:
         return _page(reading, table, question, asked)
     if form is Format.JSON:
@@ -133,10 +135,9 @@ def _queried(
     if body.cursor is not None:
         message = f"cursor: pages have up to {MAX_JSON_ROWS:,} rows; more are sent in one answer, without a cursor"
         raise RequestValidationError([{"loc": ("body", "cursor"), "msg": message}])
-    count = min(count_rows(table, question), body.limit)
-    return streamed_answer(
-        file_headers(data, form, count, table), form, question.schema, batches(table, question, body.limit)
-    )
+    limit = reading.rows(body.limit)
+    headers = file_headers(data, form, min(count_rows(table, question), limit), table)
+    return streamed_answer(headers, form, question.schema, batches(table, question, limit))
 
 
 def _pinned(reading: Reading, data: DataType, asked: Asked, as_of: str | None) -> PinnedTable:
@@ -146,11 +147,12 @@ def _pinned(reading: Reading, data: DataType, asked: Asked, as_of: str | None) -
 
 def _page(reading: Reading, table: PinnedTable, question: RowsQuestion, asked: Asked) -> Response:
     position = reading.position(asked.cursor, asked.canonical)
-    page = rows_page(table, question, position.last if position else None, asked.limit)
+    limit = reading.rows(asked.limit)
+    page = rows_page(table, question, position.last if position else None, limit)
     # The cursor names the snapshot, so that all pages show the same state of the table.
     cursor = None if page.last is None else reading.next_cursor(Position((table.number,), page.last), asked.canonical)
     said = judged(reading.services.lake, table, question, page)
-    shown = Page(question.kind.name, page.answer(question), table, said, asked.limit, cursor)
+    shown = Page(question.kind.name, page.answer(question), table, said, limit, cursor)
     return page_answer(shown, form_of(reading.request, asked.form))
 
 

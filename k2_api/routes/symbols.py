@@ -31,11 +31,12 @@ def get_symbols(query: Annotated[SymbolsParameters, Query()], reading: TheReadin
 
 def _answer(query: SymbolsParameters, reading: Reading) -> Response:
     lake, form = reading.services.lake, form_of(reading.request, query.format)
+    where = reading.narrowed(query.where())
     trades = lake.pin(TRADES, query.as_of)
 
     def answer() -> Response:
-        rows = pa.Table.from_pylist(list_symbols(trades, query.where()), SYMBOLS)
-        said = completeness(UNKNOWN, lake.data_until(trades, query.where()))
+        rows = reading.all_rows(pa.Table.from_pylist(list_symbols(trades, where), SYMBOLS))
+        said = completeness(UNKNOWN, lake.data_until(trades, where))
         return page_answer(Page("symbols", rows, trades, said), form)
 
     return conditional(reading.request, [trades], 300, answer, form)

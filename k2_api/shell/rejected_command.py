@@ -1,11 +1,11 @@
 """The command ``k2-query rejected``."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from k2_api.timestamps import parse_moment
+from k2_api.shell.moment import Moment
 from k2_core.trades import REASONS
 from k2_core.venues import VENUES
 
@@ -13,21 +13,6 @@ if TYPE_CHECKING:
     from k2_api.shell.printing import Form
 
 _FORMS: Final = ("table", "json", "csv")
-
-
-class Moment(click.ParamType[datetime]):
-    """A time as RFC 3339; without a zone it is UTC, a date alone is its midnight."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the moment that a user wrote."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_moment(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command()

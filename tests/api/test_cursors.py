@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -6,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_api.api_errors import BadCursor
-from k2_api.http.cursors import Cursors, Position, load_cursors
+from k2_api.http import cursors
+from k2_api.http.cursors import Cursors, Position, RotatedCursors, load_cursors, rotate
+from k2_core import clock
+from k2_core.errors import SettingsError
 
 CURSORS = Cursors(b"s" * 32)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
@@ -47,3 +51,39 @@ def test_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     [file] = (tmp_path / "keys").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert load_cursors(tmp_path / "other").secret != first.secret
+
+
+def test_a_rotated_secret_is_used_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    position = Position((1,), (2,))
+    running = RotatedCursors(tmp_path)
+    old = running.now().write(position, "k", "q")
+    rotate(tmp_path)
+    monkeypatch.setattr(cursors, "monotonic", lambda: clock.monotonic() + 5)
+    with pytest.raises(BadCursor, match="the cursor is not valid here"):
+        running.now().read(old, "k", "q")
+    new = running.now().write(position, "k", "q")
+    assert RotatedCursors(tmp_path).now().read(new, "k", "q") == position
+    [file] = (tmp_path / "keys").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(file.read_bytes()) == 32
+
+
+def test_a_rotation_that_fails_leaves_the_secret_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_cursors(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        rotate(tmp_path)
+    assert load_cursors(tmp_path) == before
+    assert len(list((tmp_path / "keys").iterdir())) == 1
+
+
+def test_nothing_is_rotated_where_no_api_was_started(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no API has been started"):
+        rotate(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ K2 = [
     *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["retention"], ["api"]),
     *(["tables"], ["tables", "list"], ["tables", "migrate"]),
     *(["alerts"], ["alerts", "test"], ["alerts", "list"]),
+    *(["keys"], ["keys", "create"], ["keys", "list"], ["keys", "revoke"], ["keys", "rotate-cursors"]),
     *(["drain"], ["drain", "accept-loss"], ["feed"], ["feed", "run"], ["feed", "record"], ["feed", "simulate"]),
 ]
 HEAVY = {
