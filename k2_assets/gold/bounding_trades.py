@@ -11,16 +11,14 @@ import numpy.typing as npt
 import polars as pl
 from pyiceberg.table import Table
 
-from k2_assets.gold.candle_rows import Span
+from k2_assets.gold.candle_rows import TRADE_COLUMNS, Span
 from k2_assets.gold.instrument_rows import KEY, by_instrument
 from k2_assets.lake.row_filters import time_between
 from k2_assets.lake.source_files import of_instruments, read_files, read_instruments
 from k2_core.epochs import BREAK_US, Key
 from k2_core.lake.manifests import LakeFile
+from k2_core.timeframes import MINUTE_US
 
-# Ids are out of order by a minute, or begin again. Of the trades of a minute, candles tell no closer times.
-_REACH_US: Final = 2 * BREAK_US
-_FIRST_MARGIN_US: Final = 2 * _REACH_US
 _WIDEN: Final = 8
 _LATE_US: Final = 3_600_000_000  # a row so long before those of most instruments is late
 
@@ -37,6 +35,11 @@ class Source:
     columns: tuple[str, ...]
     time_column: str
     rows: pl.DataFrame | None = None
+
+    @property
+    def reach_us(self) -> int:
+        """How far from bounding rows their ids may be looked for: they are out of order by a minute, or begin again."""
+        return BREAK_US if self.columns == TRADE_COLUMNS else BREAK_US + MINUTE_US  # of the trades of a minute
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def bounded_rows(source: Source, touched: list[Touched], width_us: int) -> Bound
     groups = ([each for each in touched if (each.first_us < usual) is is_late] for is_late in (False, True))
     rows, spans = list[pl.DataFrame](), list[Span]()
     for group in filter(None, groups):
-        searched, back, ahead = group, _FIRST_MARGIN_US, _FIRST_MARGIN_US
+        searched, back, ahead = group, 3 * source.reach_us, 3 * source.reach_us
         while searched:
             read, found, more_back, more_ahead = _searched(
                 source, searched, width_us, (back, ahead), everyone=len(searched) == len(touched)
@@ -115,10 +118,10 @@ def _searched(
     earlier, later = any(each.first_us < begin for each in files), any(each.last_us >= end for each in files)
     for key, each in zip(keys, touched, strict=True):
         times = parts[key][time].sort().to_numpy() if key in parts else none
-        span = _span(times, each, width_us)
+        span = _span(times, each, width_us, source.reach_us)
         before, after = times[times < span.first_us], times[times >= span.end_us]
-        bounded_before = len(before) and before[-1] - _REACH_US >= begin
-        bounded_after = len(after) and after[0] + _REACH_US < end
+        bounded_before = len(before) and before[-1] - source.reach_us >= begin
+        bounded_after = len(after) and after[0] + source.reach_us < end
         if earlier and not bounded_before:
             more_back.add(key)
         if later and not bounded_after:
@@ -128,15 +131,15 @@ def _searched(
     return rows, spans, more_back, more_ahead
 
 
-def _span(times: npt.NDArray[np.int64], touched: Touched, width_us: int) -> Span:
+def _span(times: npt.NDArray[np.int64], touched: Touched, width_us: int, reach_us: int) -> Span:
     """Return the span to compute of an instrument, whose rows have these times."""
     first = touched.first_us - touched.first_us % width_us
     end = touched.last_us - touched.last_us % width_us + width_us
     if len(times):
         # New rows decide the windows of which they are bounding rows, and of which a bounding row is near them: their
         # ids may be among those that it bounds.
-        before = max(int(times.searchsorted(touched.first_us - _REACH_US)) - 1, 0)
-        after = min(int(times.searchsorted(touched.last_us + _REACH_US, "right")), len(times) - 1)
+        before = max(int(times.searchsorted(touched.first_us - reach_us)) - 1, 0)
+        after = min(int(times.searchsorted(touched.last_us + reach_us, "right")), len(times) - 1)
         first = min(first, int(times[before] // width_us * width_us))
         end = max(end, int(times[after] // width_us * width_us + width_us))
     return Span(touched.exchange, touched.symbol, first, end, len(times) > 0 and bool(times[-1] >= end))
