@@ -1,4 +1,4 @@
-"""ETag and Cache-Control: an answer changes only with the question and the snapshots that it was read from. Pure."""
+"""ETag and Cache-Control: an answer changes only with the question and the states of its tables. Pure."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from k2_api.lake.lake_reader import PinnedTable
+from k2_api.lake.table_versions import TableState
 from k2_api.version import VERSION
 
 
-def conditional(request: Request, tables: Iterable[PinnedTable], max_age_s: int, body: Callable[[], bytes]) -> Response:
+def conditional(request: Request, tables: Iterable[TableState], max_age_s: int, body: Callable[[], bytes]) -> Response:
     """Return 304 if the caller already has this answer, else the answer; ``body`` is called only then."""
-    snapshots = ",".join(f"{table.name}@{table.snapshot_id}" for table in tables)
+    snapshots = ",".join(f"{table.name}@{table.version}" for table in tables)
     question = f"{VERSION}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"
     # Weak: `meta.timestamp` and the correlation id differ between two answers to the same question.
     tag = f'W/"{hashlib.sha256(question.encode()).hexdigest()[:32]}"'

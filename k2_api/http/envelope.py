@@ -7,20 +7,20 @@ from starlette.responses import Response
 from structlog.contextvars import get_contextvars
 
 from k2_api.http.response_models import MAX_GAPS
-from k2_api.lake.lake_reader import PinnedTable
+from k2_api.lake.table_versions import TableState
 from k2_api.queries.missing_ids import Verdict
 from k2_core.clock import from_us, iso, now
 
 
 def page_of(
-    rows: list[dict[str, Any]], pagination: dict[str, Any], table: PinnedTable, completeness: dict[str, Any]
+    rows: list[dict[str, Any]], pagination: dict[str, Any], table: TableState | None, completeness: dict[str, Any]
 ) -> bytes:
-    """Return the body of a data route's answer."""
+    """Return the body of a data route's answer; ``table`` is None where it is about several."""
     meta = {
         **error_meta(),
-        "table": table.name,
-        "snapshot_id": table.snapshot_id,
-        "as_of": table.committed_at,
+        "table": table.name if table else None,
+        "snapshot_id": table.snapshot_id if table else None,
+        "as_of": table.committed_at if table else None,
         "completeness": completeness,
     }
     # Not through the pydantic models: DuckDB has already given the rows the form of the answer.

@@ -1,6 +1,7 @@
 """Query parameters of the routes: their forms, defaults and bounds. Any other parameter is refused."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -8,8 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from k2_api.lake.file_index import Filter
 from k2_api.timestamps import parse_moment
 from k2_core.clock import to_us
+from k2_core.lake.tables import GOLD_TRADES, SERVED
 
 MAX_ROWS = 10_000
+MAX_SNAPSHOTS = 100
+
+ServedTable = StrEnum("ServedTable", {each.name: each.name for each in SERVED})  # type: ignore[misc]  # it knows literals
 
 Symbol = Annotated[
     str,
@@ -112,6 +117,34 @@ class SymbolsParameters(_Parameters):
 
     def where(self) -> Filter:
         return Filter(exchange=self.exchange)
+
+
+class InstrumentsParameters(_Parameters):
+    """Parameters of GET /v1/instruments."""
+
+    symbol: Symbol | None = None
+    exchange: Exchange | None = None
+    limit: Limit = 1000
+    cursor: Cursor = None
+    as_of: AsOf = None
+    format: Format = "json"
+
+    def where(self) -> Filter:
+        return _filter(self.symbol, self.exchange, None, None)
+
+
+class StatsParameters(_Parameters):
+    """Parameters of GET /v1/stats."""
+
+    format: Format = "json"
+
+
+class SnapshotsParameters(_Parameters):
+    """Parameters of GET /v1/snapshots."""
+
+    table: ServedTable = Field(ServedTable(GOLD_TRADES.name), description="whose states are asked for")
+    limit: int = Field(10, ge=1, le=MAX_SNAPSHOTS, description="most states in one answer, the newest")
+    format: Format = "json"
 
 
 def _check_order(start: tuple[str, datetime | None], end: tuple[str, datetime | None]) -> None:

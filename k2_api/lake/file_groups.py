@@ -16,7 +16,7 @@ from k2_api.lake.file_index import Filter
 from k2_core.lake import tables
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_TRADES
+from k2_core.lake.tables import GOLD_TRADES, REFERENCE_INSTRUMENTS
 
 _FILES_KEPT: Final = 100_000
 _FIRST_LOOK: Final = 8
@@ -39,6 +39,7 @@ class Shape:
 
 
 TRADES: Final = Shape.of(GOLD_TRADES)
+INSTRUMENTS: Final = Shape.of(REFERENCE_INSTRUMENTS)
 CANDLES: Final = {spec.timeframe: Shape.of(spec) for spec in tables.CANDLES}
 
 
