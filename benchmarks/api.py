@@ -43,6 +43,9 @@ QUESTIONS = {
     "100 trades from a time on": "/v1/trades?symbol=ETHUSDT&order=asc&start_time=2024-08-09T08:00:00Z",
     "10,000 trades of a symbol": "/v1/trades?symbol=BTCUSDT&limit=10000",
     "symbols": "/v1/symbols",
+    "instruments": "/v1/instruments",
+    "stats": "/v1/stats",
+    "snapshots": "/v1/snapshots",
 }
 
 

@@ -17,7 +17,7 @@ from k2_api.http.body_limit import BodyLimit
 from k2_api.http.deps import Services
 from k2_api.http.envelope import problem
 from k2_api.http.middleware import Observed
-from k2_api.routes import ohlcv, rows, symbols, system
+from k2_api.routes import instruments, ohlcv, rows, snapshots, stats, symbols, system
 from k2_api.version import VERSION
 from k2_core.logs import logger
 from k2_core.settings import Settings
@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the API over the lake that the settings name. The lake may be empty, or not be reachable yet."""
     app = FastAPIOffline(title="K2 market data", version=VERSION, description=openapi.DESCRIPTION, lifespan=_lifespan)
     app.state.services = Services.of(settings)
-    for module in (rows, ohlcv, symbols, system):
+    for module in (rows, ohlcv, symbols, instruments, stats, snapshots, system):
         app.include_router(module.router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -15,6 +15,7 @@ K2Error
 ├── NotStorable              rows cannot be written, and it is no fault of a few messages
 ├── DoubledRows              a table holds a message twice
 ├── RemovedByRetention       a rebuild needs rows that retention has removed
+├── TagRefused               a named tag cannot be created or deleted as asked
 ├── CommitConflict           another writer moved the table's offsets first
 ├── LockBusy                 other work on the table has not ended
 ├── LockLost                 a lease could not be renewed in time, or is another's
@@ -109,6 +110,10 @@ class RemovedByRetention(K2Error):
 
 class UnfitTrades(K2Error):
     """Candles cannot be made of a day's trades."""
+
+
+class TagRefused(K2Error):
+    """A named tag cannot be created or deleted as asked."""
 
 
 class CommitConflict(K2Error):

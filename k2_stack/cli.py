@@ -21,6 +21,7 @@ _COMMANDS: Final = {
         "k2_assets.maintenance.retention_command:retention",
         "Show which days of tables their retention removes, or remove them.",
     ),
+    "tag": ("k2_stack.tag_commands:tag", "Name states of tables, which then stay: datasets for research."),
     "tables": ("k2_stack.table_commands:tables", "Show the lake's tables, and change those of an earlier K2."),
     "drain": ("k2_stack.drain_commands:drain", "Make the decisions that a drain leaves to people."),
     "rejected": ("k2_assets.silver.rejected_commands:rejected", "Judge again rows that a fault of K2 rejected."),

@@ -35,6 +35,7 @@ SLOW: Final = tuple(
         *("assets/test_table_history", "assets/test_maintain_job", "assets/test_interruptions"),
         *("assets/test_topic_lane", "assets/test_moved_gold", "assets/test_nasty_content", "assets/test_rebuild_day"),
         *("assets/test_rebuilt_days", "assets/test_reconcile", "assets/test_refine_loop", "assets/test_retention"),
+        "assets/test_named_tags",
         *("core/test_instruments", "core/test_venues", "feeds/test_feed_process", "feeds/test_kafka_away"),
         *("feeds/test_simulator_faults", "feeds/test_simulator_process", "stack/test_accept_loss"),
         "stack/test_supervisor",

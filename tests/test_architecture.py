@@ -58,7 +58,7 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
 
 def test_every_module_has_a_name_of_its_own() -> None:
     """Layers have the same few shells, and a venue's wire format, its simulated twin and its route share its noun."""
-    shared = {"__init__", "__main__", "assets", "checks", "binance", "coinbase", "kraken", "trades"}
+    shared = {"__init__", "__main__", "assets", "checks", "binance", "coinbase", "kraken", "trades", "instruments"}
     stems = Counter(
         path.stem for package in PACKAGES if package.startswith("k2_") for path in (ROOT / package).rglob("*.py")
     )

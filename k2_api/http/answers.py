@@ -12,21 +12,21 @@ from starlette.responses import Response, StreamingResponse
 from k2_api.formats.formats import MEDIA_TYPES, Format, written
 from k2_api.http import request_record
 from k2_api.http.envelope import error_meta
-from k2_api.lake.lake_reader import PinnedTable
+from k2_api.lake.table_versions import TableState
 
 _BY_MEDIA_TYPE: Final = {media: form for form, media in MEDIA_TYPES.items()}
 
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of an answer and what is said about them.
+    """The rows of an answer and what an answer tells beside them.
 
-    ``name`` is that of the file; ``limit`` is None where all rows are in one answer.
+    ``name`` is that of the file; ``table`` is None where several were read, ``limit`` where all rows are in one answer.
     """
 
     name: str
     rows: pa.Table
-    table: PinnedTable
+    table: TableState | None
     completeness: dict[str, Any]
     limit: int | None = None
     next_cursor: str | None = None
@@ -49,9 +49,9 @@ def page_answer(page: Page, form: Format) -> Response:
         pagination = {"limit": page.limit, "next_cursor": page.next_cursor, "has_more": page.next_cursor is not None}
         meta = {
             **error_meta(),
-            "table": page.table.name,
-            "snapshot_id": page.table.snapshot_id,
-            "as_of": page.table.committed_at,
+            "table": page.table.name if page.table else None,
+            "snapshot_id": page.table.snapshot_id if page.table else None,
+            "as_of": page.table.committed_at if page.table else None,
             "completeness": page.completeness,
         }
         rest = msgspec.json.encode({"pagination": pagination, "meta": meta})
@@ -71,11 +71,11 @@ def streamed_answer(
     return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES[form])
 
 
-def file_headers(name: str, form: Format, rows: int, table: PinnedTable) -> dict[str, str]:
+def file_headers(name: str, form: Format, rows: int, table: TableState | None) -> dict[str, str]:
     """Return the headers of an answer that is a file."""
     request_record.current().rows = rows
     return {
         "Content-Disposition": f'attachment; filename="{name}.{form}"',
         "X-Record-Count": str(rows),
-        "X-Snapshot-Id": table.snapshot_id or "",
+        "X-Snapshot-Id": (table.snapshot_id if table else None) or "",
     }

@@ -1,4 +1,4 @@
-"""ETag and Cache-Control: an answer changes only with the key, the question and the snapshots that it was read from."""
+"""ETag and Cache-Control: an answer changes only with the key, the question and the states of its tables."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -7,15 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from k2_api.http import request_record
-from k2_api.lake.lake_reader import PinnedTable
+from k2_api.lake.table_versions import TableState
 from k2_api.version import VERSION
 
 
 def conditional(
-    request: Request, tables: Iterable[PinnedTable], max_age_s: int, answer: Callable[[], Response], form: str = "json"
+    request: Request, tables: Iterable[TableState], max_age_s: int, answer: Callable[[], Response], form: str = "json"
 ) -> Response:
     """Return 304 if the caller already has this answer, in this form, else the answer; it is made only then."""
-    snapshots = ",".join(f"{table.name}@{table.snapshot_id}" for table in tables)
+    snapshots = ",".join(f"{table.name}@{table.version}" for table in tables)
     # Two keys may see different rows, so that an answer to one is never "unchanged" for the other.
     key_id = request_record.current().key_id
     question = f"{VERSION}|{key_id}|{form}|{request.url.path}|{sorted(request.query_params.multi_items())}|{snapshots}"

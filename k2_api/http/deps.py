@@ -108,6 +108,15 @@ class Reading:
         """
         return replace(where, exchanges=allowed_exchanges(self.caller, where.exchanges))
 
+    def require_every_exchange(self) -> None:
+        """Refuse an answer that counts rows of all exchanges to a caller who may not see them all.
+
+        Raises:
+            NotEntitled: the caller's key is for some exchanges or asset classes.
+        """
+        if allowed_exchanges(self.caller, ()):
+            raise NotEntitled("this answer is about all exchanges, and your key is for some of them")
+
     def rows(self, limit: int) -> int:
         """Return the most rows of an answer of which at most ``limit`` were asked for."""
         return allowed_rows(self.caller, limit)

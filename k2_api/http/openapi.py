@@ -46,6 +46,12 @@ ANSWER_HEADERS: Final = (
 )
 """What it may read."""
 
+NEWEST_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    304: {"description": "unchanged since the `ETag` in `If-None-Match`"},
+    **{status: {"model": ErrorEnvelope, "description": _WORDS[status]} for status in (401, 403, 422, 503)},
+}
+"""Of routes that read no rows and no earlier state."""
+
 READ_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "unchanged since the `ETag` in `If-None-Match`"},
     **{status: {"model": ErrorEnvelope, "description": words} for status, words in _WORDS.items()},

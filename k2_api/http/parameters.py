@@ -12,8 +12,12 @@ from k2_api.lake.file_index import Filter
 from k2_api.queries.row_pages import KINDS, DataType, Limits
 from k2_api.timestamps import parse_moment
 from k2_core.clock import to_us
+from k2_core.lake.tables import GOLD_TRADES, SERVED
 
 MAX_ROWS = 10_000
+MAX_SNAPSHOTS = 100
+
+ServedTable = StrEnum("ServedTable", {each.name: each.name for each in SERVED})  # type: ignore[misc]  # it knows literals
 
 
 def _canonical_symbol(text: str) -> str:
@@ -256,6 +260,34 @@ class SymbolsParameters(_Parameters):
 
 def _one(value: str | None) -> tuple[str, ...]:
     return () if value is None else (value,)
+
+
+class InstrumentsParameters(_Parameters):
+    """Parameters of GET /v1/instruments."""
+
+    symbol: Symbol | None = None
+    exchange: Exchanges = ()
+    limit: Limit = 1000
+    cursor: Cursor = None
+    as_of: AsOf = None
+    format: Form = None
+
+    def where(self) -> Filter:
+        return _filter(_one(self.symbol), self.exchange, None, None)
+
+
+class StatsParameters(_Parameters):
+    """Parameters of GET /v1/stats."""
+
+    format: Form = None
+
+
+class SnapshotsParameters(_Parameters):
+    """Parameters of GET /v1/snapshots."""
+
+    table: ServedTable = Field(ServedTable(GOLD_TRADES.name), description="whose states are asked for")
+    limit: int = Field(10, ge=1, le=MAX_SNAPSHOTS, description="most states in one answer, the newest")
+    format: Form = None
 
 
 def _check_order(start: tuple[str, datetime | None], end: tuple[str, datetime | None]) -> None:

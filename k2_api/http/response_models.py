@@ -84,6 +84,50 @@ class Symbol(BaseModel):
     last_trade_at: Time
 
 
+class Instrument(BaseModel):
+    """One version of an instrument: what a venue said of it from `valid_from` until `valid_to`."""
+
+    exchange: str = Field(examples=["binance"])
+    venue_symbol: str = Field(description="as the venue spells it", examples=["BTCUSDT"])
+    symbol: str = Field(examples=["BTCUSDT"])
+    base: str = Field(examples=["BTC"])
+    quote: str = Field(examples=["USDT"])
+    tick_size: Number | None = Field(description="smallest step of a price; null if the venue names none")
+    lot_size: Number | None = Field(description="smallest step of a quantity; null if the venue names none")
+    status: Literal["trading", "restricted", "halted", "delisted", "unknown"]
+    venue_status: str = Field(description="in the venue's own words")
+    tier: int = Field(description="1: it is fed; 2: another that can be traded; 3: the rest")
+    asset_class: str = Field(examples=["crypto"])
+    valid_from: Time
+    valid_to: Time | None = Field(description="exclusive; null while this version holds")
+    fetched_at: Time
+    source: str = Field(description="URL of the venue's list")
+
+
+class TableStats(BaseModel):
+    """How much one table holds now."""
+
+    table: str = Field(examples=["gold_crypto_trades"])
+    rows: int
+    bytes: int = Field(description="of the files of its newest state; kept earlier states may have others")
+    files: int
+    newest_at: Time | None = Field(description="newest time in it: of an event, of a candle's start, of a validity")
+    snapshots: int = Field(description="states that `as_of` can name")
+    committed_at: Time | None = Field(description="when it changed last; null while it has no rows")
+
+
+class TableSnapshot(BaseModel):
+    """One state of a table, as a commit left it."""
+
+    snapshot_id: str = Field(description="text, since it exceeds what JSON's numbers hold")
+    tags: list[str] = Field(examples=[["auto-day-2026-11-21", "report-2026-11"]])
+    committed_at: Time
+    operation: Literal["append", "overwrite", "replace", "delete"] | None
+    rows: int = Field(description="of the whole table in this state")
+    rows_added: int = Field(description="written by the commit; an overwrite took others away")
+    files_added: int
+
+
 class Pagination(BaseModel):
     """Whether there is more, and how to ask for it."""
 
@@ -122,7 +166,7 @@ class ErrorMeta(BaseModel):
 class Meta(ErrorMeta):
     """The table and the snapshot that the answer was read from."""
 
-    table: str
+    table: str | None = Field(description="null: the answer is about several tables")
     snapshot_id: str | None = Field(description="null while the table has no rows")
     as_of: Time | None = Field(description="when that snapshot was committed")
     completeness: Completeness

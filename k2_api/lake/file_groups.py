@@ -18,7 +18,7 @@ from k2_api.lake.file_index import Filter
 from k2_core.lake import tables
 from k2_core.lake.manifests import LakeFile
 from k2_core.lake.table_spec import TableSpec
-from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
+from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES, REFERENCE_INSTRUMENTS
 
 _FILES_KEPT: Final = 100_000
 _FIRST_LOOK: Final = 8
@@ -59,6 +59,7 @@ def _as_duckdb_has_it(kind: pa.DataType) -> pa.DataType:
 
 TRADES: Final = Shape.of(GOLD_TRADES)
 QUOTES: Final = Shape.of(GOLD_QUOTES)
+INSTRUMENTS: Final = Shape.of(REFERENCE_INSTRUMENTS)
 CANDLES: Final = {spec.timeframe: Shape.of(spec) for spec in tables.CANDLES}
 
 

@@ -18,10 +18,11 @@ from pyiceberg.table.snapshots import Snapshot
 from k2_api.lake import snapshot_choice
 from k2_api.lake.catalog_pointer import CatalogPointer
 from k2_api.lake.duckdb_engine import Engine, can_open
-from k2_api.lake.file_groups import CANDLES, QUOTES, TRADES, FileGroups, Group, Shape
+from k2_api.lake.file_groups import CANDLES, INSTRUMENTS, QUOTES, TRADES, FileGroups, Group, Shape
 from k2_api.lake.file_index import Filter, snapshot_files
 from k2_api.lake.file_pruning import surely_first
 from k2_api.lake.row_source import RowSource
+from k2_api.lake.table_versions import TableVersion
 from k2_core.clock import from_us, iso, to_us
 from k2_core.epochs import NO_EPOCHS, Epochs
 from k2_core.lake.manifests import LakeFile
@@ -58,6 +59,11 @@ class PinnedTable:
     def snapshot_id(self) -> str | None:
         """The snapshot's id as text, since it exceeds what JSON's numbers hold."""
         return str(self.snapshot.snapshot_id) if self.snapshot else None
+
+    @property
+    def version(self) -> str | None:
+        """The same: a snapshot never changes."""
+        return self.snapshot_id
 
     @property
     def number(self) -> int | None:
@@ -121,7 +127,7 @@ class LakeReader:
     def __init__(self, settings: Settings) -> None:
         self._pointer = CatalogPointer(settings)
         self._engine = Engine(settings)
-        self._groups = {shape.table: FileGroups() for shape in (TRADES, QUOTES, *CANDLES.values())}
+        self._groups = {shape.table: FileGroups() for shape in (TRADES, QUOTES, *CANDLES.values(), INSTRUMENTS)}
         self._remembered: OrderedDict[tuple[object, ...], object] = OrderedDict()
         self._lock = Lock()
 
@@ -147,6 +153,14 @@ class LakeReader:
             return self.pin(shape)
         moment_ms = other.snapshot.timestamp_ms
         return self._pinned(shape, lambda table: snapshot_choice.closest(table.metadata, moment_ms))
+
+    def version(self, name: str) -> TableVersion:
+        """Return what a table's metadata says now.
+
+        Raises:
+            LakeUnavailable: the catalog cannot be read.
+        """
+        return TableVersion(name, self._pointer.table(name))
 
     def epochs(self) -> Epochs:
         """Return where the ids of instruments began again, as is known now; none in a lake that has no such table."""

@@ -102,18 +102,23 @@ def create_tag(catalog: Catalog, identifier: tuple[str, str], name: str, snapsho
         LockBusy: the table's history was being changed for ``wait_s``.
     """
     with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
+        add_tag(lambda: catalog.load_table(identifier), lease, name, snapshot_id)
 
-        def choose(table: Table) -> Mapping[str, int]:
-            existing = table.metadata.refs.get(name)
-            if existing is not None and existing.snapshot_id == snapshot_id:
-                return {}
-            if existing is not None or table.metadata.snapshot_by_id(snapshot_id) is None:
-                found = f"names another snapshot, {existing.snapshot_id}" if existing else "would name none"
-                msg = f"{identifier[1]}: tag {name} {found}; snapshot {snapshot_id} was asked for"
-                raise CommitConflict(msg)
-            return {name: snapshot_id}
 
-        make_tags(lambda: catalog.load_table(identifier), lease, choose)
+def add_tag(load: Callable[[], Table], lease: Lease, name: str, snapshot_id: int) -> None:
+    """Tag a snapshot under the lock that the caller holds; errors are those of :func:`create_tag`."""
+
+    def choose(table: Table) -> Mapping[str, int]:
+        existing = table.metadata.refs.get(name)
+        if existing is not None and existing.snapshot_id == snapshot_id:
+            return {}
+        if existing is not None or table.metadata.snapshot_by_id(snapshot_id) is None:
+            found = f"names another snapshot, {existing.snapshot_id}" if existing else "would name none"
+            msg = f"{table.name()[-1]}: tag {name} {found}; snapshot {snapshot_id} was asked for"
+            raise CommitConflict(msg)
+        return {name: snapshot_id}
+
+    make_tags(load, lease, choose)
 
 
 def delete_tag(catalog: Catalog, identifier: tuple[str, str], name: str, wait_s: float = 60) -> None:
@@ -123,13 +128,18 @@ def delete_tag(catalog: Catalog, identifier: tuple[str, str], name: str, wait_s:
         LockBusy: the table's history was being changed for ``wait_s``.
     """
     with lock(catalog, f"history:{identifier[1]}", wait_s) as lease:
+        remove_tag(lambda: catalog.load_table(identifier), lease, name)
 
-        def choose(table: Table) -> Expiry:
-            existing = table.metadata.refs.get(name)
-            is_tag = existing is not None and existing.snapshot_ref_type == SnapshotRefType.TAG
-            return ([name] if is_tag else [], [])
 
-        expire(lambda: catalog.load_table(identifier), lease, choose, lambda _: None)
+def remove_tag(load: Callable[[], Table], lease: Lease, name: str) -> None:
+    """Delete a tag, if it exists, under the lock that the caller holds."""
+
+    def choose(table: Table) -> Expiry:
+        existing = table.metadata.refs.get(name)
+        is_tag = existing is not None and existing.snapshot_ref_type == SnapshotRefType.TAG
+        return ([name] if is_tag else [], [])
+
+    expire(load, lease, choose, lambda _: None)
 
 
 class _Untagged(ValidatableTableRequirement):

@@ -86,8 +86,13 @@ class History:
 
 def is_automatic(tag: str) -> bool:
     """Return whether a tag is one of those that are created and lapse by themselves."""
+    return period_end_ms(tag) is not None
+
+
+def period_end_ms(tag: str) -> int | None:
+    """Return when the period of an automatic tag ended: until then the tagged state was the newest."""
     found = _period_of(tag)
-    return found is not None and found[1] > 0
+    return found[1] if found is not None and found[1] > 0 else None
 
 
 def plan(history: History, keep: Keep, now_ms: int) -> Plan:

@@ -123,9 +123,8 @@ class TableRound:
 
     def _plan(self, table: Table) -> Plan:
         settings, metadata = self._settings, table.metadata
-        all_s = settings.gold_keep_s if self._is_gold else settings.drained_keep_s
         settle_ms = int(settings.settle_s * _MS_PER_S)
-        keep = Keep(int(all_s * _MS_PER_S), settings.hourly_tags, settings.daily_tags, settle_ms)
+        keep = Keep(keep_all_ms(self._spec.name, settings), settings.hourly_tags, settings.daily_tags, settle_ms)
         tags = {n: r.snapshot_id for n, r in metadata.refs.items() if r.snapshot_ref_type == SnapshotRefType.TAG}
         heads = {r.snapshot_id for n, r in metadata.refs.items() if n == MAIN_BRANCH or n not in tags}
         current = metadata.current_snapshot()
@@ -137,6 +136,12 @@ class TableRound:
             _outdated(table, self._spec),
         )
         return plan(history, keep, clock.now_ns() // clock.NS_PER_MS)
+
+
+def keep_all_ms(table: str, settings: Maintenance) -> int:
+    """Return for how many milliseconds every state of a table stays."""
+    all_s = settings.gold_keep_s if table.startswith("gold_") else settings.drained_keep_s
+    return int(all_s * _MS_PER_S)
 
 
 def _outdated(table: Table, spec: TableSpec) -> frozenset[int]:

@@ -338,6 +338,10 @@ REFERENCE_EPOCHS = TableSpec(
 )
 
 
+SERVED: Final = (GOLD_TRADES, *CANDLES, GOLD_QUOTES, REFERENCE_INSTRUMENTS, REFERENCE_EPOCHS)
+"""What the API serves, and what a tag of a dataset names."""
+
+
 def all_tables(venues: tuple[str, ...]) -> list[TableSpec]:
     """Return every table of a platform that feeds ``venues``, in the order data flows."""
     of_venues: list[TableSpec] = []

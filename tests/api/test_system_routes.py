@@ -21,7 +21,12 @@ def test_ready_names_the_tables_that_are_not_made(tmp_path: Path) -> None:
         answer = client.get("/ready")
     assert answer.status_code == 503
     assert answer.json()["error"]["details"] == {
-        "missing_tables": ["gold_crypto_trades", "gold_crypto_quotes", *(spec.name for spec in CANDLES)]
+        "missing_tables": [
+            "gold_crypto_trades",
+            "gold_crypto_quotes",
+            *(spec.name for spec in CANDLES),
+            "reference_instruments",
+        ]
     }
 
 

@@ -135,8 +135,8 @@ def test_a_late_trade_and_a_rare_one_have_only_their_own_trades_read(lake: Small
     read = {symbol: times for (symbol,), times in found.rows.group_by("symbol")}
     assert {symbol: rows.height for symbol, rows in read.items()} == {
         "BTCUSDT": 60,
-        "ETHUSDT": 3,
-        "BNBUSDT": 3,
+        "ETHUSDT": 2,
+        "BNBUSDT": 2,
         "RAREUSDT": 1,
     }
     assert {span.symbol for span in found.spans} == {*symbols, "RAREUSDT"}

@@ -28,21 +28,6 @@ HOUR_NS = 3_600 * clock.NS_PER_SECOND
 NAME = SILVER.name
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let hours pass for the maintenance alone."""
-    real, passed = clock.now_ns, [0.0]
-
-    def now_ns() -> int:
-        return real() + int(passed[0] * HOUR_NS)
-
-    def pass_hours(hours: float) -> None:
-        passed[0] += hours
-
-    monkeypatch.setattr("k2_assets.maintenance.table_round.clock.now_ns", now_ns)
-    return pass_hours
-
-
 def maintained(lake: SmallLake, **settings: Any) -> Report:
     return TableRound(lake.catalog, lake.namespace, SILVER, Maintenance(**settings)).run()
 

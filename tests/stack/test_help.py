@@ -7,6 +7,7 @@ import pytest
 
 K2 = [
     *([], ["up"], ["down"], ["status"], ["logs"], ["demo"], ["backfill"], ["maintain"], ["retention"], ["api"]),
+    *(["tag"], ["tag", "create"], ["tag", "list"], ["tag", "delete"]),
     *(["tables"], ["tables", "list"], ["tables", "migrate"]),
     *(["alerts"], ["alerts", "test"], ["alerts", "list"]),
     *(["keys"], ["keys", "create"], ["keys", "list"], ["keys", "revoke"], ["keys", "rotate-cursors"]),
