@@ -10,7 +10,7 @@ from k2_assets.lake.lake_resource import Lake
 from k2_assets.lake.source_files import live_files
 from k2_assets.orchestration.asset_metadata import NEWEST_ROW, OWNERS, microseconds
 from k2_core import clock
-from k2_core.lake.tables import CANDLES, GOLD_TABLES, GOLD_TRADES
+from k2_core.lake.tables import CANDLES, GOLD_QUOTES, GOLD_TABLES, GOLD_TRADES
 from k2_core.settings import Settings
 
 _LOOK_S: Final = 60.0
@@ -32,6 +32,7 @@ class Route:
 
 ROUTES: Final = (
     Route("/v1/trades", (GOLD_TRADES.name,), "Trades, newest first, page by page."),
+    Route("/v1/quotes", (GOLD_QUOTES.name,), "Quotes, newest first, page by page."),
     Route("/v1/symbols", (GOLD_TRADES.name,), "The symbols that have trades."),
     *(
         Route(
@@ -43,7 +44,7 @@ ROUTES: Final = (
         if spec.timeframe is not None
     ),
 )
-"""Every route that serves rows."""
+"""Every route of its own address that serves rows of gold."""
 
 
 def route_assets(settings: Settings) -> list[dg.AssetSpec]:
