@@ -44,7 +44,7 @@ ROUTES: Final = (
         if spec.timeframe is not None
     ),
 )
-"""Every route of its own address that serves rows of gold."""
+"""Every route that is asked by GET and serves rows of gold."""
 
 
 def route_assets(settings: Settings) -> list[dg.AssetSpec]:

@@ -19,7 +19,7 @@ _BY_MEDIA_TYPE: Final = {media: form for form, media in MEDIA_TYPES.items()}
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of an answer and what an answer tells beside them.
+    """The rows of an answer, and what it tells about them.
 
     ``name`` is that of the file; ``table`` is None where several were read, ``limit`` where all rows are in one answer.
     """

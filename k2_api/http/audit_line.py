@@ -22,6 +22,13 @@ def question_of(path: str, query: bytes, own_key: str) -> str:
     return path_of(path) + (f"?{asked}" if asked else "")[:_LONGEST]
 
 
+def body_of(body: str, own_key: str) -> str:
+    """Return the text of a body, without its cursor, in which keys are hidden, whatever has become of their case."""
+    for secret in (FORM.pattern, re.escape(own_key)):
+        body = re.sub(secret, _HIDDEN, body, flags=re.IGNORECASE)
+    return body[:_LONGEST]
+
+
 def path_of(path: str) -> str:
     """Return a path in which keys are hidden."""
     return FORM.sub(_HIDDEN, path)[:_LONGEST]

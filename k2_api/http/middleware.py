@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from k2_api.api_errors import HTTP_CODES
-from k2_api.http.audit_line import path_of, question_of
+from k2_api.http.audit_line import body_of, path_of, question_of
 from k2_api.http.envelope import problem
 from k2_api.http.request_record import RequestRecord, recording
 from k2_api.http.security_headers import security_headers
@@ -67,10 +67,12 @@ class Observed:
         HTTP_REQUEST_DURATION.labels(*labels).observe(seconds)
         HTTP_RESPONSE_BYTES.labels(*labels).observe(answer.size)
         # Of a route that needs a key the line is the audit: who asked what, and how much of it was answered.
-        asked = {}
+        asked: dict[str, object] = {}
         if answer.record.is_keyed:
             question = question_of(scope["path"], scope["query_string"], self._own_key)
             asked = {"key": answer.record.key_id, "question": question, "rows": answer.record.rows}
+            if answer.record.body is not None:
+                asked["body"] = body_of(answer.record.body, self._own_key)
         log.info(
             "request",
             method=method,

@@ -17,6 +17,9 @@ answer show the same snapshot; a cursor lives as long as that snapshot is kept (
 Answers to a key with a rate carry `X-RateLimit-Limit` and `-Remaining`, requests a minute, and `-Reset`, the Unix time
 from which more are allowed.
 
+Rows also come as NDJSON, CSV, Parquet or Arrow: send `format`, or its media type as `Accept`. Such a file has
+`X-Record-Count`, and `X-Next-Cursor` where more rows follow.
+
 Errors are `{"success": false, "error": {"code", "message", "details"}, "meta"}`.
 """
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from k2_api.formats.formats import Format
 from k2_api.lake.file_index import Filter
-from k2_api.queries.row_pages import KINDS, DataType, Limits
+from k2_api.queries.row_pages import KINDS, Bound, DataType
 from k2_api.timestamps import parse_moment
 from k2_core.clock import to_us
 from k2_core.lake.tables import GOLD_TRADES, SERVED
@@ -94,7 +94,15 @@ class _Parameters(BaseModel):
 
     def canonical(self) -> str:
         """Return the query as one text: equal for equal questions, whatever page of the answer is asked for."""
-        return self.model_dump_json(exclude={"cursor", "limit", "format"})
+        return self.model_dump_json(exclude={"cursor", "limit", "batch_size", "format"})
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for first, last in (("start_time", "end_time"), ("start", "end")):
+            begin, end = getattr(self, first, None), getattr(self, last, None)
+            if begin is not None and end is not None and begin >= end:
+                raise ValueError(f"{first} must be before {last}")
+        return self
 
 
 class RowsParameters(_Parameters):
@@ -109,11 +117,6 @@ class RowsParameters(_Parameters):
     order: Literal["desc", "asc"] = Field("desc", description="`desc`: newest first")
     as_of: AsOf = None
     format: Form = None
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _check_order(("start_time", self.start_time), ("end_time", self.end_time))
-        return self
 
     def where(self) -> Filter:
         return _filter(_one(self.symbol), self.exchange, self.start_time, self.end_time)
@@ -146,11 +149,6 @@ class _RowsBody(_Parameters):
     as_of: AsOf = None
     format: Form = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _check_order(("start_time", self.start_time), ("end_time", self.end_time))
-        return self
-
     def where(self) -> Filter:
         return _filter(self.symbols, self.exchanges, self.start_time, self.end_time)
 
@@ -160,14 +158,14 @@ class TradesBody(_RowsBody):
 
     fields: tuple[TradeField, ...] = Field((), description="columns in the order of the answer; none: all")
 
-    def limits(self) -> tuple[Limits, ...]:
+    def bounds(self) -> tuple[Bound, ...]:
         """Return the bounds of prices and quantities that are given."""
-        bounds: list[Limits] = [
+        wanted: list[Bound] = [
             ("price", ">=", self.min_price),
             ("price", "<=", self.max_price),
             ("quantity", ">=", self.min_quantity),
         ]
-        return tuple(each for each in bounds if each[2] is not None)
+        return tuple(each for each in wanted if each[2] is not None)
 
 
 class QuotesBody(_RowsBody):
@@ -175,15 +173,15 @@ class QuotesBody(_RowsBody):
 
     fields: tuple[QuoteField, ...] = Field((), description="columns in the order of the answer; none: all")
 
-    def limits(self) -> tuple[Limits, ...]:
+    def bounds(self) -> tuple[Bound, ...]:
         """Return the bounds of prices and quantities that are given."""
-        bounds: list[Limits] = [
+        wanted: list[Bound] = [
             ("bid_price", ">=", self.min_price),
             ("ask_price", "<=", self.max_price),
             ("bid_quantity", ">=", self.min_quantity),
             ("ask_quantity", ">=", self.min_quantity),
         ]
-        return tuple(each for each in bounds if each[2] is not None)
+        return tuple(each for each in wanted if each[2] is not None)
 
 
 class SnapshotBody(_Parameters):
@@ -213,15 +211,6 @@ class ReplayBody(_Parameters):
     cursor: Cursor = None
     format: Form = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _check_order(("start", self.start), ("end", self.end))
-        return self
-
-    def canonical(self) -> str:
-        """Return the question as one text, whatever page is asked for."""
-        return self.model_dump_json(exclude={"cursor", "batch_size", "format"})
-
     def where(self) -> Filter:
         return _filter(self.symbols, _one(self.exchange), self.start, self.end)
 
@@ -238,11 +227,6 @@ class CandlesParameters(_Parameters):
     as_of: AsOf = None
     format: Form = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _check_order(("start", self.start), ("end", self.end))
-        return self
-
     def where(self) -> Filter:
         return _filter(_one(self.symbol), self.exchange, self.start, self.end)
 
@@ -256,10 +240,6 @@ class SymbolsParameters(_Parameters):
 
     def where(self) -> Filter:
         return Filter(exchanges=self.exchange)
-
-
-def _one(value: str | None) -> tuple[str, ...]:
-    return () if value is None else (value,)
 
 
 class InstrumentsParameters(_Parameters):
@@ -290,9 +270,8 @@ class SnapshotsParameters(_Parameters):
     format: Form = None
 
 
-def _check_order(start: tuple[str, datetime | None], end: tuple[str, datetime | None]) -> None:
-    if start[1] is not None and end[1] is not None and start[1] >= end[1]:
-        raise ValueError(f"{start[0]} must be before {end[0]}")
+def _one(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
 
 
 # A bound that is not given is the filter's own default: the least or the largest time.

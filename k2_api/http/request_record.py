@@ -12,11 +12,16 @@ from k2_api.access.rate_limits import Spent
 
 @dataclass
 class RequestRecord:
-    """Notes of one request. ``rows`` are those of its answer; ``is_keyed`` is set by a route that needs a key."""
+    """Notes of one request.
+
+    ``rows`` are those of its answer, ``body`` is its question where that was sent as a body; ``is_keyed`` is set by a
+    route that needs a key.
+    """
 
     is_keyed: bool = False
     key_id: str | None = None
     rows: int = 0
+    body: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def note_rate(self, spent: Spent) -> None:

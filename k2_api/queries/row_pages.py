@@ -1,7 +1,7 @@
 """Trades and quotes, page by page, in order of their time and of what tells two rows of one time apart."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -18,8 +18,8 @@ from k2_core.lake.tables import GOLD_QUOTES, GOLD_TRADES
 _FIRST_PIECE: Final = 5_000  # rows: the first are soon there
 _PIECE: Final = 100_000
 DataType = Literal["trades", "quotes"]
-Limits = tuple[str, Literal[">=", "<="], object]
-"""A bound of a column."""
+Bound = tuple[str, Literal[">=", "<="], object]
+"""Of a column: its name, which side, the value."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class RowsQuestion:
         where: symbols, exchanges, times.
         newest: whether the newest come first.
         fields: columns in the order of the answer; empty are all.
-        limits: bounds of further columns.
+        bounds: of further columns.
     """
 
     kind: Kind
     where: Filter
     newest: bool = True
     fields: tuple[str, ...] = ()
-    limits: tuple[Limits, ...] = field(default=())
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ def rows_page(table: PinnedTable, question: RowsQuestion, after: Key | None, lim
         _sql(read, where_clause(clauses), order, newest=question.newest),
         narrowed,
         {**params, "rows": limit + 1},
-        rows=None if question.limits else limit + 1,
+        rows=None if question.bounds else limit + 1,
         newest=question.newest,
         query_type=kind.name,
     ).cast(pa.schema([kind.shape.schema.field(name) for name in read]))
@@ -145,9 +145,9 @@ def batches(table: PinnedTable, question: RowsQuestion, limit: int) -> Iterator[
 
 def _conditions(question: RowsQuestion) -> tuple[list[str], dict[str, object]]:
     clauses, params = conditions(question.where, question.kind.shape.time_column)
-    for number, (column, comparison, value) in enumerate(question.limits):
-        clauses.append(f"{column} {comparison} $limit{number}")
-        params[f"limit{number}"] = value
+    for number, (column, comparison, value) in enumerate(question.bounds):
+        clauses.append(f"{column} {comparison} $bound{number}")
+        params[f"bound{number}"] = value
     return clauses, params
 
 

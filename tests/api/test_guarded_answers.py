@@ -59,6 +59,22 @@ def test_each_request_for_data_has_an_audit_line(lake: Lake, client: TestClient,
     assert cursor not in str(lines)
 
 
+def test_the_line_of_a_question_that_is_a_body_has_it_without_what_gives_access(
+    lake: Lake, client: TestClient, lines: list[Line]
+) -> None:
+    lake.add(trades_from(1, 3))
+    first = client.post("/v1/trades/query", json={"symbols": ["btc/usdt"], "limit": 2}).json()
+    cursor = first["pagination"]["next_cursor"]
+    client.post("/v1/trades/query", json={"symbols": ["btc/usdt"], "limit": 2, "cursor": cursor})
+    client.post("/v1/trades/query", json={"symbols": [KEY], "as_of": KEY})
+
+    assert [(line["question"], line["rows"]) for line in lines] == [("/v1/trades/query", n) for n in (2, 1, 0)]
+    assert json.loads(str(lines[0]["body"]))["symbols"] == ["BTCUSDT"]
+    assert lines[1]["body"] == lines[0]["body"]
+    assert KEY not in json.dumps(lines)
+    assert KEY.upper() not in json.dumps(lines)
+
+
 def test_a_key_is_in_no_line_wherever_somebody_puts_it(lake: Lake, client: TestClient, lines: list[Line]) -> None:
     key, key_id = a_key(lake.settings)
     for secret in (key, KEY):
